@@ -1,0 +1,108 @@
+"""Files that a person writes: YAML or JSON in, a validated pydantic model out, one clear line if not."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from moe.errors import InputError, nearest
+
+
+class FileModel(BaseModel):
+    """Base of everything that is read from a file: no unknown keys, no NaN, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """The mapping at the top of a YAML or JSON file.
+
+    Raises InputError when the file is missing, unreadable, or holds something else.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    try:
+        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path}: not valid {path.suffix.lstrip('.') or 'YAML'}: {_one_line(error)}"
+        ) from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a mapping at the top, got {type(data).__name__}")
+    return data
+
+
+def validated(model: type[Model], data: dict[str, Any], source: str | Path) -> Model:
+    """`data` as a `model`; every InputError names `source`, the key, the value and what was expected."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explain(model, error)}") from None
+
+
+def read_model(model: type[Model], path: str | Path) -> Model:
+    """The file at `path` as a `model`. Raises InputError."""
+    return validated(model, read_mapping(path), path)
+
+
+def write_json(path: str | Path, model: BaseModel) -> None:
+    """Write a model as JSON, keys as in its file format."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(model.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    """The first problem of a validation, in one line, and how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        text = f"{where}: unknown key{nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
+    elif first["type"] == "missing":
+        text = f"{where}: required, but missing"
+    elif first["type"] == "value_error":
+        text = f"{where}: {first['ctx']['error']}"
+    else:
+        text = f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {_short(first['input'])}"
+    return text + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that the model allows at a location of an error."""
+    current: Any = model
+    for part in loc:
+        if isinstance(part, int) or not _is_model(current):
+            continue
+        fields = {(field.alias or name): field.annotation for name, field in current.model_fields.items()}
+        current = _inner_model(fields.get(part)) or current
+    return [field.alias or name for name, field in current.model_fields.items()] if _is_model(current) else []
+
+
+def _inner_model(annotation: Any) -> Any:
+    """The first pydantic model inside a type such as `tuple[Layer, ...]` or `Layer | None`."""
+    if _is_model(annotation):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _inner_model(part))), None)
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,175 @@
+"""The routing trace: which experts the gates chose for every token, and the token's features.
+
+File: parquet, one row per (token, MoE layer), sorted by layer, then token; zstd. Columns:
+
+| column | type | what |
+|---|---|---|
+| layer | int16 | MoE layer e, from 0 |
+| sequence | int32 | index of the text sequence the token is in |
+| token_id | int32 | f1: the token ID |
+| position_id | int32 | f2: position in the sequence, from 0 |
+| attention_id | int32 | f3: token ID that the token attends to most in the attention block before the layer |
+| expert_0 .. expert_{k-1} | int16 | the chosen experts, best first |
+| weight_0 .. weight_{k-1} | float32 | their gate weights, renormalised to sum to 1 |
+
+The schema's metadata key `serverless-moe` holds JSON: `schema` ("routing-trace/1"), `experts`, `vocabulary`
+and whatever the recorder says of the origin (model, gate, corpus, seed, versions).
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moe.errors import InputError
+
+SCHEMA = "routing-trace/1"
+METADATA_KEY = b"serverless-moe"
+
+
+@dataclass(frozen=True)
+class RoutingTrace:
+    """Routing of T tokens through L MoE layers of E experts, top-k.
+
+    Attributes:
+        sequence, token_id, position_id: shape (T,) int32.
+        attention_id: shape (T, L) int32.
+        experts: shape (T, L, k) int16, best first.
+        weights: shape (T, L, k) float32, each token's weights of a layer sum to 1.
+        num_experts: E.
+        origin: what it was recorded on (model, gate, corpus, seed, ...).
+    """
+
+    sequence: np.ndarray
+    token_id: np.ndarray
+    position_id: np.ndarray
+    attention_id: np.ndarray
+    experts: np.ndarray
+    weights: np.ndarray
+    num_experts: int
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return len(self.token_id)
+
+    @property
+    def layers(self) -> int:
+        """L."""
+        return self.experts.shape[1]
+
+    @property
+    def top_k(self) -> int:
+        """k."""
+        return self.experts.shape[2]
+
+    def slice(self, start: int, stop: int) -> "RoutingTrace":
+        """The tokens start..stop-1."""
+        part = slice(start, stop)
+        return replace(
+            self,
+            sequence=self.sequence[part],
+            token_id=self.token_id[part],
+            position_id=self.position_id[part],
+            attention_id=self.attention_id[part],
+            experts=self.experts[part],
+            weights=self.weights[part],
+        )
+
+    def with_layers(self, layers: list[int]) -> "RoutingTrace":
+        """A trace whose layer e is this one's layer `layers[e]` (a layer may be taken more than once)."""
+        return replace(
+            self,
+            attention_id=self.attention_id[:, layers],
+            experts=self.experts[:, layers],
+            weights=self.weights[:, layers],
+            origin=self.origin | {"layers_of_recording": list(layers)},
+        )
+
+    def popularity(self) -> np.ndarray:
+        """d[e, i]: tokens routed to expert i of layer e, shape (L, E) int64; rows sum to T k."""
+        return np.stack(
+            [np.bincount(self.experts[:, e].ravel(), minlength=self.num_experts) for e in range(self.layers)]
+        )
+
+
+def save_trace(trace: RoutingTrace, path: str | Path) -> None:
+    """Write the trace as parquet (columns above), atomically: the file is whole or absent."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tokens, layers, top_k = trace.experts.shape
+    by_layer = {
+        "layer": np.repeat(np.arange(layers, dtype=np.int16), tokens),
+        "sequence": np.tile(trace.sequence, layers),
+        "token_id": np.tile(trace.token_id, layers),
+        "position_id": np.tile(trace.position_id, layers),
+        "attention_id": trace.attention_id.T.ravel(),
+    }
+    by_layer |= {f"expert_{j}": trace.experts[:, :, j].T.ravel() for j in range(top_k)}
+    by_layer |= {f"weight_{j}": trace.weights[:, :, j].T.ravel() for j in range(top_k)}
+    about = trace.origin | {"schema": SCHEMA, "experts": trace.num_experts}
+    table = pa.table(by_layer).replace_schema_metadata(
+        {METADATA_KEY: json.dumps(about, sort_keys=True).encode()}
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(table, partial, compression="zstd")
+    partial.replace(path)
+
+
+def load_trace(path: str | Path) -> RoutingTrace:
+    """Read a routing trace. Raises InputError when the file is missing, unreadable or not a trace."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
+    about = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    if about.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: schema: expected a routing trace ('{SCHEMA}'), got {about.get('schema')!r}"
+        )
+    top_k = sum(name.startswith("expert_") for name in table.column_names)
+    columns = ["layer", "sequence", "token_id", "position_id", "attention_id"]
+    columns += [f"{what}_{j}" for what in ("expert", "weight") for j in range(top_k)]
+    missing = [name for name in columns if name not in table.column_names]
+    if missing or not table.num_rows:
+        raise InputError(f"{path}: expected rows with columns {columns}, missing {missing or 'rows'}")
+    data = {name: table[name].to_numpy() for name in columns}
+    layers = int(data["layer"].max()) + 1
+    tokens = table.num_rows // layers
+    if tokens * layers != table.num_rows or not np.array_equal(
+        data["layer"], np.repeat(np.arange(layers), tokens)
+    ):
+        raise InputError(
+            f"{path}: layer: expected the same tokens for each of {layers} layers, sorted by layer"
+        )
+
+    def per_layer(what: str) -> np.ndarray:
+        return np.stack([data[f"{what}_{j}"].reshape(layers, tokens).T for j in range(top_k)], axis=2)
+
+    num_experts = int(about["experts"])
+    experts = per_layer("expert")
+    if experts.min() < 0 or experts.max() >= num_experts:
+        raise InputError(
+            f"{path}: expert: expected 0..{num_experts - 1}, got {experts.min()}..{experts.max()}"
+        )
+    return RoutingTrace(
+        sequence=data["sequence"][:tokens],
+        token_id=data["token_id"][:tokens],
+        position_id=data["position_id"][:tokens],
+        attention_id=data["attention_id"].reshape(layers, tokens).T,
+        experts=experts,
+        weights=per_layer("weight"),
+        num_experts=num_experts,
+        origin={key: value for key, value in about.items() if key not in ("schema", "experts")},
+    )

@@ -1,0 +1,255 @@
+"""The contract between optimizer and simulator: deployment problem and deployment plan (docs/formats.md).
+
+Source: Liu, Wang, Wu, INFOCOM 2025, section III-C/D. The constraints 12c, 12e and 12f stand here, because
+the simulator needs them at run time (overflow); the costs, Eq. 3-11, stand in `optimizer.cost_model`.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from moe.errors import InputError
+from moe.files import FileModel, read_model
+
+MB = 2**20
+
+Communication: TypeAlias = Literal["pipelined", "storage", "direct"]
+COMMUNICATIONS: tuple[Communication, ...] = ("pipelined", "storage", "direct")
+Objective: TypeAlias = Literal["gb_s", "usd"]
+ViolationKind: TypeAlias = Literal["memory", "payload", "replicas", "minibatch", "latency"]
+Violation: TypeAlias = tuple[int | None, int | None, ViolationKind]
+
+Positive: TypeAlias = Annotated[float, Field(gt=0)]
+NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
+MemoryMB: TypeAlias = Annotated[int, Field(ge=128, le=10240)]
+
+
+class ProblemPlatform(FileModel):
+    """The platform's constants as the closed form sees them."""
+
+    memory_mb: tuple[MemoryMB, ...] = Field(min_length=1)
+    max_replicas: int = Field(ge=1)
+    storage_bandwidth_bytes_per_s: Positive | tuple[Positive, ...]
+    direct_bandwidth_bytes_per_s: Positive
+    storage_delay_s: NonNegative
+    warm_start_s: NonNegative
+    payload_limit_bytes: Positive
+    price_per_gb_s: NonNegative
+    price_per_invocation: NonNegative = 0.0
+    price_per_put: NonNegative = 0.0
+    price_per_get: NonNegative = 0.0
+    payload_encoding_factor: Annotated[float, Field(ge=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ProblemPlatform":
+        if any(a >= b for a, b in zip(self.memory_mb, self.memory_mb[1:], strict=False)):
+            raise ValueError(f"memory_mb must increase, got {list(self.memory_mb)}")
+        bandwidth = self.storage_bandwidth_bytes_per_s
+        if isinstance(bandwidth, tuple) and len(bandwidth) != len(self.memory_mb):
+            raise ValueError(
+                f"storage_bandwidth_bytes_per_s has {len(bandwidth)} values for {len(self.memory_mb)} memory_mb"
+            )
+        return self
+
+    @property
+    def storage_bandwidths(self) -> np.ndarray:
+        """B_s of a function of each memory size, bytes/s, shape (sizes,)."""
+        return np.broadcast_to(np.asarray(self.storage_bandwidth_bytes_per_s, float), (len(self.memory_mb),))
+
+    @property
+    def gate_bandwidth(self) -> float:
+        """B_s of gate and non-MoE functions, bytes/s: that of the largest size."""
+        return float(self.storage_bandwidths[-1])
+
+
+class ProblemExpert(FileModel):
+    """One expert: its load and its sizes."""
+
+    tokens: NonNegative
+    parameter_bytes: NonNegative
+    intermediate_bytes: NonNegative
+    intermediate_bytes_per_token: NonNegative = 0.0
+
+
+class ProblemLayer(FileModel):
+    """One MoE layer and the non-MoE layer before it."""
+
+    token_in_bytes: NonNegative
+    token_out_bytes: NonNegative
+    seconds_per_token: tuple[NonNegative, ...]
+    seconds_per_call: tuple[NonNegative, ...] | None = None
+    non_moe_s: NonNegative
+    next_load_s: NonNegative
+    non_moe_memory_mb: MemoryMB | None = None
+    experts: tuple[ProblemExpert, ...] = Field(min_length=1)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """d[e, .]: tokens of each expert, shape (experts,)."""
+        return np.array([expert.tokens for expert in self.experts], float)
+
+
+class DeploymentProblem(FileModel):
+    """One optimisation: popularity, sizes, platform constants and latency limit."""
+
+    schema_: Literal["deployment-problem/1"] = Field("deployment-problem/1", alias="schema")
+    name: str
+    objective: Objective = "gb_s"
+    platform: ProblemPlatform
+    layers: tuple[ProblemLayer, ...] = Field(min_length=1)
+    head_s: NonNegative
+    tail_s: NonNegative
+    latency_limit_s: Positive | None = None
+    batch_tokens: Positive | None = None
+    top_k: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DeploymentProblem":
+        sizes = len(self.platform.memory_mb)
+        for e, layer in enumerate(self.layers):
+            for key in ("seconds_per_token", "seconds_per_call"):
+                values = getattr(layer, key)
+                if values is not None and len(values) != sizes:
+                    raise ValueError(f"layers.{e}.{key} has {len(values)} values for {sizes} memory_mb")
+        return self
+
+    @property
+    def served_tokens(self) -> float:
+        """Tokens of one batch: `batch_tokens`, or the tokens of the first layer that has any / top_k."""
+        if self.batch_tokens is not None:
+            return self.batch_tokens
+        return max(float(layer.tokens.sum()) for layer in self.layers) / self.top_k
+
+    def with_limit(self, latency_limit_s: float | None) -> "DeploymentProblem":
+        """The same problem under another latency limit."""
+        return self.model_copy(update={"latency_limit_s": latency_limit_s})
+
+
+class ExpertPlan(FileModel):
+    """Memory and replicas of one expert."""
+
+    memory_mb: MemoryMB
+    replicas: int = Field(ge=1)
+
+
+class LayerPlan(FileModel):
+    """Communication method, minibatch size (`pipelined` only) and the experts of one layer."""
+
+    communication: Communication
+    minibatch_tokens: int | None = Field(None, ge=1)
+    experts: tuple[ExpertPlan, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _minibatch(self) -> "LayerPlan":
+        if (self.communication == "pipelined") != (self.minibatch_tokens is not None):
+            raise ValueError(
+                "minibatch_tokens: expected a number exactly where communication is 'pipelined', "
+                f"got {self.minibatch_tokens} with '{self.communication}'"
+            )
+        return self
+
+    @property
+    def memory_mb(self) -> np.ndarray:
+        """Memory of each expert, shape (experts,) int."""
+        return np.array([expert.memory_mb for expert in self.experts])
+
+    @property
+    def replicas(self) -> np.ndarray:
+        """Replicas of each expert, shape (experts,) int."""
+        return np.array([expert.replicas for expert in self.experts])
+
+
+class DeploymentPlan(FileModel):
+    """What to deploy, and what the solver that made it says of it."""
+
+    schema_: Literal["deployment-plan/1"] = Field("deployment-plan/1", alias="schema")
+    solver: str
+    objective: Objective = "gb_s"
+    layers: tuple[LayerPlan, ...] = Field(min_length=1)
+    billed_gb_s: float | None = None
+    billed_cost_usd: float | None = None
+    full_cost_usd: float | None = None
+    latency_s: float | None = None
+    feasible: bool | None = None
+    violations: tuple[Violation, ...] = ()
+    lower_bound: float | None = None
+    gap: float | None = None
+    solve_s: float | None = None
+
+
+def read_problem(path: str | Path) -> DeploymentProblem:
+    """The deployment problem in a JSON or YAML file. Raises InputError."""
+    return read_model(DeploymentProblem, path)
+
+
+def read_plan(path: str | Path, problem: DeploymentProblem) -> DeploymentPlan:
+    """The deployment plan in a JSON or YAML file, checked to be one for `problem`. Raises InputError."""
+    plan = read_model(DeploymentPlan, path)
+    try:
+        check_plan_fits(problem, plan)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return plan
+
+
+def check_plan_fits(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
+    """Raise InputError unless the plan has the problem's layers and experts, and listed memory sizes."""
+    if len(plan.layers) != len(problem.layers):
+        raise InputError(f"layers: expected {len(problem.layers)}, as in the problem, got {len(plan.layers)}")
+    for e, (layer, chosen) in enumerate(zip(problem.layers, plan.layers, strict=True)):
+        if len(chosen.experts) != len(layer.experts):
+            raise InputError(f"layers.{e}.experts: expected {len(layer.experts)}, got {len(chosen.experts)}")
+        for i, expert in enumerate(chosen.experts):
+            if expert.memory_mb not in problem.platform.memory_mb:
+                raise InputError(
+                    f"layers.{e}.experts.{i}.memory_mb: expected one of the problem's sizes "
+                    f"{list(problem.platform.memory_mb)}, got {expert.memory_mb}"
+                )
+
+
+def memory_indices(problem: DeploymentProblem, layer: LayerPlan) -> np.ndarray:
+    """j of each expert: the index of its memory in the problem's list, shape (experts,)."""
+    return np.searchsorted(problem.platform.memory_mb, layer.memory_mb)
+
+
+def needed_memory_bytes(layer: ProblemLayer, replica_tokens: np.ndarray) -> np.ndarray:
+    """Left side of Eq. 12c for each expert: P + M_itrm + r (D_in + D_o + m).
+
+    Args:
+        layer: the MoE layer.
+        replica_tokens: r, shape (experts, ...); trailing axes are options.
+    """
+    r = np.asarray(replica_tokens, float)
+    trailing = (1,) * (r.ndim - 1)
+    fixed = np.array([x.parameter_bytes + x.intermediate_bytes for x in layer.experts]).reshape(-1, *trailing)
+    per_token = np.array([x.intermediate_bytes_per_token for x in layer.experts]).reshape(-1, *trailing)
+    return fixed + r * (layer.token_in_bytes + layer.token_out_bytes + per_token)
+
+
+def payload_bytes(layer: ProblemLayer, platform: ProblemPlatform, replica_tokens: np.ndarray) -> np.ndarray:
+    """Left side of Eq. 12f: the larger payload of a replica, encoded, bytes; shape of `replica_tokens`."""
+    larger = max(layer.token_in_bytes, layer.token_out_bytes)
+    return np.asarray(replica_tokens, float) * larger * platform.payload_encoding_factor
+
+
+def constraint_violations(problem: DeploymentProblem, plan: DeploymentPlan) -> list[Violation]:
+    """Constraints 12c, 12e, 12f and the replica limit that the plan breaks (latency is another's to judge)."""
+    check_plan_fits(problem, plan)
+    found: list[Violation] = []
+    for e, (layer, chosen) in enumerate(zip(problem.layers, plan.layers, strict=True)):
+        r = layer.tokens / chosen.replicas
+        too_small = needed_memory_bytes(layer, r) > chosen.memory_mb * MB
+        too_large = payload_bytes(layer, problem.platform, r) > problem.platform.payload_limit_bytes
+        for i in range(len(layer.experts)):
+            if too_small[i]:
+                found.append((e, i, "memory"))
+            if chosen.communication == "direct" and too_large[i]:
+                found.append((e, i, "payload"))
+            if chosen.replicas[i] > problem.platform.max_replicas:
+                found.append((e, i, "replicas"))
+        if chosen.minibatch_tokens is not None and chosen.minibatch_tokens > max(1, math.ceil(r.max())):
+            found.append((e, None, "minibatch"))
+    return found
