@@ -1,0 +1,68 @@
+"""The CPU cluster that serverless is compared with: the same batch, all experts of a layer at once.
+
+Source of the comparison: Liu, Wang, Wu, INFOCOM 2025, section V (Fig. 2 and 14).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from moe.spec import MoESpec
+from simulator.profile import ClusterConstants
+
+Period: TypeAlias = Literal["second", "hour", "month"]
+PERIODS: tuple[Period, ...] = ("second", "hour", "month")
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class ClusterRun:
+    """One batch on the CPU cluster.
+
+    Attributes:
+        latency_s: of the batch; moe_s: the part spent in MoE layers.
+        cost_usd: of the MoE layers (their share of the time) for each charged period: the seconds used; a whole
+            hour for this one batch; a month that serves batches for `month_utilisation` of its time.
+    """
+
+    latency_s: float
+    moe_s: float
+    cost_usd: dict[Period, float]
+
+
+def run_on_cluster(
+    spec: MoESpec, tokens: np.ndarray, batch_tokens: float, cluster: ClusterConstants
+) -> ClusterRun:
+    """A batch on the cluster: each step takes the longer of its arithmetic and its weights' way from memory.
+
+    Args:
+        spec: the model's sizes.
+        tokens: tokens of each expert, shape (layers, experts).
+        batch_tokens: tokens of the batch.
+        cluster: its constants.
+    """
+    flops_per_s = cluster.cores.median * cluster.flops_per_core.median * cluster.efficiency.median
+    bytes_per_s = cluster.memory_bytes_per_s.median
+
+    def seconds(flops: np.ndarray | float, weights: np.ndarray | float) -> float:
+        return float(np.maximum(np.divide(flops, flops_per_s), np.divide(weights, bytes_per_s)).sum())
+
+    tokens = np.asarray(tokens, float)
+    moe_s = seconds(
+        spec.expert_flops * tokens.sum(axis=1),
+        spec.expert_parameter_bytes * (tokens > 0).sum(axis=1).astype(float),
+    )
+    attention_s = len(tokens) * seconds(spec.non_moe_flops * batch_tokens, spec.non_moe_parameter_bytes)
+    tail_s = seconds(spec.tail_flops * batch_tokens, spec.embedding_bytes if spec.tail_flops else 0.0)
+    latency_s = moe_s + attention_s + tail_s
+    per_second = cluster.price_per_hour.median / SECONDS_PER_HOUR
+    share = moe_s / latency_s
+    cost: dict[Period, float] = {
+        "second": per_second * moe_s,
+        "hour": cluster.price_per_hour.median * share,
+        "month": per_second * moe_s / cluster.month_utilisation.median,
+    }
+    return ClusterRun(latency_s, moe_s, cost)

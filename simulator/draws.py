@@ -1,0 +1,70 @@
+"""Random numbers of the simulator: distributions given by quantiles, drawn in blocks."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+BLOCK = 1024
+LARGEST_Z = 3.5  # draws stop at the 1 in 4,300 quantile: beyond it the table says nothing
+
+
+class Draws:
+    """An endless stream of draws: `next()` gives the next one.
+
+    Args:
+        table: probability -> value, as in a platform profile; or a number, for a constant.
+        rng: the stream's own generator.
+    """
+
+    def __init__(self, table: Mapping[float, float] | float, rng: np.random.Generator) -> None:
+        self._table = table
+        self._rng = rng
+        self._block: list[float] = []
+
+    @property
+    def median(self) -> float:
+        """The median of the draws."""
+        return self._table if isinstance(self._table, float | int) else quantile_at(self._table, 0.5)
+
+    def next(self) -> float:
+        """The next draw."""
+        if isinstance(self._table, float | int):
+            return self._table
+        if not self._block:
+            z = np.clip(self._rng.standard_normal(BLOCK), -LARGEST_Z, LARGEST_Z)
+            self._block = _at_normal(self._table, z).tolist()
+        return self._block.pop()
+
+    def many(self, count: int) -> np.ndarray:
+        """The next `count` draws, shape (count,)."""
+        if isinstance(self._table, float | int):
+            return np.full(count, float(self._table))
+        return np.array([self.next() for _ in range(count)])
+
+
+def quantile_at(table: Mapping[float, float], probability: float) -> float:
+    """The value of a table of quantiles at a probability in (0, 1)."""
+    return float(_at_normal(table, np.array([ndtri(probability)]))[0])
+
+
+def mean_of(table: Mapping[float, float] | float) -> float:
+    """The mean of the draws of a table of quantiles."""
+    if isinstance(table, float | int):
+        return float(table)
+    z = np.linspace(-LARGEST_Z, LARGEST_Z, 4001)
+    weight = np.diff(ndtr(z))
+    values = _at_normal(table, (z[1:] + z[:-1]) / 2)
+    return float((values * weight).sum() / weight.sum())
+
+
+def _at_normal(table: Mapping[float, float], z: np.ndarray) -> np.ndarray:
+    """Values at normal quantiles z: log-linear between the table's points and beyond the outer ones."""
+    points = ndtri(np.array(list(table)))
+    logs = np.log(np.array(list(table.values())))
+    if len(points) == 1:
+        return np.full(z.shape, math.exp(logs[0]))
+    k = np.clip(np.searchsorted(points, z) - 1, 0, len(points) - 2)
+    slope = (logs[k + 1] - logs[k]) / (points[k + 1] - points[k])
+    return np.exp(logs[k] + slope * (z - points[k]))

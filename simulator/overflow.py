@@ -1,0 +1,42 @@
+"""Overflow: a replica that meets more tokens than its memory or its payload holds runs as several.
+
+Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2 (feedback cases i and ii); the least count that fits, docs/formats.md.
+"""
+
+import numpy as np
+
+from moe.errors import InputError
+from simulator.plan import MB, DeploymentProblem, LayerPlan, needed_memory_bytes
+
+
+def replicas_that_fit(problem: DeploymentProblem, e: int, plan: LayerPlan, tokens: np.ndarray) -> np.ndarray:
+    """Replicas that the real load of layer e runs on: the planned ones times the least n that fits.
+
+    Args:
+        problem, plan: what is deployed; e: the layer.
+        tokens: real tokens of each expert, shape (experts,).
+
+    Returns:
+        Shape (experts,) int; the plan's own where nothing overflows.
+
+    Raises:
+        InputError: an expert's parameters alone leave no room for a token.
+    """
+    layer, platform = problem.layers[e], problem.platform
+    fixed = needed_memory_bytes(layer, np.zeros(len(layer.experts)))
+    per_token = needed_memory_bytes(layer, np.ones(len(layer.experts))) - fixed
+    room = plan.memory_mb * MB - fixed
+    with np.errstate(divide="ignore", invalid="ignore"):
+        capacity = np.where(per_token > 0, np.floor(room / per_token), np.inf)
+        if plan.communication == "direct":
+            payload = max(layer.token_in_bytes, layer.token_out_bytes) * platform.payload_encoding_factor
+            capacity = np.minimum(capacity, np.floor(platform.payload_limit_bytes / payload))
+    used = tokens > 0
+    if (capacity[used] < 1).any() or (room[used] < 0).any():
+        i = int(np.flatnonzero(used & ((capacity < 1) | (room < 0)))[0])
+        raise InputError(
+            f"layers.{e}.experts.{i}.memory_mb: {plan.memory_mb[i]} MB holds the expert's parameters "
+            f"({fixed[i] / MB:.0f} MB with the runtime) but not one token"
+        )
+    times = np.ceil(tokens / (plan.replicas * capacity))
+    return plan.replicas * np.maximum(1, times).astype(int)

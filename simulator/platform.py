@@ -1,0 +1,156 @@
+"""The platform as the simulation runs it: rates, prices and streams of random numbers.
+
+Made from a platform profile (tails, bursts, sharing, cold starts), or from a deployment problem: then it is the
+*ideal platform*, with the problem's own constants and nothing else (docs/formats.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.draws import Draws
+from simulator.plan import DeploymentProblem, ProblemPlatform
+from simulator.profile import Constant, PlatformProfile
+
+
+@dataclass(frozen=True)
+class LinkRates:
+    """Bandwidth of one function, one way, bytes/s: its cap, that of a connection, and its token bucket."""
+
+    function: float
+    connection: float = math.inf
+    burst_bytes: float = math.inf
+    sustained: float = math.inf
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What is charged, USD, and how durations are rounded."""
+
+    gb_s: float
+    invocation: float
+    put: float
+    get: float
+    billing_step_s: float
+    init_is_billed: bool
+    warm_start_is_billed: bool
+
+    def billed_s(self, duration_s: float) -> float:
+        """A duration rounded up to the billing step, s."""
+        if self.billing_step_s == 0:
+            return duration_s
+        return math.ceil(duration_s / self.billing_step_s - 1e-9) * self.billing_step_s
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Constants and random streams of one simulation.
+
+    `link_rates` maps a function's memory (MB) to its bandwidth. `is_ideal` marks the closed form's platform:
+    loads of non-MoE functions take the problem's durations as they stand, and handing on results is free.
+    """
+
+    name: str
+    is_ideal: bool
+    prices: Prices
+    link_rates: Callable[[int], LinkRates]
+    warm_start: Draws
+    provisioning: Draws
+    init: Draws
+    keep_alive_s: float
+    get_latency: Draws
+    put_latency: Draws
+    jitter: Draws
+    payload_overhead: Draws
+    payload_bytes_per_s: float
+    payload_limit_bytes: float
+    payload_encoding_factor: float
+
+
+def platform_of_profile(profile: PlatformProfile, problem: ProblemPlatform, rng: np.random.Generator) -> Platform:
+    """The platform that a profile describes.
+
+    The payload's limit and encoding are the deployment problem's: it chose how its payloads are encoded.
+    """
+    streams = iter(rng.spawn(7))
+
+    def draws(constant: Constant) -> Draws:
+        value = constant.value
+        return Draws(value if isinstance(value, float) else value.quantiles, next(streams))
+
+    network, connection = profile.network, profile.storage.connection_bytes_per_s.median
+
+    def link_rates(memory_mb: int) -> LinkRates:
+        by_memory = memory_mb * network.function_bytes_per_s_per_mb.median
+        return LinkRates(
+            function=min(by_memory, network.burst_bytes_per_s.median),
+            connection=connection,
+            burst_bytes=network.burst_bytes.median,
+            sustained=network.sustained_bytes_per_s.median,
+        )
+
+    return Platform(
+        name=profile.name,
+        is_ideal=False,
+        prices=Prices(
+            gb_s=profile.prices.gb_s.median,
+            invocation=profile.prices.invocation.median,
+            put=profile.prices.s3_put.median,
+            get=profile.prices.s3_get.median,
+            billing_step_s=profile.prices.billing_step_s.median,
+            init_is_billed=bool(profile.prices.init_is_billed.median),
+            warm_start_is_billed=False,
+        ),
+        link_rates=link_rates,
+        warm_start=draws(profile.start.warm_s),
+        provisioning=draws(profile.start.provisioning_s),
+        init=draws(profile.start.init_s),
+        keep_alive_s=profile.start.keep_alive_s.median,
+        get_latency=draws(profile.storage.get_latency_s),
+        put_latency=draws(profile.storage.put_latency_s),
+        jitter=draws(profile.compute.jitter),
+        payload_overhead=draws(profile.payload.overhead_s),
+        payload_bytes_per_s=profile.payload.bytes_per_s.median,
+        payload_limit_bytes=problem.payload_limit_bytes,
+        payload_encoding_factor=problem.payload_encoding_factor,
+    )
+
+
+def ideal_platform(problem: DeploymentProblem) -> Platform:
+    """The platform of the closed form: always warm, no jitter, no rounding, transfers at B_s and B_f."""
+    constants = problem.platform
+    bandwidth = dict(zip(constants.memory_mb, constants.storage_bandwidths.tolist(), strict=True))
+    unused = np.random.default_rng(0)
+
+    def constant(value: float) -> Draws:
+        return Draws(value, unused)
+
+    return Platform(
+        name="ideal",
+        is_ideal=True,
+        prices=Prices(
+            gb_s=constants.price_per_gb_s,
+            invocation=constants.price_per_invocation,
+            put=constants.price_per_put,
+            get=constants.price_per_get,
+            billing_step_s=0.0,
+            init_is_billed=True,
+            warm_start_is_billed=True,
+        ),
+        link_rates=lambda memory_mb: LinkRates(function=bandwidth.get(memory_mb, constants.gate_bandwidth)),
+        warm_start=constant(constants.warm_start_s),
+        provisioning=constant(0.0),
+        init=constant(0.0),
+        keep_alive_s=math.inf,
+        get_latency=constant(constants.storage_delay_s),
+        put_latency=constant(constants.storage_delay_s),
+        jitter=constant(1.0),
+        payload_overhead=constant(0.0),
+        payload_bytes_per_s=constants.direct_bandwidth_bytes_per_s,
+        payload_limit_bytes=math.inf,
+        payload_encoding_factor=1.0,
+    )

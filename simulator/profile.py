@@ -1,0 +1,201 @@
+"""The platform profile: every constant of a serverless platform, with unit, source, date and confidence.
+
+File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`. What the closed form needs of
+a profile is derived here, in `closed_form`, so that optimizer and simulator mean the same platform.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from pydantic import AfterValidator, Field, field_validator
+
+from moe.errors import InputError, nearest
+from moe.files import FileModel, read_model
+from simulator.draws import quantile_at
+
+DEFAULT_PROFILE = "aws-us-east-1-2026"
+
+
+class Quantiles(FileModel):
+    """A distribution as a table of quantiles: log-linear between them on the scale of normal quantiles."""
+
+    quantiles: dict[float, float] = Field(min_length=1)
+
+    @field_validator("quantiles")
+    @classmethod
+    def _increasing(cls, table: dict[float, float]) -> dict[float, float]:
+        table = dict(sorted(table.items()))
+        values = list(table.values())
+        if not all(0 < p < 1 for p in table) or values[0] <= 0 or values != sorted(values):
+            raise ValueError(f"expected probabilities in (0, 1) and positive, increasing values, got {table}")
+        return table
+
+
+class Constant(FileModel):
+    """A value or a distribution, and where it comes from."""
+
+    value: float | Quantiles
+    unit: str
+    source: str = Field(min_length=1)
+    date: str = Field(min_length=4)
+    confidence: Literal["high", "medium", "low"]
+
+    @property
+    def median(self) -> float:
+        """The value, or the median of the distribution."""
+        if isinstance(self.value, float):
+            return self.value
+        return quantile_at(self.value.quantiles, 0.5)
+
+
+def _in_unit(unit: str) -> AfterValidator:
+    def check(constant: Constant) -> Constant:
+        if constant.unit != unit:
+            raise ValueError(f"unit: expected '{unit}', got '{constant.unit}'")
+        if isinstance(constant.value, float) and constant.value < 0:
+            raise ValueError(f"value: expected a number >= 0, got {constant.value}")
+        return constant
+
+    return AfterValidator(check)
+
+
+Seconds: TypeAlias = Annotated[Constant, _in_unit("s")]
+Bytes: TypeAlias = Annotated[Constant, _in_unit("bytes")]
+BytesPerSecond: TypeAlias = Annotated[Constant, _in_unit("bytes/s")]
+Ratio: TypeAlias = Annotated[Constant, _in_unit("1")]
+USD: TypeAlias = Annotated[Constant, _in_unit("USD")]
+
+
+class StartConstants(FileModel):
+    """Start of an instance and of a call."""
+
+    warm_s: Seconds
+    provisioning_s: Seconds
+    init_s: Seconds
+    keep_alive_s: Seconds
+
+
+class ComputeConstants(FileModel):
+    """Compute of a function."""
+
+    mb_per_vcpu: Annotated[Constant, _in_unit("MB")]
+    flops_per_vcpu: Annotated[Constant, _in_unit("FLOP/s")]
+    weight_bandwidth_per_vcpu: BytesPerSecond
+    jitter: Ratio
+    runtime_bytes: Bytes
+
+
+class NetworkConstants(FileModel):
+    """Network of a function, each way."""
+
+    function_bytes_per_s_per_mb: Annotated[Constant, _in_unit("bytes/s/MB")]
+    sustained_bytes_per_s: BytesPerSecond
+    burst_bytes_per_s: BytesPerSecond
+    burst_bytes: Bytes
+
+
+class StorageConstants(FileModel):
+    """S3 as a function sees it."""
+
+    get_latency_s: Seconds
+    put_latency_s: Seconds
+    connection_bytes_per_s: BytesPerSecond
+
+
+class PayloadConstants(FileModel):
+    """A function that invokes a function, synchronously."""
+
+    overhead_s: Seconds
+    bytes_per_s: BytesPerSecond
+    limit_bytes: Bytes
+    encoding_factor: Ratio
+
+
+class PriceConstants(FileModel):
+    """What AWS charges."""
+
+    gb_s: USD
+    invocation: USD
+    s3_put: USD
+    s3_get: USD
+    billing_step_s: Seconds
+    init_is_billed: Ratio
+
+
+class ClusterConstants(FileModel):
+    """The CPU cluster that serverless is compared with."""
+
+    instance: str
+    cores: Ratio
+    flops_per_core: Annotated[Constant, _in_unit("FLOP/s")]
+    efficiency: Ratio
+    memory_bytes_per_s: BytesPerSecond
+    price_per_hour: USD
+    month_utilisation: Ratio
+
+
+class PlatformProfile(FileModel):
+    """Every constant of a serverless platform."""
+
+    schema_: Literal["platform-profile/1"] = Field("platform-profile/1", alias="schema")
+    name: str
+    about: str
+    start: StartConstants
+    compute: ComputeConstants
+    network: NetworkConstants
+    storage: StorageConstants
+    payload: PayloadConstants
+    prices: PriceConstants
+    cluster: ClusterConstants
+
+
+@dataclass(frozen=True)
+class ClosedFormConstants:
+    """What Eq. 3-11 need of a platform (docs/formats.md): medians only, no tails, bursts or contention.
+
+    Attributes:
+        vcpus: of each memory size, shape (sizes,).
+        storage_bandwidth_bytes_per_s: B_s of each memory size, shape (sizes,).
+        direct_bandwidth_bytes_per_s: B_f, raw bytes before encoding.
+        storage_delay_s: T_dl, the mean of the medians of GET and PUT.
+        warm_start_s: T_str.
+    """
+
+    vcpus: np.ndarray
+    storage_bandwidth_bytes_per_s: np.ndarray
+    direct_bandwidth_bytes_per_s: float
+    storage_delay_s: float
+    warm_start_s: float
+
+
+def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFormConstants:
+    """The closed form's constants of a profile, for the given memory sizes."""
+    memory = np.asarray(memory_mb, float)
+    by_memory = memory * profile.network.function_bytes_per_s_per_mb.median
+    return ClosedFormConstants(
+        vcpus=memory / profile.compute.mb_per_vcpu.median,
+        storage_bandwidth_bytes_per_s=np.minimum(by_memory, profile.storage.connection_bytes_per_s.median),
+        direct_bandwidth_bytes_per_s=profile.payload.bytes_per_s.median / profile.payload.encoding_factor.median,
+        storage_delay_s=(profile.storage.get_latency_s.median + profile.storage.put_latency_s.median) / 2,
+        warm_start_s=profile.start.warm_s.median,
+    )
+
+
+def profile_names() -> list[str]:
+    """Names of the packaged profiles."""
+    files = (resources.files("simulator") / "profiles").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
+    """A packaged profile by name, or a YAML file. Raises InputError."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        if str(name_or_path) not in profile_names():
+            raise InputError(f"profile: no profile '{name_or_path}'{nearest(str(name_or_path), profile_names())}")
+        path = Path(str(resources.files("simulator") / "profiles" / f"{name_or_path}.yaml"))
+    return read_model(PlatformProfile, path)

@@ -1,0 +1,146 @@
+"""The one record table: a row for every invocation attempt, simulated or live.
+
+Bill, latency, timeline and summary are all computed from these rows. Times are seconds from the start of the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PHASES = (
+    "queue",
+    "provisioning",
+    "init",
+    "parameter_download",
+    "wait",
+    "input_download",
+    "compute",
+    "upload",
+    "gather",
+)
+
+COLUMNS = {
+    "batch": "number of the batch, from 0",
+    "layer": "MoE layer, from 0; for a non-MoE function the layer that it gates (the tail: number of layers)",
+    "role": "expert | non-moe",
+    "expert": "expert of the layer, -1 for non-MoE functions",
+    "replica": "replica of the expert, from 0",
+    "tokens": "tokens that the call computes",
+    "function": "name of the Lambda function",
+    "instance": "name of the instance that served the call",
+    "memory_mb": "memory of the function, MB",
+    "attempt": "1 for the first try",
+    "status": "ok, or why the attempt failed",
+    "cold": "whether the call started an instance",
+    "requested_s": "when the caller asked",
+    "started_s": "when billed time starts",
+    "ended_s": "when the handler returned",
+    "billed_s": "billed duration, INIT included where it is billed",
+    "billed_gb_s": "billed duration x memory / 1024",
+    "bytes_in": "bytes that came into the instance",
+    "bytes_out": "bytes that left it",
+    "gets": "S3 GET requests",
+    "puts": "S3 PUT requests",
+    "exchange_gets": "of gets, those that carry tokens between a non-MoE function and experts",
+    "exchange_puts": "of puts, likewise",
+    "compute_cost_usd": "billed GB-s x price",
+    "request_cost_usd": "invocation and S3 requests",
+    "exchange_cost_usd": "of request_cost_usd, the exchange requests",
+    **{f"{phase}_{edge}_s": f"{edge} of the phase {phase}" for phase in PHASES for edge in ("start", "end")},
+}
+
+
+@dataclass(slots=True)
+class Record:
+    """One row of the record table while it is written; COLUMNS says what each field is."""
+
+    batch: int
+    layer: int
+    role: str
+    function: str
+    memory_mb: int
+    expert: int = -1
+    replica: int = 0
+    tokens: float = 0.0
+    instance: str = ""
+    attempt: int = 1
+    status: str = "ok"
+    cold: bool = False
+    requested_s: float = math.nan
+    started_s: float = math.nan
+    ended_s: float = math.nan
+    billed_s: float = 0.0
+    billed_gb_s: float = 0.0
+    bytes_in: float = 0.0
+    bytes_out: float = 0.0
+    gets: int = 0
+    puts: int = 0
+    exchange_gets: int = 0
+    exchange_puts: int = 0
+    compute_cost_usd: float = 0.0
+    request_cost_usd: float = 0.0
+    exchange_cost_usd: float = 0.0
+    phases: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def add_phase(self, phase: str, start_s: float, end_s: float) -> None:
+        """Note a phase; one that comes again extends the first."""
+        before = self.phases.get(phase)
+        self.phases[phase] = (before[0], end_s) if before else (start_s, end_s)
+
+
+@dataclass(frozen=True)
+class Bill:
+    """The three bills of one or more batches (docs/formats.md), each containing the one before.
+
+    Attributes:
+        billed_gb_s: GB-s of the experts' functions, the number that the paper minimises.
+        billed_cost_usd: their price.
+        full_cost_usd: billed + the requests that the experts cause.
+        total_cost_usd: full + gate and non-MoE functions, their waiting and requests.
+    """
+
+    billed_gb_s: float
+    billed_cost_usd: float
+    full_cost_usd: float
+    total_cost_usd: float
+
+    def per_batch(self, batches: int) -> Bill:
+        """The mean bill of one of `batches`."""
+        return Bill(*(getattr(self, item.name) / batches for item in fields(self)))
+
+
+def bill(records: Iterable[Record]) -> Bill:
+    """The bill of a run: a sum over its rows."""
+    gb_s = billed = full = total = 0.0
+    for row in records:
+        cost = row.compute_cost_usd + row.request_cost_usd
+        total += cost
+        if row.role == "expert":
+            gb_s += row.billed_gb_s
+            billed += row.compute_cost_usd
+            full += cost
+        else:
+            full += row.exchange_cost_usd
+    return Bill(gb_s, billed, full, total)
+
+
+def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
+    """The record table, columns as in COLUMNS; a phase that a call did not have is NaN."""
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        row = {name: getattr(record, name) for name in COLUMNS if not name.endswith(_PHASE_ENDINGS)}
+        for phase in PHASES:
+            row[f"{phase}_start_s"], row[f"{phase}_end_s"] = record.phases.get(phase, (math.nan, math.nan))
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+_PHASE_ENDINGS = tuple(f"{phase}_{edge}_s" for phase in PHASES for edge in ("start", "end"))

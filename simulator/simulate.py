@@ -1,0 +1,158 @@
+"""Play a deployment plan on a platform: `simulate(problem, plan, profile)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import simpy
+
+from moe.errors import InputError
+from simulator.lambda_service import LambdaService, Steps
+from simulator.overflow import replicas_that_fit
+from simulator.plan import (
+    DeploymentPlan,
+    DeploymentProblem,
+    Violation,
+    check_plan_fits,
+    constraint_violations,
+)
+from simulator.platform import ideal_platform, platform_of_profile
+from simulator.profile import PlatformProfile
+from simulator.records import Bill, Record, bill, to_pandas
+from simulator.scatter_gather import (
+    ForwardPass,
+    Start,
+    expert_function,
+    non_moe_function,
+    non_moe_memory_mb,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class SimulatedRun:
+    """What happened when a plan served one or more batches, one after the other.
+
+    Attributes:
+        records: the record table's rows (`simulator.records`).
+        latency_s: of each batch, head to tail, shape (batches,).
+        served_tokens: tokens of a batch.
+        bill: of the mean batch.
+        violations: constraints that the plan breaks for the tokens it was made for, and the latency limit if
+            the mean latency is over it.
+        overflowed: replicas' calls beyond the planned ones, over all batches.
+    """
+
+    records: list[Record]
+    latency_s: np.ndarray
+    served_tokens: float
+    bill: Bill
+    violations: tuple[Violation, ...]
+    overflowed: int
+
+    @property
+    def mean_latency_s(self) -> float:
+        """Mean latency of a batch, s."""
+        return float(self.latency_s.mean())
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Throughput: tokens of a batch over its mean latency."""
+        return self.served_tokens / self.mean_latency_s
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The record table."""
+        return to_pandas(self.records)
+
+    def bill_of_batch(self, batch: int) -> Bill:
+        """The bill of one batch."""
+        return bill(row for row in self.records if row.batch == batch)
+
+
+def simulate(
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    profile: PlatformProfile | None = None,
+    *,
+    routing: Sequence[np.ndarray] | None = None,
+    runs: int = 1,
+    start: Start = "eager",
+    warm: bool = True,
+    seed: int = 0,
+) -> SimulatedRun:
+    """Play a plan, batch after batch.
+
+    Args:
+        problem: the deployment problem that the plan is for.
+        plan: the deployment plan; violations of its constraints are played as they stand.
+        profile: the platform; None for the ideal one, on which the closed form holds.
+        routing: real tokens of each expert, one (layers, experts) integer array a batch: then tokens are whole,
+            and replicas that meet more than fits overflow. None: the problem's tokens, divided.
+        runs: batches without `routing`; with it, each of its batches is served once.
+        start: start experts with their layer, or just in time for their first input.
+        warm: whether planned instances are initialised before the first batch.
+        seed: of all random streams.
+
+    Raises:
+        InputError: plan, problem and routing do not fit together.
+    """
+    check_plan_fits(problem, plan)
+    rng = np.random.default_rng(seed)
+    platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
+    batches = [_layers_of(problem, batch) for batch in routing] if routing is not None else None
+    if batches is None:
+        batches = [[layer.tokens for layer in problem.layers]] * runs
+    planned = [layer.replicas for layer in plan.layers]
+    env = simpy.Environment()
+    service = LambdaService(env, platform)
+    if warm:
+        _prewarm(service, problem, plan)
+    latencies: list[float] = []
+    overflowed = 0
+
+    def serve() -> Steps:
+        nonlocal overflowed
+        for number, tokens in enumerate(batches):
+            replicas = planned
+            if routing is not None:
+                replicas = [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(plan.layers)]
+                overflowed += sum(int((g - p).sum()) for g, p in zip(replicas, planned, strict=True))
+            began = env.now
+            yield ForwardPass(service, problem, plan, tokens, replicas, routing is not None, start, number).run()
+            latencies.append(env.now - began)
+
+    env.process(serve())
+    env.run()
+    latency_s = np.array(latencies)
+    violations = constraint_violations(problem, plan)
+    limit = problem.latency_limit_s
+    if limit is not None and latency_s.mean() > limit * (1 + 1e-9):
+        violations.append((None, None, "latency"))
+    return SimulatedRun(
+        records=service.records,
+        latency_s=latency_s,
+        served_tokens=problem.served_tokens,
+        bill=bill(service.records).per_batch(len(latencies)),
+        violations=tuple(violations),
+        overflowed=overflowed,
+    )
+
+
+def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarray]:
+    expected = (len(problem.layers), len(problem.layers[0].experts))
+    if np.shape(tokens) != expected:
+        raise InputError(f"routing: expected {expected} layers and experts, got {np.shape(tokens)}")
+    return list(np.asarray(tokens))
+
+
+def _prewarm(service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan) -> None:
+    for e, layer in enumerate(plan.layers):
+        for i, expert in enumerate(layer.experts):
+            service.prewarm(expert_function(e, i), expert.memory_mb, expert.replicas)
+    for e in range(len(plan.layers) + 1):
+        service.prewarm(non_moe_function(e), non_moe_memory_mb(problem, e), 1)
