@@ -1,0 +1,352 @@
+"""Billed time, cost and latency of a deployment in closed form: Eq. 3-11, and the only place where they stand.
+
+Source: Liu, Wang, Wu, INFOCOM 2025, section III-C/D; the symbols are the paper's. Every function of an
+equation works elementwise on arrays that broadcast, so the same code evaluates a plan (arrays of shape
+(experts,)), lists all ways to deploy a layer (experts, sizes, replicas), and does so for many minibatch sizes
+at once (a leading axis of `beta`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.plan import (
+    Communication,
+    DeploymentPlan,
+    DeploymentProblem,
+    LayerPlan,
+    ProblemLayer,
+    ProblemPlatform,
+    Violation,
+    constraint_violations,
+    memory_indices,
+)
+
+ROUNDING = 1e-12
+"""A latency above its limit by less than this share is rounding, not a violation."""
+
+
+@dataclass(frozen=True)
+class Deployments:
+    """Ways to deploy the experts of one layer; arrays broadcast to (experts,) or (experts, sizes, replicas).
+
+    Attributes:
+        tokens: d of each expert.
+        parameter_bytes: P of each expert.
+        replicas: g.
+        memory_mb: M.
+        storage_bandwidth: B_s of a function of that memory, bytes/s.
+        seconds_per_token: t_cal = U of a function of that memory.
+        seconds_per_call: t_call, 0 in the paper.
+        token_in_bytes, token_out_bytes: D_in, D_o.
+    """
+
+    tokens: np.ndarray
+    parameter_bytes: np.ndarray
+    replicas: np.ndarray
+    memory_mb: np.ndarray
+    storage_bandwidth: np.ndarray
+    seconds_per_token: np.ndarray
+    seconds_per_call: np.ndarray
+    token_in_bytes: float
+    token_out_bytes: float
+
+    @property
+    def replica_tokens(self) -> np.ndarray:
+        """r = d/g, fractions kept."""
+        return self.tokens / self.replicas
+
+
+def chosen(problem: DeploymentProblem, e: int, plan: LayerPlan) -> Deployments:
+    """The deployment that a plan chooses for layer e; arrays of shape (experts,)."""
+    layer = problem.layers[e]
+    return _deployments(problem.platform, layer, (), memory_indices(problem, plan), plan.replicas)
+
+
+def all_deployments(platform: ProblemPlatform, layer: ProblemLayer) -> Deployments:
+    """Every memory size and replica count for every expert; arrays broadcast to (experts, sizes, replicas)."""
+    sizes = np.arange(len(platform.memory_mb)).reshape(1, -1, 1)
+    replicas = np.arange(1, platform.max_replicas + 1).reshape(1, 1, -1)
+    return _deployments(platform, layer, (1, 1), sizes, replicas)
+
+
+def _deployments(
+    platform: ProblemPlatform, layer: ProblemLayer, trailing: tuple[int, ...], j: np.ndarray, g: np.ndarray
+) -> Deployments:
+    calls = layer.seconds_per_call or (0.0,) * len(platform.memory_mb)
+    parameters = np.array([expert.parameter_bytes for expert in layer.experts])
+    return Deployments(
+        tokens=layer.tokens.reshape(-1, *trailing),
+        parameter_bytes=parameters.reshape(-1, *trailing),
+        replicas=g,
+        memory_mb=np.asarray(platform.memory_mb, float)[j],
+        storage_bandwidth=platform.storage_bandwidths[j],
+        seconds_per_token=np.asarray(layer.seconds_per_token)[j],
+        seconds_per_call=np.asarray(calls)[j],
+        token_in_bytes=layer.token_in_bytes,
+        token_out_bytes=layer.token_out_bytes,
+    )
+
+
+# Billed time of one replica, seconds
+
+
+def head_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:
+    """T_h: warm start and download of the parameters."""
+    return x.parameter_bytes / x.storage_bandwidth + p.storage_delay_s + p.warm_start_s
+
+
+def minibatches(x: Deployments, beta: np.ndarray | float) -> np.ndarray:
+    """n: minibatches of a replica, of at most beta tokens each."""
+    return np.ceil(x.replica_tokens / beta)
+
+
+def pipelined_s(p: ProblemPlatform, x: Deployments, beta: np.ndarray | float, n: np.ndarray) -> np.ndarray:
+    """Eq. 6: billed time of a replica that works through n minibatches of beta tokens."""
+    t_in, t_out = x.token_in_bytes / x.storage_bandwidth, x.token_out_bytes / x.storage_bandwidth
+    compute = x.seconds_per_call + beta * (t_in + x.seconds_per_token)
+    block = p.storage_delay_s + np.maximum(compute, beta * t_out)
+    return head_s(p, x) + n * block + (p.storage_delay_s + beta * t_out)
+
+
+def storage_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:
+    """Eq. 8: billed time of a replica that gets all its tokens from storage and puts all results there."""
+    t_io = (x.token_in_bytes + x.token_out_bytes) / x.storage_bandwidth
+    per_token = t_io + x.seconds_per_token
+    return head_s(p, x) + 2 * p.storage_delay_s + x.seconds_per_call + x.replica_tokens * per_token
+
+
+def direct_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:
+    """Eq. 10: billed time of a replica that gets its tokens with the invocation and sends its results on."""
+    t_out = x.token_out_bytes / p.direct_bandwidth_bytes_per_s
+    return head_s(p, x) + x.seconds_per_call + x.replica_tokens * (t_out + x.seconds_per_token)
+
+
+# Cost of one expert
+
+
+def billed_gb_s(x: Deployments, replica_s: np.ndarray) -> np.ndarray:
+    """Eq. 3-5: billed GB-s of an expert whose replicas each run `replica_s` seconds; 0 where no token comes."""
+    return (x.tokens > 0) * x.replicas * (x.memory_mb / 1024) * replica_s
+
+
+def requests_usd(p: ProblemPlatform, x: Deployments, objects: np.ndarray | float) -> np.ndarray:
+    """Price of an expert's requests: per replica its invocation, one GET of the parameters, and 2 PUT and 2
+    GET for each object exchanged (none with `direct`, one with `storage`, n with `pipelined`)."""
+    exchange = 2 * p.price_per_put + 2 * p.price_per_get
+    return (x.tokens > 0) * x.replicas * (p.price_per_invocation + p.price_per_get + objects * exchange)
+
+
+# Latency of a layer (MoE-E2E), seconds
+
+
+def upload_s(p: ProblemPlatform, layer: ProblemLayer) -> float:
+    """Upload of all inputs of the layer by the gate's function."""
+    return p.storage_delay_s + layer.tokens.sum() * layer.token_in_bytes / p.gate_bandwidth
+
+
+def first_minibatch_s(p: ProblemPlatform, layer: ProblemLayer, beta: np.ndarray | float) -> np.ndarray:
+    """`first` with `pipelined`: when one minibatch for each expert is uploaded (Fig. 6a); shape of beta."""
+    first_tokens = np.minimum(np.asarray(beta)[..., None], layer.tokens).sum(axis=-1)
+    return p.storage_delay_s + first_tokens * layer.token_in_bytes / p.gate_bandwidth
+
+
+def last_minibatch_s(p: ProblemPlatform, x: Deployments, beta: np.ndarray | float) -> np.ndarray:
+    """`tail_i`: the last minibatch of a replica, once it is uploaded."""
+    t_io = (x.token_in_bytes + x.token_out_bytes) / x.storage_bandwidth
+    last_tokens = np.minimum(beta, x.replica_tokens)
+    return 2 * p.storage_delay_s + x.seconds_per_call + last_tokens * (t_io + x.seconds_per_token)
+
+
+def finish_s(p: ProblemPlatform, x: Deployments, replica_s: np.ndarray, first: np.ndarray | float) -> np.ndarray:
+    """When an expert is done that waits for its `first` input: max(T_h, first) + t - T_h."""
+    head = head_s(p, x)
+    return (np.maximum(head, first) - head) + replica_s
+
+
+def download_s(p: ProblemPlatform, layer: ProblemLayer) -> float:
+    """S3: download of all results by the next non-MoE function."""
+    return p.storage_delay_s + layer.tokens.sum() * layer.token_out_bytes / p.gate_bandwidth
+
+
+def payload_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:
+    """Time that the input of a replica takes with `direct`: r D_in/B_f."""
+    return x.replica_tokens * x.token_in_bytes / p.direct_bandwidth_bytes_per_s
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What deployments of a layer come to with one method; arrays of the deployments' shape, led by beta's.
+
+    The layer's latency is `max(floor_s, max_i finish_s) + rest_s` (Eq. 7, 9, 11), where `direct` has
+    `max_i input_s` in addition (0 with the others).
+
+    Attributes:
+        gb_s: billed GB-s of each expert.
+        requests_usd: price of each expert's requests.
+        finish_s: what the expert contributes to the layer's latency.
+        input_s: time of a replica's payload.
+        floor_s, rest_s: what does not depend on the experts' deployment.
+    """
+
+    gb_s: np.ndarray
+    requests_usd: np.ndarray
+    finish_s: np.ndarray
+    input_s: np.ndarray | float
+    floor_s: float
+    rest_s: float
+
+    def objective(self, problem: DeploymentProblem) -> np.ndarray:
+        """Cost of each expert in the objective's unit."""
+        if problem.objective == "gb_s":
+            return self.gb_s
+        return self.gb_s * problem.platform.price_per_gb_s + self.requests_usd
+
+
+def outcome(
+    p: ProblemPlatform,
+    layer: ProblemLayer,
+    x: Deployments,
+    communication: Communication,
+    beta: np.ndarray | float = 1.0,
+    beta_n: np.ndarray | float | None = None,
+) -> Outcome:
+    """Cost and latency contribution of every expert of a layer with one communication method.
+
+    Args:
+        p: the platform's constants.
+        layer: the whole layer (its totals matter, even where `x` holds some of its experts).
+        x: deployments, (experts,) or (experts, sizes, replicas).
+        communication: the method.
+        beta: minibatch size(s) of `pipelined`, tokens; a scalar, or shape (betas, 1, 1, 1).
+        beta_n: the minibatch size that n is counted with, beta unless given. With beta_n > beta the outcome
+            is a lower bound, in cost and latency, for every minibatch size in beta..beta_n.
+    """
+    if communication == "direct":
+        t = direct_s(p, x)
+        input_s = payload_s(p, x)
+        return Outcome(billed_gb_s(x, t), requests_usd(p, x, 0), t, input_s, 0.0, layer.next_load_s)
+    upload = upload_s(p, layer)
+    floor, rest = max(upload, layer.next_load_s), download_s(p, layer)
+    if communication == "storage":
+        t = storage_s(p, x)
+        done = finish_s(p, x, t, upload)
+        return Outcome(billed_gb_s(x, t), requests_usd(p, x, 1), done, 0.0, floor, rest)
+    n = minibatches(x, beta if beta_n is None else beta_n)
+    t = pipelined_s(p, x, beta, n)
+    done = finish_s(p, x, t, first_minibatch_s(p, layer, beta))
+    done = np.maximum(done, upload + last_minibatch_s(p, x, beta))
+    return Outcome(billed_gb_s(x, t), requests_usd(p, x, n), done, 0.0, floor, rest)
+
+
+# A whole plan
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a plan comes to by the closed form.
+
+    Attributes:
+        billed_gb_s: the paper's bill: GB-s of all experts' functions.
+        billed_cost_usd: that times the price.
+        full_cost_usd: billed_cost_usd and the price of the requests that the experts cause.
+        latency_s: of the model, head to tail.
+        layer_gb_s, layer_latency_s: of each MoE layer, shape (layers,).
+        violations: constraints that the plan breaks, latency included.
+        objective_value: billed_gb_s or full_cost_usd, as the problem's objective says.
+    """
+
+    billed_gb_s: float
+    billed_cost_usd: float
+    full_cost_usd: float
+    latency_s: float
+    layer_gb_s: np.ndarray
+    layer_latency_s: np.ndarray
+    violations: tuple[Violation, ...]
+    objective_value: float
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the plan keeps every constraint."""
+        return not self.violations
+
+
+def fixed_latency_s(problem: DeploymentProblem) -> float:
+    """Latency that no plan changes: head, tail and the non-MoE layers."""
+    return problem.head_s + problem.tail_s + sum(layer.non_moe_s for layer in problem.layers)
+
+
+def evaluate(problem: DeploymentProblem, plan: DeploymentPlan) -> Evaluation:
+    """Cost (Eq. 3-5), latency (Eq. 7, 9, 11, 12d) and violations of a plan, feasible or not.
+
+    Raises InputError when the plan has other layers, experts or memory sizes than the problem.
+    """
+    violations = constraint_violations(problem, plan)
+    gb_s, requests, latency = np.array(
+        [evaluate_layer(problem, e, layer_plan) for e, layer_plan in enumerate(plan.layers)]
+    ).T
+    model_latency = float(fixed_latency_s(problem) + latency.sum())
+    limit = problem.latency_limit_s
+    if limit is not None and model_latency > limit * (1 + ROUNDING):
+        violations.append((None, None, "latency"))
+    billed = float(gb_s.sum())
+    billed_usd = billed * problem.platform.price_per_gb_s
+    full_usd = billed_usd + float(requests.sum())
+    return Evaluation(
+        billed_gb_s=billed,
+        billed_cost_usd=billed_usd,
+        full_cost_usd=full_usd,
+        latency_s=model_latency,
+        layer_gb_s=gb_s,
+        layer_latency_s=latency,
+        violations=tuple(violations),
+        objective_value=billed if problem.objective == "gb_s" else full_usd,
+    )
+
+
+def evaluate_layer(problem: DeploymentProblem, e: int, plan: LayerPlan) -> tuple[float, float, float]:
+    """GB-s, price of the requests in USD, and latency in s of layer e under its part of a plan."""
+    layer = problem.layers[e]
+    reached = layer.tokens > 0
+    if not reached.any():
+        return 0.0, 0.0, 0.0
+    x = chosen(problem, e, plan)
+    result = outcome(problem.platform, layer, x, plan.communication, float(plan.minibatch_tokens or 1))
+    slowest = float(result.finish_s[reached].max())
+    slowest_input = float(np.max(result.input_s))
+    latency = max(result.floor_s, slowest) + slowest_input + result.rest_s
+    return float(result.gb_s.sum()), float(result.requests_usd.sum()), latency
+
+
+def with_evaluation(
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    lower_bound: float | None = None,
+    solve_s: float | None = None,
+) -> DeploymentPlan:
+    """The plan with its cost, latency, violations, bound and gap filled in.
+
+    Args:
+        problem: what the plan is for.
+        plan: layers and solver name; the rest is overwritten.
+        lower_bound: a bound on every feasible plan's objective, in the objective's unit; None if unknown.
+        solve_s: wall time of the solver, s.
+    """
+    result = evaluate(problem, plan)
+    gap = None
+    if lower_bound is not None:
+        gap = 0.0 if result.objective_value <= 0 else 1 - lower_bound / result.objective_value
+    return plan.model_copy(
+        update={
+            "objective": problem.objective,
+            "billed_gb_s": result.billed_gb_s,
+            "billed_cost_usd": result.billed_cost_usd,
+            "full_cost_usd": result.full_cost_usd,
+            "latency_s": result.latency_s,
+            "feasible": result.feasible,
+            "violations": result.violations,
+            "lower_bound": lower_bound,
+            "gap": gap,
+            "solve_s": solve_s,
+        }
+    )

@@ -1,0 +1,146 @@
+"""The certified optimum of the deployment problem, and its whole cost-latency front.
+
+The problem separates: experts meet only in their layer's latency (`fronts`), layers only in the latency limit
+(`knapsack`). Source: this project; the problem is (12) of Liu, Wang, Wu, INFOCOM 2025.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from moe.errors import InputError
+from optimizer.cost_model import fixed_latency_s, with_evaluation
+from optimizer.fronts import LayerFront, LayerOptions
+from optimizer.global_beta import cheapest_global_beta
+from optimizer.knapsack import Front, cheapest, merged, relax
+from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
+
+Beta: TypeAlias = Literal["per-layer", "global"]
+
+PREFERRED: tuple[Communication, ...] = ("storage", "direct", "pipelined")
+"""Of methods that come to the same, the first is taken."""
+
+
+class Infeasible(InputError):
+    """No plan meets the latency limit.
+
+    Attributes:
+        least_latency_s: the least latency of any plan, s.
+    """
+
+    def __init__(self, latency_limit_s: float, least_latency_s: float) -> None:
+        super().__init__(
+            f"latency_limit_s: {latency_limit_s:g} s is out of reach, the least achievable latency is "
+            f"{least_latency_s:.6g} s"
+        )
+        self.least_latency_s = least_latency_s
+
+
+@dataclass(frozen=True)
+class ModelFronts:
+    """The exact fronts of all layers, whatever the latency limit: make once, solve for many limits.
+
+    Attributes:
+        options: of each layer; alike layers share theirs.
+        by_method: of each layer, the front with each method; alike layers share theirs.
+        fronts: of each layer, over all methods.
+    """
+
+    options: tuple[LayerOptions, ...]
+    by_method: tuple[dict[Communication, LayerFront], ...]
+    fronts: tuple[LayerFront, ...]
+
+
+def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = PREFERRED) -> ModelFronts:
+    """The exact fronts of a problem's layers.
+
+    Args:
+        problem: its latency limit is not looked at.
+        methods: communication methods to choose from.
+
+    Raises InputError where an expert fits no memory size.
+    """
+    first_like = {layer: e for e, layer in reversed(list(enumerate(problem.layers)))}
+    options = {e: LayerOptions(problem, e) for e in sorted(first_like.values())}
+    by_method = {e: {method: x.front(method) for method in methods} for e, x in options.items()}
+    fronts = {e: LayerFront.joined(list(found.values())) for e, found in by_method.items()}
+    like = [first_like[layer] for layer in problem.layers]
+    return ModelFronts(
+        options=tuple(options[e] for e in like),
+        by_method=tuple(by_method[e] for e in like),
+        fronts=tuple(fronts[e] for e in like),
+    )
+
+
+def solve_exact(
+    problem: DeploymentProblem, beta: Beta = "per-layer", fronts: ModelFronts | None = None
+) -> DeploymentPlan:
+    """The cheapest plan within the latency limit, certified: its lower bound is its own objective, its gap 0.
+
+    Args:
+        problem: the problem.
+        beta: a minibatch size for each layer, or one for all layers that are `pipelined` (the paper).
+        fronts: of this problem under whatever limit, to save making them again.
+
+    Raises Infeasible when no plan meets the limit, InputError where an expert fits no memory size.
+    """
+    started = time.perf_counter()
+    fronts = fronts or model_fronts(problem)
+    if beta == "global":
+        layers = _global_beta(problem, fronts)
+    else:
+        found = cheapest([x.pair() for x in fronts.fronts], latency_budget_s(problem))
+        if found is None:
+            raise out_of_reach(problem, least_latency_s(fronts.fronts))
+        layers = tuple(x.plan(y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True))
+    plan = DeploymentPlan(solver="exact", layers=layers)
+    seconds = time.perf_counter() - started
+    plan = with_evaluation(problem, plan, solve_s=seconds)
+    value = plan.billed_gb_s if problem.objective == "gb_s" else plan.full_cost_usd
+    return plan.model_copy(update={"lower_bound": value, "gap": 0.0})
+
+
+def front(problem: DeploymentProblem, tolerance: float = 0.0) -> Front:
+    """The cost-latency curve of the whole model, over all latency limits at once (per-layer beta).
+
+    Args:
+        problem: its latency limit is not looked at.
+        tolerance: 0 for the exact front; else points may cost that share more than the exact ones.
+
+    Returns:
+        cost in the objective's unit (points,) falling, and latency in s (points,) rising.
+
+    Raises InputError where an expert fits no memory size.
+    """
+    cost, latency = merged([x.pair() for x in model_fronts(problem).fronts], tolerance)
+    return cost, latency + fixed_latency_s(problem)
+
+
+def latency_budget_s(problem: DeploymentProblem) -> float:
+    """Latency that the limit leaves to the MoE layers, s."""
+    limit = problem.latency_limit_s
+    return np.inf if limit is None else limit - fixed_latency_s(problem)
+
+
+def _global_beta(problem: DeploymentProblem, fronts: ModelFronts) -> tuple[LayerPlan, ...]:
+    budget = latency_budget_s(problem)
+    if least_latency_s(fronts.fronts) > budget:
+        raise out_of_reach(problem, least_latency_s(fronts.fronts))
+    price = relax([x.pair() for x in fronts.fronts], budget).price
+    layers, least = cheapest_global_beta(problem, budget, price)
+    if layers is None:
+        raise out_of_reach(problem, least)
+    return layers
+
+
+def least_latency_s(fronts: Sequence[LayerFront]) -> float:
+    """Sum of the layers' least latencies, s."""
+    return float(sum(x.latency_s[0] for x in fronts))
+
+
+def out_of_reach(problem: DeploymentProblem, layers_latency_s: float) -> Infeasible:
+    """The error for a limit that even the fastest plan, whose MoE layers take this long, misses."""
+    return Infeasible(problem.latency_limit_s or np.inf, layers_latency_s + fixed_latency_s(problem))
