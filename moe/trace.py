@@ -17,6 +17,7 @@ and whatever the recorder says of the origin (model, gate, corpus, seed, version
 """
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -112,47 +113,35 @@ def save_trace(trace: RoutingTrace, path: str | Path) -> None:
     by_layer |= {f"expert_{j}": trace.experts[:, :, j].T.ravel() for j in range(top_k)}
     by_layer |= {f"weight_{j}": trace.weights[:, :, j].T.ravel() for j in range(top_k)}
     about = trace.origin | {"schema": SCHEMA, "experts": trace.num_experts}
-    table = pa.table(by_layer).replace_schema_metadata(
-        {METADATA_KEY: json.dumps(about, sort_keys=True).encode()}
-    )
+    table = pa.table(by_layer).replace_schema_metadata({METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_trace(path: str | Path) -> RoutingTrace:
     """Read a routing trace. Raises InputError when the file is missing, unreadable or not a trace."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
-    about = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    if about.get("schema") != SCHEMA:
-        raise InputError(
-            f"{path}: schema: expected a routing trace ('{SCHEMA}'), got {about.get('schema')!r}"
-        )
+    table = _read_parquet(path)
+    about = _about(path, table)
     top_k = sum(name.startswith("expert_") for name in table.column_names)
-    columns = ["layer", "sequence", "token_id", "position_id", "attention_id"]
-    columns += [f"{what}_{j}" for what in ("expert", "weight") for j in range(top_k)]
-    missing = [name for name in columns if name not in table.column_names]
-    if missing or not table.num_rows:
-        raise InputError(f"{path}: expected rows with columns {columns}, missing {missing or 'rows'}")
-    data = {name: table[name].to_numpy() for name in columns}
+    types: dict[str, type] = dict.fromkeys(
+        ("layer", "sequence", "token_id", "position_id", "attention_id"), np.int32
+    )
+    types |= {f"expert_{j}": np.int16 for j in range(top_k)} | {f"weight_{j}": np.float32 for j in range(top_k)}
+    missing = [name for name in types if name not in table.column_names]
+    if missing or not table.num_rows or not top_k:
+        what = missing or ("rows" if top_k else "expert_0, weight_0")
+        raise InputError(f"{path}: expected rows with columns {list(types)}, missing {what}")
+    data = {name: _column(path, table, name, kind) for name, kind in types.items()}
     layers = int(data["layer"].max()) + 1
-    tokens = table.num_rows // layers
-    if tokens * layers != table.num_rows or not np.array_equal(
-        data["layer"], np.repeat(np.arange(layers), tokens)
-    ):
-        raise InputError(
-            f"{path}: layer: expected the same tokens for each of {layers} layers, sorted by layer"
-        )
+    tokens = table.num_rows // max(layers, 1)
+    if not np.array_equal(data["layer"], np.repeat(np.arange(layers), tokens)):
+        raise InputError(f"{path}: layer: expected the same tokens for each of {layers} layers, sorted by layer")
 
     def per_layer(what: str) -> np.ndarray:
         return np.stack([data[f"{what}_{j}"].reshape(layers, tokens).T for j in range(top_k)], axis=2)
@@ -160,9 +149,7 @@ def load_trace(path: str | Path) -> RoutingTrace:
     num_experts = int(about["experts"])
     experts = per_layer("expert")
     if experts.min() < 0 or experts.max() >= num_experts:
-        raise InputError(
-            f"{path}: expert: expected 0..{num_experts - 1}, got {experts.min()}..{experts.max()}"
-        )
+        raise InputError(f"{path}: expert: expected 0..{num_experts - 1}, got {experts.min()}..{experts.max()}")
     return RoutingTrace(
         sequence=data["sequence"][:tokens],
         token_id=data["token_id"][:tokens],
@@ -173,3 +160,44 @@ def load_trace(path: str | Path) -> RoutingTrace:
         num_experts=num_experts,
         origin={key: value for key, value in about.items() if key not in ("schema", "experts")},
     )
+
+
+def _read_parquet(path: str | Path) -> Any:
+    """The file as an arrow table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file")
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
+
+
+def _about(path: str | Path, table: Any) -> dict[str, Any]:
+    """What the file's metadata says of the trace."""
+    try:
+        about = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        about = None
+    schema = about.get("schema") if isinstance(about, dict) else None
+    if not isinstance(about, dict) or schema != SCHEMA:
+        raise InputError(f"{path}: schema: expected a routing trace ('{SCHEMA}'), got {schema!r}")
+    experts = about.get("experts")
+    if not isinstance(experts, int) or experts < 1:
+        raise InputError(f"{path}: experts: expected a whole number from 1 in the metadata, got {experts!r}")
+    return about
+
+
+def _column(path: str | Path, table: Any, name: str, kind: type) -> np.ndarray:
+    """A column as an array of a type, without gaps and without loss."""
+    import pyarrow as pa
+
+    column = table[name]
+    try:
+        if column.null_count:
+            raise InputError(f"{path}: {name}: expected a value in every row, {column.null_count} are missing")
+        return column.cast(pa.from_numpy_dtype(kind)).to_numpy()
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: {name}: expected {kind.__name__}: {' '.join(str(error).split())}") from None
