@@ -23,7 +23,7 @@ from simulator.plan import (
 )
 
 ROUNDING = 1e-12
-"""A latency above its limit by less than this share is rounding, not a violation."""
+"""A latency above its limit, or a cost above its bound, by less than this share is rounding."""
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,8 @@ def with_evaluation(
     result = evaluate(problem, plan)
     gap = None
     if lower_bound is not None:
-        gap = 0.0 if result.objective_value <= 0 else 1 - lower_bound / result.objective_value
+        value = result.objective_value
+        gap = 0.0 if value <= lower_bound * (1 + ROUNDING) else 1 - lower_bound / value
     return plan.model_copy(
         update={
             "objective": problem.objective,

@@ -15,7 +15,7 @@ from moe.errors import InputError
 from optimizer.cost_model import fixed_latency_s, with_evaluation
 from optimizer.fronts import LayerFront, LayerOptions
 from optimizer.global_beta import cheapest_global_beta
-from optimizer.knapsack import Front, cheapest, merged, relax
+from optimizer.knapsack import ROUNDING, Front, cheapest, fastest, merged, relax
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Beta: TypeAlias = Literal["per-layer", "global"]
@@ -44,14 +44,24 @@ class ModelFronts:
     """The exact fronts of all layers, whatever the latency limit: make once, solve for many limits.
 
     Attributes:
+        methods: communication methods to choose from.
         options: of each layer; alike layers share theirs.
         by_method: of each layer, the front with each method; alike layers share theirs.
         fronts: of each layer, over all methods.
     """
 
+    methods: tuple[Communication, ...]
     options: tuple[LayerOptions, ...]
     by_method: tuple[dict[Communication, LayerFront], ...]
     fronts: tuple[LayerFront, ...]
+
+    def restricted(self, methods: tuple[Communication, ...]) -> "ModelFronts":
+        """The same with these methods only, but with all in the layers that can use none of them."""
+        fronts = []
+        for found, every in zip(self.by_method, self.fronts, strict=True):
+            kept = LayerFront.joined([found[method] for method in methods])
+            fronts.append(kept if len(kept) else every)
+        return ModelFronts(methods, self.options, self.by_method, tuple(fronts))
 
 
 def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = PREFERRED) -> ModelFronts:
@@ -69,6 +79,7 @@ def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = 
     fronts = {e: LayerFront.joined(list(found.values())) for e, found in by_method.items()}
     like = [first_like[layer] for layer in problem.layers]
     return ModelFronts(
+        methods=tuple(methods),
         options=tuple(options[e] for e in like),
         by_method=tuple(by_method[e] for e in like),
         fronts=tuple(fronts[e] for e in like),
@@ -89,13 +100,9 @@ def solve_exact(
     """
     started = time.perf_counter()
     fronts = fronts or model_fronts(problem)
-    if beta == "global":
-        layers = _global_beta(problem, fronts)
-    else:
-        found = cheapest([x.pair() for x in fronts.fronts], latency_budget_s(problem))
-        if found is None:
-            raise out_of_reach(problem, least_latency_s(fronts.fronts))
-        layers = tuple(x.plan(y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True))
+    layers, latency = cheapest_layers(problem, fronts, beta)
+    if latency > latency_budget_s(problem) * (1 + ROUNDING):
+        raise Infeasible(problem.latency_limit_s or np.inf, latency + fixed_latency_s(problem))
     plan = DeploymentPlan(solver="exact", layers=layers)
     seconds = time.perf_counter() - started
     plan = with_evaluation(problem, plan, solve_s=seconds)
@@ -125,22 +132,17 @@ def latency_budget_s(problem: DeploymentProblem) -> float:
     return np.inf if limit is None else limit - fixed_latency_s(problem)
 
 
-def _global_beta(problem: DeploymentProblem, fronts: ModelFronts) -> tuple[LayerPlan, ...]:
+def cheapest_layers(
+    problem: DeploymentProblem, fronts: ModelFronts, beta: Beta
+) -> tuple[tuple[LayerPlan, ...], float]:
+    """The cheapest layers' plans within the latency limit, and the sum of their latencies in s; the fastest
+    plans where none meets the limit."""
+    pairs = [x.pair() for x in fronts.fronts]
     budget = latency_budget_s(problem)
-    if least_latency_s(fronts.fronts) > budget:
-        raise out_of_reach(problem, least_latency_s(fronts.fronts))
-    price = relax([x.pair() for x in fronts.fronts], budget).price
-    layers, least = cheapest_global_beta(problem, budget, price)
-    if layers is None:
-        raise out_of_reach(problem, least)
-    return layers
-
-
-def least_latency_s(fronts: Sequence[LayerFront]) -> float:
-    """Sum of the layers' least latencies, s."""
-    return float(sum(x.latency_s[0] for x in fronts))
-
-
-def out_of_reach(problem: DeploymentProblem, layers_latency_s: float) -> Infeasible:
-    """The error for a limit that even the fastest plan, whose MoE layers take this long, misses."""
-    return Infeasible(problem.latency_limit_s or np.inf, layers_latency_s + fixed_latency_s(problem))
+    found = cheapest(pairs, budget)
+    if beta == "global" and "pipelined" in fronts.methods:
+        price = relax(pairs, budget).price if found is not None else 0.0
+        return cheapest_global_beta(problem, fronts.methods, budget, price)
+    found = found or fastest(pairs)
+    layers = [x.plan(y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True)]
+    return tuple(layers), found.latency_s

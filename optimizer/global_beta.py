@@ -1,12 +1,13 @@
 """The exact solver with one minibatch size for the whole model, as in the paper: an outer loop over it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from optimizer.fronts import LayerFront, LayerOptions
-from optimizer.knapsack import Selection, cheapest
-from simulator.plan import DeploymentProblem, LayerPlan
+from optimizer.knapsack import cheapest, fastest
+from simulator.plan import Communication, DeploymentProblem, LayerPlan
 
 
 @dataclass(frozen=True)
@@ -24,35 +25,41 @@ class _Layer:
 
 
 def cheapest_global_beta(
-    problem: DeploymentProblem, budget_s: float, price: float
-) -> tuple[tuple[LayerPlan, ...] | None, float]:
+    problem: DeploymentProblem, methods: Sequence[Communication], budget_s: float, price: float
+) -> tuple[tuple[LayerPlan, ...], float]:
     """The cheapest layers' plans whose pipelined layers share one minibatch size.
 
     Sizes are tried by what they can at best come to; the rest is left out once none can beat the best found.
 
     Args:
         problem: the problem.
+        methods: communication methods to choose from, `pipelined` among them.
         budget_s: latency left for the MoE layers, s.
         price: cost of a second of latency, to bound with; any number >= 0 is right, a good one is fast.
 
     Returns:
-        the plans, None if none meets the budget; and the least latency of the layers, s.
+        the plans and the sum of their latencies, s; the fastest plans where none meets the budget.
     """
     options = [LayerOptions(problem, e, merge_alike=False) for e in range(len(problem.layers))]
     betas = np.unique(np.concatenate([np.ones(1), *(x.rows("pipelined") for x in options if x.reached)]))
-    layers = [_layer(x, betas) for x in options]
+    layers = [_layer(x, methods, betas) for x in options]
     spare = price * budget_s if price > 0 else 0.0
-    bounds = np.sum([_least(layer, betas, price) for layer in layers], axis=0) - spare
-    best: Selection | None = None
+    least, least_pipelined = _least(layers, betas, price)
+    # What a plan with some pipelined layer can at best come to; plans without one need no loop.
+    possible = np.isfinite(least).all(axis=0)
+    extra = np.subtract(least_pipelined, least, where=possible, out=np.full_like(least, np.inf)).min(axis=0)
+    bounds = least.sum(axis=0) + extra - spare
+    best = cheapest([layer.others.pair() for layer in layers], budget_s)
     best_beta = betas[0]
     for k in np.argsort(bounds, kind="stable"):
-        if best is not None and bounds[k] >= best.cost:
+        if bounds[k] >= (np.inf if best is None else best.cost):
             break
         found = cheapest([layer.at(betas[k]).pair() for layer in layers], budget_s)
         if found is not None and (best is None or found.cost < best.cost):
             best, best_beta = found, betas[k]
     if best is None:
-        return None, float(np.sum([_least(layer, betas, None) for layer in layers], axis=0).min())
+        best_beta = betas[_least(layers, betas, None)[0].sum(axis=0).argmin()]
+        best = fastest([layer.at(best_beta).pair() for layer in layers])
     plans = [
         layer.options.plan(layer.at(best_beta), label, hold_beta=True)
         for layer, label in zip(layers, best.labels, strict=True)
@@ -60,11 +67,12 @@ def cheapest_global_beta(
     return tuple(plans), best.latency_s
 
 
-def _layer(options: LayerOptions, betas: np.ndarray) -> _Layer:
+def _layer(options: LayerOptions, methods: Sequence[Communication], betas: np.ndarray) -> _Layer:
     """Labels of a layer for all minibatch sizes of the model, those that Eq. 12e allows the layer."""
-    others = LayerFront.joined([options.front("storage"), options.front("direct")])
+    none = LayerFront.empty()
     if not options.reached:
-        return _Layer(options, others, others.take(np.arange(0)))
+        return _Layer(options, options.front("storage"), none)
+    others = LayerFront.joined([none, *(options.front(x) for x in methods if x != "pipelined")])
     tokens = options.layer.tokens[options.layer.tokens > 0]
     least_r = np.ceil(tokens / options.problem.platform.max_replicas)
     free = betas <= least_r.max()
@@ -77,12 +85,15 @@ def _layer(options: LayerOptions, betas: np.ndarray) -> _Layer:
     return _Layer(options, others, pipelined.take(np.argsort(pipelined.row, kind="stable")))
 
 
-def _least(layer: _Layer, betas: np.ndarray, price: float | None) -> np.ndarray:
-    """For each minibatch size the least cost + price x latency of a layer; latency alone without a price."""
+def _least(layers: list[_Layer], betas: np.ndarray, price: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """The least cost + price x latency of each layer for each minibatch size, over all labels and over the
+    pipelined ones; of the latency alone without a price. Two arrays of shape (layers, betas)."""
 
     def value(x: LayerFront) -> np.ndarray:
         return x.latency_s if price is None else x.cost + price * x.latency_s
 
-    least = np.full(len(betas), value(layer.others).min(initial=np.inf))
-    np.minimum.at(least, np.searchsorted(betas, layer.pipelined.row), value(layer.pipelined))
-    return least
+    pipelined = np.full((len(layers), len(betas)), np.inf)
+    for least, layer in zip(pipelined, layers, strict=True):
+        np.minimum.at(least, np.searchsorted(betas, layer.pipelined.row), value(layer.pipelined))
+    others = np.array([value(layer.others).min(initial=np.inf) for layer in layers])
+    return np.minimum(pipelined, others[:, None]), pipelined

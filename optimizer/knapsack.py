@@ -59,7 +59,7 @@ def cheapest(fronts: Sequence[Front], budget_s: float) -> Selection | None:
         budget_s: latency left for the layers, s.
     """
     budget_s += ROUNDING * abs(budget_s)
-    if sum(latency[0] for _, latency in fronts) > budget_s:
+    if any(not len(cost) for cost, _ in fronts) or fastest(fronts).latency_s > budget_s:
         return None
     relaxed = relax(fronts, budget_s)
     slack = relaxed.greedy.cost - relaxed.bound
@@ -69,6 +69,11 @@ def cheapest(fronts: Sequence[Front], budget_s: float) -> Selection | None:
         if found is not None:
             return found
     return relaxed.greedy
+
+
+def fastest(fronts: Sequence[Front]) -> Selection:
+    """The selection of least latency."""
+    return _selection(fronts, (0,) * len(fronts))
 
 
 def relax(fronts: Sequence[Front], budget_s: float) -> Relaxation:

@@ -5,6 +5,7 @@ from typing import Any
 
 from moe.errors import InputError, nearest
 from optimizer.exact import Beta, solve_exact
+from optimizer.ods import solve_ods
 from simulator.plan import DeploymentPlan, DeploymentProblem
 
 Solver = Callable[..., DeploymentPlan]
@@ -14,7 +15,11 @@ def _exact(problem: DeploymentProblem, beta: Beta, seed: int, **options: Any) ->
     return solve_exact(problem, beta, **options)
 
 
-SOLVERS: dict[str, Solver] = {"exact": _exact}
+def _ods(problem: DeploymentProblem, beta: Beta, seed: int, **options: Any) -> DeploymentPlan:
+    return solve_ods(problem, beta, **options).plan
+
+
+SOLVERS: dict[str, Solver] = {"exact": _exact, "ods": _ods}
 
 
 def solve(

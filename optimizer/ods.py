@@ -1,0 +1,160 @@
+"""ODS, optimal deployment selection: Alg. 1 of Liu, Wang, Wu, INFOCOM 2025.
+
+Three problems, each with one communication method for all layers, are solved under the latency limit; then each
+layer takes its cheapest method, and while the model is too slow the slowest layer gives its method up.
+
+Settled here, where the paper leaves it open:
+
+- A method that one layer cannot use (`direct`, payloads too large) is left out there only (`per-layer`): in
+  that method's problem the layer takes the best of the other methods, its cost with the method is infinite.
+  `paper` leaves the method out of all layers.
+- Where a method meets the limit in no way, its layers' costs and latencies are those of its fastest plan, not
+  infinite: in a mix the method may still be what makes one slow layer fast enough.
+- Step 4 takes the cheapest single method among those that meet the limit; only if none does, among all, and
+  the plan says that it is infeasible.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from moe.errors import InputError
+from optimizer.cost_model import evaluate_layer, fixed_latency_s, with_evaluation
+from optimizer.exact import Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.knapsack import ROUNDING, cheapest
+from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem, LayerPlan
+
+Mode: TypeAlias = Literal["per-layer", "paper"]
+
+FixedMethod: TypeAlias = Callable[[Communication], tuple[LayerPlan | None, ...]]
+"""Solves the problem with one method: each layer's plan, None where the layer cannot use the method."""
+
+
+@dataclass(frozen=True)
+class OdsRound:
+    """One round of Alg. 1: what the mix came to, and which layer then gave up which method (None: none)."""
+
+    cost: float
+    latency_s: float
+    layer: int | None
+    method: Communication | None
+
+
+@dataclass(frozen=True)
+class OdsResult:
+    """What ODS found.
+
+    Attributes:
+        plan: evaluated; infeasible where it says so.
+        rounds: in order.
+        single_method: step 4 was taken: no mix met the limit.
+        paper_ratio: the paper's claim (Theorem 1) of how far from the optimum a plan can be,
+            sum_e max_a c / sum_e min_a c. Not a certificate: the denominator is no lower bound. The plan's
+            `lower_bound`, of the exact solver, is.
+    """
+
+    plan: DeploymentPlan
+    rounds: tuple[OdsRound, ...]
+    single_method: bool
+    paper_ratio: float
+
+
+def solve_ods(
+    problem: DeploymentProblem,
+    beta: Beta = "per-layer",
+    methods: Mode = "per-layer",
+    fixed_method: FixedMethod | None = None,
+) -> OdsResult:
+    """Alg. 1 over a solver of the problem with its method fixed.
+
+    Args:
+        problem: the problem.
+        beta: minibatch sizes, of each layer or one for the model.
+        methods: what becomes of a method that one layer cannot use: `per-layer` or `paper`.
+        fixed_method: the inner solver; the exact one by default.
+
+    Raises InputError where an expert fits no memory size.
+    """
+    if methods not in ("per-layer", "paper"):
+        raise InputError(f"methods: expected 'per-layer' or 'paper', got '{methods}'")
+    started = time.perf_counter()
+    bound: float | None = None
+    if fixed_method is None:
+        fronts = model_fronts(problem)
+        found = cheapest([x.pair() for x in fronts.fronts], latency_budget_s(problem))
+        bound = None if found is None else found.cost
+
+        def fixed_method(method: Communication) -> tuple[LayerPlan | None, ...]:
+            return fixed_method_exact(problem, fronts, method, beta)
+
+    plans = {method: fixed_method(method) for method in COMMUNICATIONS}
+    cost, latency = _layer_costs(problem, plans)
+    if methods == "paper":
+        cost[np.isinf(cost).any(axis=1)] = np.inf
+    chosen, rounds, single = _select(cost, latency, latency_budget_s(problem), fixed_latency_s(problem))
+    layers = [plans[COMMUNICATIONS[a]][e] for e, a in enumerate(chosen)]
+    plan = DeploymentPlan(solver="ods", layers=tuple(x for x in layers if x is not None))
+    least = float(cost.min(axis=0).sum())
+    most = float(np.where(np.isfinite(cost), cost, 0.0).max(axis=0).sum())
+    return OdsResult(
+        plan=with_evaluation(problem, plan, bound, time.perf_counter() - started),
+        rounds=tuple(rounds),
+        single_method=single,
+        paper_ratio=most / least if least > 0 else 1.0,
+    )
+
+
+def fixed_method_exact(
+    problem: DeploymentProblem, fronts: ModelFronts, method: Communication, beta: Beta = "per-layer"
+) -> tuple[LayerPlan | None, ...]:
+    """The cheapest plan within the limit with one method for all layers that can use it; of least latency
+    where none meets the limit. None for the layers that cannot (they took the best of the others)."""
+    only = fronts.restricted((method,))
+    layers, _ = cheapest_layers(problem, only, beta)
+    usable = [len(found[method]) > 0 for found in fronts.by_method]
+    return tuple(layer if can else None for layer, can in zip(layers, usable, strict=True))
+
+
+def _layer_costs(
+    problem: DeploymentProblem, plans: dict[Communication, tuple[LayerPlan | None, ...]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """c[a, e] in the objective's unit, infinite where a cannot be used, and the latencies in s."""
+    cost = np.full((len(COMMUNICATIONS), len(problem.layers)), np.inf)
+    latency = np.full_like(cost, np.inf)
+    for a, method in enumerate(COMMUNICATIONS):
+        for e, layer in enumerate(plans[method]):
+            if layer is not None:
+                gb_s, requests_usd, latency[a, e] = evaluate_layer(problem, e, layer)
+                usd = gb_s * problem.platform.price_per_gb_s + requests_usd
+                cost[a, e] = gb_s if problem.objective == "gb_s" else usd
+    return cost, latency
+
+
+def _select(
+    cost: np.ndarray, latency: np.ndarray, budget_s: float, fixed_s: float
+) -> tuple[np.ndarray, list[OdsRound], bool]:
+    """Steps 2-4 of Alg. 1: the method of each layer, the rounds, and whether step 4 was taken."""
+    every = np.arange(cost.shape[1])
+    left = cost.copy()
+    rounds: list[OdsRound] = []
+    within = budget_s * (1 + ROUNDING)
+    for _ in range(2 * len(every) + 1):
+        chosen = left.argmin(axis=0)
+        model_cost, model_latency = float(cost[chosen, every].sum()), latency[chosen, every]
+        slowest_first = np.argsort(-model_latency, kind="stable")
+        droppable = [e for e in slowest_first if np.isfinite(left[:, e]).sum() > 1]
+        done = model_latency.sum() <= within
+        layer = None if done or not droppable else int(droppable[0])
+        method = None if layer is None else COMMUNICATIONS[chosen[layer]]
+        rounds.append(OdsRound(model_cost, fixed_s + float(model_latency.sum()), layer, method))
+        if done:
+            return chosen, rounds, False
+        if layer is None:
+            break
+        left[chosen[layer], layer] = np.inf
+    total, slow = cost.sum(axis=1), latency.sum(axis=1) > within
+    best = min(range(len(total)), key=lambda a: (bool(np.isinf(total[a])), bool(slow[a]), total[a]))
+    return np.full(len(every), best), rounds, True
