@@ -1,0 +1,1 @@
+"""Experiments over the other packages: YAML files in, tables, figures and a finding out."""

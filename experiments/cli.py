@@ -1,0 +1,62 @@
+"""The command line. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from moe.errors import InputError, nearest
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """A group that knows the nearest name of an unknown command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise click.UsageError(f"no command '{name}'{nearest(name, self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="serverless-moe", prog_name="smoe")
+def cli() -> None:
+    """What does it cost, and how fast is it, to serve a Mixture-of-Experts model on AWS Lambda?
+
+    \b
+    Start with:  ./smoe run experiments/configs/quickstart.yaml
+    """
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 2 bad input (one line), 1 anything else."""
+    from experiments import commands  # noqa: F401  (registers the commands)
+
+    try:
+        sys.exit(cli.main(prog_name="smoe", standalone_mode=False) or 0)
+    except InputError as error:
+        _fail(str(error))
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("smoe: interrupted; what was finished is kept", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def print_json(data: Any) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(data, indent=1, allow_nan=False))
+
+
+def _fail(message: str) -> None:
+    click.echo(f"smoe: {' '.join(message.split())}", err=True)
+    sys.exit(EXIT_BAD_INPUT)

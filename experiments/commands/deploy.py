@@ -1,0 +1,222 @@
+"""Commands about deployments: problem, plan, simulate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from experiments.cli import EXIT_BAD_INPUT, cli, print_json
+from moe.errors import InputError
+
+if TYPE_CHECKING:
+    from simulator.plan import DeploymentPlan, DeploymentProblem
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."
+)
+seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@cli.command()
+@click.option("--model", required=True, help="Preset or YAML file of a model's sizes.")
+@click.option("--popularity", "popularity_path", required=True, type=FILE, help="Parquet made by smoe predict.")
+@click.option("--experts", type=int, help="Experts of a layer; default: those of the popularity.")
+@click.option("--top-k", type=int, default=1, show_default=True)
+@click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
+@click.option("--latency-limit", type=float, help="Seconds, head to tail.")
+@click.option("--target-throughput", type=float, help="Tokens/s; sets the latency limit.")
+@click.option("--objective", type=click.Choice(["gb_s", "usd"]), default="gb_s", show_default=True)
+@click.option("--out", required=True, type=FILE)
+@json_option
+def problem(
+    model: str,
+    popularity_path: Path,
+    experts: int | None,
+    top_k: int,
+    profile: str,
+    latency_limit: float | None,
+    target_throughput: float | None,
+    objective: Any,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Make a deployment problem from popularity, model sizes and a platform profile.
+
+    \b
+    Example: ./smoe problem --model bert-moe --popularity pop.parquet --latency-limit 60 --out problem.json
+    """
+    from experiments.popularity_file import load_popularity
+    from moe.files import write_json
+    from moe.spec import load_spec
+    from optimizer.problem import make_problem
+    from simulator.profile import load_profile
+
+    if latency_limit is not None and target_throughput is not None:
+        raise InputError("--target-throughput: expected at most one of --latency-limit and --target-throughput")
+    tokens = load_popularity(popularity_path)
+    spec = load_spec(model, experts=experts or tokens.shape[1], top_k=top_k)
+    if target_throughput is not None:
+        latency_limit = float(tokens.sum(axis=1).max()) / top_k / target_throughput
+    made = make_problem(spec, tokens, load_profile(profile), objective=objective, latency_limit_s=latency_limit)
+    write_json(out, made)
+    if as_json:
+        print_json(made.model_dump(mode="json", by_alias=True))
+    else:
+        click.echo(
+            f"{out}: {len(made.layers)} layers x {spec.experts} experts, {made.served_tokens:,.0f} tokens a batch"
+        )
+
+
+@cli.command()
+@click.argument("problem_path", metavar="PROBLEM", type=FILE)
+@click.option("--solver", default="exact", show_default=True, help="exact, ods, lambdaml, best-uniform, random.")
+@click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
+@click.option("--objective", type=click.Choice(["gb_s", "usd"]), help="Default: the problem's.")
+@click.option("--beta", type=click.Choice(["per-layer", "global"]), default="per-layer", show_default=True)
+@click.option("--out", type=FILE, help="Write the plan there.")
+@seed_option
+@json_option
+def plan(
+    problem_path: Path,
+    solver: str,
+    latency_limit: str | None,
+    objective: str | None,
+    beta: Any,
+    out: Path | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Solve a deployment problem (JSON or YAML).
+
+    \b
+    Example: ./smoe plan problem.json --solver exact --latency-limit 60 --out plan.json
+    """
+    from moe.files import write_json
+    from optimizer.exact import Infeasible
+    from optimizer.solvers import solve
+    from simulator.plan import DeploymentProblem, read_problem
+
+    given = read_problem(problem_path)
+    changes: dict[str, Any] = {}
+    if latency_limit is not None:
+        changes["latency_limit_s"] = _limit(latency_limit)
+    if objective is not None:
+        changes["objective"] = objective
+    given = DeploymentProblem.model_validate(given.model_copy(update=changes))
+    try:
+        solved = solve(given, solver, beta=beta, seed=seed)
+    except Infeasible as error:
+        if as_json:
+            print_json({"feasible": False, "least_latency_s": error.least_latency_s})
+        click.echo(f"smoe: {problem_path}: {error}", err=True)
+        return EXIT_BAD_INPUT
+    if out is not None:
+        write_json(out, solved)
+    if as_json:
+        print_json(solved.model_dump(mode="json", by_alias=True))
+    else:
+        _show_plan(given, solved)
+    return 0
+
+
+@cli.command()
+@click.argument("problem_path", metavar="PROBLEM", type=FILE)
+@click.argument("plan_path", metavar="PLAN", type=FILE)
+@click.option("--profile", help="Platform profile; default: the ideal platform, on which the closed form holds.")
+@click.option("--start", type=click.Choice(["eager", "just-in-time"]), default="eager", show_default=True)
+@click.option("--cold", is_flag=True, help="Start with no warm instance.")
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Batches, one after another."
+)
+@click.option("--trace", "trace_path", type=FILE, help="Write a Perfetto/Chrome trace there.")
+@click.option("--records", "records_path", type=FILE, help="Write the record table (parquet) there.")
+@seed_option
+@json_option
+def simulate(
+    problem_path: Path,
+    plan_path: Path,
+    profile: str | None,
+    start: Any,
+    cold: bool,
+    runs: int,
+    trace_path: Path | None,
+    records_path: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Play a deployment plan on a platform, with the problem's tokens.
+
+    \b
+    Example: ./smoe simulate problem.json plan.json --profile aws-us-east-1-2026 --trace trace.json
+    """
+    from simulator.plan import read_plan, read_problem
+    from simulator.profile import load_profile
+    from simulator.simulate import simulate as play
+    from simulator.timeline import write_chrome_trace
+
+    given = read_problem(problem_path)
+    chosen = read_plan(plan_path, given)
+    platform = load_profile(profile) if profile else None
+    run = play(given, chosen, platform, runs=runs, start=start, warm=not cold, seed=seed)
+    if trace_path is not None:
+        write_chrome_trace(run.records, trace_path)
+    if records_path is not None:
+        records_path.parent.mkdir(parents=True, exist_ok=True)
+        run.to_pandas().to_parquet(records_path)
+    answer = {
+        "billed_gb_s": run.bill.billed_gb_s,
+        "billed_cost_usd": run.bill.billed_cost_usd,
+        "full_cost_usd": run.bill.full_cost_usd,
+        "total_cost_usd": run.bill.total_cost_usd,
+        "latency_s": run.mean_latency_s,
+        "violations": [list(violation) for violation in run.violations],
+    }
+    if as_json:
+        print_json(answer)
+        return
+    for name, value in answer.items():
+        click.echo(f"{name:<16} {value if name == 'violations' else format(value, '.6g')}")
+
+
+def _limit(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"--latency-limit: expected seconds > 0, or none, got '{text}'")
+    return value
+
+
+def _show_plan(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
+    """The plan as a table: a row for each layer."""
+    from rich.table import Table
+
+    from experiments.console import out
+
+    table = Table("layer", "communication", "beta", "experts: memory MB x replicas (tokens)", pad_edge=False)
+    for e, (layer, chosen) in enumerate(zip(problem.layers, plan.layers, strict=True)):
+        experts = "  ".join(
+            f"{x.memory_mb}x{x.replicas} ({d.tokens:,.0f})"
+            for x, d in zip(chosen.experts, layer.experts, strict=True)
+        )
+        table.add_row(str(e), chosen.communication, str(chosen.minibatch_tokens or ""), experts)
+    out.print(table)
+    certificate = "" if plan.gap is None else f", at most {plan.gap:.2%} above the optimum"
+    click.echo(
+        f"{plan.solver}: {plan.billed_gb_s:.6g} GB-s billed, {plan.full_cost_usd:.6g} USD with requests, "
+        f"latency {plan.latency_s:.6g} s{certificate}; {plan.solve_s:.2f} s to solve"
+    )
+    if not plan.feasible:
+        click.echo(f"not feasible: {', '.join(_violation(v) for v in plan.violations)}")
+
+
+def _violation(violation: tuple[int | None, int | None, str]) -> str:
+    layer, expert, kind = violation
+    where = "" if layer is None else f" (layer {layer}" + ("" if expert is None else f", expert {expert}") + ")"
+    return kind + where

@@ -1,0 +1,43 @@
+"""The command run: an experiment file, from text to a bill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from experiments.cli import cli, print_json
+
+
+@cli.command()
+@click.argument("config", metavar="CONFIG.yaml", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
+@click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
+@click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
+@click.option("--fresh", is_flag=True, help="Recompute what is already there.")
+@click.option("--json", "as_json", is_flag=True, help="result.json on stdout, nothing else there.")
+def run(
+    config: Path, out: Path | None, settings: tuple[str, ...], seed: int | None, fresh: bool, as_json: bool
+) -> None:
+    """Run an experiment; again, it shows what is there.
+
+    \b
+    Example: ./smoe run experiments/configs/quickstart.yaml --set workload.batch_tokens=1024
+    """
+    from experiments.main_job import run_experiment, show
+    from experiments.run_folder import RunFolder
+    from experiments.schema import load_experiment
+
+    if seed is not None:
+        settings = (*settings, f"seed={seed}")
+    experiment = load_experiment(config, settings)
+    folder = RunFolder.for_experiment(experiment, out)
+    result = None if fresh else folder.finished_result()
+    if result is None:
+        result = run_experiment(experiment, folder)
+    elif not as_json:
+        click.echo(f"Already there, from {folder.finished_at()}: {folder.path} (--fresh recomputes)", err=True)
+    if as_json:
+        print_json(result)
+    else:
+        show(result, folder)

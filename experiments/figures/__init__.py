@@ -1,0 +1,1 @@
+"""Figures: first plain data, then the drawing."""

@@ -1,0 +1,346 @@
+"""The main job: real text -> routing -> predicted popularity -> plans -> simulated bills -> the answer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments import answer
+from experiments.console import log, out, progress, step
+from experiments.popularity_file import save_popularity
+from experiments.run_folder import RunFolder
+from experiments.schema import Experiment
+from moe.errors import InputError
+from moe.files import write_json
+from moe.spec import MoESpec, load_spec
+from moe.trace import RoutingTrace
+from optimizer.problem import PAPER_MEMORY_MB, make_problem
+from optimizer.solvers import solve
+from simulator.cluster import run_on_cluster
+from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.profile import PlatformProfile, load_profile
+from simulator.records import to_pandas
+from simulator.simulate import SimulatedRun, simulate
+from simulator.timeline import write_chrome_trace
+
+STEPS = 5
+TITLES = {
+    "ods": "ODS",
+    "ods-real": "ODS, real popularity",
+    "exact": "exact optimum",
+    "best-uniform": "best uniform",
+    "lambdaml": "LambdaML",
+    "random": "random methods",
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an experiment names, loaded and checked before anything is computed."""
+
+    experiment: Experiment
+    spec: MoESpec
+    profile: PlatformProfile
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Profiled and served part of a recording, as layers of the priced model.
+
+    Attributes:
+        profiled, served: the two parts of the trace.
+        batches: real tokens of each expert, a (layers, experts) array for each served batch.
+    """
+
+    profiled: RoutingTrace
+    served: RoutingTrace
+    batches: list[np.ndarray]
+
+    @property
+    def real(self) -> np.ndarray:
+        """Mean real tokens of each expert in a batch, shape (layers, experts)."""
+        return np.mean(self.batches, axis=0)
+
+
+@dataclass(frozen=True)
+class Played:
+    """A plan and how it was played: warm over all served batches, and cold over the first."""
+
+    name: str
+    plan: DeploymentPlan
+    warm: SimulatedRun
+    cold: SimulatedRun
+
+
+def run_experiment(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
+    """Run an experiment, fill its folder, and return what result.json holds.
+
+    Raises InputError for names that do not exist and for a target that no plan reaches.
+    """
+    began = time.perf_counter()
+    inputs = load_inputs(experiment)
+    folder.begin(experiment)
+    routing, hit = _record(inputs)
+    recorded_s = time.perf_counter() - began
+    predicted, prediction = _predict(inputs, routing)
+    problem, plans = _plan(inputs, routing, predicted)
+    played = _play(inputs, routing, problem, plans)
+    rows = _rows(inputs, routing, played)
+    with step(5, STEPS, "Writing tables, figure and trace") as report:
+        result = _result(inputs, folder, routing, prediction, problem, played, rows)
+        _write_files(folder, problem, played, routing, predicted, rows, result)
+        report(str(folder.path))
+    seconds = time.perf_counter() - began
+    folder.write_json(
+        "wall_times.json", _wall_times(played) | {"all": seconds, "recording": recorded_s, "cached": hit}
+    )
+    folder.finish(result)
+    return result
+
+
+def load_inputs(experiment: Experiment) -> Inputs:
+    """Model sizes and platform profile of an experiment, and whether its names fit together."""
+    work = experiment.workload
+    spec = load_spec(work.spec, experts=work.experts, top_k=work.top_k, sequence_tokens=work.sequence_tokens)
+    layers = work.layers_of_recording
+    if layers is not None and len(layers) != spec.moe_layers:
+        raise InputError(
+            f"workload.layers_of_recording: expected {spec.moe_layers} layers, as {spec.name} has, "
+            f"got {len(layers)}"
+        )
+    from optimizer.popularity import check_predictor
+
+    check_predictor(experiment.prediction.predictor)
+    return Inputs(experiment, spec, load_profile(experiment.platform.profile))
+
+
+def _record(inputs: Inputs) -> tuple[Routing, bool]:
+    """Step 1: route real text through a real transformer whose MLPs became MoE layers."""
+    from moe.record import cached_record
+    from moe.settings import RecordingSettings
+
+    work = inputs.experiment.workload
+    served_tokens = work.batches * work.batch_tokens
+    settings = RecordingSettings(
+        model=work.record,
+        corpus=work.corpus,
+        gate=work.gate,
+        gate_seed=inputs.experiment.seed,
+        seed=inputs.experiment.seed,
+        experts=work.experts,
+        top_k=work.top_k,
+        expert_copies=work.expert_copies,
+        tokens=work.profiled_tokens + served_tokens,
+        sequence_tokens=work.sequence_tokens,
+    )
+    doing = f"Routing {settings.tokens:,} tokens of {work.corpus} through {work.record}"
+    with step(1, STEPS, doing) as report, progress("recording", "tokens") as update:
+        recorded = cached_record(settings, progress=update)
+        trace = recorded.trace
+        report(
+            f"{trace.layers} layers x {trace.num_experts} experts, top-{trace.top_k}, {work.gate} gates"
+            + (", from the cache" if recorded.was_cached else "")
+        )
+    return split_routing(inputs, trace), recorded.was_cached
+
+
+def split_routing(inputs: Inputs, trace: RoutingTrace) -> Routing:
+    """The profiled and the served part of a trace, with the layers that stand for the priced model's."""
+    work, layers = inputs.experiment.workload, inputs.experiment.workload.layers_of_recording
+    if layers is None and trace.layers != inputs.spec.moe_layers:
+        raise InputError(
+            f"workload.layers_of_recording: {work.record} has {trace.layers} MoE layers and {inputs.spec.name} "
+            f"{inputs.spec.moe_layers}; expected a list that names a recorded layer for each"
+        )
+    if layers is not None:
+        if max(layers) >= trace.layers or min(layers) < 0:
+            raise InputError(
+                f"workload.layers_of_recording: {work.record} has layers 0..{trace.layers - 1}, got {list(layers)}"
+            )
+        trace = trace.with_layers(list(layers))
+    served = trace.slice(work.profiled_tokens, trace.tokens)
+    batches = [
+        served.slice(start, start + work.batch_tokens).popularity()
+        for start in range(0, served.tokens, work.batch_tokens)
+    ]
+    return Routing(trace.slice(0, work.profiled_tokens), served, batches)
+
+
+def _predict(inputs: Inputs, routing: Routing) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Step 2: popularity of a mean served batch by the chosen predictor, and every predictor's error."""
+    from optimizer.popularity import make_predictor, prediction_error
+
+    chosen, batches = inputs.experiment.prediction, len(routing.batches)
+    errors: list[dict[str, Any]] = []
+    predicted = np.empty(0)
+    with step(
+        2, STEPS, f"Predicting expert popularity from {routing.profiled.tokens:,} profiled tokens"
+    ) as report:
+        for name in dict.fromkeys((chosen.predictor, "bayes", "lina", "uniform")):
+            predictor = make_predictor(name, variant=chosen.variant, counting=chosen.counting)
+            tokens = predictor.fit(routing.profiled).predict(routing.served.token_id) / batches
+            if name == chosen.predictor:
+                predicted = tokens
+            error = prediction_error(tokens, routing.real)
+            errors.append({"predictor": name, "mean_error_tokens": error.tokens, "mean_error_share": error.share})
+        skew = float((routing.real.max(axis=1) / routing.real.mean(axis=1)).mean())
+        report(
+            ", ".join(f"{e['predictor']} {e['mean_error_share']:.1%} off" for e in errors)
+            + f"; the hottest expert of a layer has {skew:.1f} times the mean"
+        )
+    return predicted, errors
+
+
+def _plan(
+    inputs: Inputs, routing: Routing, predicted: np.ndarray
+) -> tuple[DeploymentProblem, list[tuple[str, DeploymentPlan]]]:
+    """Step 3: the deployment problem under its target, and each named plan."""
+    experiment, platform = inputs.experiment, inputs.experiment.platform
+    options: dict[str, Any] = {
+        "name": experiment.name,
+        "memory_mb": platform.memory_mb or PAPER_MEMORY_MB,
+        "max_replicas": platform.max_replicas,
+        "non_moe_memory_mb": platform.non_moe_memory_mb,
+        "objective": experiment.target.objective,
+    }
+    with step(3, STEPS, f"Planning the deployment of {inputs.spec.name}") as report:
+        problem = make_problem(inputs.spec, predicted, inputs.profile, **options)
+        lambdaml = solve(problem, "lambdaml", max_memory_mb=platform.lambdaml_memory_mb)
+        problem = problem.with_limit(_latency_limit_s(experiment, problem, lambdaml))
+        real = make_problem(
+            inputs.spec, routing.real, inputs.profile, latency_limit_s=problem.latency_limit_s, **options
+        )
+        plans = []
+        for name in experiment.plans:
+            more = {"max_memory_mb": platform.lambdaml_memory_mb} if name == "lambdaml" else {}
+            plans.append((name, solve(problem, name, seed=experiment.seed, **more)))
+            if name == "ods":
+                plans.append(("ods-real", solve(real, "ods")))
+        limit = problem.latency_limit_s
+        report(
+            (f"latency limit {limit:.1f} s; " if limit else "no latency limit; ")
+            + ", ".join(f"{TITLES[name]} {_shape(plan)}" for name, plan in plans[:1])
+        )
+    return problem, plans
+
+
+def _latency_limit_s(experiment: Experiment, problem: DeploymentProblem, lambdaml: DeploymentPlan) -> float | None:
+    target = experiment.target
+    if target.tokens_per_s is not None:
+        return problem.served_tokens / target.tokens_per_s
+    if target.throughput_of_lambdaml is not None:
+        assert lambdaml.latency_s is not None
+        return lambdaml.latency_s / target.throughput_of_lambdaml
+    return target.latency_limit_s
+
+
+def _play(
+    inputs: Inputs, routing: Routing, problem: DeploymentProblem, plans: list[tuple[str, DeploymentPlan]]
+) -> list[Played]:
+    """Step 4: serve the real batches with every plan, warm, and the first batch cold."""
+    start, seed = inputs.experiment.simulation.start, inputs.experiment.seed
+    doing = f"Simulating {len(routing.batches)} batches of real routing on {inputs.profile.name}"
+    with step(4, STEPS, doing) as report:
+        played = []
+        for name, plan in plans:
+            warm = simulate(problem, plan, inputs.profile, routing=routing.batches, start=start, seed=seed)
+            cold = simulate(
+                problem, plan, inputs.profile, routing=routing.batches[:1], start=start, warm=False, seed=seed
+            )
+            played.append(Played(name, plan, warm, cold))
+        report(f"{sum(len(p.warm.records) + len(p.cold.records) for p in played):,} invocations")
+    return played
+
+
+def _rows(inputs: Inputs, routing: Routing, played: list[Played]) -> list[answer.Row]:
+    batch_tokens = inputs.experiment.workload.batch_tokens
+    rows = [answer.lambda_row(TITLES[p.name], p.warm, p.cold, p.plan.feasible) for p in played]
+    cluster = run_on_cluster(inputs.spec, routing.real, batch_tokens, inputs.profile.cluster)
+    return rows + answer.cluster_rows(cluster, batch_tokens, inputs.profile.cluster)
+
+
+def _result(
+    inputs: Inputs,
+    folder: RunFolder,
+    routing: Routing,
+    prediction: list[dict[str, Any]],
+    problem: DeploymentProblem,
+    played: list[Played],
+    rows: list[answer.Row],
+) -> dict[str, Any]:
+    """Everything that result.json says; no wall times, so that the same seed gives the same bytes."""
+    work, spec = inputs.experiment.workload, inputs.spec
+    model = f"{spec.name} ({spec.moe_layers} layers of {spec.experts} experts, top-{spec.top_k})"
+    return {
+        "schema": "result/1",
+        "key": folder.key,
+        "name": inputs.experiment.name,
+        "about": inputs.experiment.about,
+        "model": model,
+        "routing_recorded_on": routing.served.origin,
+        "layers_of_recording": list(work.layers_of_recording or range(spec.moe_layers)),
+        "profile": inputs.profile.name,
+        "batch_tokens": work.batch_tokens,
+        "batches": work.batches,
+        "latency_limit_s": problem.latency_limit_s,
+        "prediction": prediction,
+        "methods": answer.as_records(rows),
+        "optimality_gap": {p.name: p.plan.gap for p in played},
+        "finding": answer.finding(rows, model, work.batch_tokens),
+    }
+
+
+def _write_files(
+    folder: RunFolder,
+    problem: DeploymentProblem,
+    played: list[Played],
+    routing: Routing,
+    predicted: np.ndarray,
+    rows: list[answer.Row],
+    result: dict[str, Any],
+) -> None:
+    import pandas as pd
+
+    from experiments.figures.methods import draw_methods
+
+    write_json(folder.path / "problem.json", problem)
+    records = []
+    for p in played:
+        write_json(folder.path / "plans" / f"{p.name}.json", p.plan.model_copy(update={"solve_s": None}))
+        for temperature, run in (("warm", p.warm), ("cold", p.cold)):
+            table = to_pandas(run.records)
+            table.insert(0, "start", temperature)
+            table.insert(0, "plan", p.name)
+            records.append(table)
+    pd.concat(records, ignore_index=True).to_parquet(folder.path / "records.parquet")
+    pd.DataFrame(result["methods"]).to_parquet(folder.path / "methods.parquet")
+    save_popularity(predicted, folder.path / "popularity.parquet", routing.real)
+    write_chrome_trace([r for r in played[0].warm.records if r.batch == 0], folder.path / "trace.json")
+    draw_methods(rows, result, folder.path / "methods")
+
+
+def _wall_times(played: list[Played]) -> dict[str, float | None]:
+    return {f"solve {p.name}": p.plan.solve_s for p in played}
+
+
+def _shape(plan: DeploymentPlan) -> str:
+    """`10 x storage, 2 x direct`: how many layers use which method."""
+    methods = [layer.communication for layer in plan.layers]
+    return ", ".join(f"{methods.count(m)} x {m}" for m in dict.fromkeys(methods))
+
+
+def show(result: dict[str, Any], folder: RunFolder) -> None:
+    """Print the answer: the table, what was found, where to look."""
+    rows = [answer.Row(**{k: m[k] for k in answer.Row.__dataclass_fields__}) for m in result["methods"]]
+    out.print()
+    out.print(answer.answer_table(rows, f"{result['model']}, {result['batch_tokens']:,} tokens a batch"))
+    late = [row.method for row in rows if row.feasible is False]
+    if late:
+        log.print(f"Not feasible for the predicted popularity: {', '.join(late)}.")
+    out.print(f"\n{result['finding']}\n")
+    out.print(
+        f"Look at {folder.path}/methods.png, and open trace.json there at ui.perfetto.dev; tables are parquet."
+    )

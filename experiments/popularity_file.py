@@ -1,0 +1,47 @@
+"""Popularity as a file: parquet with columns layer, expert, tokens (predicted or counted) and, if known, real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from moe.errors import InputError
+
+
+def save_popularity(tokens: np.ndarray, path: str | Path, real: np.ndarray | None = None) -> None:
+    """Write tokens of each expert, shape (layers, experts)."""
+    import pandas as pd
+
+    layers, experts = tokens.shape
+    table = pd.DataFrame(
+        {
+            "layer": np.repeat(np.arange(layers), experts),
+            "expert": np.tile(np.arange(experts), layers),
+            "tokens": np.asarray(tokens, float).ravel(),
+        }
+    )
+    if real is not None:
+        table["real"] = np.asarray(real, float).ravel()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(path)
+
+
+def load_popularity(path: str | Path) -> np.ndarray:
+    """Tokens of each expert, shape (layers, experts). Raises InputError."""
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        table = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
+    missing = {"layer", "expert", "tokens"} - set(table.columns)
+    if missing:
+        raise InputError(f"{path}: expected columns layer, expert, tokens; missing {', '.join(sorted(missing))}")
+    tokens = table.pivot(index="layer", columns="expert", values="tokens").to_numpy(float)
+    if not np.isfinite(tokens).all() or (tokens < 0).any():
+        raise InputError(f"{path}: tokens: expected a number >= 0 for every layer and expert")
+    return tokens

@@ -1,0 +1,132 @@
+"""The folder of a run: results, provenance, and whether they are those of this experiment and this code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.schema import Experiment
+from moe.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("moe", "simulator", "optimizer", "experiments")
+VERSIONS_OF = ("serverless-moe", "numpy", "scipy", "simpy", "pandas", "torch", "transformers", "tokenizers")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run's files are. `result.json` is written last: a folder that has it is complete.
+
+    Attributes:
+        path: the folder.
+        key: hash of the resolved experiment and of the code that computes it.
+    """
+
+    path: Path
+    key: str
+
+    @classmethod
+    def for_experiment(cls, experiment: Experiment, out: Path | None) -> RunFolder:
+        """The folder `out`, or results/runs/NAME; where another experiment took that name, NAME-KEY.
+
+        Raises InputError when `out` holds the results of another experiment.
+        """
+        key = run_key(experiment)
+        if out is not None:
+            other = _experiment_in(out)
+            if other is not None and other != _dump(experiment):
+                raise InputError(f"--out {out}: holds the results of another experiment; expected a new folder")
+            return cls(out, key)
+        path = Path.cwd() / "results" / "runs" / experiment.name
+        other = _experiment_in(path)
+        if other is not None and other != _dump(experiment):
+            path = path.with_name(f"{experiment.name}-{key[:8]}")
+        return cls(path, key)
+
+    def finished_result(self) -> dict[str, Any] | None:
+        """The result that is already there, if it is this experiment's and this code's."""
+        try:
+            result = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return result if result.get("key") == self.key else None
+
+    def finished_at(self) -> str:
+        """When the result was written."""
+        moment = datetime.fromtimestamp((self.path / "result.json").stat().st_mtime, UTC)
+        return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+    def begin(self, experiment: Experiment) -> None:
+        """Make the folder, and note the resolved experiment and what it runs on."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "result.json").unlink(missing_ok=True)
+        (self.path / "config.yaml").write_text(_dump(experiment), encoding="utf-8")
+        provenance = {
+            "key": self.key,
+            "seed": experiment.seed,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git_commit": _git_commit(),
+            "python": platform.python_version(),
+            "machine": platform.platform(),
+            "command": sys.argv[1:],
+            "versions": {name: importlib.metadata.version(name) for name in VERSIONS_OF},
+        }
+        self.write_json("provenance.json", provenance)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the result, which makes the folder complete."""
+        partial = self.path / "result.json.partial"
+        partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(self.path / "result.json")
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Write one JSON file of the run."""
+        (self.path / name).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def run_key(experiment: Experiment) -> str:
+    """Hash of the resolved experiment and of the packages' code and data."""
+    digest = hashlib.sha256(_dump(experiment).encode())
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*")):
+            if file.suffix in (".py", ".yaml") and "configs" not in file.parts:
+                digest.update(file.read_bytes())
+    for name in (experiment.workload.spec, experiment.workload.corpus, experiment.platform.profile):
+        if Path(name).is_file():
+            digest.update(Path(name).read_bytes())
+    return digest.hexdigest()
+
+
+def _dump(experiment: Experiment) -> str:
+    return yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+def _experiment_in(path: Path) -> str | None:
+    try:
+        return (path / "config.yaml").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}{' with changes' if git('status', '--porcelain') else ''}" if commit else None

@@ -1,0 +1,138 @@
+"""The experiment file, `experiment/1`: what its YAML may say (`./smoe schema` prints it for editors)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from moe.errors import InputError
+from moe.files import FileModel, read_mapping, validated
+from simulator.plan import MemoryMB, Objective
+from simulator.profile import DEFAULT_PROFILE
+
+PlanName = Literal["ods", "exact", "lambdaml", "best-uniform", "random"]
+
+
+class Workload(FileModel):
+    """The model, the text, and whose routing stands for it."""
+
+    spec: str = Field("bert-moe", description="model whose sizes are priced: a preset, or a YAML file")
+    experts: int = Field(4, ge=2, description="experts of an MoE layer")
+    top_k: int = Field(1, ge=1, description="experts that a token uses")
+    record: str = Field(
+        "minilm", description="model whose routing is recorded: minilm, smollm2, a directory or hub name"
+    )
+    corpus: str = Field("wikipedia", description="text: a packaged corpus, a text file, or hub:NAME")
+    gate: Literal["random", "standardised"] = Field("random", description="how the linear gates are made")
+    expert_copies: Literal["copies", "perturbed"] = Field("copies", description="experts: copies of the dense MLP")
+    layers_of_recording: tuple[int, ...] | None = Field(
+        None, description="recorded layer that stands for each MoE layer of spec; null: one to one"
+    )
+    sequence_tokens: int = Field(128, ge=8, description="tokens of a text sequence")
+    profiled_tokens: int = Field(20480, ge=1, description="tokens that the profile table is learnt from")
+    batch_tokens: int = Field(10240, ge=1, description="tokens of a served batch")
+    batches: int = Field(1, ge=1, description="served batches")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Workload:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k: expected at most experts = {self.experts}, got {self.top_k}")
+        return self
+
+
+class Prediction(FileModel):
+    """How expert popularity is predicted."""
+
+    predictor: str = Field("bayes", description="predictor whose popularity the plans are made for")
+    variant: Literal["printed", "mixture", "backoff"] = Field(
+        "printed", description="of bayes: Eq. 2 or a variant"
+    )
+    counting: Literal["hard", "expected"] = Field("expected", description="count argmaxes, or the posteriors")
+
+
+class PlatformChoice(FileModel):
+    """The platform, and what a deployment may choose from."""
+
+    profile: str = Field(DEFAULT_PROFILE, description="platform profile: a packaged one, or a YAML file")
+    memory_mb: tuple[MemoryMB, ...] | None = Field(None, min_length=1, description="sizes; null: the paper's")
+    max_replicas: int = Field(8, ge=1)
+    non_moe_memory_mb: MemoryMB = Field(3008, description="memory of gate and non-MoE functions")
+    lambdaml_memory_mb: MemoryMB = Field(3008, description="LambdaML takes the largest size up to this")
+
+
+class Target(FileModel):
+    """What the deployment has to reach; at most one of the three."""
+
+    latency_limit_s: float | None = Field(None, gt=0, description="of a batch, head to tail")
+    tokens_per_s: float | None = Field(None, gt=0, description="least throughput")
+    throughput_of_lambdaml: float | None = Field(
+        None, gt=0, description="least throughput, as a share of LambdaML's"
+    )
+    objective: Objective = Field("gb_s", description="gb_s: the paper's bill; usd: the experts' full bill")
+
+    @model_validator(mode="after")
+    def _one(self) -> Target:
+        given = [
+            k
+            for k in ("latency_limit_s", "tokens_per_s", "throughput_of_lambdaml")
+            if getattr(self, k) is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(
+                f"expected at most one of latency_limit_s, tokens_per_s, throughput_of_lambdaml, got {given}"
+            )
+        return self
+
+
+class Simulation(FileModel):
+    """How the plans are played."""
+
+    start: Literal["eager", "just-in-time"] = Field("just-in-time", description="when experts are started")
+
+
+class Experiment(FileModel):
+    """One experiment: from text to a bill."""
+
+    schema_: Literal["experiment/1"] = Field("experiment/1", alias="schema")
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    about: str = ""
+    seed: int = Field(0, ge=0)
+    workload: Workload = Workload()
+    prediction: Prediction = Prediction()
+    platform: PlatformChoice = PlatformChoice()
+    target: Target = Target()
+    plans: tuple[PlanName, ...] = Field(("ods", "exact", "best-uniform", "lambdaml"), min_length=1)
+    simulation: Simulation = Simulation()
+
+
+def load_experiment(path: str | Path, settings: Sequence[str] = ()) -> Experiment:
+    """An experiment's YAML with `key.key=value` settings applied.
+
+    Raises:
+        InputError: a missing file, an unknown key (nearest named), a value that is impossible.
+    """
+    data = read_mapping(path)
+    for setting in settings:
+        _apply(data, setting)
+    source = f"{path} with --set {' '.join(settings)}" if settings else path
+    return validated(Experiment, data, source)
+
+
+def _apply(data: dict[str, Any], setting: str) -> None:
+    """Apply one `a.b=value`; the value is read as YAML."""
+    key, equals, text = setting.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(f"--set {setting}: expected key.key=value, for example workload.batch_tokens=1024")
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise InputError(f"--set {setting}: '{parent}' is a value, not a group of keys")
+    try:
+        data[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {setting}: '{text}' is not valid YAML") from None

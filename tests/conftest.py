@@ -1,0 +1,31 @@
+"""What all tests share: the reference problems, and a cache folder of their own."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
+
+EXAMPLES = Path(__file__).parent / "reference" / "examples"
+NAMES = ("tiny", "bert-4", "bert-8", "bert2bert-4", "zero-and-uneven", "whole-bill", "measured-platform")
+
+settings.register_profile("smoe", deadline=None, derandomize=True)
+settings.load_profile("smoe")
+
+
+def reference(name: str) -> tuple[DeploymentProblem, DeploymentPlan, dict[str, Any]]:
+    """A reference problem, a plan for it, and what an independent program found for both."""
+    problem = read_problem(EXAMPLES / f"{name}.problem.json")
+    plan = read_plan(EXAMPLES / f"{name}.plan.json", problem)
+    return problem, plan, json.loads((EXAMPLES / "expected.json").read_text())[name]
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache folder."""
+    monkeypatch.setenv("SMOE_CACHE", str(tmp_path / "cache"))
+    yield tmp_path / "cache"

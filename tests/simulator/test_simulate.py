@@ -1,0 +1,159 @@
+"""Plans on the AWS profile with real routing: if these fail, the main job's bills are wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe.errors import InputError
+from moe.spec import load_spec
+from optimizer.problem import make_problem
+from simulator.overflow import replicas_that_fit
+from simulator.plan import (
+    MB,
+    Communication,
+    DeploymentPlan,
+    DeploymentProblem,
+    ExpertPlan,
+    LayerPlan,
+    needed_memory_bytes,
+    payload_bytes,
+)
+from simulator.profile import load_profile
+from simulator.records import COLUMNS
+from simulator.simulate import simulate
+from simulator.timeline import chrome_trace, write_chrome_trace
+
+PROFILE = load_profile()
+
+
+def small_problem(tokens: float = 512) -> DeploymentProblem:
+    spec = load_spec("minilm-moe", experts=4)
+    return make_problem(spec, np.full((6, 4), tokens / 4), PROFILE)
+
+
+def plan_of(
+    problem: DeploymentProblem, method: Communication, memory_mb: int = 1536, replicas: int = 2
+) -> DeploymentPlan:
+    beta = 32 if method == "pipelined" else None
+    experts = (ExpertPlan(memory_mb=memory_mb, replicas=replicas),) * 4
+    layer = LayerPlan(communication=method, minibatch_tokens=beta, experts=experts)
+    return DeploymentPlan(solver="test", layers=(layer,) * len(problem.layers))
+
+
+def routing(batches: int = 2) -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    return [rng.multinomial(512, [0.5, 0.3, 0.15, 0.05], size=6) for _ in range(batches)]
+
+
+@pytest.mark.parametrize("method", ["storage", "pipelined", "direct"])
+def test_every_routed_token_is_computed_once(method: Communication) -> None:
+    problem, batches = small_problem(), routing()
+    run = simulate(problem, plan_of(problem, method), PROFILE, routing=batches)
+    table = run.to_pandas()
+    experts = table[table.role == "expert"]
+    served = experts.groupby(["batch", "layer", "expert"]).tokens.sum()
+    for (batch, layer, expert), tokens in served.items():
+        assert tokens == batches[batch][layer, expert]
+    assert (experts.tokens % 1 == 0).all()
+    assert list(table.columns) == list(COLUMNS)
+
+
+@pytest.mark.parametrize("method", ["storage", "pipelined", "direct"])
+def test_the_same_seed_gives_the_same_rows_and_another_one_does_not(method: Communication) -> None:
+    problem = small_problem()
+    runs = [
+        simulate(problem, plan_of(problem, method), PROFILE, runs=2, seed=seed).to_pandas() for seed in (3, 3, 4)
+    ]
+    assert runs[0].equals(runs[1])
+    assert not runs[0].equals(runs[2])
+
+
+@pytest.mark.parametrize("method", ["storage", "pipelined", "direct"])
+def test_a_cold_first_batch_is_slower_and_later_ones_are_warm(method: Communication) -> None:
+    problem = small_problem()
+    cold = simulate(problem, plan_of(problem, method), PROFILE, runs=3, warm=False)
+    table = cold.to_pandas()
+    assert table[table.batch == 0].cold.all()
+    assert not table[table.batch == 2].cold.any()
+    assert cold.latency_s[0] > cold.latency_s[2]
+
+
+def test_the_three_bills_contain_each_other() -> None:
+    problem = small_problem()
+    run = simulate(problem, plan_of(problem, "pipelined"), PROFILE, runs=2)
+    assert run.bill.billed_cost_usd < run.bill.full_cost_usd < run.bill.total_cost_usd
+    # requests of page 2 of the paper's model: invocation, parameters, and 2 PUT + 2 GET for every minibatch
+    minibatches = 6 * 4 * 2 * 2  # layers x experts x replicas x ceil(64 / 32)
+    requests = 6 * 4 * 2 * (2e-7 + 4e-7) + minibatches * (2 * 5e-6 + 2 * 4e-7)
+    assert run.bill.full_cost_usd - run.bill.billed_cost_usd == pytest.approx(requests)
+
+
+def test_more_tokens_than_foreseen_overflow_into_the_least_replicas_that_fit() -> None:
+    problem = small_problem()
+    layer = problem.layers[0].model_copy(
+        update={
+            "experts": tuple(
+                x.model_copy(update={"intermediate_bytes_per_token": 1e6}) for x in problem.layers[0].experts
+            )
+        }
+    )
+    problem = problem.model_copy(update={"layers": (layer,) * 6})
+    plan = plan_of(problem, "storage", memory_mb=768, replicas=1)
+    real = np.array([100, 2000, 0, 700])
+    found = replicas_that_fit(problem, 0, plan.layers[0], real)
+    for d, g in zip(real, found, strict=True):
+        assert needed_memory_bytes(layer, np.full(4, np.ceil(d / g)))[0] <= 768 * MB
+        if g > 1:
+            assert needed_memory_bytes(layer, np.full(4, np.ceil(d / (g - 1))))[0] > 768 * MB
+    run = simulate(problem, plan, PROFILE, routing=[np.tile(real, (6, 1))])
+    assert run.overflowed == 6 * int((found - 1).sum())
+    assert len([r for r in run.records if r.role == "expert"]) == 6 * int(found[real > 0].sum())
+
+
+def test_a_payload_over_the_limit_overflows_with_direct_only() -> None:
+    problem = small_problem(4096)
+    real = np.array([8000, 10, 10, 10])
+    direct, storage = plan_of(problem, "direct", 3008, 1), plan_of(problem, "storage", 3008, 1)
+    found = replicas_that_fit(problem, 0, direct.layers[0], real)
+    assert found[0] > 1
+    assert payload_bytes(problem.layers[0], problem.platform, np.ceil(8000 / found[:1]))[0] <= 6291456
+    assert (replicas_that_fit(problem, 0, storage.layers[0], real) == 1).all()
+
+
+def test_an_expert_without_room_for_a_token_is_named() -> None:
+    problem = small_problem()
+    layer = problem.layers[0].model_copy(
+        update={
+            "experts": tuple(x.model_copy(update={"parameter_bytes": 900 * MB}) for x in problem.layers[0].experts)
+        }
+    )
+    problem = problem.model_copy(update={"layers": (layer,) * 6})
+    with pytest.raises(InputError, match=r"layers\.0\.experts\.0\.memory_mb: 768 MB holds .* but not one token"):
+        simulate(problem, plan_of(problem, "storage", memory_mb=768), PROFILE, routing=routing(1))
+
+
+def test_routing_of_another_model_is_refused() -> None:
+    problem = small_problem()
+    with pytest.raises(InputError, match=r"expected \(6, 4\) layers and experts, got \(6, 8\)"):
+        simulate(problem, plan_of(problem, "storage"), PROFILE, routing=[np.ones((6, 8), int)])
+
+
+def test_the_trace_has_a_track_for_each_instance_and_no_phase_outside_its_call(tmp_path: Path) -> None:
+    problem = small_problem()
+    run = simulate(problem, plan_of(problem, "pipelined"), PROFILE)
+    write_chrome_trace(run.records, tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert events == chrome_trace(run.records)["traceEvents"]
+    slices = [e for e in events if e["ph"] == "X"]
+    calls = [e for e in slices if e["args"]]
+    assert len(calls) == len(run.records)
+    assert len({e["tid"] for e in calls}) == len({r.instance for r in run.records})
+    for phase in (e for e in slices if not e["args"]):
+        assert any(
+            c["tid"] == phase["tid"]
+            and c["ts"] - 1 <= phase["ts"]
+            and phase["ts"] + phase["dur"] <= c["ts"] + c["dur"] + 1
+            for c in calls
+        )
