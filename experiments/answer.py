@@ -168,9 +168,9 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
     if second is None or month is None or hour is None:
         return first + "."
     return (
-        f"{first}. Its experts cost {_compared(second)} the MoE layers' share of a CPU cluster charged only for the "
-        f"seconds used, {_compared(month)} one paid by the month and mostly idle, and {_compared(hour)} one paid an "
-        "hour for every batch: how the cluster is charged decides more than how the experts are deployed."
+        f"{first}. Its experts cost {_compared(second)} the MoE layers' share of a CPU cluster charged only for "
+        f"the seconds used, {_compared(month)} one paid by the month and mostly idle, and {_compared(hour)} one "
+        "paid an hour for every batch: how the cluster is charged decides more than how the experts are deployed."
     )
 
 

@@ -213,9 +213,9 @@ def _plan(
         real = make_problem(
             inputs.spec, routing.real, inputs.profile, latency_limit_s=problem.latency_limit_s, **options
         )
-        plans = []
+        plans: list[tuple[str, DeploymentPlan]] = []
         for name in experiment.plans:
-            more = {"max_memory_mb": platform.lambdaml_memory_mb} if name == "lambdaml" else {}
+            more: dict[str, Any] = {"max_memory_mb": platform.lambdaml_memory_mb} if name == "lambdaml" else {}
             plans.append((name, solve(problem, name, seed=experiment.seed, **more)))
             if name == "ods":
                 plans.append(("ods-real", solve(real, "ods")))

@@ -34,9 +34,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     try:
         data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path}: not valid {path.suffix.lstrip('.') or 'YAML'}: {_one_line(error)}"
-        ) from None
+        raise InputError(f"{path}: not valid {path.suffix.lstrip('.') or 'YAML'}: {_one_line(error)}") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a mapping at the top, got {type(data).__name__}")
     return data
@@ -47,7 +45,7 @@ def validated(model: type[Model], data: dict[str, Any], source: str | Path) -> M
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{source}: {_explain(model, error)}") from None
+        raise InputError(f"{source}: {_explain(model, data, error)}") from None
 
 
 def read_model(model: type[Model], path: str | Path) -> Model:
@@ -61,20 +59,46 @@ def write_json(path: str | Path, model: BaseModel) -> None:
     Path(path).write_text(model.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
 
 
-def _explain(model: type[BaseModel], error: ValidationError) -> str:
-    """The first problem of a validation, in one line, and how many more there are."""
+def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationError) -> str:
+    """The most telling problem of a validation, in one line, and how many more there are."""
     problems = error.errors(include_url=False)
-    first = problems[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the file"
-    if first["type"] == "extra_forbidden":
-        text = f"{where}: unknown key{nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
-    elif first["type"] == "missing":
-        text = f"{where}: required, but missing"
-    elif first["type"] == "value_error":
-        text = f"{where}: {first['ctx']['error']}"
-    else:
-        text = f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {_short(first['input'])}"
-    return text + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+    if any(problem["type"] != "too_short" for problem in problems):  # a list counts its valid items only
+        problems = [problem for problem in problems if problem["type"] != "too_short"]
+    first = max(
+        problems, key=lambda problem: len(problem["loc"])
+    )  # of a union's branches, the one that got furthest
+    keys = _keys_in(data, first["loc"])
+    where, got = ".".join(map(str, keys)) or "the file", _short(first["input"])
+    expected = first.get("ctx", {}).get("expected", "")
+    others = len({_keys_in(data, problem["loc"]) for problem in problems}) - 1
+    match first["type"]:
+        case "extra_forbidden":
+            text = f"{where}: unknown key{nearest(str(keys[-1]), _keys_at(model, first['loc'][:-1]))}"
+        case "missing":
+            text = f"{where}: required, but missing"
+        case "literal_error":
+            names = expected.replace(" or ", ", ").replace("'", "").split(", ")
+            text = f"{where}: expected {expected}, got {got}" + (
+                nearest(got.strip("'"), names) if names[1:] else ""
+            )
+        case "value_error":
+            text = f"{where}: {first['ctx']['error']}"
+        case _:
+            text = f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {got}"
+    return text + (f" (and {others} more)" if others else "")
+
+
+def _keys_in(data: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The parts of an error's location that are keys of the file; the rest name branches of a union."""
+    keys: list[int | str] = []
+    for place, part in enumerate(loc):
+        is_key = isinstance(data, dict) or (isinstance(data, list) and isinstance(part, int))
+        known = is_key and (part in data if isinstance(data, dict) else int(part) < len(data))
+        if known:
+            data = data[part]
+        if known or (is_key and place == len(loc) - 1):
+            keys.append(part)
+    return tuple(keys)
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

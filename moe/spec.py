@@ -30,9 +30,8 @@ class MoESpec(FileModel):
     matrices: Literal[2, 3] = 2
     bytes_per_value: Literal[2, 4] = 4
     vocabulary: int = Field(ge=1)
-    head_vocabulary: int = Field(
-        0, ge=0, description="logits per token that the tail computes; 0: no LM head"
-    )
+    head_vocabulary: int = Field(0, ge=0, description="logits of a token in the language-model head; 0: no head")
+    head_share: float = Field(1.0, ge=0, le=1, description="share of the tokens whose logits are computed")
     sequence_tokens: int = Field(128, ge=1)
 
     @model_validator(mode="after")
@@ -78,9 +77,9 @@ class MoESpec(FileModel):
         return self.vocabulary * self.hidden * self.bytes_per_value
 
     @property
-    def tail_flops(self) -> int:
-        """FLOPs of one token in the language-model head."""
-        return 2 * self.hidden * self.head_vocabulary
+    def tail_flops(self) -> float:
+        """FLOPs of one token in the language-model head, on average over the tokens of a batch."""
+        return 2 * self.hidden * self.head_vocabulary * self.head_share
 
     @cached_property
     def parameters(self) -> int:
