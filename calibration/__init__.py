@@ -1,0 +1,1 @@
+"""Measurements into a platform profile."""

@@ -1,0 +1,156 @@
+"""Public measurements of AWS into constants of a platform profile: INIT and S3 latency.
+
+Reads the files by their columns; a constant whose file is not there keeps the base profile's value.
+
+| file | from | columns used |
+|---|---|---|
+| coldstart_maxday_raw_*.csv | maxday/lambda-perf | date, runtime, package_type, architecture, init_ms |
+| skyrise_s3_latency_raw_*.csv | hpides/skyrise | run_date, storage, operation, latency_ms |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe.errors import InputError
+from simulator.profile import Constant, PlatformProfile, Quantiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROBABILITIES = (0.05, 0.25, 0.5, 0.9, 0.99, 0.999)
+SAMPLES_BEYOND = 5  # a tail quantile is fitted where at least so many samples lie beyond it
+MILLISECONDS = 1e-3
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One constant that a public file measures.
+
+    Attributes:
+        group, name: where it stands in the profile.
+        pattern: of the file's name. source: what the profile then names.
+        run: the column of independent runs. value: the column of values, ms.
+        wanted: which rows count.
+    """
+
+    group: str
+    name: str
+    pattern: str
+    source: str
+    run: str
+    value: str
+    wanted: Callable[[pd.DataFrame], pd.Series]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted constant beside the one it replaces.
+
+    Attributes:
+        quantity: what was fitted. samples, runs: how much it rests on.
+        constant: the fit. before: the base profile's.
+        median_interval_s: 95% interval of the median, from a bootstrap over runs; None of a single run.
+    """
+
+    quantity: Quantity
+    samples: int
+    runs: int
+    constant: Constant
+    before: Constant
+    median_interval_s: tuple[float, float] | None
+
+
+QUANTITIES = (
+    Quantity(
+        "start",
+        "init_s",
+        "coldstart_maxday_raw_*.csv",
+        "maxday/lambda-perf, Init Duration, python3.12 x86 zip, hello world",
+        "date",
+        "init_ms",
+        lambda t: (t.runtime == "python3.12") & (t.package_type == "zip") & t.architecture.str.startswith("x86"),
+    ),
+    Quantity(
+        "storage",
+        "get_latency_s",
+        "skyrise_s3_latency_raw_*.csv",
+        "Skyrise, 1 KB GET from Lambda, us-east-1",
+        "run_date",
+        "latency_ms",
+        lambda t: (t.storage == "S3 Standard") & (t.operation == "Read"),
+    ),
+    Quantity(
+        "storage",
+        "put_latency_s",
+        "skyrise_s3_latency_raw_*.csv",
+        "Skyrise, 1 KB PUT from Lambda, us-east-1",
+        "run_date",
+        "latency_ms",
+        lambda t: (t.storage == "S3 Standard") & (t.operation == "Write"),
+    ),
+)
+
+
+def calibrate_public(folder: Path, base: PlatformProfile, seed: int = 0) -> tuple[PlatformProfile, list[Fit]]:
+    """The base profile with every constant that the folder's files measure, and the fits.
+
+    Raises InputError when the folder has none of the files, or one without the columns.
+    """
+    fits = [
+        fit(quantity, path, base, seed)
+        for quantity in QUANTITIES
+        for path in sorted(folder.glob(quantity.pattern))[-1:]
+    ]
+    if not fits:
+        names = ", ".join(sorted({quantity.pattern for quantity in QUANTITIES}))
+        raise InputError(f"{folder}: none of the public files is there; expected {names}")
+    profile = base
+    for found in fits:
+        group = getattr(profile, found.quantity.group).model_copy(update={found.quantity.name: found.constant})
+        profile = profile.model_copy(update={found.quantity.group: group})
+    return profile, fits
+
+
+def fit(quantity: Quantity, path: Path, base: PlatformProfile, seed: int) -> Fit:
+    """Quantiles of one quantity, and how sure its median is."""
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    try:
+        rows = table[quantity.wanted(table)]
+        runs = [group.to_numpy(float) * MILLISECONDS for _, group in rows.groupby(quantity.run)[quantity.value]]
+    except (AttributeError, KeyError) as error:
+        raise InputError(f"{path}: a column is missing: {error}") from None
+    if not runs:
+        raise InputError(f"{path}: no row is of {quantity.source}")
+    values = np.concatenate(runs)
+    known = [p for p in PROBABILITIES if min(p, 1 - p) * len(values) >= SAMPLES_BEYOND]
+    table_of_quantiles = dict(zip(known, np.quantile(values, known).round(6).tolist(), strict=True))
+    before = getattr(getattr(base, quantity.group), quantity.name)
+    constant = Constant(
+        value=Quantiles(quantiles=table_of_quantiles),
+        unit=before.unit,
+        source=f"{quantity.source}; {len(values)} samples in {len(runs)} runs",
+        date=str(rows[quantity.run].max())[:7],
+        confidence="high" if len(runs) >= 5 else "medium",
+    )
+    return Fit(quantity, len(values), len(runs), constant, before, _median_interval(runs, seed))
+
+
+def _median_interval(runs: list[np.ndarray], seed: int) -> tuple[float, float] | None:
+    """95% interval of the median, resampling whole runs: samples of one run are not independent."""
+    if len(runs) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    medians = [
+        float(np.median(np.concatenate([runs[k] for k in rng.integers(len(runs), size=len(runs))])))
+        for _ in range(200)
+    ]
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""Everything that talks to a Lambda endpoint, and reads what it answers."""
