@@ -44,24 +44,31 @@ class ModelFronts:
     """The exact fronts of all layers, whatever the latency limit: make once, solve for many limits.
 
     Attributes:
-        methods: communication methods to choose from.
+        methods: communication methods that each layer chooses from.
         options: of each layer; alike layers share theirs.
         by_method: of each layer, the front with each method; alike layers share theirs.
         fronts: of each layer, over all methods.
     """
 
-    methods: tuple[Communication, ...]
+    methods: tuple[tuple[Communication, ...], ...]
     options: tuple[LayerOptions, ...]
     by_method: tuple[dict[Communication, LayerFront], ...]
     fronts: tuple[LayerFront, ...]
 
-    def restricted(self, methods: tuple[Communication, ...]) -> "ModelFronts":
-        """The same with these methods only, but with all in the layers that can use none of them."""
-        fronts = []
-        for found, every in zip(self.by_method, self.fronts, strict=True):
-            kept = LayerFront.joined([found[method] for method in methods])
-            fronts.append(kept if len(kept) else every)
-        return ModelFronts(methods, self.options, self.by_method, tuple(fronts))
+    def restricted(self, methods: Sequence[tuple[Communication, ...]]) -> "ModelFronts":
+        """The same with these methods of each layer only; with all where a layer can use none of them."""
+        usable, fronts = [], []
+        for found, wanted in zip(self.by_method, methods, strict=True):
+            kept = wanted if any(len(found[method]) for method in wanted) else tuple(found)
+            usable.append(kept)
+            fronts.append(LayerFront.joined([found[method] for method in kept]))
+        return ModelFronts(tuple(usable), self.options, self.by_method, tuple(fronts))
+
+    def bound(self, problem: DeploymentProblem) -> float | None:
+        """The optimum under the problem's limit, in the objective's unit: what no plan with these methods, and
+        per-layer beta or global, goes below; None where the limit is out of reach."""
+        found = cheapest([x.pair() for x in self.fronts], latency_budget_s(problem))
+        return None if found is None else found.cost
 
 
 def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = PREFERRED) -> ModelFronts:
@@ -79,7 +86,7 @@ def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = 
     fronts = {e: LayerFront.joined(list(found.values())) for e, found in by_method.items()}
     like = [first_like[layer] for layer in problem.layers]
     return ModelFronts(
-        methods=tuple(methods),
+        methods=(tuple(methods),) * len(like),
         options=tuple(options[e] for e in like),
         by_method=tuple(by_method[e] for e in like),
         fronts=tuple(fronts[e] for e in like),
@@ -140,7 +147,7 @@ def cheapest_layers(
     pairs = [x.pair() for x in fronts.fronts]
     budget = latency_budget_s(problem)
     found = cheapest(pairs, budget)
-    if beta == "global" and "pipelined" in fronts.methods:
+    if beta == "global" and any("pipelined" in usable for usable in fronts.methods):
         price = relax(pairs, budget).price if found is not None else 0.0
         return cheapest_global_beta(problem, fronts.methods, budget, price)
     found = found or fastest(pairs)

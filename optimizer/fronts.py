@@ -123,19 +123,14 @@ class LayerOptions:
         return LayerFront.joined([LayerFront.empty(), *found])
 
     def rows(self, communication: Communication) -> np.ndarray:
-        """What is fixed in each sweep: minibatch sizes, largest payloads in tokens, or nothing (one 0).
-
-        Only minibatch sizes at which some replica's number of minibatches changes, ceil(r/n), can be optimal:
-        between two of them the smaller costs less and is faster.
-        """
+        """What is fixed in each sweep: minibatch sizes, largest payloads in tokens, or nothing (one 0)."""
         if communication == "storage":
             return np.zeros(1)
         if communication == "direct":
             least = np.where(self._payload_fits, self._r, np.inf).min(axis=(1, 2)).max()
             r = np.unique(self._r)
             return r[r >= least]
-        sizes = [np.ceil(r / np.arange(1, np.ceil(r) + 1)) for r in np.unique(self._r)]
-        return np.unique(np.concatenate(sizes))
+        return minibatch_breakpoints(self._r)
 
     def labels(self, communication: Communication, rows: np.ndarray, witness: int | None = None) -> LayerFront:
         """The labels of some rows, the dominated ones among them.
@@ -226,6 +221,19 @@ class LayerOptions:
         if communication == "direct":
             allowed = self._payload_fits & (self._r <= column)
         return result, np.broadcast_to(allowed, (len(rows), *self._fits.shape))
+
+
+def minibatch_breakpoints(replica_tokens: np.ndarray) -> np.ndarray:
+    """The minibatch sizes that can be optimal: where some replica's number of minibatches changes, ceil(r/n).
+
+    Between two of them the smaller costs less and is faster.
+
+    Args:
+        replica_tokens: r of any replicas, any shape.
+    """
+    r = np.unique(replica_tokens)
+    sizes = [np.ceil(x / np.arange(1, np.ceil(x) + 1)) for x in r[r > 0]]
+    return np.unique(np.concatenate([np.ones(1), *sizes]))
 
 
 def check_experts_fit(problem: DeploymentProblem, e: int) -> None:

@@ -25,7 +25,7 @@ class _Layer:
 
 
 def cheapest_global_beta(
-    problem: DeploymentProblem, methods: Sequence[Communication], budget_s: float, price: float
+    problem: DeploymentProblem, methods: Sequence[Sequence[Communication]], budget_s: float, price: float
 ) -> tuple[tuple[LayerPlan, ...], float]:
     """The cheapest layers' plans whose pipelined layers share one minibatch size.
 
@@ -33,7 +33,7 @@ def cheapest_global_beta(
 
     Args:
         problem: the problem.
-        methods: communication methods to choose from, `pipelined` among them.
+        methods: communication methods that each layer chooses from.
         budget_s: latency left for the MoE layers, s.
         price: cost of a second of latency, to bound with; any number >= 0 is right, a good one is fast.
 
@@ -42,27 +42,29 @@ def cheapest_global_beta(
     """
     options = [LayerOptions(problem, e, merge_alike=False) for e in range(len(problem.layers))]
     betas = np.unique(np.concatenate([np.ones(1), *(x.rows("pipelined") for x in options if x.reached)]))
-    layers = [_layer(x, methods, betas) for x in options]
+    layers = [_layer(x, usable, betas) for x, usable in zip(options, methods, strict=True)]
     spare = price * budget_s if price > 0 else 0.0
     least, least_pipelined = _least(layers, betas, price)
     # What a plan with some pipelined layer can at best come to; plans without one need no loop.
     possible = np.isfinite(least).all(axis=0)
     extra = np.subtract(least_pipelined, least, where=possible, out=np.full_like(least, np.inf)).min(axis=0)
     bounds = least.sum(axis=0) + extra - spare
-    best = cheapest([layer.others.pair() for layer in layers], budget_s)
-    best_beta = betas[0]
+    fronts = [layer.others for layer in layers]
+    best = cheapest([x.pair() for x in fronts], budget_s)
     for k in np.argsort(bounds, kind="stable"):
         if bounds[k] >= (np.inf if best is None else best.cost):
             break
-        found = cheapest([layer.at(betas[k]).pair() for layer in layers], budget_s)
+        at_beta = [layer.at(betas[k]) for layer in layers]
+        found = cheapest([x.pair() for x in at_beta], budget_s)
         if found is not None and (best is None or found.cost < best.cost):
-            best, best_beta = found, betas[k]
+            best, fronts = found, at_beta
     if best is None:
-        best_beta = betas[_least(layers, betas, None)[0].sum(axis=0).argmin()]
-        best = fastest([layer.at(best_beta).pair() for layer in layers])
+        beta = betas[_least(layers, betas, None)[0].sum(axis=0).argmin()]
+        fronts = [layer.at(beta) for layer in layers]
+        best = fastest([x.pair() for x in fronts])
     plans = [
-        layer.options.plan(layer.at(best_beta), label, hold_beta=True)
-        for layer, label in zip(layers, best.labels, strict=True)
+        layer.options.plan(front, label, hold_beta=True)
+        for layer, front, label in zip(layers, fronts, best.labels, strict=True)
     ]
     return tuple(plans), best.latency_s
 
@@ -73,6 +75,8 @@ def _layer(options: LayerOptions, methods: Sequence[Communication], betas: np.nd
     if not options.reached:
         return _Layer(options, options.front("storage"), none)
     others = LayerFront.joined([none, *(options.front(x) for x in methods if x != "pipelined")])
+    if "pipelined" not in methods:
+        return _Layer(options, others, none)
     tokens = options.layer.tokens[options.layer.tokens > 0]
     least_r = np.ceil(tokens / options.problem.platform.max_replicas)
     free = betas <= least_r.max()

@@ -24,7 +24,7 @@ import numpy as np
 from moe.errors import InputError
 from optimizer.cost_model import evaluate_layer, fixed_latency_s, with_evaluation
 from optimizer.exact import Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
-from optimizer.knapsack import ROUNDING, cheapest
+from optimizer.knapsack import ROUNDING
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Mode: TypeAlias = Literal["per-layer", "paper"]
@@ -84,8 +84,7 @@ def solve_ods(
     bound: float | None = None
     if fixed_method is None:
         fronts = model_fronts(problem)
-        found = cheapest([x.pair() for x in fronts.fronts], latency_budget_s(problem))
-        bound = None if found is None else found.cost
+        bound = fronts.bound(problem)
 
         def fixed_method(method: Communication) -> tuple[LayerPlan | None, ...]:
             return fixed_method_exact(problem, fronts, method, beta)
@@ -112,7 +111,7 @@ def fixed_method_exact(
 ) -> tuple[LayerPlan | None, ...]:
     """The cheapest plan within the limit with one method for all layers that can use it; of least latency
     where none meets the limit. None for the layers that cannot (they took the best of the others)."""
-    only = fronts.restricted((method,))
+    only = fronts.restricted([(method,)] * len(problem.layers))
     layers, _ = cheapest_layers(problem, only, beta)
     usable = [len(found[method]) > 0 for found in fronts.by_method]
     return tuple(layer if can else None for layer, can in zip(layers, usable, strict=True))

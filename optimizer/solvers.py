@@ -1,25 +1,35 @@
 """All solvers of the deployment problem behind one interface: problem in, evaluated plan out."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from moe.errors import InputError, nearest
+from optimizer.baselines import best_uniform, lambdaml, random_methods
 from optimizer.exact import Beta, solve_exact
-from optimizer.ods import solve_ods
+from optimizer.ods import FixedMethod, Mode, solve_ods
 from simulator.plan import DeploymentPlan, DeploymentProblem
 
 Solver = Callable[..., DeploymentPlan]
 
 
-def _exact(problem: DeploymentProblem, beta: Beta, seed: int, **options: Any) -> DeploymentPlan:
-    return solve_exact(problem, beta, **options)
+def _ods(
+    problem: DeploymentProblem,
+    beta: Beta = "per-layer",
+    methods: Mode = "per-layer",
+    fixed_method: FixedMethod | None = None,
+) -> DeploymentPlan:
+    return solve_ods(problem, beta, methods, fixed_method).plan
 
 
-def _ods(problem: DeploymentProblem, beta: Beta, seed: int, **options: Any) -> DeploymentPlan:
-    return solve_ods(problem, beta, **options).plan
-
-
-SOLVERS: dict[str, Solver] = {"exact": _exact, "ods": _ods}
+SOLVERS: dict[str, Solver] = {
+    "exact": solve_exact,
+    "ods": _ods,
+    "lambdaml": lambdaml,
+    "best-uniform": best_uniform,
+    "random": random_methods,
+}
+"""By name; each takes the problem, `beta`, `seed` if it draws random numbers, and options of its own."""
 
 
 def solve(
@@ -46,4 +56,11 @@ def solve(
         raise InputError(f"solver: no solver '{solver}'{nearest(solver, SOLVERS)}")
     if beta not in ("per-layer", "global"):
         raise InputError(f"beta: expected 'per-layer' or 'global', got '{beta}'")
-    return SOLVERS[solver](problem, beta, seed, **options)
+    takes = list(inspect.signature(SOLVERS[solver]).parameters)
+    for name in options:
+        if name not in takes:
+            known = [x for x in takes if x not in ("problem", "beta", "seed")]
+            raise InputError(f"solver '{solver}': no option '{name}'{nearest(name, known)}")
+    if "seed" in takes:
+        options["seed"] = seed
+    return SOLVERS[solver](problem, beta=beta, **options)
