@@ -194,6 +194,23 @@ def test_an_edited_text_or_model_is_recorded_anew(tiny_folder: dict[str, str]) -
     assert not cached_record(settings).was_cached
 
 
+def test_an_edited_gate_corpus_makes_another_standardised_gate(
+    tiny_folder: dict[str, str], tmp_path: Path
+) -> None:
+    """Else a standardised trace depends on a text that its key does not know."""
+    other = tmp_path / "gate.txt"
+    other.write_text("w1 w2 w3 " * 1000)
+    settings = settings_of(tiny_folder, gate="standardised", gate_corpus=str(other))
+    first = cached_record(settings).trace
+    other.write_text("w4 w5 w6 " * 1000)
+    recording = cached_record(settings)
+    assert not recording.was_cached
+    assert not np.array_equal(recording.trace.experts, first.experts)
+    assert cached_record(settings.model_copy(update={"gate": "random"})).trace.tokens == 320
+    other.unlink()
+    assert cached_record(settings.model_copy(update={"gate": "random"})).was_cached, "a random gate needs none"
+
+
 def test_a_damaged_cache_is_recorded_again(tiny_folder: dict[str, str]) -> None:
     path = cached_record(settings_of(tiny_folder)).path
     path.write_bytes(path.read_bytes()[:100])
