@@ -209,7 +209,6 @@ def outcome(
     x: Deployments,
     communication: Communication,
     beta: np.ndarray | float = 1.0,
-    beta_n: np.ndarray | float | None = None,
 ) -> Outcome:
     """Cost and latency contribution of every expert of a layer with one communication method.
 
@@ -219,8 +218,6 @@ def outcome(
         x: deployments, (experts,) or (experts, sizes, replicas).
         communication: the method.
         beta: minibatch size(s) of `pipelined`, tokens; a scalar, or shape (betas, 1, 1, 1).
-        beta_n: the minibatch size that n is counted with, beta unless given. With beta_n > beta the outcome
-            is a lower bound, in cost and latency, for every minibatch size in beta..beta_n.
     """
     if communication == "direct":
         t = direct_s(p, x)
@@ -232,7 +229,7 @@ def outcome(
         t = storage_s(p, x)
         done = finish_s(p, x, t, upload)
         return Outcome(billed_gb_s(x, t), requests_usd(p, x, 1), done, 0.0, floor, rest)
-    n = minibatches(x, beta if beta_n is None else beta_n)
+    n = minibatches(x, beta)
     t = pipelined_s(p, x, beta, n)
     done = finish_s(p, x, t, first_minibatch_s(p, layer, beta))
     done = np.maximum(done, upload + last_minibatch_s(p, x, beta))

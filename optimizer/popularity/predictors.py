@@ -73,6 +73,8 @@ class TablePredictor(Predictor):
     def predict(self, token_ids: np.ndarray, served: RoutingTrace | None = None) -> np.ndarray:
         table = self.table
         ids, tokens = np.unique(np.asarray(token_ids, np.int64), return_counts=True)
+        if not len(ids):
+            return np.zeros((table.layers, table.experts))
         return np.stack([self._popularity(table.of_layer(e), ids, tokens) for e in range(table.layers)])
 
     def _popularity(self, layer: ProfileTable, ids: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -221,8 +223,6 @@ class Oracle(Predictor):
 
 def _positions(ids: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each wanted ID is in the ascending `ids`, and whether it is there at all."""
-    if not len(ids):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
     at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     return at, ids[at] == wanted
 

@@ -1,0 +1,122 @@
+"""The certified optimum: if it is not the optimum, every gap and every claim of a saving is wrong."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from moe.errors import InputError
+from optimizer.cost_model import evaluate
+from optimizer.exact import Infeasible, front, model_fronts, solve_exact
+from simulator.plan import DeploymentPlan, DeploymentProblem
+from tests.conftest import NAMES, reference
+from tests.optimizer.random_problems import distinct, front_by_trying, random_problem
+
+
+def _objective(problem: DeploymentProblem, plan: DeploymentPlan) -> float:
+    value = plan.billed_gb_s if problem.objective == "gb_s" else plan.full_cost_usd
+    assert value is not None
+    return value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_optimum_is_what_an_independent_program_found(name: str) -> None:
+    problem, _, expected = reference(name)
+    fronts = model_fronts(problem)
+    for optimum in expected["optimum"]:
+        limited = problem.with_limit(optimum["latency_limit_s"])
+        if not optimum["feasible"]:
+            with pytest.raises(Infeasible):
+                solve_exact(limited, fronts=fronts)
+            continue
+        plan = solve_exact(limited, fronts=fronts)
+        key = "full_cost_usd" if problem.objective == "usd" else "billed_gb_s"
+        assert getattr(plan, key) == pytest.approx(optimum[key], rel=1e-6)
+        assert plan.feasible
+        assert evaluate(limited, plan).feasible
+        assert plan.gap == 0.0
+        assert plan.lower_bound == pytest.approx(optimum[key], rel=1e-6)
+
+
+@pytest.mark.parametrize("one_beta", [False, True], ids=["per-layer", "global"])
+@pytest.mark.parametrize("seed", range(25))
+def test_no_plan_beats_the_optimum(seed: int, one_beta: bool) -> None:
+    """Every plan of a small problem is tried, under limits at, and just below, every point of its front."""
+    problem = random_problem(seed)
+    cost, latency = front_by_trying(seed, one_beta)
+    fronts = model_fronts(problem)
+    beta = "global" if one_beta else "per-layer"
+    step = max(1, len(cost) // 12)
+    for k in (*range(0, len(cost), step), len(cost) - 1):
+        plan = solve_exact(problem.with_limit(latency[k] * (1 + 1e-12)), beta, fronts)
+        assert plan.feasible, plan.violations
+        assert _objective(problem, plan) == pytest.approx(cost[k], rel=1e-9)
+        if k > 0:
+            plan = solve_exact(problem.with_limit(latency[k] * (1 - 1e-8)), beta, fronts)
+            assert _objective(problem, plan) == pytest.approx(cost[k - 1], rel=1e-9)
+    assert _objective(problem, solve_exact(problem, beta, fronts)) == pytest.approx(cost[-1], rel=1e-9)
+    with pytest.raises(Infeasible) as error:
+        solve_exact(problem.with_limit(latency[0] * (1 - 1e-8)), beta, fronts)
+    assert error.value.least_latency_s == pytest.approx(latency[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_curve_of_the_model_is_exact(seed: int) -> None:
+    problem = random_problem(seed)
+    cost, latency = front_by_trying(seed)
+    found_cost, found_latency = distinct(*front(problem))
+    np.testing.assert_allclose(found_cost, cost, rtol=1e-9)
+    np.testing.assert_allclose(found_latency, latency, rtol=1e-9)
+
+
+def test_a_thinned_curve_is_within_its_tolerance() -> None:
+    """A user trades points for seconds, not for truth: each limit's optimum is missed by 1% at most."""
+    problem, _, _ = reference("measured-platform")
+    cost, latency = front(problem)
+    rough_cost, rough_latency = front(problem, tolerance=0.01)
+    assert len(rough_cost) < len(cost) / 2
+    at = np.searchsorted(rough_latency, latency * (1 + 1e-12), side="right") - 1
+    assert at.min() >= 0
+    assert np.all(rough_cost[at] <= cost * 1.01 * (1 + 1e-9))
+    assert np.all(rough_cost[at] >= cost * (1 - 1e-9))
+
+
+@pytest.mark.parametrize("name", ["bert-4", "whole-bill"])
+def test_more_time_never_costs_more(name: str) -> None:
+    problem, _, _ = reference(name)
+    fronts = model_fronts(problem)
+    least = front(problem, tolerance=0.05)[1]
+    limits = np.linspace(least[0], least[-1], 15)
+    costs = [_objective(problem, solve_exact(problem.with_limit(x), fronts=fronts)) for x in limits]
+    assert all(a >= b * (1 - 1e-12) for a, b in itertools.pairwise(costs))
+
+
+def test_one_beta_for_all_never_beats_one_for_each() -> None:
+    for seed in range(10):
+        problem = random_problem(seed)
+        limited = problem.with_limit(float(front(problem)[1].mean()))
+        each, one = solve_exact(limited), solve_exact(limited, "global")
+        assert _objective(problem, one) >= _objective(problem, each) * (1 - 1e-12)
+        assert len({x.minibatch_tokens for x in one.layers if x.minibatch_tokens}) <= 1
+
+
+def test_the_same_problem_gives_the_same_plan() -> None:
+    problem, _, _ = reference("bert-8")
+    assert solve_exact(problem).layers == solve_exact(problem).layers
+
+
+def test_an_expert_that_fits_nowhere_is_named() -> None:
+    """The user learns which expert, and how much memory it needs, in one line."""
+    problem, _, _ = reference("tiny")
+    layer = problem.layers[1]
+    huge = layer.experts[2].model_copy(update={"parameter_bytes": 5e9})
+    layers = (problem.layers[0], layer.model_copy(update={"experts": (*layer.experts[:2], huge)}))
+    with pytest.raises(InputError, match=r"layers\.1\.experts\.2: needs 49\d\d MB .* 3072"):
+        solve_exact(problem.model_copy(update={"layers": layers}))
+
+
+def test_an_unreachable_limit_says_what_is_reachable() -> None:
+    problem, _, _ = reference("tiny")
+    with pytest.raises(Infeasible, match=r"latency_limit_s: 5 s is out of reach, .* 6\.21228 s") as error:
+        solve_exact(problem.with_limit(5.0))
+    assert solve_exact(problem.with_limit(error.value.least_latency_s)).feasible

@@ -1,0 +1,118 @@
+"""solve(): one call for every solver, and baselines that are what their names say."""
+
+import numpy as np
+import pytest
+
+from moe.errors import InputError
+from optimizer import SOLVERS, Infeasible, evaluate, solve
+from optimizer.baselines import best_uniform, lambdaml
+from simulator.plan import DeploymentProblem
+from tests.conftest import reference
+from tests.optimizer.random_problems import random_problem
+
+
+@pytest.mark.parametrize("beta", ["per-layer", "global"])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", ["tiny", "zero-and-uneven", "whole-bill", "measured-platform"])
+def test_every_solver_returns_an_evaluated_plan_that_is_not_better_than_the_optimum(
+    name: str, solver: str, beta: str
+) -> None:
+    problem, _, _ = reference(name)
+    plan = solve(problem, solver, beta=beta)
+    found = evaluate(problem, plan)
+    assert (plan.solver, plan.objective) == (solver, problem.objective)
+    assert plan.latency_s == found.latency_s
+    assert plan.full_cost_usd == found.full_cost_usd
+    assert plan.violations == found.violations
+    assert plan.feasible == (not plan.violations)
+    assert plan.solve_s is not None
+    if beta == "global":
+        assert len({x.minibatch_tokens for x in plan.layers if x.minibatch_tokens}) <= 1
+    if plan.feasible:
+        optimum = evaluate(problem, solve(problem)).objective_value
+        assert found.objective_value >= optimum * (1 - 1e-12)
+
+
+def test_wrong_names_are_answered_with_the_nearest() -> None:
+    problem, _, _ = reference("tiny")
+    with pytest.raises(InputError, match=r"solver: no solver 'exakt'; did you mean 'exact'"):
+        solve(problem, "exakt")
+    with pytest.raises(InputError, match=r"no option 'max_memory'; did you mean 'max_memory_mb'"):
+        solve(problem, "lambdaml", max_memory=3008)
+    with pytest.raises(InputError, match="beta: expected"):
+        solve(problem, beta="layer")  # type: ignore[arg-type]
+
+
+def test_only_the_exact_solver_refuses_an_unreachable_limit() -> None:
+    """A baseline that misses the limit is still a bar in a figure, marked infeasible."""
+    problem = reference("tiny")[0].with_limit(5.0)
+    with pytest.raises(Infeasible):
+        solve(problem)
+    for solver in ("ods", "lambdaml", "best-uniform", "random"):
+        assert (None, None, "latency") in solve(problem, solver).violations
+
+
+def test_lambdaml_takes_the_largest_listed_memory_up_to_its_maximum() -> None:
+    problem, _, _ = reference("bert-4")
+    for maximum, taken in ((3008, 2880), (3072, 3072), (768, 768)):
+        plan = lambdaml(problem, max_memory_mb=maximum, method="storage")
+        assert {(x.memory_mb, x.replicas) for layer in plan.layers for x in layer.experts} == {(taken, 1)}
+    with pytest.raises(InputError, match="max_memory_mb: expected at least the smallest size 128"):
+        lambdaml(problem, max_memory_mb=64)
+    with pytest.raises(InputError, match="did you mean 'direct'"):
+        lambdaml(problem, method="directly")  # type: ignore[arg-type]
+
+
+def test_lambdaml_chooses_the_cheapest_method_that_can_run() -> None:
+    """Payloads of 10,240 tokens do not fit without replicas: a plan with `direct` would flatter LambdaML."""
+    problem, _, _ = reference("bert-4")
+    assert {x.communication for x in lambdaml(problem).layers} == {"storage"}
+    assert lambdaml(problem, method="direct").feasible is False
+
+
+@pytest.mark.parametrize("name", ["tiny", "zero-and-uneven", "whole-bill", "measured-platform"])
+def test_the_best_uniform_plan_with_known_popularity_is_the_best_of_all_uniform_plans(name: str) -> None:
+    problem = reference(name)[0].with_limit(None)
+    plan = best_uniform(problem, popularity="known")
+    kinds = {(x.memory_mb, x.replicas) for layer in plan.layers for x in layer.experts}
+    assert len(kinds) == 1
+    assert len({layer.communication for layer in plan.layers}) == 1
+    assert plan.feasible
+    value = evaluate(problem, plan).objective_value
+    for memory_mb in problem.platform.memory_mb:
+        rival = lambdaml(problem, max_memory_mb=memory_mb)  # one replica
+        assert rival.violations or value <= evaluate(problem, rival).objective_value * (1 + 1e-12)
+
+
+def test_the_best_uniform_plan_needs_no_popularity() -> None:
+    """It must not change when tokens move between experts: else the gain of prediction is understated."""
+    problem = random_problem(1)
+    layer = problem.layers[0]
+    tokens = [x.tokens for x in layer.experts]
+    moved = tuple(x.model_copy(update={"tokens": d}) for x, d in zip(layer.experts, tokens[::-1], strict=True))
+    turned = problem.model_copy(
+        update={"layers": (layer.model_copy(update={"experts": moved}), *problem.layers[1:])}
+    )
+    assert best_uniform(problem).layers == best_uniform(turned).layers
+
+
+def test_random_plans_follow_the_seed() -> None:
+    problem, _, _ = reference("bert-4")
+    methods = [tuple(x.communication for x in solve(problem, "random", seed=seed).layers) for seed in (0, 0, 1, 2)]
+    assert methods[0] == methods[1]
+    assert len(set(methods)) == 3
+
+
+def test_all_experts_without_tokens_cost_nothing() -> None:
+    problem = random_problem(2)
+    layers = tuple(
+        layer.model_copy(update={"experts": tuple(x.model_copy(update={"tokens": 0.0}) for x in layer.experts)})
+        for layer in problem.layers
+    )
+    idle: DeploymentProblem = problem.model_copy(update={"layers": layers})
+    for solver in SOLVERS:
+        for beta in ("per-layer", "global"):
+            plan = solve(idle, solver, beta=beta)
+            assert plan.full_cost_usd == 0
+            assert plan.feasible
+    assert np.isclose(solve(idle).latency_s or 0, idle.head_s + idle.tail_s + 2 * 0.3)
