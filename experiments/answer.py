@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from simulator.cluster import PERIODS, ClusterRun
+from simulator.cluster import PERIODS, ClusterRun, Period
 from simulator.profile import ClusterConstants
 from simulator.records import Bill
 from simulator.simulate import SimulatedRun
@@ -32,6 +32,7 @@ class Row:
         latency_s: of a warm batch, head to tail; cold_latency_s: of a first batch with no warm instance.
         tokens_per_s: batch tokens / latency_s.
         overflowed: calls beyond the planned replicas, since more tokens came than were foreseen.
+        period: for which a cluster is charged; None for Lambda.
         feasible: whether the plan kept its constraints for the predicted popularity; None: does not apply.
     """
 
@@ -45,6 +46,7 @@ class Row:
     tokens_per_s: float
     overflowed: int | None = None
     feasible: bool | None = None
+    period: Period | None = None
 
 
 def lambda_row(method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bool | None) -> Row:
@@ -68,9 +70,9 @@ def lambda_row(method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bo
 def cluster_rows(run: ClusterRun, batch_tokens: float, cluster: ClusterConstants) -> list[Row]:
     """A row for each charged period of the CPU cluster."""
     names = {
-        "second": "CPU cluster, seconds used",
-        "month": f"CPU cluster, month {cluster.month_utilisation.median:.0%} busy",
-        "hour": "CPU cluster, 1 h per batch",
+        "second": "CPU, by the second",
+        "month": f"CPU, {cluster.month_utilisation.median:.0%} busy month",
+        "hour": "CPU, 1 h per batch",
     }
     return [
         Row(
@@ -82,6 +84,7 @@ def cluster_rows(run: ClusterRun, batch_tokens: float, cluster: ClusterConstants
             latency_s=run.latency_s,
             cold_latency_s=None,
             tokens_per_s=batch_tokens / run.latency_s,
+            period=period,
         )
         for period in sorted(PERIODS, key=lambda period: run.cost_usd[period])
     ]
@@ -102,9 +105,44 @@ def ratios(row: Row, rows: list[Row]) -> dict[str, float | None]:
         ),
         "tokens_per_s_over_lambdaml": row.tokens_per_s / lambdaml.tokens_per_s if lambdaml else None,
     }
-    for period, name in (("second", "seconds"), ("month", "month"), ("hour", "1 h")):
-        cluster = row_named(rows, f"CPU cluster, {name}")
+    for period in PERIODS:
+        cluster = next((other for other in rows if other.period == period), None)
         found[f"billed_over_cluster_{period}"] = row.billed_usd / cluster.billed_usd if cluster else None
+    return found
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number of the paper beside ours. `ours` and `paper` are shares; `holds` compares them."""
+
+    what: str
+    paper: float
+    at_least: bool
+    ours: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether our run confirms it."""
+        return self.ours >= self.paper if self.at_least else self.ours <= self.paper
+
+    def __str__(self) -> str:
+        bound = "at least" if self.at_least else "at most"
+        verdict = "confirmed" if self.holds else "not confirmed"
+        return f"{self.what}: {self.ours:.1%} (paper: {bound} {self.paper:.2%}; {verdict})"
+
+
+def claims(rows: list[Row]) -> list[Claim]:
+    """The paper's three headline numbers beside ours; the CPU cluster's for each way of charging it."""
+    over = ratios(row_named(rows, "ODS") or rows[0], rows)
+    found = []
+    cost, speed = over["billed_over_lambdaml"], over["tokens_per_s_over_lambdaml"]
+    if cost is not None and speed is not None:
+        found.append(Claim("ODS's bill below LambdaML's", PAPER_BELOW_LAMBDAML, True, 1 - cost))
+        found.append(Claim("its throughput below LambdaML's", PAPER_SLOWER_THAN_LAMBDAML, False, 1 - speed))
+    for period, name in (("second", "seconds used"), ("month", "month"), ("hour", "hour per batch")):
+        share = over[f"billed_over_cluster_{period}"]
+        if share is not None:
+            found.append(Claim(f"its bill below the CPU cluster's, {name}", PAPER_BELOW_CLUSTER, True, 1 - share))
     return found
 
 
@@ -115,38 +153,44 @@ def as_records(rows: list[Row]) -> list[dict[str, object]]:
 
 def answer_table(rows: list[Row], title: str) -> Table:
     """Cost and speed of every method, for a terminal of 100 columns."""
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", caption=_CAPTION, caption_justify="left", pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("", no_wrap=True)
-    for name in ("billed", "full", "total", "batch s", "cold s", "tokens/s"):
-        table.add_column(name, justify="right")
-    for name in ("LambdaML", "CPU sec", "month", "hour"):
-        table.add_column(name, justify="right", style="cyan")
+    for name in ("billed\n$/M", "full\n$/M", "total\n$/M", "warm\ns", "cold\ns", "tokens\n/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("of\nLambdaML", "of CPU\nsec", "of CPU\nmonth", "of CPU\nhour"):
+        table.add_column(name, justify="right", no_wrap=True)
+    last_plan = [row for row in rows if row.platform == "lambda"][-1]
     for row in rows:
         over = ratios(row, rows)
         is_lambda = row.platform == "lambda"
         table.add_row(
-            row.method,
+            row.method + (" *" if row.feasible is False else ""),
             *(_money(value) for value in (row.billed_usd, row.full_usd, row.total_usd)),
             f"{row.latency_s:.2f}",
             f"{row.cold_latency_s:.2f}" if row.cold_latency_s is not None else "",
             f"{row.tokens_per_s:,.0f}",
-            _times(over["billed_over_lambdaml"]),
+            _times(over["billed_over_lambdaml"]) if is_lambda else "",
             *(
                 _times(over[f"billed_over_cluster_{period}"]) if is_lambda else ""
                 for period in ("second", "month", "hour")
             ),
-            end_section=is_lambda and row is [r for r in rows if r.platform == "lambda"][-1],
+            end_section=row is last_plan,
         )
     return table
 
 
-_CAPTION = (
-    "billed, full, total: USD per million tokens (experts' functions; + their requests; + everything else).\n"
-    "batch s: latency of a warm batch; cold s: of a first batch. Last four: billed cost over that of LambdaML,\n"
-    "and over the CPU cluster's MoE layers, charged per second used, per month, and one hour for each batch."
-)
+LEGEND = """\
+billed: the experts' functions (of the CPU cluster: the MoE layers' share), USD per million tokens;
+full: billed and the experts' requests; total: everything. warm, cold: latency of a batch, with and
+without functions that are already running. of ...: the billed cost as a share of that row's, where
+the CPU cluster is charged by the second used, by the month, or an hour for every batch.
+ODS: the paper's plan for the predicted popularity of the experts; ODS, oracle: for the real one;
+exact optimum: the cheapest plan there is for the predicted popularity; best uniform: the same memory
+and replicas for every expert; LambdaML: the largest memory for every expert, no replicas.
+*: the plan misses the target, by the closed form, for the predicted popularity."""
 
 
 def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
@@ -175,16 +219,23 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
 
 
 def _compared(ratio: float) -> str:
-    """`41% below`, `7% above` or `3.2 times` what is named next."""
+    """`41% below`, `7% above`, `3.2 times` or `1/20,000 of` what is named next."""
     if ratio >= 2:
         return f"{ratio:.2g} times"
+    if ratio < 0.01:
+        return f"1/{float(f'{1 / ratio:.2g}'):,.0f} of"
     if abs(ratio - 1) < 0.0005:
         return "the same as"
     return f"{abs(1 - ratio):.1%} {'above' if ratio > 1 else 'below'}"
 
 
+def figures(value: float) -> str:
+    """Three significant figures, never in powers of ten."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
 def _money(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if value < 100 else f"{value:,.0f}"
+    return "" if value is None else figures(value)
 
 
 def _dollars(value: float) -> str:
@@ -194,4 +245,4 @@ def _dollars(value: float) -> str:
 def _times(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.2f}x" if value >= 0.01 else f"{value:.0e}x"
+    return f"{value:.0%}" if value >= 0.01 else "<1%"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-out = Console(width=None, soft_wrap=True, highlight=False)
+out = Console(width=100, highlight=False)
 log = Console(stderr=True, highlight=False)
 
 

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from experiments import answer
-from experiments.console import log, out, progress, step
+from experiments.console import out, progress, step
 from experiments.popularity_file import save_popularity
 from experiments.run_folder import RunFolder
-from experiments.schema import Experiment
+from experiments.schema import Experiment, Prediction
+from moe.corpora import load_corpus
 from moe.errors import InputError
 from moe.files import write_json
 from moe.spec import MoESpec, load_spec
 from moe.trace import RoutingTrace
+from optimizer.popularity import PREDICTORS, Predictor, TablePredictor, prediction_error, predictor, skew
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
 from simulator.cluster import run_on_cluster
@@ -29,7 +31,7 @@ from simulator.timeline import write_chrome_trace
 STEPS = 5
 TITLES = {
     "ods": "ODS",
-    "ods-real": "ODS, real popularity",
+    "ods-oracle": "ODS, oracle",
     "exact": "exact optimum",
     "best-uniform": "best uniform",
     "lambdaml": "LambdaML",
@@ -92,7 +94,7 @@ def run_experiment(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     with step(5, STEPS, "Writing tables, figure and trace") as report:
         result = _result(inputs, folder, routing, prediction, problem, played, rows)
         _write_files(folder, problem, played, routing, predicted, rows, result)
-        report(str(folder.path))
+        report(folder.shown)
     seconds = time.perf_counter() - began
     folder.write_json(
         "wall_times.json", _wall_times(played) | {"all": seconds, "recording": recorded_s, "cached": hit}
@@ -111,9 +113,8 @@ def load_inputs(experiment: Experiment) -> Inputs:
             f"workload.layers_of_recording: expected {spec.moe_layers} layers, as {spec.name} has, "
             f"got {len(layers)}"
         )
-    from optimizer.popularity import check_predictor
-
-    check_predictor(experiment.prediction.predictor)
+    make_predictor(experiment.prediction.predictor, experiment.prediction)
+    load_corpus(work.corpus)
     return Inputs(experiment, spec, load_profile(experiment.platform.profile))
 
 
@@ -169,10 +170,18 @@ def split_routing(inputs: Inputs, trace: RoutingTrace) -> Routing:
     return Routing(trace.slice(0, work.profiled_tokens), served, batches)
 
 
+def make_predictor(name: str, chosen: Prediction) -> Predictor:
+    """A predictor by name, with those of the chosen options that it takes. Raises InputError."""
+    options: dict[str, str] = {}
+    if issubclass(PREDICTORS.get(name, Predictor), TablePredictor):
+        options["counting"] = chosen.counting
+    if name == "bayes":
+        options["variant"] = chosen.variant
+    return predictor(name, **options)
+
+
 def _predict(inputs: Inputs, routing: Routing) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Step 2: popularity of a mean served batch by the chosen predictor, and every predictor's error."""
-    from optimizer.popularity import make_predictor, prediction_error
-
     chosen, batches = inputs.experiment.prediction, len(routing.batches)
     errors: list[dict[str, Any]] = []
     predicted = np.empty(0)
@@ -180,16 +189,16 @@ def _predict(inputs: Inputs, routing: Routing) -> tuple[np.ndarray, list[dict[st
         2, STEPS, f"Predicting expert popularity from {routing.profiled.tokens:,} profiled tokens"
     ) as report:
         for name in dict.fromkeys((chosen.predictor, "bayes", "lina", "uniform")):
-            predictor = make_predictor(name, variant=chosen.variant, counting=chosen.counting)
-            tokens = predictor.fit(routing.profiled).predict(routing.served.token_id) / batches
+            fitted = make_predictor(name, chosen).fit(routing.profiled)
+            tokens = fitted.predict(routing.served.token_id, routing.served) / batches
             if name == chosen.predictor:
                 predicted = tokens
             error = prediction_error(tokens, routing.real)
             errors.append({"predictor": name, "mean_error_tokens": error.tokens, "mean_error_share": error.share})
-        skew = float((routing.real.max(axis=1) / routing.real.mean(axis=1)).mean())
+        hottest = float(skew(routing.real).mean())
         report(
             ", ".join(f"{e['predictor']} {e['mean_error_share']:.1%} off" for e in errors)
-            + f"; the hottest expert of a layer has {skew:.1f} times the mean"
+            + f"; the hottest expert of a layer has {hottest:.1f} times the mean"
         )
     return predicted, errors
 
@@ -218,7 +227,7 @@ def _plan(
             more: dict[str, Any] = {"max_memory_mb": platform.lambdaml_memory_mb} if name == "lambdaml" else {}
             plans.append((name, solve(problem, name, seed=experiment.seed, **more)))
             if name == "ods":
-                plans.append(("ods-real", solve(real, "ods")))
+                plans.append(("ods-oracle", solve(real, "ods")))
         limit = problem.latency_limit_s
         report(
             (f"latency limit {limit:.1f} s; " if limit else "no latency limit; ")
@@ -289,6 +298,7 @@ def _result(
         "prediction": prediction,
         "methods": answer.as_records(rows),
         "optimality_gap": {p.name: p.plan.gap for p in played},
+        "claims": [str(claim) for claim in answer.claims(rows)],
         "finding": answer.finding(rows, model, work.batch_tokens),
     }
 
@@ -337,9 +347,7 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
     rows = [answer.Row(**{k: m[k] for k in answer.Row.__dataclass_fields__}) for m in result["methods"]]
     out.print()
     out.print(answer.answer_table(rows, f"{result['model']}, {result['batch_tokens']:,} tokens a batch"))
-    late = [row.method for row in rows if row.feasible is False]
-    if late:
-        log.print(f"Not feasible for the predicted popularity: {', '.join(late)}.")
+    out.print(answer.LEGEND, style="dim")
     out.print(f"\n{result['finding']}\n")
     out.print(
         f"Look at {folder.path}/methods.png, and open trace.json there at ui.perfetto.dev; tables are parquet."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -52,6 +53,11 @@ class RunFolder:
         if other is not None and other != _dump(experiment):
             path = path.with_name(f"{experiment.name}-{key[:8]}")
         return cls(path, key)
+
+    @property
+    def shown(self) -> str:
+        """The path as a person reads it: relative where that is shorter."""
+        return os.path.relpath(self.path) if self.path.is_relative_to(Path.cwd()) else str(self.path)
 
     def finished_result(self) -> dict[str, Any] | None:
         """The result that is already there, if it is this experiment's and this code's."""

@@ -92,13 +92,17 @@ def predict(
     \b
     Example: ./smoe predict --profiled a.parquet --serve b.parquet --predictor lina --out pop.parquet
     """
+    from experiments.main_job import make_predictor
     from experiments.popularity_file import save_popularity
+    from experiments.schema import Prediction
+    from moe.files import validated
     from moe.trace import load_trace
-    from optimizer.popularity import make_predictor, prediction_error
+    from optimizer.popularity import prediction_error
 
     profiled, served = load_trace(profiled_path), load_trace(served_path)
-    made = make_predictor(predictor, variant=variant, counting=counting).fit(profiled)
-    tokens, real = made.predict(served.token_id), served.popularity()
+    options = validated(Prediction, {"predictor": predictor, "variant": variant, "counting": counting}, "predict")
+    fitted = make_predictor(predictor, options).fit(profiled)
+    tokens, real = fitted.predict(served.token_id, served), served.popularity()
     error = prediction_error(tokens, real)
     save_popularity(tokens, out, real)
     if as_json:

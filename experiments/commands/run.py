@@ -36,7 +36,7 @@ def run(
     if result is None:
         result = run_experiment(experiment, folder)
     elif not as_json:
-        click.echo(f"Already there, from {folder.finished_at()}: {folder.path} (--fresh recomputes)", err=True)
+        click.echo(f"Already there, from {folder.finished_at()}: {folder.shown} (--fresh recomputes)", err=True)
     if as_json:
         print_json(result)
     else:

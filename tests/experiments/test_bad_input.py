@@ -1,0 +1,135 @@
+"""What a person gets wrong: one line that names it, exit 2, no traceback. Else they are left alone with it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+from tests.conftest import EXAMPLES
+
+QUICKSTART = "experiments/configs/quickstart.yaml"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def smoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line; returns exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["smoe", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("workload.topk=2", "workload.topk: unknown key; did you mean 'top_k'?"),
+        ("wrokload.top_k=2", "wrokload: unknown key; did you mean 'workload'?"),
+        ("workload.top_k=9", "top_k: expected at most experts = 8, got 9"),
+        ("workload.batch_tokens=many", "workload.batch_tokens: input should be a valid integer"),
+        ("workload.batch_tokens=-5", "workload.batch_tokens: input should be greater than or equal to 1, got -5"),
+        ("workload.gate=randm", "expected 'random' or 'standardised', got 'randm'; did you mean 'random'?"),
+        ("workload.spec=bert-mo", "no preset 'bert-mo'; did you mean 'bert-moe'?"),
+        ("workload.spec=bert-moe", "workload.layers_of_recording"),
+        ("workload.corpus=wikipdia", "did you mean 'wikipedia'?"),
+        (
+            "platform.memory_mb=[64, 128]",
+            "platform.memory_mb.0: input should be greater than or equal to 128, got 64",
+        ),
+        ("platform.memory_mb=[20000]", "less than or equal to 10240, got 20000"),
+        ("platform.profile=aws-us-east-1", "did you mean 'aws-us-east-1-2026'?"),
+        ("prediction.predictor=bays", "did you mean 'bayes'?"),
+        ("target.latency_limit_s=-1", "target.latency_limit_s: input should be greater than 0, got -1"),
+        ("plans=[odds]", "got 'odds'; did you mean 'ods'?"),
+        ("workload.batch_tokens", "expected key.key=value"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_is_computed(
+    smoe: Run, setting: str, said: str, tmp_path: Path
+) -> None:
+    code, out, err = smoe("run", QUICKSTART, "--set", setting, "--out", str(tmp_path / "out"))
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_missing_file_is_named(smoe: Run) -> None:
+    assert smoe("run", "nowhere.yaml") == (2, "", "smoe: nowhere.yaml: no such file\n")
+
+
+def test_broken_yaml_says_where(smoe: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("workload: [1, 2\nname: x\n")
+    code, _, err = smoe("run", str(tmp_path / "broken.yaml"))
+    assert code == 2
+    assert "not valid yaml" in err
+    assert "line 2" in err
+
+
+def test_an_unknown_command_names_the_nearest(smoe: Run) -> None:
+    assert smoe("rnu", QUICKSTART)[::2] == (2, "smoe: no command 'rnu'; did you mean 'run'?\n")
+
+
+def test_an_unreadable_trace_is_named(smoe: Run, tmp_path: Path) -> None:
+    (tmp_path / "trace.parquet").write_bytes(b"PAR1 no such thing")
+    path = str(tmp_path / "trace.parquet")
+    code, _, err = smoe("predict", "--profiled", path, "--serve", path, "--out", str(tmp_path / "pop.parquet"))
+    assert code == 2
+    assert path in err
+
+
+def test_a_limit_that_nothing_meets_says_the_least_latency(smoe: Run) -> None:
+    code, out, err = smoe("plan", str(EXAMPLES / "bert-4.problem.json"), "--latency-limit", "27.3", "--json")
+    assert code == 2
+    answer = json.loads(out)
+    assert answer["feasible"] is False
+    assert 27.345 < answer["least_latency_s"] < 27.649
+    assert "least achievable latency" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p["layers"][0]["experts"][1].update(tokens=-1), "layers.0.experts.1.tokens"),
+        (lambda p: p["layers"][1]["seconds_per_token"].pop(), "layers.1.seconds_per_token has 2 values for 3"),
+        (
+            lambda p: p["platform"].update(storage_bandwidth_bytes_per_s=0),
+            "platform.storage_bandwidth_bytes_per_s",
+        ),
+        (lambda p: p["platform"].update(memory_mb=[768, 64, 3072]), "platform.memory_mb.1"),
+        (lambda p: p.pop("head_s"), "head_s: required, but missing"),
+        (
+            lambda p: p["platform"].update(warm_strat_s=1),
+            "warm_strat_s: unknown key; did you mean 'warm_start_s'?",
+        ),
+        (lambda p: p["layers"][0]["experts"][0].update(parameter_bytes=9e9), "3072"),
+    ],
+)
+def test_an_impossible_problem_is_named(
+    smoe: Run, tmp_path: Path, change: Callable[[dict], object], said: str
+) -> None:
+    problem = json.loads((EXAMPLES / "tiny.problem.json").read_text())
+    change(problem)
+    (tmp_path / "problem.json").write_text(json.dumps(problem))
+    code, _, err = smoe("plan", str(tmp_path / "problem.json"))
+    assert code == 2
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_plan_for_another_problem_is_refused(smoe: Run) -> None:
+    code, _, err = smoe("simulate", str(EXAMPLES / "tiny.problem.json"), str(EXAMPLES / "bert-4.plan.json"))
+    assert code == 2
+    assert "layers: expected 2, as in the problem, got 12" in err
+
+
+def test_an_unknown_solver_names_the_nearest(smoe: Run) -> None:
+    code, _, err = smoe("plan", str(EXAMPLES / "tiny.problem.json"), "--solver", "exat")
+    assert code == 2
+    assert "did you mean 'exact'?" in err
