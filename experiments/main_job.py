@@ -12,10 +12,11 @@ from experiments import answer
 from experiments.console import out, progress, step
 from experiments.popularity_file import save_popularity
 from experiments.run_folder import RunFolder
-from experiments.schema import Experiment, Prediction
+from experiments.schema import Experiment, Prediction, Workload
 from moe.corpora import load_corpus
 from moe.errors import InputError
 from moe.files import write_json
+from moe.models import layers_of
 from moe.spec import MoESpec, load_spec
 from moe.trace import RoutingTrace
 from optimizer.popularity import PREDICTORS, Predictor, TablePredictor, prediction_error, predictor, skew
@@ -107,15 +108,26 @@ def load_inputs(experiment: Experiment) -> Inputs:
     """Model sizes and platform profile of an experiment, and whether its names fit together."""
     work = experiment.workload
     spec = load_spec(work.spec, experts=work.experts, top_k=work.top_k, sequence_tokens=work.sequence_tokens)
-    layers = work.layers_of_recording
-    if layers is not None and len(layers) != spec.moe_layers:
-        raise InputError(
-            f"workload.layers_of_recording: expected {spec.moe_layers} layers, as {spec.name} has, "
-            f"got {len(layers)}"
-        )
+    check_layers(work, spec, layers_of(work.record))
     make_predictor(experiment.prediction.predictor, experiment.prediction)
     load_corpus(work.corpus)
     return Inputs(experiment, spec, load_profile(experiment.platform.profile))
+
+
+def check_layers(work: Workload, spec: MoESpec, recorded: int | None) -> None:
+    """Raise InputError unless the recorded layers (None: unknown) can stand for the priced model's."""
+    chosen, key = work.layers_of_recording, "workload.layers_of_recording"
+    if chosen is not None and len(chosen) != spec.moe_layers:
+        raise InputError(f"{key}: expected {spec.moe_layers} layers, as {spec.name} has, got {len(chosen)}")
+    if recorded is None:
+        return
+    if chosen is not None and not all(0 <= layer < recorded for layer in chosen):
+        raise InputError(f"{key}: {work.record} has layers 0..{recorded - 1}, got {list(chosen)}")
+    if chosen is None and recorded != spec.moe_layers:
+        raise InputError(
+            f"{key}: {work.record} has {recorded} layers and {spec.name} {spec.moe_layers}; "
+            "expected a list that names a recorded layer for each"
+        )
 
 
 def _record(inputs: Inputs) -> tuple[Routing, bool]:
@@ -151,16 +163,8 @@ def _record(inputs: Inputs) -> tuple[Routing, bool]:
 def split_routing(inputs: Inputs, trace: RoutingTrace) -> Routing:
     """The profiled and the served part of a trace, with the layers that stand for the priced model's."""
     work, layers = inputs.experiment.workload, inputs.experiment.workload.layers_of_recording
-    if layers is None and trace.layers != inputs.spec.moe_layers:
-        raise InputError(
-            f"workload.layers_of_recording: {work.record} has {trace.layers} MoE layers and {inputs.spec.name} "
-            f"{inputs.spec.moe_layers}; expected a list that names a recorded layer for each"
-        )
+    check_layers(work, inputs.spec, trace.layers)
     if layers is not None:
-        if max(layers) >= trace.layers or min(layers) < 0:
-            raise InputError(
-                f"workload.layers_of_recording: {work.record} has layers 0..{trace.layers - 1}, got {list(layers)}"
-            )
         trace = trace.with_layers(list(layers))
     served = trace.slice(work.profiled_tokens, trace.tokens)
     batches = [
@@ -347,8 +351,9 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
     rows = [answer.Row(**{k: m[k] for k in answer.Row.__dataclass_fields__}) for m in result["methods"]]
     out.print()
     out.print(answer.answer_table(rows, f"{result['model']}, {result['batch_tokens']:,} tokens a batch"))
-    out.print(answer.LEGEND, style="dim")
+    out.print(answer.LEGEND, style="dim", soft_wrap=True)
     out.print(f"\n{result['finding']}\n")
     out.print(
-        f"Look at {folder.path}/methods.png, and open trace.json there at ui.perfetto.dev; tables are parquet."
+        f"Look at {folder.shown}/methods.png; trace.json there, opened at ui.perfetto.dev, shows every function "
+        "of one batch; the tables are parquet, and result.json has it all."
     )

