@@ -57,7 +57,7 @@ def test_jsonl_in_any_order_comes_out_best_first_with_weights_that_sum_to_1(tmp_
         ("r.txt", "", r"expected a file that ends in \.npy, \.csv, \.jsonl"),
         ("r.npy", "no numpy", "not a readable numpy file"),
         ("r.csv", "", "not a readable CSV file"),
-        ("r.csv", "layer,expert\n", "got |expected"),
+        ("r.csv", "layer,expert\n", "expected a column|it has none|same number of tokens"),
         ("r.csv", "layer,exprt\n0,1\n", "expected a column 'expert'"),
         ("r.csv", "layer,expert\n0,a\n", "expected a column 'expert' of whole numbers"),
         ("r.csv", "layer,expert\n0,-1\n", r"expert: expected 0\.\."),
