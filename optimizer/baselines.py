@@ -126,7 +126,7 @@ class _LayerTable:
     Attributes:
         communication: the method.
         betas: minibatch sizes to choose from, shape (betas,); one 1 unless pipelined.
-        largest_beta: by Eq. 12e, shape (replicas,).
+        largest_beta: by Eq. 12e, shape (replicas,); infinite where no token reaches the layer.
         cost, latency_s: shape (betas, sizes, replicas), whether allowed or not.
         allowed: memory and payload hold for every expert, shape (sizes, replicas).
     """
@@ -171,7 +171,7 @@ def _table(
     return _LayerTable(
         communication=method,
         betas=betas,
-        largest_beta=np.maximum(1, np.ceil(r.max(axis=(0, 1)))),
+        largest_beta=np.where(reached.any(), np.maximum(1, np.ceil(r.max(axis=(0, 1)))), np.inf),
         cost=np.broadcast_to(result.objective(problem).sum(axis=-3), shape),
         latency_s=np.broadcast_to(latency if reached.any() else 0.0, shape),
         allowed=np.asarray(fits.all(axis=0)),
@@ -186,8 +186,7 @@ def _uniform_plan(
     fronts = [(table.cost[:, j, g - 1], table.latency_s[:, j, g - 1]) for table in tables]
     if beta == "global":
         # One label for the model: the layers' sums, of the sizes that Eq. 12e allows everywhere.
-        reached = [table.largest_beta[g - 1] for table in tables if table.cost.any()]
-        sizes = np.flatnonzero(tables[0].betas <= min(reached, default=1.0))
+        sizes = np.flatnonzero(tables[0].betas <= min(table.largest_beta[g - 1] for table in tables))
         cost, latency = np.sum([(c[sizes], s[sizes]) for c, s in fronts], axis=0)
         fronts, candidates = [(cost, latency)], [sizes]
     else:

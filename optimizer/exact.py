@@ -12,10 +12,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.cost_model import fixed_latency_s, with_evaluation
+from optimizer.cost_model import ROUNDING, fixed_latency_s, with_evaluation
 from optimizer.fronts import LayerFront, LayerOptions
 from optimizer.global_beta import cheapest_global_beta
-from optimizer.knapsack import ROUNDING, Front, cheapest, fastest, merged, relax
+from optimizer.knapsack import Front, cheapest, fastest, merged, relax
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Beta: TypeAlias = Literal["per-layer", "global"]

@@ -94,12 +94,18 @@ class LayerOptions:
         self.problem, self.e = problem, e
         self.layer = problem.layers[e]
         check_experts_fit(problem, e)
-        reached = [expert for expert in self.layer.experts if expert.tokens > 0]
-        kinds = list(dict.fromkeys(reached)) if merge_alike else reached
-        self.count = np.array([reached.count(kind) if merge_alike else 1 for kind in kinds])
+        reached = [i for i, expert in enumerate(self.layer.experts) if expert.tokens > 0]
         self.reached = bool(reached)
         if not reached:
+            self.count = np.zeros(0, int)
             return
+        kind_of = {i: self.layer.experts[i] if merge_alike else i for i in reached}
+        first = {kind: i for i, kind in reversed(kind_of.items())}
+        representatives = sorted(first.values())
+        # Of each expert that tokens reach, which of the listed ones stands for it.
+        self._listed_as = {i: representatives.index(first[kind]) for i, kind in kind_of.items()}
+        self.count = np.bincount(list(self._listed_as.values()))
+        kinds = [self.layer.experts[i] for i in representatives]
         self._part = self.layer.model_copy(update={"experts": tuple(kinds)})
         self.x: Deployments = cost_model.all_deployments(problem.platform, self._part)
         self._r = np.broadcast_to(self.x.replica_tokens, (len(kinds), 1, problem.platform.max_replicas))
@@ -107,17 +113,12 @@ class LayerOptions:
         payload = payload_bytes(self._part, problem.platform, self._r)
         self._payload_fits = self._fits & (payload <= problem.platform.payload_limit_bytes)
 
-    def front(self, communication: Communication, betas: np.ndarray | None = None) -> LayerFront:
-        """The layer's front with one method; without labels where the method cannot be used.
-
-        Args:
-            communication: the method.
-            betas: minibatch sizes to choose from, tokens; by default all that can be optimal.
-        """
+    def front(self, communication: Communication) -> LayerFront:
+        """The layer's front with one method; without labels where the method cannot be used."""
         method = COMMUNICATIONS.index(communication)
         if not self.reached:
             return LayerFront(np.zeros(1), np.zeros(1), np.array([method]), np.zeros(1), np.zeros(1))
-        rows = self.rows(communication) if betas is None else betas
+        rows = self.rows(communication)
         per_block = max(1, BLOCK // self._fits.size)
         found = [self.labels(communication, rows[k : k + per_block]) for k in range(0, len(rows), per_block)]
         return LayerFront.joined([LayerFront.empty(), *found])
@@ -138,8 +139,8 @@ class LayerOptions:
         Args:
             communication: the method.
             rows: shape (rows,).
-            witness: an expert held to replicas of more than beta - 1 tokens, as Eq. 12e asks of one. Not
-                needed where each layer has its own beta: one that is too large is never optimal.
+            witness: an expert held to replicas of more than beta - 1 tokens, as Eq. 12e asks of one. Where
+                each layer has its own beta none is needed: one that is too large is never optimal.
         """
         result, allowed = self._outcomes(communication, rows)
         if witness is not None:
@@ -168,9 +169,9 @@ class LayerOptions:
             hold_beta: keep the label's minibatch size (it is another layer's as well), and Eq. 12e with it;
                 otherwise take the least that gives the same minibatches.
         """
-        idle = [idle_expert(self.problem, self.e, i) for i in range(len(self.layer.experts))]
         communication = COMMUNICATIONS[int(front.method[label])]
         if not self.reached:
+            idle = [idle_expert(self.problem, self.e, i) for i in range(len(self.layer.experts))]
             return LayerPlan(communication="storage", experts=tuple(idle))
         result, allowed = self._outcomes(communication, front.row[label : label + 1])
         in_time = allowed & (result.finish_s <= front.finish_s[label] * SAME)
@@ -186,11 +187,11 @@ class LayerOptions:
                 r = self._replica_tokens(best)
                 beta = int(np.ceil(r / np.ceil(r / beta)).max())
         sizes, counts = self.problem.platform.memory_mb, self.problem.platform.max_replicas
-        of_kind = {
-            kind: ExpertPlan(memory_mb=sizes[k // counts], replicas=int(1 + k % counts))
-            for kind, k in zip(self._part.experts, best, strict=True)
-        }
-        experts = tuple(of_kind.get(x, idle[i]) for i, x in enumerate(self.layer.experts))
+        listed = [ExpertPlan(memory_mb=sizes[k // counts], replicas=int(1 + k % counts)) for k in best]
+        experts = tuple(
+            listed[self._listed_as[i]] if i in self._listed_as else idle_expert(self.problem, self.e, i)
+            for i in range(len(self.layer.experts))
+        )
         return LayerPlan(communication=communication, minibatch_tokens=beta, experts=experts)
 
     def _replica_tokens(self, deployment: np.ndarray) -> np.ndarray:
@@ -231,9 +232,12 @@ def minibatch_breakpoints(replica_tokens: np.ndarray) -> np.ndarray:
     Args:
         replica_tokens: r of any replicas, any shape.
     """
-    r = np.unique(replica_tokens)
-    sizes = [np.ceil(x / np.arange(1, np.ceil(x) + 1)) for x in r[r > 0]]
-    return np.unique(np.concatenate([np.ones(1), *sizes]))
+    sizes = [np.ones(1)]
+    for r in np.unique(replica_tokens):
+        # Every size up to sqrt(r) is ceil(r/n) of some n, and the larger ones are those of n up to sqrt(r).
+        small = np.arange(1, np.ceil(np.sqrt(r)) + 1)
+        sizes += [small, np.ceil(r / small)]
+    return np.unique(np.concatenate(sizes))
 
 
 def check_experts_fit(problem: DeploymentProblem, e: int) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ROUNDING = 1e-12
+ROUNDING = 1e-13
+"""Latencies above the budget by less than this share are within it; less than what `cost_model.evaluate` lets
+pass, so that what is chosen here is feasible there."""
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.cost_model import evaluate_layer, fixed_latency_s, with_evaluation
+from optimizer.cost_model import ROUNDING, evaluate_layer, fixed_latency_s, with_evaluation
 from optimizer.exact import Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
-from optimizer.knapsack import ROUNDING
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Mode: TypeAlias = Literal["per-layer", "paper"]

@@ -119,19 +119,23 @@ def every_label(problem: DeploymentProblem, layer: ProblemLayer) -> Labels:
 
 
 @functools.cache
-def front_by_trying(seed: int, one_beta: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Every undominated (cost, latency) of a random problem's model, by rising latency, from trying every plan."""
+def front_by_trying(
+    seed: int, one_beta: bool = False, others: tuple[str, ...] = ("storage", "direct")
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every undominated (cost, latency) of a random problem's model, by rising latency, from trying every plan
+    with `pipelined` and the other methods."""
     problem = random_problem(seed)
     layers = [every_label(problem, layer) for layer in problem.layers]
     names = {name for labels in layers for name in labels if name.startswith("pipelined")}
     shared = [{name} for name in sorted(names)] or [set()] if one_beta else [names]
     costs, latencies = [], []
     for beta_names in shared:
-        allowed = beta_names | {"storage", "direct"}
+        allowed = beta_names | set(others)
         cost, latency = np.zeros(1), np.full(1, fixed_latency_s(problem))
         for labels in layers:
-            some = [labels[name] for name in sorted(labels) if name in allowed]
-            part = _undominated(*(np.concatenate(column) for column in zip(*some, strict=True)))
+            some = [labels[name] for name in sorted(labels) if name in allowed or len(labels) == 1]
+            part = [np.concatenate(column) for column in zip(*some, strict=True)] if some else [np.zeros(0)] * 2
+            part = list(_undominated(part[0], part[1]))
             cost, latency = (np.add.outer(a, b).ravel() for a, b in zip((cost, latency), part, strict=True))
         costs.append(cost)
         latencies.append(latency)
@@ -147,6 +151,8 @@ def distinct(cost: np.ndarray, latency: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _undominated(cost: np.ndarray, latency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if not len(cost):
+        return cost, latency
     order = np.lexsort((cost, latency))
     cost, latency = cost[order], latency[order]
     best = np.minimum.accumulate(cost)

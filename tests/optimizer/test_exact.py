@@ -61,6 +61,20 @@ def test_no_plan_beats_the_optimum(seed: int, one_beta: bool) -> None:
 
 
 @pytest.mark.parametrize("seed", range(25))
+def test_one_beta_for_all_is_optimal_with_pipelined_alone(seed: int) -> None:
+    """The paper's setting: here a minibatch size of one layer can be too large for another (Eq. 12e), as no
+    other method takes its place."""
+    problem = random_problem(seed)
+    cost, latency = front_by_trying(seed, one_beta=True, others=())
+    only = model_fronts(problem).restricted([("pipelined",)] * 2)
+    for k in (*range(0, len(cost), max(1, len(cost) // 6)), len(cost) - 1):
+        limited = problem.with_limit(latency[k] * (1 + 1e-12))
+        plan = solve_exact(limited, "global", only)
+        assert plan.feasible, plan.violations
+        assert _objective(problem, plan) == pytest.approx(cost[k], rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(25))
 def test_the_curve_of_the_model_is_exact(seed: int) -> None:
     problem = random_problem(seed)
     cost, latency = front_by_trying(seed)
