@@ -188,8 +188,8 @@ full: billed and the experts' requests; total: everything. warm, cold: latency o
 without functions that are already running. of ...: the billed cost as a share of that row's, where
 the CPU cluster is charged by the second used, by the month, or an hour for every batch.
 ODS: the paper's plan for the predicted popularity of the experts; ODS, oracle: for the real one;
-exact optimum: the cheapest plan there is for the predicted popularity; best uniform: the same memory
-and replicas for every expert; LambdaML: the largest memory for every expert, no replicas.
+exact optimum: the cheapest plan there is for the predicted popularity; best uniform: one memory and
+one replica count for every expert; LambdaML: the largest memory for every expert, no replicas.
 *: the plan misses the target, by the closed form, for the predicted popularity."""
 
 

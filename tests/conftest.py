@@ -1,11 +1,9 @@
-"""What all tests share: the reference problems, and a cache folder of their own."""
+"""What all tests share: the reference problems."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import settings
 
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
@@ -22,10 +20,3 @@ def reference(name: str) -> tuple[DeploymentProblem, DeploymentPlan, dict[str, A
     problem = read_problem(EXAMPLES / f"{name}.problem.json")
     plan = read_plan(EXAMPLES / f"{name}.plan.json", problem)
     return problem, plan, json.loads((EXAMPLES / "expected.json").read_text())[name]
-
-
-@pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache folder."""
-    monkeypatch.setenv("SMOE_CACHE", str(tmp_path / "cache"))
-    yield tmp_path / "cache"

@@ -6,25 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
 from tests.conftest import EXAMPLES
+from tests.experiments.conftest import Run
 
 QUICKSTART = "experiments/configs/quickstart.yaml"
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def smoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command line; returns exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["smoe", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
 
 
 @pytest.mark.parametrize(
