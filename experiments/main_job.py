@@ -293,7 +293,7 @@ def _result(
         "name": inputs.experiment.name,
         "about": inputs.experiment.about,
         "model": model,
-        "routing_recorded_on": routing.served.origin,
+        "routing_recorded_on": dict(sorted(routing.served.origin.items())),
         "layers_of_recording": list(work.layers_of_recording or range(spec.moe_layers)),
         "profile": inputs.profile.name,
         "batch_tokens": work.batch_tokens,

@@ -28,7 +28,7 @@ __all__ = [
     "record",
 ]
 
-RECORDER = "recorder/1"
+RECORDER = "recorder/2"
 """Part of every cache key: raise it when the same settings give another trace."""
 
 GATE_STATISTICS_TOKENS = 2_048

@@ -12,8 +12,8 @@ File: parquet, one row per (token, MoE layer), sorted by layer, then token; zstd
 | expert_0 .. expert_{k-1} | int16 | the chosen experts, best first |
 | weight_0 .. weight_{k-1} | float32 | their gate weights, renormalised to sum to 1 |
 
-The schema's metadata key `serverless-moe` holds JSON: `schema` ("routing-trace/1"), `experts`, `vocabulary`
-and whatever the recorder says of the origin (model, gate, corpus, seed, versions).
+The schema's metadata key `serverless-moe` holds JSON: `schema` ("routing-trace/1"), `experts` (their number) and
+`origin`, whatever the recorder says of it (model, gate, corpus, seed, versions).
 """
 
 import json
@@ -112,7 +112,7 @@ def save_trace(trace: RoutingTrace, path: str | Path) -> None:
     }
     by_layer |= {f"expert_{j}": trace.experts[:, :, j].T.ravel() for j in range(top_k)}
     by_layer |= {f"weight_{j}": trace.weights[:, :, j].T.ravel() for j in range(top_k)}
-    about = trace.origin | {"schema": SCHEMA, "experts": trace.num_experts}
+    about = {"schema": SCHEMA, "experts": trace.num_experts, "origin": trace.origin}
     table = pa.table(by_layer).replace_schema_metadata({METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def load_trace(path: str | Path) -> RoutingTrace:
         experts=experts,
         weights=per_layer("weight"),
         num_experts=num_experts,
-        origin={key: value for key, value in about.items() if key not in ("schema", "experts")},
+        origin=about.get("origin", {}),
     )
 
 

@@ -25,8 +25,9 @@ from simulator.plan import (
     payload_bytes,
 )
 
-BLOCK = 2**15
-"""Deployments listed at a time: small enough to stay in a processor's cache."""
+BLOCK = 16_000
+"""Deployments listed at a time: arrays of less than 128 KiB stay in a processor's cache, and allocators reuse
+their memory instead of asking the system for it anew."""
 
 SAME = 1 + 1e-13
 """The same number, computed for one row or for many, may differ by rounding."""

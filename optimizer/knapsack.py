@@ -120,11 +120,12 @@ def merged(fronts: Sequence[Front], tolerance: float) -> Front:
 
 def _hull(cost: np.ndarray, latency: np.ndarray) -> np.ndarray:
     """Indices of a front's labels on its lower convex hull, by rising latency."""
+    c, s = cost.tolist(), latency.tolist()
     kept: list[int] = []
-    for k in range(len(cost)):
+    for k in range(len(c)):
         while len(kept) > 1:
             a, b = kept[-2], kept[-1]
-            if (cost[a] - cost[b]) * (latency[k] - latency[a]) > (cost[a] - cost[k]) * (latency[b] - latency[a]):
+            if (c[a] - c[b]) * (s[k] - s[a]) > (c[a] - c[k]) * (s[b] - s[a]):
                 break
             kept.pop()
         kept.append(k)

@@ -1,9 +1,10 @@
-"""What all tests share: the reference problems."""
+"""What all tests share: the reference problems, and a cache folder of their own."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
@@ -20,3 +21,10 @@ def reference(name: str) -> tuple[DeploymentProblem, DeploymentPlan, dict[str, A
     problem = read_problem(EXAMPLES / f"{name}.problem.json")
     plan = read_plan(EXAMPLES / f"{name}.plan.json", problem)
     return problem, plan, json.loads((EXAMPLES / "expected.json").read_text())[name]
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("SMOE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
