@@ -43,13 +43,17 @@ Front = tuple[np.ndarray, np.ndarray]
 
 
 def undominated(cost: np.ndarray, latency: np.ndarray) -> np.ndarray:
-    """Indices of the labels that no other label beats, by rising latency; of equal labels the first."""
+    """Indices of the labels that no other label beats, by rising latency; of equal labels the first.
+
+    Costs that differ by less than 1e-12 of the largest are equal: it is rounding that tells them apart.
+    """
     if not len(cost):
         return np.zeros(0, int)
     order = np.argsort(latency)
     few = np.sort(order[cost[order] <= np.minimum.accumulate(cost[order])])  # all that may stay, in any order
     order = few[np.lexsort((cost[few], latency[few]))]
     best = np.minimum.accumulate(cost[order])
+    best = np.round(best / (best[0] or 1.0), 12)
     return order[np.concatenate(([True], best[1:] < best[:-1]))]
 
 
