@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
 
 import click
 
+from experiments.commands import deploy, house, platform, routing, run
+from experiments.commands.options import EXIT_BAD_INPUT
 from moe.errors import InputError, nearest
 
-EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -37,10 +36,14 @@ def cli() -> None:
     """
 
 
+for module in (run, routing, deploy, platform, house):
+    for command in vars(module).values():
+        if isinstance(command, click.Command):
+            cli.add_command(command)
+
+
 def main() -> None:
     """Run the command line: exit 0 done, 2 bad input (one line), 1 anything else."""
-    from experiments import commands  # noqa: F401  (registers the commands)
-
     try:
         sys.exit(cli.main(prog_name="smoe", standalone_mode=False) or 0)
     except InputError as error:
@@ -50,11 +53,6 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("smoe: interrupted; what was finished is kept", err=True)
         sys.exit(EXIT_INTERRUPTED)
-
-
-def print_json(data: Any) -> None:
-    """One JSON object on stdout."""
-    click.echo(json.dumps(data, indent=1, allow_nan=False))
 
 
 def _fail(message: str) -> None:

@@ -10,21 +10,17 @@ import numpy as np
 
 from experiments import answer
 from experiments.console import out, progress, step
+from experiments.inputs import Inputs, check_layers, load_inputs, make_predictor
 from experiments.popularity_file import save_popularity
 from experiments.run_folder import RunFolder
-from experiments.schema import Experiment, Prediction, Workload
-from moe.corpora import load_corpus
-from moe.errors import InputError
+from experiments.schema import Experiment
 from moe.files import write_json
-from moe.models import layers_of
-from moe.spec import MoESpec, load_spec
 from moe.trace import RoutingTrace
-from optimizer.popularity import PREDICTORS, Predictor, TablePredictor, prediction_error, predictor, skew
+from optimizer.popularity import prediction_error, skew
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
 from simulator.cluster import run_on_cluster
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.profile import PlatformProfile, load_profile
 from simulator.records import to_pandas
 from simulator.simulate import SimulatedRun, simulate
 from simulator.timeline import write_chrome_trace
@@ -38,15 +34,6 @@ TITLES = {
     "lambdaml": "LambdaML",
     "random": "random methods",
 }
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What an experiment names, loaded and checked before anything is computed."""
-
-    experiment: Experiment
-    spec: MoESpec
-    profile: PlatformProfile
 
 
 @dataclass(frozen=True)
@@ -104,32 +91,6 @@ def run_experiment(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def load_inputs(experiment: Experiment) -> Inputs:
-    """Model sizes and platform profile of an experiment, and whether its names fit together."""
-    work = experiment.workload
-    spec = load_spec(work.spec, experts=work.experts, top_k=work.top_k, sequence_tokens=work.sequence_tokens)
-    check_layers(work, spec, layers_of(work.record))
-    make_predictor(experiment.prediction.predictor, experiment.prediction)
-    load_corpus(work.corpus)
-    return Inputs(experiment, spec, load_profile(experiment.platform.profile))
-
-
-def check_layers(work: Workload, spec: MoESpec, recorded: int | None) -> None:
-    """Raise InputError unless the recorded layers (None: unknown) can stand for the priced model's."""
-    chosen, key = work.layers_of_recording, "workload.layers_of_recording"
-    if chosen is not None and len(chosen) != spec.moe_layers:
-        raise InputError(f"{key}: expected {spec.moe_layers} layers, as {spec.name} has, got {len(chosen)}")
-    if recorded is None:
-        return
-    if chosen is not None and not all(0 <= layer < recorded for layer in chosen):
-        raise InputError(f"{key}: {work.record} has layers 0..{recorded - 1}, got {list(chosen)}")
-    if chosen is None and recorded != spec.moe_layers:
-        raise InputError(
-            f"{key}: {work.record} has {recorded} layers and {spec.name} {spec.moe_layers}; "
-            "expected a list that names a recorded layer for each"
-        )
-
-
 def _record(inputs: Inputs) -> tuple[Routing, bool]:
     """Step 1: route real text through a real transformer whose MLPs became MoE layers."""
     from moe.record import cached_record
@@ -172,16 +133,6 @@ def split_routing(inputs: Inputs, trace: RoutingTrace) -> Routing:
         for start in range(0, served.tokens, work.batch_tokens)
     ]
     return Routing(trace.slice(0, work.profiled_tokens), served, batches)
-
-
-def make_predictor(name: str, chosen: Prediction) -> Predictor:
-    """A predictor by name, with those of the chosen options that it takes. Raises InputError."""
-    options: dict[str, str] = {}
-    if issubclass(PREDICTORS.get(name, Predictor), TablePredictor):
-        options["counting"] = chosen.counting
-    if name == "bayes":
-        options["variant"] = chosen.variant
-    return predictor(name, **options)
 
 
 def _predict(inputs: Inputs, routing: Routing) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -333,7 +284,7 @@ def _write_files(
     pd.DataFrame(result["methods"]).to_parquet(folder.path / "methods.parquet")
     save_popularity(predicted, folder.path / "popularity.parquet", routing.real)
     write_chrome_trace([r for r in played[0].warm.records if r.batch == 0], folder.path / "trace.json")
-    draw_methods(rows, result, folder.path / "methods")
+    draw_methods(rows, result, [*result["claims"], recorded_on(result)], folder.path / "methods")
 
 
 def _wall_times(played: list[Played]) -> dict[str, float | None]:
@@ -346,12 +297,22 @@ def _shape(plan: DeploymentPlan) -> str:
     return ", ".join(f"{methods.count(m)} x {m}" for m in dict.fromkeys(methods))
 
 
+def recorded_on(result: dict[str, Any]) -> str:
+    """Whose routing stands for the model's."""
+    origin, layers = result["routing_recorded_on"], result["layers_of_recording"]
+    text = f"Routing recorded on {origin.get('model', 'an unnamed model')}, {origin.get('corpus', 'unnamed text')}"
+    if layers == list(range(len(layers))):
+        return text
+    return f"{text}; its layers {', '.join(map(str, layers))} stand for layers 0 to {len(layers) - 1} of the model"
+
+
 def show(result: dict[str, Any], folder: RunFolder) -> None:
     """Print the answer: the table, what was found, where to look."""
     rows = [answer.Row(**{k: m[k] for k in answer.Row.__dataclass_fields__}) for m in result["methods"]]
     out.print()
     out.print(answer.answer_table(rows, f"{result['model']}, {result['batch_tokens']:,} tokens a batch"))
     out.print(answer.LEGEND, style="dim", soft_wrap=True)
+    out.print(f"\n{recorded_on(result)}.")
     out.print(f"\n{result['finding']}\n")
     out.print(
         f"Look at {folder.shown}/methods.png; trace.json there, opened at ui.perfetto.dev, shows every function "

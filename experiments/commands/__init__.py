@@ -1,5 +1,1 @@
-"""The commands of `smoe`; importing this package registers them."""
-
-from experiments.commands import deploy, house, platform, routing, run
-
-__all__ = ["deploy", "house", "platform", "routing", "run"]
+"""The commands of `smoe`, by what they are about."""

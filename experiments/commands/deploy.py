@@ -7,20 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.cli import EXIT_BAD_INPUT, cli, print_json
+from experiments.commands.options import EXIT_BAD_INPUT, FILE, json_option, print_json, seed_option
 from moe.errors import InputError
 
 if TYPE_CHECKING:
     from simulator.plan import DeploymentPlan, DeploymentProblem
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."
-)
-seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-FILE = click.Path(dir_okay=False, path_type=Path)
 
-
-@cli.command()
+@click.command()
 @click.option("--model", required=True, help="Preset or YAML file of a model's sizes.")
 @click.option("--popularity", "popularity_path", required=True, type=FILE, help="Parquet made by smoe predict.")
 @click.option("--experts", type=int, help="Experts of a layer; default: those of the popularity.")
@@ -70,7 +64,7 @@ def problem(
         )
 
 
-@cli.command()
+@click.command()
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
 @click.option("--solver", default="exact", show_default=True, help="exact, ods, lambdaml, best-uniform, random.")
 @click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
@@ -122,7 +116,7 @@ def plan(
     return 0
 
 
-@cli.command()
+@click.command()
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
 @click.argument("plan_path", metavar="PLAN", type=FILE)
 @click.option("--profile", help="Platform profile; default: the ideal platform, on which the closed form holds.")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from experiments.cli import cli, print_json
+from experiments.commands.options import print_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> int:
     """Run the tests; arguments go to pytest. Example: ./smoe test -k exact"""
@@ -21,7 +21,7 @@ def test(arguments: tuple[str, ...]) -> int:
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
 
 
-@cli.command()
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def doctor(as_json: bool) -> int:
     """Say what is installed and works here. Example: ./smoe doctor"""
@@ -36,7 +36,7 @@ def doctor(as_json: bool) -> int:
     return 0 if all(check.ok for check in found) else 1
 
 
-@cli.command()
+@click.command()
 @click.option("--runs", is_flag=True, help="Also remove results/runs.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean(runs: bool, yes: bool) -> None:
@@ -60,7 +60,7 @@ def clean(runs: bool, yes: bool) -> None:
             click.echo(f"{folder}: removed {size / 1e6:,.0f} MB")
 
 
-@cli.command()
+@click.command()
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there instead of stdout.")
 def schema(out: Path | None) -> None:
     """Print the JSON Schema of experiment files, for editors.

@@ -7,11 +7,10 @@ from pathlib import Path
 import click
 import yaml
 
-from experiments.cli import cli, print_json
-from experiments.commands.deploy import FILE, json_option, seed_option
+from experiments.commands.options import FILE, json_option, print_json, seed_option
 
 
-@cli.command()
+@click.command()
 @click.option(
     "--public",
     "folder",

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from experiments.cli import cli, print_json
-from experiments.commands.deploy import FILE, json_option, seed_option
+from experiments.commands.options import FILE, json_option, print_json, seed_option
 
 
-@cli.command()
+@click.command()
 @click.option("--model", default="minilm", show_default=True, help="minilm, smollm2, a directory or a hub name.")
 @click.option("--corpus", default="wikipedia", show_default=True, help="Packaged corpus, text file or hub:NAME.")
 @click.option("--tokens", default=10240, show_default=True)
@@ -70,7 +69,7 @@ def record(
         click.echo(f"{out}: {trace.tokens:,} tokens, {trace.layers} layers, {trace.num_experts} experts")
 
 
-@cli.command()
+@click.command()
 @click.option("--profiled", "profiled_path", required=True, type=FILE, help="Trace to learn from.")
 @click.option("--serve", "served_path", required=True, type=FILE, help="Trace whose popularity is predicted.")
 @click.option("--predictor", default="bayes", show_default=True)
@@ -92,7 +91,7 @@ def predict(
     \b
     Example: ./smoe predict --profiled a.parquet --serve b.parquet --predictor lina --out pop.parquet
     """
-    from experiments.main_job import make_predictor
+    from experiments.inputs import make_predictor
     from experiments.popularity_file import save_popularity
     from experiments.schema import Prediction
     from moe.files import validated

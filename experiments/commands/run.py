@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from experiments.cli import cli, print_json
+from experiments.commands.options import print_json
 
 
-@cli.command()
+@click.command()
 @click.argument("config", metavar="CONFIG.yaml", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")

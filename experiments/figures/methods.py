@@ -9,8 +9,8 @@ from experiments.answer import Row, figures
 from experiments.figures import style
 
 
-def draw_methods(rows: list[Row], result: dict[str, Any], path: Path) -> None:
-    """Draw the rows of an answer to `path`.png and `path`.svg, with the paper's claims beside our numbers."""
+def draw_methods(rows: list[Row], result: dict[str, Any], notes: list[str], path: Path) -> None:
+    """Draw the rows of an answer to `path`.png and `path`.svg, and the notes below it."""
     figure = style.new_figure(9.0, 0.36 * len(rows) + 2.6)
     cost, speed = figure.subplots(1, 2, sharey=True, width_ratios=(1.5, 1))
     for place, row in enumerate(rows):
@@ -35,12 +35,5 @@ def draw_methods(rows: list[Row], result: dict[str, Any], path: Path) -> None:
         axes.grid(axis="both", alpha=0.25, which="major")
         axes.set_axisbelow(True)
     cost.set_title(f"{result['model']}, batches of {result['batch_tokens']:,} tokens", loc="left", fontsize=10)
-    notes = [*result["claims"], _origin(result["routing_recorded_on"])]
     figure.supxlabel("\n".join(notes), fontsize=7.5, x=0.01, ha="left", linespacing=1.5)
     style.save(figure, path)
-
-
-def _origin(origin: dict[str, Any]) -> str:
-    layers = origin.get("layers_of_recording")
-    text = f"Routing recorded on {origin.get('model', 'an unnamed model')}, {origin.get('corpus', 'unnamed text')}"
-    return text + (f"; its layers {layers} stand for the model's" if layers else "")

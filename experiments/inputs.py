@@ -1,0 +1,58 @@
+"""What an experiment names, loaded and checked before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.schema import Experiment, Prediction, Workload
+from moe.corpora import load_corpus
+from moe.errors import InputError
+from moe.models import layers_of
+from moe.spec import MoESpec, load_spec
+from optimizer.popularity import PREDICTORS, Predictor, TablePredictor, predictor
+from simulator.profile import PlatformProfile, load_profile
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an experiment names, loaded and checked before anything is computed."""
+
+    experiment: Experiment
+    spec: MoESpec
+    profile: PlatformProfile
+
+
+def load_inputs(experiment: Experiment) -> Inputs:
+    """Model sizes and platform profile of an experiment, and whether its names fit together."""
+    work = experiment.workload
+    spec = load_spec(work.spec, experts=work.experts, top_k=work.top_k, sequence_tokens=work.sequence_tokens)
+    check_layers(work, spec, layers_of(work.record))
+    make_predictor(experiment.prediction.predictor, experiment.prediction)
+    load_corpus(work.corpus)
+    return Inputs(experiment, spec, load_profile(experiment.platform.profile))
+
+
+def check_layers(work: Workload, spec: MoESpec, recorded: int | None) -> None:
+    """Raise InputError unless the recorded layers (None: unknown) can stand for the priced model's."""
+    chosen, key = work.layers_of_recording, "workload.layers_of_recording"
+    if chosen is not None and len(chosen) != spec.moe_layers:
+        raise InputError(f"{key}: expected {spec.moe_layers} layers, as {spec.name} has, got {len(chosen)}")
+    if recorded is None:
+        return
+    if chosen is not None and not all(0 <= layer < recorded for layer in chosen):
+        raise InputError(f"{key}: {work.record} has layers 0..{recorded - 1}, got {list(chosen)}")
+    if chosen is None and recorded != spec.moe_layers:
+        raise InputError(
+            f"{key}: {work.record} has {recorded} layers and {spec.name} {spec.moe_layers}; "
+            "expected a list that names a recorded layer for each"
+        )
+
+
+def make_predictor(name: str, chosen: Prediction) -> Predictor:
+    """A predictor by name, with those of the chosen options that it takes. Raises InputError."""
+    options: dict[str, str] = {}
+    if issubclass(PREDICTORS.get(name, Predictor), TablePredictor):
+        options["counting"] = chosen.counting
+    if name == "bayes":
+        options["variant"] = chosen.variant
+    return predictor(name, **options)
