@@ -41,7 +41,7 @@ def progress(doing: str, unit: str) -> Iterator[Callable[[int, int, float], None
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=log, transient=True) as bar:
+    with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as bar:
         task = bar.add_task(doing, total=None, rate="", visible=False)
 
         def update(done: int, total: int, rate: float) -> None:
