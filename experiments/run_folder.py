@@ -135,4 +135,5 @@ def _git_commit() -> str | None:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    return f"{commit}{' with changes' if git('status', '--porcelain') else ''}" if commit else None
+    changed = git("status", "--porcelain", "--", *PACKAGES)
+    return f"{commit}{' with changes' if changed else ''}" if commit else None
