@@ -56,33 +56,25 @@ def make_problem(
         )
     batch_tokens = float(popularity.sum(axis=1).max()) / spec.top_k
     platform = _platform(profile, memory_mb, max_replicas)
-    derived = closed_form(profile, memory_mb)
-    flops_per_s = profile.compute.flops_per_vcpu.median
-    non_moe_flops_per_s = flops_per_s * non_moe_memory_mb / profile.compute.mb_per_vcpu.median
+    warm_start_s, delay_s = platform.warm_start_s, platform.storage_delay_s
+    non_moe_flops_per_s = (
+        profile.compute.flops_per_vcpu.median * non_moe_memory_mb / profile.compute.mb_per_vcpu.median
+    )
 
     def load_s(size: float) -> float:
-        return derived.warm_start_s + derived.storage_delay_s + size / platform.gate_bandwidth
+        return warm_start_s + delay_s + size / platform.gate_bandwidth
 
-    read_weights_s = spec.expert_parameter_bytes / profile.compute.weight_bandwidth_per_vcpu.median
     tail_bytes = spec.embedding_bytes if spec.tail_flops else 0
+    compute = _expert_compute(spec, profile, memory_mb)
     layers = [
         ProblemLayer(
             token_in_bytes=spec.token_bytes,
             token_out_bytes=spec.token_bytes,
-            seconds_per_token=tuple((spec.expert_flops / (flops_per_s * derived.vcpus)).tolist()),
-            seconds_per_call=tuple((read_weights_s / np.minimum(1.0, derived.vcpus)).tolist()),
             non_moe_s=spec.non_moe_flops * batch_tokens / non_moe_flops_per_s,
             next_load_s=load_s(tail_bytes if e == spec.moe_layers - 1 else spec.non_moe_parameter_bytes),
             non_moe_memory_mb=non_moe_memory_mb,
-            experts=tuple(
-                ProblemExpert(
-                    tokens=tokens,
-                    parameter_bytes=spec.expert_parameter_bytes,
-                    intermediate_bytes=profile.compute.runtime_bytes.median,
-                    intermediate_bytes_per_token=spec.expert_activation_bytes,
-                )
-                for tokens in popularity[e].tolist()
-            ),
+            experts=_experts(spec, profile, popularity[e]),
+            **compute,
         )
         for e in range(spec.moe_layers)
     ]
@@ -96,6 +88,29 @@ def make_problem(
         latency_limit_s=latency_limit_s,
         batch_tokens=batch_tokens,
         top_k=spec.top_k,
+    )
+
+
+def _expert_compute(
+    spec: MoESpec, profile: PlatformProfile, memory_mb: Sequence[int]
+) -> dict[str, tuple[float, ...]]:
+    """U_j and a call's fixed time for each memory size: arithmetic per token, and the weights read once."""
+    vcpus = closed_form(profile, memory_mb).vcpus
+    read_weights_s = spec.expert_parameter_bytes / profile.compute.weight_bandwidth_per_vcpu.median
+    per_token = spec.expert_flops / (profile.compute.flops_per_vcpu.median * vcpus)
+    per_call = read_weights_s / np.minimum(1.0, vcpus)
+    return {"seconds_per_token": tuple(per_token.tolist()), "seconds_per_call": tuple(per_call.tolist())}
+
+
+def _experts(spec: MoESpec, profile: PlatformProfile, tokens: np.ndarray) -> tuple[ProblemExpert, ...]:
+    return tuple(
+        ProblemExpert(
+            tokens=d,
+            parameter_bytes=spec.expert_parameter_bytes,
+            intermediate_bytes=profile.compute.runtime_bytes.median,
+            intermediate_bytes_per_token=spec.expert_activation_bytes,
+        )
+        for d in tokens.tolist()
     )
 
 

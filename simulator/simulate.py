@@ -104,43 +104,65 @@ def simulate(
     check_plan_fits(problem, plan)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
-    batches = [_layers_of(problem, batch) for batch in routing] if routing is not None else None
-    if batches is None:
-        batches = [[layer.tokens for layer in problem.layers]] * runs
-    planned = [layer.replicas for layer in plan.layers]
-    env = simpy.Environment()
-    service = LambdaService(env, platform)
+    service = LambdaService(simpy.Environment(), platform)
     if warm:
         _prewarm(service, problem, plan)
-    latencies: list[float] = []
-    overflowed = 0
-
-    def serve() -> Steps:
-        nonlocal overflowed
-        for number, tokens in enumerate(batches):
-            replicas = planned
-            if routing is not None:
-                replicas = [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(plan.layers)]
-                overflowed += sum(int((g - p).sum()) for g, p in zip(replicas, planned, strict=True))
-            began = env.now
-            yield ForwardPass(service, problem, plan, tokens, replicas, routing is not None, start, number).run()
-            latencies.append(env.now - began)
-
-    env.process(serve())
-    env.run()
-    latency_s = np.array(latencies)
+    if routing is None:
+        passes = [_as_planned(service, problem, plan, start, number) for number in range(runs)]
+    else:
+        passes = [_as_routed(service, problem, plan, start, number, real) for number, real in enumerate(routing)]
+    latency_s = _serve(service, passes)
     violations = constraint_violations(problem, plan)
     limit = problem.latency_limit_s
     if limit is not None and latency_s.mean() > limit * (1 + 1e-9):
         violations.append((None, None, "latency"))
+    planned = sum(int(layer.replicas.sum()) for layer in plan.layers)
     return SimulatedRun(
         records=service.records,
         latency_s=latency_s,
         served_tokens=problem.served_tokens,
-        bill=bill(service.records).per_batch(len(latencies)),
+        bill=bill(service.records).per_batch(len(passes)),
         violations=tuple(violations),
-        overflowed=overflowed,
+        overflowed=sum(sum(int(g.sum()) for g in each.replicas) - planned for each in passes),
     )
+
+
+def _serve(service: LambdaService, passes: list[ForwardPass]) -> np.ndarray:
+    """Run the passes one after the other; their latencies, s, shape (passes,)."""
+    env, latencies = service.env, []
+
+    def one_after_the_other() -> Steps:
+        for each in passes:
+            began = env.now
+            yield each.run()
+            latencies.append(env.now - began)
+
+    env.process(one_after_the_other())
+    env.run()
+    return np.array(latencies)
+
+
+def _as_planned(
+    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, start: Start, batch: int
+) -> ForwardPass:
+    """A pass with the problem's tokens, divided evenly."""
+    tokens = [layer.tokens for layer in problem.layers]
+    replicas = [layer.replicas for layer in plan.layers]
+    return ForwardPass(service, problem, plan, tokens, replicas, False, start, batch)
+
+
+def _as_routed(
+    service: LambdaService,
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    start: Start,
+    batch: int,
+    routed: np.ndarray,
+) -> ForwardPass:
+    """A pass with real, whole tokens, on as many replicas as they need."""
+    tokens = _layers_of(problem, routed)
+    replicas = [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(plan.layers)]
+    return ForwardPass(service, problem, plan, tokens, replicas, True, start, batch)
 
 
 def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarray]:
