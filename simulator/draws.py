@@ -44,6 +44,60 @@ class Draws:
         return np.array([self.next() for _ in range(count)])
 
 
+class Lifetimes:
+    """Times until something that may happen at any moment does; `math.inf` where it never does.
+
+    Args:
+        mean_s: mean time, s.
+        rng: the stream's own generator.
+    """
+
+    def __init__(self, mean_s: float, rng: np.random.Generator) -> None:
+        self._mean_s = mean_s
+        self._rng = rng
+        self._block: list[float] = []
+
+    def next(self) -> float:
+        """The next time, s."""
+        if self._mean_s == math.inf:
+            return math.inf
+        if not self._block:
+            self._block = self._rng.exponential(self._mean_s, BLOCK).tolist()
+        return self._block.pop()
+
+
+class Halvings:
+    """Times that instances stay idle where each period halves them: a period times a geometric number."""
+
+    def __init__(self, period_s: float, rng: np.random.Generator) -> None:
+        self._period_s = period_s
+        self._rng = rng
+        self._block: list[float] = []
+
+    def next(self) -> float:
+        """The next time, s."""
+        if not self._block:
+            self._block = (self._period_s * self._rng.geometric(0.5, BLOCK)).tolist()
+        return self._block.pop()
+
+
+class Chances:
+    """A stream of yes and no: yes with a probability."""
+
+    def __init__(self, probability: float, rng: np.random.Generator) -> None:
+        self._probability = probability
+        self._rng = rng
+        self._block: list[bool] = []
+
+    def next(self) -> bool:
+        """Whether it happens this time."""
+        if self._probability == 0:
+            return False
+        if not self._block:
+            self._block = (self._rng.random(BLOCK) < self._probability).tolist()
+        return self._block.pop()
+
+
 def quantile_at(table: Mapping[float, float], probability: float) -> float:
     """The value of a table of quantiles at a probability in (0, 1)."""
     return float(_at_normal(table, np.array([ndtri(probability)]))[0])

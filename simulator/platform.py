@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.draws import Draws
+from simulator.draws import Chances, Draws, Halvings, Lifetimes
 from simulator.plan import DeploymentProblem, ProblemPlatform
 from simulator.profile import Constant, PlatformProfile
+
+SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,27 @@ class Prices:
 
 
 @dataclass(frozen=True)
+class Concurrency:
+    """How many calls may run at once, and the token bucket of instances that each function may start."""
+
+    account: float = math.inf
+    scaling_burst: float = math.inf
+    scaling_per_s: float = 0.0
+
+
+class Retries:
+    """A caller's retries: exponential backoff, of which a random share is waited."""
+
+    def __init__(self, attempts: int, base_s: float, cap_s: float, rng: np.random.Generator) -> None:
+        self.attempts = attempts
+        self._base_s, self._cap_s, self._rng = base_s, cap_s, rng
+
+    def backoff_s(self, attempt: int) -> float:
+        """Wait after the failed attempt number `attempt` (from 1), s."""
+        return float(self._rng.random()) * min(self._cap_s, self._base_s * 2 ** (attempt - 1))
+
+
+@dataclass(frozen=True)
 class Platform:
     """Constants and random streams of one simulation.
 
@@ -61,7 +84,14 @@ class Platform:
     warm_start: Draws
     provisioning: Draws
     init: Draws
-    keep_alive_s: float
+    init_limit_s: float
+    keep_alive: Draws | Halvings
+    instance_age_s: float
+    timeout_s: float
+    concurrency: Concurrency
+    retries: Retries
+    handler_error: Chances
+    instance_life: Lifetimes
     get_latency: Draws
     put_latency: Draws
     jitter: Draws
@@ -76,7 +106,9 @@ def platform_of_profile(profile: PlatformProfile, problem: ProblemPlatform, rng:
 
     The payload's limit and encoding are the deployment problem's: it chose how its payloads are encoded.
     """
-    streams = iter(rng.spawn(7))
+    streams = iter(rng.spawn(16))
+    halving, lost_per_hour = profile.start.keep_alive_halving_s, profile.failures.instances_lost_per_hour.median
+    halvings = Halvings(halving.median, next(streams)) if halving else None
 
     def draws(constant: Constant) -> Draws:
         value = constant.value
@@ -109,7 +141,23 @@ def platform_of_profile(profile: PlatformProfile, problem: ProblemPlatform, rng:
         warm_start=draws(profile.start.warm_s),
         provisioning=draws(profile.start.provisioning_s),
         init=draws(profile.start.init_s),
-        keep_alive_s=profile.start.keep_alive_s.median,
+        init_limit_s=profile.start.init_limit_s.median,
+        keep_alive=halvings or draws(profile.start.keep_alive_s),
+        instance_age_s=profile.start.instance_age_s.median,
+        timeout_s=profile.concurrency.timeout_s.median,
+        concurrency=Concurrency(
+            profile.concurrency.account.median,
+            profile.concurrency.scaling_burst.median,
+            profile.concurrency.scaling_per_s.median,
+        ),
+        retries=Retries(
+            int(profile.retries.attempts.median),
+            profile.retries.base_s.median,
+            profile.retries.cap_s.median,
+            next(streams),
+        ),
+        handler_error=Chances(profile.failures.handler_error.median, next(streams)),
+        instance_life=Lifetimes(SECONDS_PER_HOUR / lost_per_hour if lost_per_hour else math.inf, next(streams)),
         get_latency=draws(profile.storage.get_latency_s),
         put_latency=draws(profile.storage.put_latency_s),
         jitter=draws(profile.compute.jitter),
@@ -145,7 +193,14 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
         warm_start=constant(constants.warm_start_s),
         provisioning=constant(0.0),
         init=constant(0.0),
-        keep_alive_s=math.inf,
+        init_limit_s=math.inf,
+        keep_alive=constant(math.inf),
+        instance_age_s=math.inf,
+        timeout_s=math.inf,
+        concurrency=Concurrency(),
+        retries=Retries(1, 0.0, 0.0, unused),
+        handler_error=Chances(0.0, unused),
+        instance_life=Lifetimes(math.inf, unused),
         get_latency=constant(constants.storage_delay_s),
         put_latency=constant(constants.storage_delay_s),
         jitter=constant(1.0),

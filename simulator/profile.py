@@ -76,7 +76,36 @@ class StartConstants(FileModel):
     warm_s: Seconds
     provisioning_s: Seconds
     init_s: Seconds
+    init_limit_s: Seconds
     keep_alive_s: Seconds
+    keep_alive_halving_s: Seconds | None = (
+        None  # each such period halves the idle instances; goes before keep_alive_s
+    )
+    instance_age_s: Seconds
+
+
+class ConcurrencyConstants(FileModel):
+    """How many calls may run at once, and how fast instances may be added."""
+
+    account: Ratio
+    scaling_burst: Ratio
+    scaling_per_s: Annotated[Constant, _in_unit("1/s")]
+    timeout_s: Seconds
+
+
+class RetryConstants(FileModel):
+    """What a caller does about a failed attempt: AWS SDK's standard mode."""
+
+    attempts: Ratio
+    base_s: Seconds
+    cap_s: Seconds
+
+
+class FailureConstants(FileModel):
+    """What goes wrong by itself."""
+
+    handler_error: Ratio
+    instances_lost_per_hour: Annotated[Constant, _in_unit("1/h")]
 
 
 class ComputeConstants(FileModel):
@@ -145,6 +174,9 @@ class PlatformProfile(FileModel):
     name: str
     about: str
     start: StartConstants
+    concurrency: ConcurrencyConstants
+    retries: RetryConstants
+    failures: FailureConstants
     compute: ComputeConstants
     network: NetworkConstants
     storage: StorageConstants

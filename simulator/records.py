@@ -39,7 +39,7 @@ COLUMNS = {
     "status": "ok, or why the attempt failed",
     "cold": "whether the call started an instance",
     "requested_s": "when the caller asked",
-    "started_s": "when billed time starts",
+    "started_s": "when the handler started",
     "ended_s": "when the handler returned",
     "billed_s": "billed duration, INIT included where it is billed",
     "billed_gb_s": "billed duration x memory / 1024",

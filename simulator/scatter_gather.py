@@ -103,13 +103,14 @@ class ForwardPass:
         self.env = self.service.env
         self.platform = self.service.platform
         self.ended = self.env.event()
+        self.failed: Record | None = None
         self._calls = [
             replicas_of(self.problem, e, layer, self.tokens[e], self.replicas[e], self.whole_tokens)
             for e, layer in enumerate(self.plan.layers)
         ]
 
     def run(self) -> simpy.Event:
-        """Start the pass; the event succeeds when the tail has ended."""
+        """Start the pass; the event succeeds when the tail has ended, or a call has `failed` for good."""
         self._start_non_moe(0, Arrival("head"), self.problem.head_s)
         return self.ended
 
@@ -125,7 +126,8 @@ class ForwardPass:
             memory_mb=non_moe_memory_mb(self.problem, e),
             tokens=self.problem.served_tokens,
         )
-        self.service.call(record, self._non_moe_handler(e, arrival, load_s))
+        handler = self._non_moe_handler(e, arrival, load_s)
+        self.service.invoke(record, handler, self._check, repeatable=False)
 
     def _non_moe_handler(self, e: int, arrival: Arrival, load_s: float) -> Handler:
         def handler(call: Call) -> Steps:
@@ -142,7 +144,8 @@ class ForwardPass:
                     return
                 here += 1  # no token reaches the layer: this function goes on with the next
             yield from Compute(self.problem.tail_s).run(call)
-            self.ended.succeed()
+            if self.failed is None:
+                self.ended.succeed()
 
         return handler
 
@@ -241,6 +244,13 @@ class ForwardPass:
             arrival = Arrival("storage", None, [out_bytes])
         self._start_non_moe(e + 1, arrival, layer.next_load_s)
 
+    def _check(self, last: Record) -> None:
+        """A call that failed for good ends the pass."""
+        if last.status != "ok" and self.failed is None:
+            self.failed = last
+            if not self.ended.triggered:
+                self.ended.succeed()
+
     # -- experts ------------------------------------------------------------------------------------------
 
     def _start_experts(
@@ -264,14 +274,15 @@ class ForwardPass:
         """Call every replica after its delay; `all_ended` succeeds with the last of them."""
         left = len(calls)
 
-        def ended(_: simpy.Event) -> None:
+        def ended(last: Record) -> None:
             nonlocal left
             left -= 1
-            if left == 0:
+            self._check(last)
+            if left == 0 and self.failed is None:
                 all_ended.succeed()
 
         def begin(replica: Replica, handler: Handler) -> Callable[[simpy.Event], None]:
-            return lambda _: self.service.call(self._record(replica), handler).callbacks.append(ended)
+            return lambda _: self.service.invoke(self._record(replica), handler, ended)
 
         for replica, handler, delay in zip(calls, handlers, delays, strict=True):
             timeout = self.env.timeout(delay)

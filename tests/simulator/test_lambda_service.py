@@ -24,11 +24,13 @@ def platform(profile: PlatformProfile) -> Platform:
     return platform_of_profile(profile, constants, np.random.default_rng(1))
 
 
-def serve(aws: Platform, requests_s: list[float], work_s: float = 0.1, prewarmed: int = 0) -> LambdaService:
+def serve(
+    aws: Platform, requests_s: list[float], work_s: float = 0.1, prewarmed: int = 0, **limits: object
+) -> LambdaService:
     """Calls of one function of 1024 MB at the given times, each working for `work_s`."""
     env = simpy.Environment()
     service = LambdaService(env, aws)
-    service.prewarm("f", 1024, prewarmed)
+    service.deploy("f", 1024, warm=prewarmed, **limits)  # type: ignore[arg-type]
 
     def handler(call: Call) -> Steps:
         yield call.env.timeout(work_s)
@@ -40,6 +42,7 @@ def serve(aws: Platform, requests_s: list[float], work_s: float = 0.1, prewarmed
     for at in requests_s:
         env.process(request(at))
     env.run()
+    service.records.sort(key=lambda row: (row.requested_s, row.attempt))
     return service
 
 
@@ -59,7 +62,7 @@ def test_no_instance_serves_two_calls_at_once(aws: Platform) -> None:
 
 
 def test_an_instance_is_gone_after_the_keep_alive(aws: Platform) -> None:
-    rows = serve(aws, [0.0, 1.0, 1.0 + 2 * aws.keep_alive_s]).records
+    rows = serve(aws, [0.0, 1.0, 1.0 + 2 * aws.keep_alive.next()]).records
     assert [row.cold for row in rows] == [True, False, True]
 
 
