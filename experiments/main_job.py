@@ -270,6 +270,7 @@ def _write_files(
     import pandas as pd
 
     from experiments.figures.methods import draw_methods
+    from experiments.figures.timeline import draw_timeline
 
     write_json(folder.path / "problem.json", problem)
     records = []
@@ -283,7 +284,10 @@ def _write_files(
     pd.concat(records, ignore_index=True).to_parquet(folder.path / "records.parquet")
     pd.DataFrame(result["methods"]).to_parquet(folder.path / "methods.parquet")
     save_popularity(predicted, folder.path / "popularity.parquet", routing.real)
-    write_chrome_trace([r for r in played[0].warm.records if r.batch == 0], folder.path / "trace.json")
+    first_batch = [row for row in played[0].warm.records if row.batch == 0]
+    write_chrome_trace(first_batch, folder.path / "trace.json")
+    title = f"One warm batch of {result['model']}, {TITLES[played[0].name]} plan"
+    draw_timeline(first_batch, title, folder.path / "timeline")
     draw_methods(rows, result, [*result["claims"], recorded_on(result)], folder.path / "methods")
 
 
@@ -315,6 +319,6 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
     out.print(f"\n{recorded_on(result)}.")
     out.print(f"\n{result['finding']}\n")
     out.print(
-        f"Look at {folder.shown}/methods.png; trace.json there, opened at ui.perfetto.dev, shows every function "
-        "of one batch; the tables are parquet, and result.json has it all."
+        f"Look at {folder.shown}/: methods.png is the table, timeline.png what every function of one batch did "
+        "(trace.json, opened at ui.perfetto.dev, too); the tables are parquet, and result.json has it all."
     )

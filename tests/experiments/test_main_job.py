@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 
 from experiments import answer
-from tests.conftest import EXAMPLES
+from experiments.figures.timeline import COLOURS, bars
+from simulator.records import PHASES
+from simulator.simulate import simulate
+from tests.conftest import EXAMPLES, reference
 from tests.experiments.conftest import Run
 
 QUICKSTART = "experiments/configs/quickstart.yaml"
@@ -38,7 +41,10 @@ def files(folder: Path) -> dict[str, bytes]:
         "trace.json",
     )
     plans = [f"plans/{path.name}" for path in sorted((folder / "plans").iterdir())]
-    return {name: (folder / name).read_bytes() for name in (*names, "methods.png", "methods.svg", *plans)}
+    return {
+        name: (folder / name).read_bytes()
+        for name in (*names, "methods.png", "methods.svg", "timeline.png", *plans)
+    }
 
 
 def test_from_text_to_a_bill_and_again(smoe: Run, tmp_path: Path) -> None:
@@ -155,3 +161,13 @@ def test_the_schema_for_editors_knows_every_packaged_experiment(smoe: Run) -> No
     schema = json.loads(smoe("schema")[1])
     assert "workload" in schema["properties"]
     assert schema["additionalProperties"] is False
+
+
+def test_the_timeline_shows_every_phase_of_every_call() -> None:
+    problem, plan, _ = reference("tiny")
+    records = simulate(problem, plan).records
+    drawn = bars(records)
+    assert len(drawn) == sum(len(record.phases) for record in records)
+    assert {instance for instance, *_ in drawn} == {record.instance for record in records}
+    assert all(start <= end for _, _, start, end in drawn)
+    assert set(COLOURS) == set(PHASES)
