@@ -1,0 +1,179 @@
+"""Benchmarks: ratios of things measured in turn, in one run, since machines are noisy."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import simpy
+
+from moe.spec import load_spec
+from optimizer.problem import make_problem
+from simulator.draws import Draws, Lifetimes
+from simulator.lambda_service import LambdaService
+from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
+from simulator.platform import ideal_platform
+from simulator.profile import load_profile
+from simulator.records import Record
+from simulator.simulate import simulate
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of a benchmark: how much of `unit` a second (median of several rounds), and beside the first row."""
+
+    name: str
+    per_s: float
+    unit: str
+    of_first: float
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Workload W: Poisson requests, exponential service; a cold start adds an exponential time."""
+
+    requests: int = 100_000
+    rate: float = 100.0
+    service_s: float = 0.2
+    cold_s: float = 0.5
+    keep_alive_s: float = 600.0
+
+
+def in_turn(jobs: dict[str, Callable[[], int]], unit: str, rounds: int = ROUNDS) -> list[Measured]:
+    """Run the jobs in turn, several rounds; each returns how much it did."""
+    speeds: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            began = time.perf_counter()
+            done = job()
+            speeds[name].append(done / (time.perf_counter() - began))
+    medians = {name: statistics.median(found) for name, found in speeds.items()}
+    first = next(iter(medians.values()))
+    return [Measured(name, speed, unit, speed / first) for name, speed in medians.items()]
+
+
+def simulator_speed(workload: Workload) -> list[Measured]:
+    """Workload W on SimFaaS (where it is installed), this simulator, and a bare SimPy process for each request."""
+    jobs: dict[str, Callable[[], int]] = {}
+    if importlib.util.find_spec("simfaas"):
+        jobs["SimFaaS"] = lambda: _simfaas(workload)
+    jobs |= {
+        "this simulator": lambda: _this_simulator(workload),
+        "bare SimPy processes": lambda: _bare_simpy(workload),
+    }
+    return in_turn(jobs, "requests")
+
+
+def batch_speed(layers: int = 12, experts: int = 4, tokens: int = 10_240) -> list[Measured]:
+    """Invocations a second of one batch through a Bert MoE, by communication method."""
+    problem = bert_problem(layers, experts, tokens)
+    profile = load_profile()
+
+    def job(method: Communication, beta: int | None) -> Callable[[], int]:
+        plan = uniform_plan(problem, method, beta)
+        return lambda: len(simulate(problem, plan, profile).records)
+
+    methods: list[tuple[Communication, int | None]] = [("storage", None), ("direct", None), ("pipelined", 64)]
+    return in_turn(
+        {method + (f", beta {beta}" if beta else ""): job(method, beta) for method, beta in methods}, "invocations"
+    )
+
+
+def scaling(
+    shapes: Iterable[tuple[int, int]] = ((12, 4), (12, 16), (58, 64), (58, 256)),
+) -> list[tuple[int, float]]:
+    """Invocations and seconds of one batch with `storage`, for (layers, experts): linear if all is well."""
+    found = []
+    for layers, experts in shapes:
+        problem = bert_problem(layers, experts, 10_240)
+        plan = uniform_plan(problem, "storage", None)
+        began = time.perf_counter()
+        run = simulate(problem, plan, load_profile())
+        found.append((len(run.records), time.perf_counter() - began))
+    return found
+
+
+def bert_problem(layers: int, experts: int, tokens: int) -> DeploymentProblem:
+    """A Bert MoE of any depth and width whose experts' popularity falls like 1/rank."""
+    spec = load_spec("bert-moe", experts=experts).model_copy(update={"moe_layers": layers})
+    share = 1 / np.arange(1, experts + 1)
+    return make_problem(spec, np.tile(tokens * share / share.sum(), (layers, 1)), load_profile())
+
+
+def uniform_plan(problem: DeploymentProblem, method: Communication, beta: int | None) -> DeploymentPlan:
+    """3008 MB and two replicas for every expert."""
+    experts = (ExpertPlan(memory_mb=3008, replicas=2),) * len(problem.layers[0].experts)
+    layer = LayerPlan(communication=method, minibatch_tokens=beta, experts=experts)
+    return DeploymentPlan(solver="uniform", layers=(layer,) * len(problem.layers))
+
+
+def _this_simulator(w: Workload) -> int:
+    rng = np.random.default_rng(0)
+    at_once = Draws(0.0, rng)
+    platform = dataclasses.replace(
+        ideal_platform(bert_problem(1, 1, 1)),
+        warm_start=at_once,
+        provisioning=at_once,
+        init=Lifetimes(w.cold_s, rng),
+        keep_alive=Draws(w.keep_alive_s, rng),
+    )
+    served = 0
+
+    def count(row: Record) -> None:
+        nonlocal served
+        served += row.status == "ok"
+
+    env = simpy.Environment()
+    service = LambdaService(env, platform, count)
+    gaps = iter(rng.exponential(1 / w.rate, w.requests).tolist())
+    work = rng.exponential(w.service_s, w.requests).tolist()
+
+    def arrive(_: simpy.Event) -> None:
+        service.invoke(Record(0, 0, "request", "function", 1024), work.pop())
+        gap = next(gaps, None)
+        if gap is not None:
+            env.timeout(gap).callbacks.append(arrive)
+
+    env.timeout(next(gaps)).callbacks.append(arrive)
+    env.run()
+    return served
+
+
+def _bare_simpy(w: Workload) -> int:
+    rng = np.random.default_rng(0)
+    env = simpy.Environment()
+    work = rng.exponential(w.service_s, w.requests).tolist()
+
+    def request() -> Generator[simpy.Event, Any, None]:
+        yield env.timeout(work.pop())
+
+    def arrivals() -> Generator[simpy.Event, Any, None]:
+        for gap in rng.exponential(1 / w.rate, w.requests).tolist():
+            yield env.timeout(gap)
+            env.process(request())
+
+    env.process(arrivals())
+    env.run()
+    return w.requests
+
+
+def _simfaas(w: Workload) -> int:
+    from simfaas.ServerlessSimulator import ServerlessSimulator
+
+    simulator = ServerlessSimulator(
+        arrival_rate=w.rate,
+        warm_service_rate=1 / w.service_s,
+        cold_service_rate=1 / (w.service_s + w.cold_s),
+        expiration_threshold=w.keep_alive_s,
+        max_time=w.requests / w.rate,
+    )
+    simulator.generate_trace(debug_print=False, progress=False)
+    return int(simulator.total_req_count)

@@ -1,0 +1,23 @@
+"""Benchmarks run and count what they did; how fast is for the person who looks."""
+
+import pytest
+
+from experiments.bench import Workload, in_turn, scaling, simulator_speed
+
+
+def test_ratios_are_of_the_first_job() -> None:
+    rows = in_turn({"one": lambda: 1000, "other": lambda: 1000}, "things", rounds=1)
+    assert [row.name for row in rows] == ["one", "other"]
+    assert rows[0].of_first == 1
+    assert rows[1].of_first == pytest.approx(rows[1].per_s / rows[0].per_s)
+
+
+def test_every_request_of_the_workload_is_served() -> None:
+    rows = {row.name: row for row in simulator_speed(Workload(requests=300))}
+    assert rows["this simulator"].per_s > 0
+
+
+def test_invocations_grow_with_layers_and_experts() -> None:
+    (small, _), (large, _) = scaling(((2, 2), (4, 4)))
+    assert small == 2 * 2 * 2 + 3
+    assert large == 4 * 4 * 2 + 5
