@@ -83,7 +83,7 @@ class Platform:
     link_rates: Callable[[int], LinkRates]
     warm_start: Draws
     provisioning: Draws
-    init: Draws
+    init: Draws | Lifetimes
     init_limit_s: float
     keep_alive: Draws | Halvings
     instance_age_s: float
