@@ -20,8 +20,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 import simpy
 
-from simulator.lambda_service import Call, Handler, LambdaService, Steps
+from simulator.lambda_service import Call, CallFailed, Handler, LambdaService, Steps
 from simulator.plan import (
+    MB,
     Communication,
     DeploymentPlan,
     DeploymentProblem,
@@ -45,8 +46,14 @@ class Replica:
     tokens: float
     memory_mb: int
     parameter_bytes: float
+    needed_bytes: float
     seconds_per_call: float
     seconds_per_token: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether its memory holds parameters, runtime and its tokens (Eq. 12c)."""
+        return self.needed_bytes <= self.memory_mb * MB
 
 
 def replicas_of(
@@ -62,10 +69,20 @@ def replicas_of(
     for i, (d, g, j) in enumerate(zip(tokens.tolist(), replicas.tolist(), sizes.tolist(), strict=True)):
         for number, share in enumerate(_shares(d, g, whole)):
             if share > 0:
-                memory = problem.platform.memory_mb[j]
-                parameters = layer.experts[i].parameter_bytes
+                x = layer.experts[i]
+                per_token = layer.token_in_bytes + layer.token_out_bytes + x.intermediate_bytes_per_token
                 calls.append(
-                    Replica(e, i, number, share, memory, parameters, per_call[j], layer.seconds_per_token[j])
+                    Replica(
+                        layer=e,
+                        expert=i,
+                        number=number,
+                        tokens=share,
+                        memory_mb=problem.platform.memory_mb[j],
+                        parameter_bytes=x.parameter_bytes,
+                        needed_bytes=x.parameter_bytes + x.intermediate_bytes + share * per_token,
+                        seconds_per_call=per_call[j],
+                        seconds_per_token=layer.seconds_per_token[j],
+                    )
                 )
     return calls
 
@@ -88,6 +105,7 @@ class ForwardPass:
         whole_tokens: whether tokens are dealt out whole, or divided.
         start: when experts are started: with their layer, or just in time for their first input.
         batch: number of the batch.
+        memory_kills: whether a replica that needs more than its memory is killed, or runs all the same.
     """
 
     service: LambdaService
@@ -98,6 +116,7 @@ class ForwardPass:
     whole_tokens: bool
     start: Start
     batch: int
+    memory_kills: bool = False
 
     def __post_init__(self) -> None:
         self.env = self.service.env
@@ -301,22 +320,26 @@ class ForwardPass:
             tokens=replica.tokens,
         )
 
-    @staticmethod
-    def _storage_expert(replica: Replica, layer: ProblemLayer, published: simpy.Event) -> Handler:
+    def _check_memory(self, replica: Replica) -> None:
+        """Runtime.OutOfMemory: the sandbox is killed; it is billed until then."""
+        if self.memory_kills and not replica.fits:
+            raise CallFailed("out-of-memory")
+
+    def _storage_expert(self, replica: Replica, layer: ProblemLayer, published: simpy.Event) -> Handler:
         """Eq. 8's steps: head, download, compute, upload."""
 
         def handler(call: Call) -> Steps:
             yield from Get([replica.parameter_bytes], "parameter_download").run(call)
             yield from WaitFor(published).run(call)
             yield from Get([replica.tokens * layer.token_in_bytes], "input_download", exchange=True).run(call)
+            self._check_memory(replica)
             yield from Compute(compute_s(replica)).run(call)
             yield from Put([replica.tokens * layer.token_out_bytes], exchange=True).run(call)
 
         return handler
 
-    @staticmethod
     def _pipelined_expert(
-        replica: Replica, layer: ProblemLayer, available: np.ndarray, parts: np.ndarray
+        self, replica: Replica, layer: ProblemLayer, available: np.ndarray, parts: np.ndarray
     ) -> Handler:
         """Eq. 6's steps: head, then minibatches."""
         pipeline = Pipeline(
@@ -330,17 +353,18 @@ class ForwardPass:
 
         def handler(call: Call) -> Steps:
             yield from Get([replica.parameter_bytes], "parameter_download").run(call)
+            self._check_memory(replica)
             yield from pipeline.run(call)
 
         return handler
 
-    @staticmethod
-    def _direct_expert(replica: Replica, layer: ProblemLayer) -> Handler:
+    def _direct_expert(self, replica: Replica, layer: ProblemLayer) -> Handler:
         """Eq. 10's steps: head, compute, response; the input came with the invocation."""
 
         def handler(call: Call) -> Steps:
             call.record.bytes_in += replica.tokens * layer.token_in_bytes
             yield from Get([replica.parameter_bytes], "parameter_download").run(call)
+            self._check_memory(replica)
             yield from Compute(compute_s(replica)).run(call)
             yield from Payload(replica.tokens * layer.token_out_bytes).run(call)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import simpy
@@ -33,6 +33,8 @@ from simulator.scatter_gather import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Overflow: TypeAlias = Literal["foreseen", "fail"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def simulate(
     runs: int = 1,
     start: Start = "eager",
     warm: bool = True,
+    overflow: Overflow = "foreseen",
     seed: int = 0,
 ) -> SimulatedRun:
     """Play a plan, batch after batch.
@@ -99,6 +102,9 @@ def simulate(
         runs: batches without `routing`; with it, each of its batches is served once.
         start: start experts with their layer, or just in time for their first input.
         warm: whether planned instances are initialised before the first batch.
+        overflow: of a replica that meets more tokens than its memory (with `direct`, its payload) holds:
+            `foreseen`: it runs as the least number of replicas that fit; `fail`: memory kills it, and its batch
+            has failed once the caller's attempts are used up.
         seed: of all random streams.
 
     Raises:
@@ -113,7 +119,10 @@ def simulate(
     if routing is None:
         passes = [_as_planned(service, problem, plan, start, number) for number in range(runs)]
     else:
-        passes = [_as_routed(service, problem, plan, start, number, real) for number, real in enumerate(routing)]
+        passes = [
+            _as_routed(service, problem, plan, start, number, real, overflow)
+            for number, real in enumerate(routing)
+        ]
     latency_s = _serve(service, passes)
     violations = constraint_violations(problem, plan)
     limit = problem.latency_limit_s
@@ -166,11 +175,14 @@ def _as_routed(
     start: Start,
     batch: int,
     routed: np.ndarray,
+    overflow: Overflow,
 ) -> ForwardPass:
-    """A pass with real, whole tokens, on as many replicas as they need."""
+    """A pass with real, whole tokens, on as many replicas as they need, or as planned."""
     tokens = _layers_of(problem, routed)
-    replicas = [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(plan.layers)]
-    return ForwardPass(service, problem, plan, tokens, replicas, True, start, batch)
+    replicas = [layer.replicas for layer in plan.layers]
+    if overflow == "foreseen":
+        replicas = [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(plan.layers)]
+    return ForwardPass(service, problem, plan, tokens, replicas, True, start, batch, memory_kills=True)
 
 
 def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarray]:

@@ -112,6 +112,26 @@ def test_more_tokens_than_foreseen_overflow_into_the_least_replicas_that_fit() -
     assert len([r for r in run.records if r.role == "expert"]) == 6 * int(found[real > 0].sum())
 
 
+def test_a_replica_out_of_memory_is_killed_and_billed_where_overflow_is_not_foreseen() -> None:
+    problem = small_problem()
+    layer = problem.layers[0].model_copy(
+        update={
+            "experts": tuple(
+                x.model_copy(update={"intermediate_bytes_per_token": 1e6}) for x in problem.layers[0].experts
+            )
+        }
+    )
+    problem = problem.model_copy(update={"layers": (layer,) * 6})
+    plan = plan_of(problem, "storage", memory_mb=768, replicas=1)
+    real = np.tile(np.array([100, 2000, 0, 700]), (6, 1))
+    run = simulate(problem, plan, PROFILE, routing=[real], overflow="fail")
+    killed = [row for row in run.records if row.status == "out-of-memory"]
+    assert {row.expert for row in killed} == {1}
+    assert [row.attempt for row in killed] == [1, 2, 3]
+    assert all(row.billed_s > 0 for row in killed)
+    assert run.failed == ("batch 0: layer-0-expert-1 out-of-memory, attempt 3",)
+
+
 def test_a_payload_over_the_limit_overflows_with_direct_only() -> None:
     problem = small_problem(4096)
     real = np.array([8000, 10, 10, 10])
