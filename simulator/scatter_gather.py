@@ -12,7 +12,6 @@ Source: Liu, Wang, Wu, INFOCOM 2025, section III-C, Fig. 6; what `direct` means 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -22,75 +21,16 @@ import simpy
 
 from simulator.lambda_service import Call, CallFailed, Handler, LambdaService, Steps
 from simulator.plan import (
-    MB,
     Communication,
     DeploymentPlan,
     DeploymentProblem,
-    LayerPlan,
     ProblemLayer,
-    memory_indices,
 )
 from simulator.program import Compute, Get, Payload, Pipeline, Put, Sleep, WaitFor, payload_seconds
 from simulator.records import Record
+from simulator.replicas import Replica, minibatches, replicas_of
 
 Start: TypeAlias = Literal["eager", "just-in-time"]
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One call of an expert: its share of the tokens and what it costs to compute them."""
-
-    layer: int
-    expert: int
-    number: int
-    tokens: float
-    memory_mb: int
-    parameter_bytes: float
-    needed_bytes: float
-    seconds_per_call: float
-    seconds_per_token: float
-
-    @property
-    def fits(self) -> bool:
-        """Whether its memory holds parameters, runtime and its tokens (Eq. 12c)."""
-        return self.needed_bytes <= self.memory_mb * MB
-
-
-def replicas_of(
-    problem: DeploymentProblem, e: int, plan: LayerPlan, tokens: np.ndarray, replicas: np.ndarray, whole: bool
-) -> list[Replica]:
-    """The calls of layer e: `tokens` (experts,) shared by `replicas` (experts,); none without tokens.
-
-    Whole tokens are dealt out so that the first d mod g replicas get one more; else each gets d/g.
-    """
-    layer, sizes = problem.layers[e], memory_indices(problem, plan)
-    per_call = layer.seconds_per_call or (0.0,) * len(problem.platform.memory_mb)
-    calls = []
-    for i, (d, g, j) in enumerate(zip(tokens.tolist(), replicas.tolist(), sizes.tolist(), strict=True)):
-        for number, share in enumerate(_shares(d, g, whole)):
-            if share > 0:
-                x = layer.experts[i]
-                per_token = layer.token_in_bytes + layer.token_out_bytes + x.intermediate_bytes_per_token
-                calls.append(
-                    Replica(
-                        layer=e,
-                        expert=i,
-                        number=number,
-                        tokens=share,
-                        memory_mb=problem.platform.memory_mb[j],
-                        parameter_bytes=x.parameter_bytes,
-                        needed_bytes=x.parameter_bytes + x.intermediate_bytes + share * per_token,
-                        seconds_per_call=per_call[j],
-                        seconds_per_token=layer.seconds_per_token[j],
-                    )
-                )
-    return calls
-
-
-def minibatches(tokens: float, size: int) -> np.ndarray:
-    """Tokens of each minibatch of a replica: full ones, then the rest; shape (ceil(tokens / size),)."""
-    count = math.ceil(tokens / size)
-    return np.append(np.full(count - 1, float(size)), tokens - (count - 1) * size)
 
 
 @dataclass
@@ -333,7 +273,7 @@ class ForwardPass:
             yield from WaitFor(published).run(call)
             yield from Get([replica.tokens * layer.token_in_bytes], "input_download", exchange=True).run(call)
             self._check_memory(replica)
-            yield from Compute(compute_s(replica)).run(call)
+            yield from Compute(replica.compute_s).run(call)
             yield from Put([replica.tokens * layer.token_out_bytes], exchange=True).run(call)
 
         return handler
@@ -365,7 +305,7 @@ class ForwardPass:
             call.record.bytes_in += replica.tokens * layer.token_in_bytes
             yield from Get([replica.parameter_bytes], "parameter_download").run(call)
             self._check_memory(replica)
-            yield from Compute(compute_s(replica)).run(call)
+            yield from Compute(replica.compute_s).run(call)
             yield from Payload(replica.tokens * layer.token_out_bytes).run(call)
 
         return handler
@@ -379,11 +319,6 @@ class Arrival:
     results: simpy.Event | None = None
     gather_bytes: tuple[float, ...] | list[float] = ()
     from_experts: bool = False
-
-
-def compute_s(replica: Replica) -> float:
-    """t_call + r t_cal of a replica that computes all its tokens in one call, s."""
-    return replica.seconds_per_call + replica.tokens * replica.seconds_per_token
 
 
 def non_moe_function(e: int) -> str:
@@ -405,10 +340,3 @@ def non_moe_memory_mb(problem: DeploymentProblem, e: int) -> int:
 def _first_input_s(call: Call, size: float) -> float:
     """When `size` bytes that are uploaded first are in S3, by medians, s from now."""
     return call.platform.put_latency.median + size / call.instance.outbound.rates.function
-
-
-def _shares(tokens: float, replicas: int, whole: bool) -> list[float]:
-    if not whole:
-        return [tokens / replicas] * replicas
-    share, more = divmod(int(tokens), replicas)
-    return [float(share + (number < more)) for number in range(replicas)]

@@ -1,0 +1,79 @@
+"""How the tokens of an MoE layer are dealt out to replicas, and to minibatches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.plan import MB, DeploymentProblem, LayerPlan, memory_indices
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One call of an expert: its share of the tokens and what it costs to compute them."""
+
+    layer: int
+    expert: int
+    number: int
+    tokens: float
+    memory_mb: int
+    parameter_bytes: float
+    needed_bytes: float
+    seconds_per_call: float
+    seconds_per_token: float
+
+    @property
+    def compute_s(self) -> float:
+        """t_call + r t_cal: all its tokens in one call, s."""
+        return self.seconds_per_call + self.tokens * self.seconds_per_token
+
+    @property
+    def fits(self) -> bool:
+        """Whether its memory holds parameters, runtime and its tokens (Eq. 12c)."""
+        return self.needed_bytes <= self.memory_mb * MB
+
+
+def replicas_of(
+    problem: DeploymentProblem, e: int, plan: LayerPlan, tokens: np.ndarray, replicas: np.ndarray, whole: bool
+) -> list[Replica]:
+    """The calls of layer e: `tokens` (experts,) shared by `replicas` (experts,); none without tokens.
+
+    Whole tokens are dealt out so that the first d mod g replicas get one more; else each gets d/g.
+    """
+    layer, sizes = problem.layers[e], memory_indices(problem, plan)
+    per_call = layer.seconds_per_call or (0.0,) * len(problem.platform.memory_mb)
+    calls = []
+    for i, (d, g, j) in enumerate(zip(tokens.tolist(), replicas.tolist(), sizes.tolist(), strict=True)):
+        for number, share in enumerate(_shares(d, g, whole)):
+            if share > 0:
+                x = layer.experts[i]
+                per_token = layer.token_in_bytes + layer.token_out_bytes + x.intermediate_bytes_per_token
+                calls.append(
+                    Replica(
+                        layer=e,
+                        expert=i,
+                        number=number,
+                        tokens=share,
+                        memory_mb=problem.platform.memory_mb[j],
+                        parameter_bytes=x.parameter_bytes,
+                        needed_bytes=x.parameter_bytes + x.intermediate_bytes + share * per_token,
+                        seconds_per_call=per_call[j],
+                        seconds_per_token=layer.seconds_per_token[j],
+                    )
+                )
+    return calls
+
+
+def minibatches(tokens: float, size: int) -> np.ndarray:
+    """Tokens of each minibatch of a replica: full ones, then the rest; shape (ceil(tokens / size),)."""
+    count = math.ceil(tokens / size)
+    return np.append(np.full(count - 1, float(size)), tokens - (count - 1) * size)
+
+
+def _shares(tokens: float, replicas: int, whole: bool) -> list[float]:
+    if not whole:
+        return [tokens / replicas] * replicas
+    share, more = divmod(int(tokens), replicas)
+    return [float(share + (number < more)) for number in range(replicas)]
