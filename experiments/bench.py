@@ -108,9 +108,11 @@ def bert_problem(layers: int, experts: int, tokens: int) -> DeploymentProblem:
     return make_problem(spec, np.tile(tokens * share / share.sum(), (layers, 1)), load_profile())
 
 
-def uniform_plan(problem: DeploymentProblem, method: Communication, beta: int | None) -> DeploymentPlan:
-    """3008 MB and two replicas for every expert."""
-    experts = (ExpertPlan(memory_mb=3008, replicas=2),) * len(problem.layers[0].experts)
+def uniform_plan(
+    problem: DeploymentProblem, method: Communication, beta: int | None, replicas: int = 2
+) -> DeploymentPlan:
+    """3008 MB and the same replicas for every expert."""
+    experts = (ExpertPlan(memory_mb=3008, replicas=replicas),) * len(problem.layers[0].experts)
     layer = LayerPlan(communication=method, minibatch_tokens=beta, experts=experts)
     return DeploymentPlan(solver="uniform", layers=(layer,) * len(problem.layers))
 

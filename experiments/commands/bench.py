@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from experiments.commands.options import json_option, print_json
+from experiments.commands.options import FILE, json_option, print_json
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["simulator"]))
+@click.argument("what", type=click.Choice(["simulator", "validation"]))
+@click.option("--out", type=FILE, help="Write the validation page there.")
 @click.option("--requests", default=100_000, show_default=True, help="Of the request workload.")
 @json_option
-def bench(what: str, requests: int, as_json: bool) -> None:
-    """Measure speed: ratios, side by side in one run.
+def bench(what: str, out: Path | None, requests: int, as_json: bool) -> None:
+    """Measure speed, ratios side by side in one run; or write how the simulator was validated.
 
     \b
     Example: ./smoe bench simulator
+             ./smoe bench validation --out docs/validation.md
     """
+    if what == "validation":
+        from experiments.validation import page
+
+        text = page()
+        if out is None:
+            click.echo(text)
+        else:
+            out.write_text(text, encoding="utf-8")
+        return
     from dataclasses import asdict
 
     from experiments.bench import Workload, batch_speed, scaling, simulator_speed

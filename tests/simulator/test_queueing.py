@@ -1,52 +1,24 @@
 """Lambda against queueing theory: if these fail, concurrency, throttling or cold starts are counted wrongly."""
 
-import dataclasses
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import simpy
 
+from experiments.validation import UNUSED, at_once, cold_by_sliding_window, erlang_b, poisson_load
 from simulator.draws import Draws, Halvings
 from simulator.lambda_service import LambdaService
 from simulator.plan import Communication
-from simulator.platform import Platform, Retries, ideal_platform
+from simulator.platform import Retries
 from simulator.profile import load_profile
 from simulator.records import Record
 from simulator.simulate import simulate
-from tests.conftest import reference
 from tests.simulator.test_simulate import plan_of, routing, small_problem
-
-UNUSED = np.random.default_rng(0)
-
-
-def platform(**changes: object) -> Platform:
-    """A platform whose calls start at once and take exactly their work, with changes."""
-    ideal = ideal_platform(reference("tiny")[0])
-    at_once = {"warm_start": Draws(0.0, UNUSED)}
-    return dataclasses.replace(ideal, **(at_once | changes))  # type: ignore[arg-type]
-
-
-def poisson_load(
-    service: LambdaService, rate: float, mean_work_s: float, count: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Play Poisson arrivals of exponential work; returns arrival times and work, s."""
-    rng, env = np.random.default_rng(seed), service.env
-    arrivals = np.cumsum(rng.exponential(1 / rate, count))
-    work = rng.exponential(mean_work_s, count)
-
-    def arrive(k: int) -> Callable[[simpy.Event], None]:
-        return lambda _: service.invoke(Record(0, 0, "request", "f", 1024), float(work[k]))
-
-    for k, at in enumerate(arrivals.tolist()):
-        env.timeout(at).callbacks.append(arrive(k))
-    env.run()
-    return arrivals, work
 
 
 def test_mean_concurrency_without_a_limit_is_that_of_m_m_inf() -> None:
-    service = LambdaService(simpy.Environment(), platform())
+    service = LambdaService(simpy.Environment(), at_once())
     arrivals, _ = poisson_load(service, rate=50.0, mean_work_s=0.4, count=40_000, seed=1)
     busy = sum(row.ended_s - row.started_s for row in service.records)
     assert busy / arrivals[-1] == pytest.approx(50.0 * 0.4, rel=0.03)
@@ -54,31 +26,19 @@ def test_mean_concurrency_without_a_limit_is_that_of_m_m_inf() -> None:
 
 @pytest.mark.parametrize(("servers", "load"), [(5, 3.0), (20, 18.0)])
 def test_the_share_of_throttled_calls_is_erlang_b(servers: int, load: float) -> None:
-    service = LambdaService(simpy.Environment(), platform())
+    service = LambdaService(simpy.Environment(), at_once())
     service.deploy("f", 1024, reserved=servers)
     poisson_load(service, rate=load, mean_work_s=1.0, count=60_000, seed=2)
-    terms = [load**k / math.factorial(k) for k in range(servers + 1)]
     throttled = np.mean([row.status == "throttled" for row in service.records])
-    assert throttled == pytest.approx(terms[-1] / sum(terms), rel=0.06)
+    assert throttled == pytest.approx(erlang_b(servers, load), rel=0.06)
     assert all(row.billed_s == 0 for row in service.records if row.status == "throttled")
 
 
 def test_cold_starts_of_last_used_first_are_those_of_its_sliding_window() -> None:
     """A call that lifts concurrency to level m is warm only if level m was last left within the keep-alive."""
-    keep_alive_s = 3.0
-    service = LambdaService(simpy.Environment(), platform(keep_alive=Draws(keep_alive_s, UNUSED)))
+    service = LambdaService(simpy.Environment(), at_once(keep_alive=Draws(3.0, UNUSED)))
     arrivals, work = poisson_load(service, rate=2.0, mean_work_s=0.8, count=5_000, seed=3)
-    steps = [(at, 1, k) for k, at in enumerate(arrivals)] + [
-        (at + w, -1, k) for k, (at, w) in enumerate(zip(arrivals, work, strict=True))
-    ]
-    level, left_s, cold = 0, [-math.inf] * 100, 0
-    for at, step, _ in sorted(steps):
-        if step > 0:
-            level += 1
-            cold += at - left_s[level] > keep_alive_s
-        else:
-            left_s[level] = at
-            level -= 1
+    cold = cold_by_sliding_window(arrivals, work, 3.0)
     assert sum(row.cold for row in service.records) == cold
     assert 0.01 < cold / len(arrivals) < 0.5
 
@@ -99,7 +59,7 @@ def rows_of(service: LambdaService, work_s: float, calls: int = 1) -> list[Recor
 
 def test_a_throttled_call_is_tried_again_and_then_served() -> None:
     retries = Retries(5, 1.0, 20.0, np.random.default_rng(5))
-    service = LambdaService(simpy.Environment(), platform(retries=retries))
+    service = LambdaService(simpy.Environment(), at_once(retries=retries))
     service.deploy("f", 1024, reserved=1)
     rows = rows_of(service, 0.01, calls=2)
     assert [row.status for row in rows if row.attempt == 1] == ["throttled", "ok"]
@@ -107,7 +67,7 @@ def test_a_throttled_call_is_tried_again_and_then_served() -> None:
 
 
 def test_a_timeout_is_billed_in_full_and_costs_the_instance() -> None:
-    service = LambdaService(simpy.Environment(), platform())
+    service = LambdaService(simpy.Environment(), at_once())
     function = service.deploy("f", 1024, timeout_s=2.0)
     (row,) = rows_of(service, 5.0)
     assert (row.status, row.billed_s) == ("timeout", 2.0)
@@ -115,7 +75,7 @@ def test_a_timeout_is_billed_in_full_and_costs_the_instance() -> None:
 
 
 def test_a_program_that_never_ends_is_broken_off_by_its_timeout() -> None:
-    service = LambdaService(simpy.Environment(), platform())
+    service = LambdaService(simpy.Environment(), at_once())
     service.deploy("f", 1024, timeout_s=2.0)
 
     def forever(call):  # type: ignore[no-untyped-def]
@@ -128,7 +88,7 @@ def test_a_program_that_never_ends_is_broken_off_by_its_timeout() -> None:
 
 
 def test_an_init_over_its_limit_is_done_again() -> None:
-    slow = platform(init=Draws(12.0, UNUSED), init_limit_s=10.0)
+    slow = at_once(init=Draws(12.0, UNUSED), init_limit_s=10.0)
     (row,) = rows_of(LambdaService(simpy.Environment(), slow), 1.0)
     assert row.phases["init"] == (0.0, 22.0)
     assert row.billed_s == pytest.approx(23.0)
