@@ -9,15 +9,19 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from experiments.schema import Experiment
 from moe.errors import InputError
+from simulator.scenario import Scenario
+
+Runnable: TypeAlias = Experiment | Scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("moe", "simulator", "optimizer", "experiments")
@@ -37,7 +41,7 @@ class RunFolder:
     key: str
 
     @classmethod
-    def for_experiment(cls, experiment: Experiment, out: Path | None) -> RunFolder:
+    def for_experiment(cls, experiment: Runnable, out: Path | None) -> RunFolder:
         """The folder `out`, or results/runs/NAME; where another experiment took that name, NAME-KEY.
 
         Raises InputError when `out` holds the results of another experiment.
@@ -72,7 +76,7 @@ class RunFolder:
         moment = datetime.fromtimestamp((self.path / "result.json").stat().st_mtime, UTC)
         return moment.strftime("%Y-%m-%d %H:%M UTC")
 
-    def begin(self, experiment: Experiment) -> None:
+    def begin(self, experiment: Runnable) -> None:
         """Make the folder, and note the resolved experiment and what it runs on."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "result.json").unlink(missing_ok=True)
@@ -100,20 +104,29 @@ class RunFolder:
         (self.path / name).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def run_key(experiment: Experiment) -> str:
-    """Hash of the resolved experiment and of the packages' code and data."""
+def run_key(experiment: Runnable) -> str:
+    """Hash of the resolved experiment, of the files that it names, and of the packages' code and data."""
     digest = hashlib.sha256(_dump(experiment).encode())
     for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*")):
             if file.suffix in (".py", ".yaml") and "configs" not in file.parts:
                 digest.update(file.read_bytes())
-    for name in (experiment.workload.spec, experiment.workload.corpus, experiment.platform.profile):
+    for name in _strings(experiment.model_dump(mode="json")):
         if Path(name).is_file():
             digest.update(Path(name).read_bytes())
     return digest.hexdigest()
 
 
-def _dump(experiment: Experiment) -> str:
+def _strings(data: Any) -> Iterator[str]:
+    """Every string in a file's mapping, in its order."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _strings(value)
+
+
+def _dump(experiment: Runnable) -> str:
     return yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 

@@ -117,13 +117,13 @@ def load_experiment(path: str | Path, settings: Sequence[str] = ()) -> Experimen
     """
     data = read_mapping(path)
     for setting in settings:
-        _apply(data, setting)
+        apply_setting(data, setting)
     source = f"{path} with --set {' '.join(settings)}" if settings else path
     return validated(Experiment, data, source)
 
 
-def _apply(data: dict[str, Any], setting: str) -> None:
-    """Apply one `a.b=value`; the value is read as YAML."""
+def apply_setting(data: dict[str, Any], setting: str) -> None:
+    """Apply one `a.b=value` to a file's mapping; the value is read as YAML. Raises InputError."""
     key, equals, text = setting.partition("=")
     if not equals or not all(key.split(".")):
         raise InputError(f"--set {setting}: expected key.key=value, for example workload.batch_tokens=1024")

@@ -101,11 +101,17 @@ class Platform:
     payload_encoding_factor: float
 
 
-def platform_of_profile(profile: PlatformProfile, problem: ProblemPlatform, rng: np.random.Generator) -> Platform:
+def platform_of_profile(
+    profile: PlatformProfile, problem: ProblemPlatform | None, rng: np.random.Generator
+) -> Platform:
     """The platform that a profile describes.
 
-    The payload's limit and encoding are the deployment problem's: it chose how its payloads are encoded.
+    The payload's limit and encoding are the deployment problem's: it chose how its payloads are encoded. Without
+    one they are the profile's.
     """
+    limit_bytes, encoding = profile.payload.limit_bytes.median, profile.payload.encoding_factor.median
+    if problem is not None:
+        limit_bytes, encoding = problem.payload_limit_bytes, problem.payload_encoding_factor
     streams = iter(rng.spawn(16))
     halving, lost_per_hour = profile.start.keep_alive_halving_s, profile.failures.instances_lost_per_hour.median
     halvings = Halvings(halving.median, next(streams)) if halving else None
@@ -163,8 +169,8 @@ def platform_of_profile(profile: PlatformProfile, problem: ProblemPlatform, rng:
         jitter=draws(profile.compute.jitter),
         payload_overhead=draws(profile.payload.overhead_s),
         payload_bytes_per_s=profile.payload.bytes_per_s.median,
-        payload_limit_bytes=problem.payload_limit_bytes,
-        payload_encoding_factor=problem.payload_encoding_factor,
+        payload_limit_bytes=limit_bytes,
+        payload_encoding_factor=encoding,
     )
 
 

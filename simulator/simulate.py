@@ -114,8 +114,7 @@ def simulate(
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
     service = LambdaService(simpy.Environment(), platform)
-    if warm:
-        _deploy_warm(service, problem, plan)
+    deploy_plan(service, problem, plan, warm)
     if routing is None:
         passes = [_as_planned(service, problem, plan, start, number) for number in range(runs)]
     else:
@@ -192,9 +191,10 @@ def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarra
     return list(np.asarray(tokens))
 
 
-def _deploy_warm(service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan) -> None:
+def deploy_plan(service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, warm: bool) -> None:
+    """Deploy every function of a plan: planned instances initialised if `warm`, else none."""
     for e, layer in enumerate(plan.layers):
         for i, expert in enumerate(layer.experts):
-            service.deploy(expert_function(e, i), expert.memory_mb, warm=expert.replicas)
+            service.deploy(expert_function(e, i), expert.memory_mb, warm=expert.replicas if warm else 0)
     for e in range(len(plan.layers) + 1):
-        service.deploy(non_moe_function(e), non_moe_memory_mb(problem, e), warm=1)
+        service.deploy(non_moe_function(e), non_moe_memory_mb(problem, e), warm=int(warm))
