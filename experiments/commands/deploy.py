@@ -201,7 +201,9 @@ def _show_plan(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
         )
         table.add_row(str(e), chosen.communication, str(chosen.minibatch_tokens or ""), experts)
     out.print(table)
-    certificate = "" if plan.gap is None else f", at most {plan.gap:.2%} above the optimum"
+    certificate = ", the certified optimum" if plan.gap == 0 else ""
+    if plan.gap:
+        certificate = f", at most {plan.gap:.2%} above the optimum"
     click.echo(
         f"{plan.solver}: {plan.billed_gb_s:.6g} GB-s billed, {plan.full_cost_usd:.6g} USD with requests, "
         f"latency {plan.latency_s:.6g} s{certificate}; {plan.solve_s:.2f} s to solve"
