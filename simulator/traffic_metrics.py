@@ -1,0 +1,196 @@
+"""What open-loop traffic comes to: sums kept while it runs, the metrics of a replication, confidence intervals."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import stdtrit
+
+from simulator.records import Record
+
+CONFIDENCE = 0.95
+
+
+@dataclass(slots=True)
+class Batch:
+    """Requests that are served together.
+
+    Attributes:
+        number: from 0, in the order in which batches left.
+        arrived_s: arrival of each of its requests, s, sorted.
+        left_s, ended_s: when it left the queue, and when its answer was there.
+        ok: whether it was served.
+    """
+
+    number: int
+    arrived_s: list[float]
+    left_s: float = math.nan
+    ended_s: float = math.nan
+    ok: bool = False
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One replication, warm-up removed: batches (and their requests and rows) whose first request came after it.
+
+    Attributes:
+        requests: that arrived. batch_requests: mean size of a batch.
+        slo_attainment: share of the requests that were served within the SLO; failed ones are not.
+        failed_share, unfinished_share: of the requests; unfinished where the simulation was stopped.
+        cold_share: cold starts among the attempts that ran. throttled_share: among all attempts.
+        latency_*_s: of served requests, from arrival to the end of their batch, s.
+        concurrency_mean, concurrency_peak: calls under way, from the end of warm-up to that of arrivals; the peak
+            until the end.
+        billed_gb_s_per_1000_requests, *_usd_per_1000_requests, *_usd_per_1000_tokens: the three bills
+            (docs/formats.md); of a function, billed is its GB-s and full = total; tokens: MoE only, else NaN.
+    """
+
+    requests: float
+    batch_requests: float
+    slo_attainment: float
+    failed_share: float
+    unfinished_share: float
+    cold_share: float
+    throttled_share: float
+    latency_mean_s: float
+    latency_p50_s: float
+    latency_p90_s: float
+    latency_p99_s: float
+    concurrency_mean: float
+    concurrency_peak: float
+    billed_gb_s_per_1000_requests: float
+    billed_usd_per_1000_requests: float
+    full_usd_per_1000_requests: float
+    total_usd_per_1000_requests: float
+    billed_usd_per_1000_tokens: float
+    full_usd_per_1000_tokens: float
+    total_usd_per_1000_tokens: float
+
+
+@dataclass
+class Tally:
+    """Running sums of one replication. Of a request only its latency is kept (8 bytes), for the percentiles.
+
+    Args:
+        warm_up_s, slo_s: of the scenario.
+        tokens_per_request: 0 for a function.
+        horizon_s: end of arrivals, s; infinite until it is known.
+    """
+
+    warm_up_s: float
+    slo_s: float
+    tokens_per_request: int = 0
+    horizon_s: float = math.inf
+    latency_s: array = field(default_factory=lambda: array("d"))
+    requests: int = 0
+    batches: int = 0
+    failed: int = 0
+    in_slo: int = 0
+    rows: int = 0
+    throttled: int = 0
+    cold: int = 0
+    busy_s: float = 0.0
+    peak: int = 0
+    gb_s: float = 0.0
+    billed_usd: float = 0.0
+    full_usd: float = 0.0
+    total_usd: float = 0.0
+    _first_batch: float = math.inf
+
+    def left(self, batch: Batch) -> None:
+        """A batch leaves the queue."""
+        if batch.arrived_s[0] < self.warm_up_s:
+            return
+        self._first_batch = min(self._first_batch, batch.number)
+        self.batches += 1
+        self.requests += len(batch.arrived_s)
+
+    def ended(self, batch: Batch) -> None:
+        """A batch has been served, or has failed."""
+        if batch.number < self._first_batch:
+            return
+        if not batch.ok:
+            self.failed += len(batch.arrived_s)
+            return
+        for arrived_s in batch.arrived_s:
+            latency_s = batch.ended_s - arrived_s
+            self.latency_s.append(latency_s)
+            self.in_slo += latency_s <= self.slo_s
+
+    def row(self, row: Record, running: int) -> None:
+        """An attempt is over; `running` calls were under way until then."""
+        if row.status != "throttled" and row.ended_s > self.warm_up_s:
+            self.busy_s += max(0.0, min(row.ended_s, self.horizon_s) - max(row.requested_s, self.warm_up_s))
+            self.peak = max(self.peak, running)
+        if row.batch < self._first_batch:
+            return
+        self.rows += 1
+        self.cold += row.cold
+        if row.status == "throttled":
+            self.throttled += 1
+            return
+        cost = row.compute_cost_usd + row.request_cost_usd
+        self.total_usd += cost
+        if row.role == "non-moe":
+            self.full_usd += row.exchange_cost_usd
+            return
+        self.gb_s += row.billed_gb_s
+        self.billed_usd += row.compute_cost_usd
+        self.full_usd += cost
+
+    def metrics(self, waiting: int = 0) -> Metrics:
+        """The metrics; `waiting` requests have arrived, and their batch has not left."""
+        requests, ran = self.requests + waiting, self.rows - self.throttled
+        latency = np.frombuffer(self.latency_s) if self.latency_s else np.array([math.nan])
+        p50, p90, p99 = np.quantile(latency, (0.5, 0.9, 0.99)).tolist()
+        tokens = requests * self.tokens_per_request
+        return Metrics(
+            requests=requests,
+            batch_requests=_ratio(self.requests, self.batches),
+            slo_attainment=_ratio(self.in_slo, requests),
+            failed_share=_ratio(self.failed, requests),
+            unfinished_share=_ratio(requests - self.failed - len(self.latency_s), requests),
+            cold_share=_ratio(self.cold, ran),
+            throttled_share=_ratio(self.throttled, self.rows),
+            latency_mean_s=float(latency.mean()),
+            latency_p50_s=p50,
+            latency_p90_s=p90,
+            latency_p99_s=p99,
+            concurrency_mean=_ratio(self.busy_s, self.horizon_s - self.warm_up_s),
+            concurrency_peak=self.peak,
+            billed_gb_s_per_1000_requests=1000 * _ratio(self.gb_s, requests),
+            billed_usd_per_1000_requests=1000 * _ratio(self.billed_usd, requests),
+            full_usd_per_1000_requests=1000 * _ratio(self.full_usd, requests),
+            total_usd_per_1000_requests=1000 * _ratio(self.total_usd, requests),
+            billed_usd_per_1000_tokens=1000 * _ratio(self.billed_usd, tokens),
+            full_usd_per_1000_tokens=1000 * _ratio(self.full_usd, tokens),
+            total_usd_per_1000_tokens=1000 * _ratio(self.total_usd, tokens),
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over replications, and half its 95% confidence interval; None where there is none."""
+
+    mean: float
+    half_width: float | None
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and Student's t interval of a metric over independent replications; those without a value are left out.
+
+    Source: Law, Simulation Modeling and Analysis, replication method.
+    """
+    known = np.array([value for value in values if math.isfinite(value)])
+    if len(known) < 2:
+        return Estimate(float(known[0]) if len(known) else math.nan, None)
+    t = float(stdtrit(len(known) - 1, (1 + CONFIDENCE) / 2))
+    return Estimate(float(known.mean()), t * float(known.std(ddof=1)) / math.sqrt(len(known)))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan
