@@ -1,0 +1,43 @@
+"""The command traffic: open-loop serving, from a scenario file to latency, SLO and cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from experiments.commands.options import FILE, json_option, print_json
+
+EXIT_STOPPED = 1
+
+
+@click.command()
+@click.argument("scenario_path", metavar="SCENARIO.yaml", type=FILE)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
+@click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
+@click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
+@json_option
+def traffic(
+    scenario_path: Path, out: Path | None, settings: tuple[str, ...], seed: int | None, as_json: bool
+) -> int:
+    """Serve requests that arrive whether or not earlier ones are answered, by a function or an MoE model.
+
+    \b
+    Example: ./smoe traffic experiments/configs/traffic/function.yaml --set arrivals.poisson.rate_per_s=50
+    """
+    from experiments.run_folder import RunFolder
+    from experiments.traffic_run import load_scenario, run_scenario, show
+
+    if seed is not None:
+        settings = (*settings, f"seed={seed}")
+    scenario = load_scenario(scenario_path, settings)
+    folder = RunFolder.for_experiment(scenario, out)
+    result = run_scenario(scenario, folder)
+    if as_json:
+        print_json(result)
+    else:
+        show(result, folder)
+    stopped = [reason for reason in result["stopped"] if reason]
+    if stopped:
+        click.echo(f"smoe: {scenario_path}: stopped: {stopped[0]}; the results until then are kept", err=True)
+    return EXIT_STOPPED if stopped else 0
