@@ -127,6 +127,6 @@ def _platform(profile: PlatformProfile, memory_mb: Sequence[int], max_replicas: 
         payload_encoding_factor=profile.payload.encoding_factor.median,
         price_per_gb_s=profile.prices.gb_s.median,
         price_per_invocation=profile.prices.invocation.median,
-        price_per_put=profile.prices.s3_put.median,
-        price_per_get=profile.prices.s3_get.median,
+        price_per_put=profile.storage_class.put_usd,
+        price_per_get=profile.storage_class.get_usd,
     )

@@ -314,8 +314,8 @@ class LambdaService:
         record.billed_s = prices.billed_s(duration_s)
         record.billed_gb_s = record.billed_s * record.memory_mb / 1024
         record.compute_cost_usd = record.billed_gb_s * prices.gb_s
-        record.exchange_cost_usd = record.exchange_puts * prices.put + record.exchange_gets * prices.get
-        record.request_cost_usd = prices.invocation + record.puts * prices.put + record.gets * prices.get
+        record.exchange_cost_usd += record.exchange_puts * prices.put + record.exchange_gets * prices.get
+        record.request_cost_usd += prices.invocation + record.puts * prices.put + record.gets * prices.get
 
 
 def _next_attempt(record: Record) -> Record:

@@ -1,14 +1,21 @@
-"""Bandwidth of a function: shared by its transfers, with a token bucket; streams of objects in closed form."""
+"""Bandwidth of a function: shared by its transfers, with a token bucket.
+
+One rule (processor sharing behind a token bucket), four ways to ask it: `transfer` by events, for whatever meets
+on the link; and without events, where the asker has the link for itself: `batch` (objects that share it), `stream`
+(one after the other over many connections), `alone` (one object, one connection). All four agree.
+"""
 
 from __future__ import annotations
 
-import heapq
 import math
+from heapq import heappop, heappush
 
 import numpy as np
 import simpy
 
 from simulator.platform import LinkRates
+
+SMALL = 1e-3  # bytes: a bucket with less is dry
 
 
 class Link:
@@ -35,13 +42,18 @@ class Link:
         self._count = 0
         self._version = 0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way by events."""
+        return not self._active
+
     def transfer(self, size: float) -> simpy.Event:
         """Start moving `size` bytes now; the event succeeds when they are through."""
         self._advance()
         done = self.env.event()
         self._count += 1
         self.bytes_moved += size
-        heapq.heappush(self._active, (self._service + size, self._count, done))
+        heappush(self._active, (self._service + size, self._count, done))
         self._schedule()
         return done
 
@@ -71,17 +83,85 @@ class Link:
 
     def alone(self, start: float, size: float) -> float:
         """When one object is through that starts at `start` and has the link for itself, over one connection."""
-        self._refill(start - self._at)
-        rate = min(self.rates.function, self.rates.connection)
-        sustained = self.rates.sustained
+        rates, tokens = self.rates, self._tokens
+        if start > self._at and tokens < rates.burst_bytes:
+            tokens = min(rates.burst_bytes, tokens + rates.sustained * (start - self._at))
+        rate, sustained = min(rates.function, rates.connection), rates.sustained
         seconds = size / rate
         if rate > sustained:
-            fast = self._tokens * rate / (rate - sustained)
-            seconds += max(0.0, size - fast) * (1 / sustained - 1 / rate)
-            self._tokens = max(0.0, self._tokens - size + sustained * seconds)
+            fast = tokens * rate / (rate - sustained)
+            if size > fast:
+                seconds += (size - fast) * (1 / sustained - 1 / rate)
+            tokens = max(0.0, tokens - size + sustained * seconds)
+        elif tokens < rates.burst_bytes:
+            tokens = min(rates.burst_bytes, tokens - size + sustained * seconds)
+        self._tokens = tokens
         self.bytes_moved += size
         self._at = start + seconds
         return self._at
+
+    def batch(self, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """When each of some objects is through that share the link, each over its own connection.
+
+        What `transfer` does event by event, without events: the link is the batch's own until the last is through.
+
+        Args:
+            starts: time of each object's first byte, s, shape (objects,); not before the link's last use.
+            sizes: bytes of each object, shape (objects,).
+
+        Returns:
+            End of each object, s, shape (objects,).
+        """
+        order = np.argsort(starts, kind="stable")
+        begins, todo = starts[order].tolist(), sizes[order].tolist()
+        ends, count = [0.0] * len(begins), len(begins)
+        function, connection = self.rates.function, self.rates.connection
+        burst, sustained = self.rates.burst_bytes, self.rates.sustained
+        slow, limited, now, tokens = min(function, sustained), burst < math.inf, self._at, self._tokens
+        active: list[tuple[float, int]] = []
+        service, arrived, running = 0.0, 0, 0
+        while arrived < count or running:
+            if not running:  # idle until the next object: the bucket refills
+                wait = max(0.0, begins[arrived] - now)
+                if tokens < burst:
+                    tokens = min(burst, tokens + sustained * wait)
+                now = max(now, begins[arrived])
+                active, service, running = [(todo[arrived], arrived)], 0.0, 1
+                arrived += 1
+                continue
+            rate = (function if tokens > 0 else slow) / running
+            if rate > connection:
+                rate = connection
+            seconds = (active[0][0] - service) / rate
+            arrival = arrived < count and begins[arrived] - now < seconds
+            if arrival:
+                seconds = begins[arrived] - now
+            if limited:
+                drain = rate * running - sustained
+                left = tokens - drain * seconds
+                if left > SMALL:
+                    tokens = left if left < burst else burst
+                elif left < 0 < tokens:  # the bucket runs dry before that
+                    seconds = tokens / drain
+                    tokens, now, service = 0.0, now + seconds, service + rate * seconds
+                    continue
+                else:
+                    tokens = 0.0
+            now += seconds
+            if arrival:
+                service += rate * seconds
+                heappush(active, (service + todo[arrived], arrived))
+                arrived += 1
+                running += 1
+            else:
+                service, k = heappop(active)
+                ends[k] = now
+                running -= 1
+        self._at, self._tokens = now, tokens
+        self.bytes_moved += float(sizes.sum())
+        found = np.empty(count)
+        found[order] = ends
+        return found
 
     def _rate(self) -> float:
         """Rate of each transfer now, bytes/s."""
@@ -105,7 +185,7 @@ class Link:
         if self.rates.burst_bytes < np.inf:
             net = self.rates.sustained - rate * len(self._active)
             left = self._tokens + net * seconds
-            self._tokens = min(self.rates.burst_bytes, left) if left > 1.0 else 0.0
+            self._tokens = min(self.rates.burst_bytes, left) if left > SMALL else 0.0
 
     def _schedule(self) -> None:
         """Wake up when the next transfer ends or the bucket runs dry, unless something changes before."""
@@ -125,7 +205,11 @@ class Link:
         if timeout.value != self._version:
             return
         self._advance()
-        slack = 1e-3 + 4 * self.rates.function * math.ulp(self.env.now)  # bytes: below the clock's resolution
+        slack = self._slack()
         while self._active and self._active[0][0] <= self._service + slack:
-            heapq.heappop(self._active)[2].succeed()
+            heappop(self._active)[2].succeed()
         self._schedule()
+
+    def _slack(self) -> float:
+        """Bytes below the resolution of the clock and of the service."""
+        return 4 * (self.rates.function * math.ulp(self.env.now) + math.ulp(self._service))

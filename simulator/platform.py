@@ -7,7 +7,7 @@ Made from a platform profile (tails, bursts, sharing, cold starts), or from a de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from simulator.draws import Chances, Draws, Halvings, Lifetimes
 from simulator.plan import DeploymentProblem, ProblemPlatform
 from simulator.profile import Constant, PlatformProfile
+from simulator.storage import RequestLimit, Requests, Storage
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -92,13 +93,22 @@ class Platform:
     retries: Retries
     handler_error: Chances
     instance_life: Lifetimes
-    get_latency: Draws
-    put_latency: Draws
+    storage: Storage
     jitter: Draws
     payload_overhead: Draws
     payload_bytes_per_s: float
     payload_limit_bytes: float
     payload_encoding_factor: float
+
+    @property
+    def get_latency(self) -> Draws:
+        """Of S3's GET, s."""
+        return self.storage.gets.latency
+
+    @property
+    def put_latency(self) -> Draws:
+        """Of S3's PUT, s."""
+        return self.storage.puts.latency
 
 
 def platform_of_profile(
@@ -137,8 +147,8 @@ def platform_of_profile(
         prices=Prices(
             gb_s=profile.prices.gb_s.median,
             invocation=profile.prices.invocation.median,
-            put=profile.prices.s3_put.median,
-            get=profile.prices.s3_get.median,
+            put=profile.storage_class.put_usd,
+            get=profile.storage_class.get_usd,
             billing_step_s=profile.prices.billing_step_s.median,
             init_is_billed=bool(profile.prices.init_is_billed.median),
             warm_start_is_billed=False,
@@ -164,13 +174,39 @@ def platform_of_profile(
         ),
         handler_error=Chances(profile.failures.handler_error.median, next(streams)),
         instance_life=Lifetimes(SECONDS_PER_HOUR / lost_per_hour if lost_per_hour else math.inf, next(streams)),
-        get_latency=draws(profile.storage.get_latency_s),
-        put_latency=draws(profile.storage.put_latency_s),
+        storage=_storage(profile, draws, rng.spawn(4)),
         jitter=draws(profile.compute.jitter),
         payload_overhead=draws(profile.payload.overhead_s),
         payload_bytes_per_s=profile.payload.bytes_per_s.median,
         payload_limit_bytes=limit_bytes,
         payload_encoding_factor=encoding,
+    )
+
+
+def _storage(
+    profile: PlatformProfile, draws: Callable[[Constant], Draws], rngs: Sequence[np.random.Generator]
+) -> Storage:
+    """S3 as a profile describes it; `rngs` has four generators."""
+    chosen, storage, retries = profile.storage_class, profile.storage, profile.retries
+
+    def requests(latency: Constant, limit_per_s: float, errors: int, backoff: int) -> Requests:
+        share = storage.error.median
+        return Requests(
+            latency=draws(latency),
+            limit=RequestLimit(int(limit_per_s)),
+            errors=Chances(share, rngs[errors]) if share else None,
+            retries=Retries(
+                int(retries.attempts.median), retries.base_s.median, retries.cap_s.median, rngs[backoff]
+            ),
+        )
+
+    return Storage(
+        gets=requests(chosen.get_latency_s, chosen.get_limit_per_s, 0, 1),
+        puts=requests(chosen.put_latency_s, chosen.put_limit_per_s, 2, 3),
+        parts=int(storage.parts.median),
+        least_part_bytes=storage.least_part_bytes.median,
+        get_usd_per_byte=chosen.get_usd_per_byte,
+        put_usd_per_byte=chosen.put_usd_per_byte,
     )
 
 
@@ -207,8 +243,9 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
         retries=Retries(1, 0.0, 0.0, unused),
         handler_error=Chances(0.0, unused),
         instance_life=Lifetimes(math.inf, unused),
-        get_latency=constant(constants.storage_delay_s),
-        put_latency=constant(constants.storage_delay_s),
+        storage=Storage(
+            Requests(constant(constants.storage_delay_s)), Requests(constant(constants.storage_delay_s))
+        ),
         jitter=constant(1.0),
         payload_overhead=constant(0.0),
         payload_bytes_per_s=constants.direct_bandwidth_bytes_per_s,

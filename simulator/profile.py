@@ -18,6 +18,7 @@ from moe.files import FileModel, read_model
 from simulator.draws import quantile_at
 
 DEFAULT_PROFILE = "aws-us-east-1-2026"
+GB = 2**30  # as S3 charges bytes
 
 
 class Quantiles(FileModel):
@@ -68,6 +69,7 @@ Bytes: TypeAlias = Annotated[Constant, _in_unit("bytes")]
 BytesPerSecond: TypeAlias = Annotated[Constant, _in_unit("bytes/s")]
 Ratio: TypeAlias = Annotated[Constant, _in_unit("1")]
 USD: TypeAlias = Annotated[Constant, _in_unit("USD")]
+PerSecond: TypeAlias = Annotated[Constant, _in_unit("1/s")]
 
 
 class StartConstants(FileModel):
@@ -127,12 +129,33 @@ class NetworkConstants(FileModel):
     burst_bytes: Bytes
 
 
-class StorageConstants(FileModel):
-    """S3 as a function sees it."""
+class ExpressConstants(FileModel):
+    """S3 Express One Zone: what differs from the standard class, prices included."""
 
     get_latency_s: Seconds
     put_latency_s: Seconds
+    get_limit_per_s: PerSecond
+    put_limit_per_s: PerSecond
+    get: USD
+    put: USD
+    get_per_gb: USD
+    put_per_gb: USD
+
+
+class StorageConstants(FileModel):
+    """S3 as a function sees it; latencies, limits and prices of the class that is used."""
+
+    storage_class: Literal["standard", "express"] = "standard"
+    get_latency_s: Seconds
+    put_latency_s: Seconds
     connection_bytes_per_s: BytesPerSecond
+    get_limit_per_s: PerSecond
+    put_limit_per_s: PerSecond
+    prefixes: Ratio
+    error: Ratio
+    parts: Ratio
+    least_part_bytes: Bytes
+    express: ExpressConstants
 
 
 class PayloadConstants(FileModel):
@@ -167,6 +190,20 @@ class ClusterConstants(FileModel):
     month_utilisation: Ratio
 
 
+@dataclass(frozen=True)
+class StorageClass:
+    """One storage class of S3: latencies, limits of all prefixes together (requests/s), prices (USD)."""
+
+    get_latency_s: Constant
+    put_latency_s: Constant
+    get_limit_per_s: float
+    put_limit_per_s: float
+    get_usd: float
+    put_usd: float
+    get_usd_per_byte: float = 0.0
+    put_usd_per_byte: float = 0.0
+
+
 class PlatformProfile(FileModel):
     """Every constant of a serverless platform."""
 
@@ -183,6 +220,20 @@ class PlatformProfile(FileModel):
     payload: PayloadConstants
     prices: PriceConstants
     cluster: ClusterConstants
+
+    @property
+    def storage_class(self) -> StorageClass:
+        """Latencies, limits and prices of the storage class that is used."""
+        chosen, prices = self.storage, self.prices
+        if chosen.storage_class == "express":
+            x = chosen.express
+            per_byte = x.get_per_gb.median / GB, x.put_per_gb.median / GB
+            limits = x.get_limit_per_s.median, x.put_limit_per_s.median  # of a bucket
+            return StorageClass(x.get_latency_s, x.put_latency_s, *limits, x.get.median, x.put.median, *per_byte)
+        prefixes = chosen.prefixes.median
+        limits = chosen.get_limit_per_s.median * prefixes, chosen.put_limit_per_s.median * prefixes
+        usd = prices.s3_get.median, prices.s3_put.median
+        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd)
 
 
 @dataclass(frozen=True)
@@ -212,7 +263,8 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
         vcpus=memory / profile.compute.mb_per_vcpu.median,
         storage_bandwidth_bytes_per_s=np.minimum(by_memory, profile.storage.connection_bytes_per_s.median),
         direct_bandwidth_bytes_per_s=profile.payload.bytes_per_s.median / profile.payload.encoding_factor.median,
-        storage_delay_s=(profile.storage.get_latency_s.median + profile.storage.put_latency_s.median) / 2,
+        storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)
+        / 2,
         warm_start_s=profile.start.warm_s.median,
     )
 

@@ -6,15 +6,16 @@ of these and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import simpy
 
-from simulator.draws import Draws
-from simulator.lambda_service import Call, Steps
+from simulator.lambda_service import Call, CallFailed, Steps
 from simulator.network import Link
+from simulator.storage import Requests, StorageError
 
 
 @dataclass(frozen=True)
@@ -61,38 +62,55 @@ class WaitFor:
 
 @dataclass(frozen=True)
 class Get:
-    """Download objects from S3, all at once: each waits its latency, then shares the function's bandwidth."""
+    """Download objects from S3, all at once: each waits its latency, then shares the function's bandwidth.
+
+    A large object is downloaded in parts where the platform does so, each by a request of its own.
+    """
 
     sizes: Sequence[float]
     phase: str
     exchange: bool = False
 
     def run(self, call: Call) -> Steps:
-        """Download them."""
-        start, record = call.env.now, call.record
-        record.gets += len(self.sizes)
-        record.exchange_gets += len(self.sizes) * self.exchange
-        record.bytes_in += sum(self.sizes)
-        yield from _move(call, call.instance.inbound, call.platform.get_latency, self.sizes)
-        record.add_phase(self.phase, start, call.env.now)
+        """Download them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
+        start, storage = call.env.now, call.platform.storage
+        parts, _ = storage.parts_of(self.sizes)
+        waits = yield from answered(call, storage.gets, np.full(len(parts), start), self.exchange)
+        yield from _move(call, call.instance.inbound, start + waits, parts)
+        note_bytes(call, float(parts.sum()), 0.0, self.exchange)
+        call.record.add_phase(self.phase, start, call.env.now)
 
 
 @dataclass(frozen=True)
 class Put:
-    """Upload objects to S3, all at once: each waits its latency, then shares the function's bandwidth."""
+    """Upload objects to S3, all at once: each waits its latency, then shares the function's bandwidth.
+
+    A large object is uploaded in parts where the platform does so: a request that creates the upload, one for each
+    part, and when all bytes are there one that completes it.
+    """
 
     sizes: Sequence[float]
     phase: str = "upload"
     exchange: bool = False
 
     def run(self, call: Call) -> Steps:
-        """Upload them."""
-        start, record = call.env.now, call.record
-        record.puts += len(self.sizes)
-        record.exchange_puts += len(self.sizes) * self.exchange
-        record.bytes_out += sum(self.sizes)
-        yield from _move(call, call.instance.outbound, call.platform.put_latency, self.sizes)
-        record.add_phase(self.phase, start, call.env.now)
+        """Upload them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
+        start, storage, env = call.env.now, call.platform.storage, call.env
+        parts, uploads = storage.parts_of(self.sizes)
+        if uploads:
+            yield env.timeout(
+                (yield from answered(call, storage.puts, np.full(uploads, start), self.exchange)).max()
+            )
+        now = env.now
+        waits = yield from answered(call, storage.puts, np.full(len(parts), now), self.exchange)
+        yield from _move(call, call.instance.outbound, now + waits, parts)
+        if uploads:
+            now = env.now
+            yield env.timeout(
+                (yield from answered(call, storage.puts, np.full(uploads, now), self.exchange)).max()
+            )
+        note_bytes(call, 0.0, float(parts.sum()), self.exchange)
+        call.record.add_phase(self.phase, start, env.now)
 
 
 @dataclass(frozen=True)
@@ -132,34 +150,51 @@ class Pipeline:
     phases: tuple[str, str, str] = field(default=("input_download", "compute", "upload"))
 
     def run(self, call: Call) -> Steps:
-        """Take the time of all steps, and note when downloads, compute and uploads began and ended."""
-        platform, record, count = call.platform, call.record, len(self.tokens)
-        inbound, outbound = call.instance.inbound, call.instance.outbound
-        get_s, put_s = platform.get_latency.many(count).tolist(), platform.put_latency.many(count).tolist()
-        work = (self.seconds_per_call + self.tokens * self.seconds_per_token) * platform.jitter.many(count)
-        size_in, size_out = self.tokens * self.token_in_bytes, self.tokens * self.token_out_bytes
-        available, work_s, in_bytes, out_bytes = (x.tolist() for x in (self.available_s, work, size_in, size_out))
-        now = began = call.env.now
-        first_compute = first_upload = downloaded = now
-        for k in range(count):
-            uploaded = outbound.alone(now + put_s[k - 1], out_bytes[k - 1]) if k else now
-            downloaded = inbound.alone(max(now, available[k]) + get_s[k], in_bytes[k])
-            first_compute = downloaded if k == 0 else first_compute
-            computed = downloaded + work_s[k]
-            now = max(uploaded, computed)
-            first_upload = now if k == 0 else first_upload
-        last_compute = now
-        now = outbound.alone(now + put_s[-1], out_bytes[-1])
-        yield call.env.timeout(now - began)
-        record.gets += count
-        record.puts += count
-        record.exchange_gets += count
-        record.exchange_puts += count
-        record.bytes_in += float(size_in.sum())
-        record.bytes_out += float(size_out.sum())
-        spans = ((began, downloaded), (first_compute, last_compute), (first_upload, now))
+        """Take the time of all steps, and note when downloads, compute and uploads began and ended.
+
+        Raises CallFailed (`s3-error`) where S3 refuses a request too often.
+        """
+        storage, began = call.platform.storage, call.env.now
+        before = storage.gets.counts, storage.puts.counts
+        spans: list[tuple[float, float]] = []
+        try:
+            spans = self._spans(call, began)
+            end = spans[-1][1]
+        except StorageError as error:
+            end = error.at_s
+        _note_requests(call, storage.gets, before[0], True)
+        _note_requests(call, storage.puts, before[1], True)
+        yield call.env.timeout(max(0.0, end - began))
+        if not spans:
+            raise CallFailed("s3-error")
+        total = float(self.tokens.sum())
+        note_bytes(call, total * self.token_in_bytes, total * self.token_out_bytes, True)
         for phase, (start, end) in zip(self.phases, spans, strict=True):
-            record.add_phase(phase, start, end)
+            call.record.add_phase(phase, start, end)
+
+    def _spans(self, call: Call, began: float) -> list[tuple[float, float]]:
+        """When downloads, compute and uploads begin and end, s, if they begin at `began`. Raises StorageError."""
+        platform, storage, count = call.platform, call.platform.storage, len(self.tokens)
+        get, put = storage.gets.one, storage.puts.one
+        download, upload = call.instance.inbound.alone, call.instance.outbound.alone
+        work = (self.seconds_per_call + self.tokens * self.seconds_per_token) * platform.jitter.many(count)
+        in_bytes = (self.tokens * self.token_in_bytes).tolist()
+        out_bytes = (self.tokens * self.token_out_bytes).tolist()
+        now, sent_bytes, first_compute, first_upload = began, -1.0, began, began
+        for available, work_s, size_in, size_out in zip(
+            self.available_s.tolist(), work.tolist(), in_bytes, out_bytes, strict=True
+        ):
+            asked = now if now > available else available
+            downloaded = download(asked + get(asked), size_in)
+            computed = downloaded + work_s
+            if sent_bytes < 0:  # nothing to upload yet
+                first_compute, first_upload, now = downloaded, computed, computed
+            else:
+                uploaded = upload(now + put(now), sent_bytes)
+                now = uploaded if uploaded > computed else computed
+            sent_bytes = size_out
+        ended = upload(now + put(now), sent_bytes)
+        return [(began, downloaded), (first_compute, now), (first_upload, ended)]
 
 
 def payload_seconds(call: Call, size: float) -> float:
@@ -169,29 +204,71 @@ def payload_seconds(call: Call, size: float) -> float:
     return platform.payload_overhead.next() + encoded / platform.payload_bytes_per_s
 
 
-def _move(call: Call, link: Link, latency: Draws, sizes: Sequence[float]) -> Steps:
-    """Move objects over a link, all requested now; returns when the last is through."""
+def answered(
+    call: Call, requests: Requests, sent_s: np.ndarray, exchange: bool
+) -> Generator[simpy.Event, Any, np.ndarray]:
+    """From each request (sent at `sent_s`, shape (requests,)) to its first byte, s; the call's row counts them.
+
+    Raises:
+        CallFailed: `s3-error`, when the caller knows that S3 refused a request too often.
+    """
+    before = requests.counts
+    call.platform.storage.forget(call.env.now)
+    try:
+        waits = requests.many(sent_s)
+    except StorageError as error:
+        _note_requests(call, requests, before, exchange)
+        yield call.env.timeout(max(0.0, error.at_s - call.env.now))
+        raise CallFailed("s3-error") from error
+    _note_requests(call, requests, before, exchange)
+    return waits
+
+
+def _note_requests(call: Call, requests: Requests, before: tuple[int, int], exchange: bool) -> None:
+    """Count requests in the call's row: what `requests` counted since `before`."""
+    record, storage = call.record, call.platform.storage
+    served, refused = (now - then for now, then in zip(requests.counts, before, strict=True))
+    record.refused += refused
+    if requests is storage.gets:
+        record.gets += served
+        record.exchange_gets += served * exchange
+    else:
+        record.puts += served
+        record.exchange_puts += served * exchange
+
+
+def note_bytes(call: Call, bytes_in: float, bytes_out: float, exchange: bool) -> None:
+    """Count bytes from and to S3 in the call's row, and what they cost by themselves (S3 Express)."""
+    record, storage = call.record, call.platform.storage
+    record.bytes_in += bytes_in
+    record.bytes_out += bytes_out
+    usd = bytes_in * storage.get_usd_per_byte + bytes_out * storage.put_usd_per_byte
+    record.request_cost_usd += usd
+    record.exchange_cost_usd += usd * exchange
+
+
+def _move(call: Call, link: Link, starts: np.ndarray, sizes: np.ndarray) -> Steps:
+    """Move objects over a link, each from its start on; returns when the last is through.
+
+    A link that nothing else uses is one event, however many objects; else each transfer is events of its own.
+    """
     env = call.env
-    if len(sizes) == 1:
-        yield env.timeout(latency.next())
-        yield link.transfer(sizes[0])
+    if len(sizes) == 0:
         return
-    left, done = len(sizes), env.event()
+    if link.is_idle:
+        if len(sizes) == 1:
+            end = link.alone(float(starts[0]), float(sizes[0]))
+        else:
+            end = float(link.batch(starts, sizes).max())
+        yield env.timeout(max(0.0, end - env.now))
+        return
+    transfers = [
+        env.process(_transfer(env, link, *each)) for each in zip(starts.tolist(), sizes.tolist(), strict=True)
+    ]
+    yield env.all_of(transfers)
 
-    def through(_: simpy.Event) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            done.succeed()
 
-    def begin(request: simpy.Event) -> None:
-        transfer = link.transfer(float(request.value or 0.0))
-        assert transfer.callbacks is not None
-        transfer.callbacks.append(through)
-
-    for size, wait in zip(sizes, latency.many(len(sizes)).tolist(), strict=True):
-        request = env.timeout(wait, size)
-        assert request.callbacks is not None
-        request.callbacks.append(begin)
-    if left:
-        yield done
+def _transfer(env: simpy.Environment, link: Link, start: float, size: float) -> Steps:
+    """One object over a link that others use as well."""
+    yield env.timeout(max(0.0, start - env.now))
+    yield link.transfer(size)

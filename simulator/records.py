@@ -47,10 +47,11 @@ COLUMNS = {
     "bytes_out": "bytes that left it",
     "gets": "S3 GET requests",
     "puts": "S3 PUT requests",
+    "refused": "S3 requests answered with a 5xx (SlowDown, errors): not in gets and puts, not billed",
     "exchange_gets": "of gets, those that carry tokens between a non-MoE function and experts",
     "exchange_puts": "of puts, likewise",
     "compute_cost_usd": "billed GB-s x price",
-    "request_cost_usd": "invocation and S3 requests",
+    "request_cost_usd": "invocation and S3 requests, with S3 Express their bytes as well",
     "exchange_cost_usd": "of request_cost_usd, the exchange requests",
     **{f"{phase}_{edge}_s": f"{edge} of the phase {phase}" for phase in PHASES for edge in ("start", "end")},
 }
@@ -81,6 +82,7 @@ class Record:
     bytes_out: float = 0.0
     gets: int = 0
     puts: int = 0
+    refused: int = 0
     exchange_gets: int = 0
     exchange_puts: int = 0
     compute_cost_usd: float = 0.0

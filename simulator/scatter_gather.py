@@ -12,9 +12,9 @@ Source: Liu, Wang, Wu, INFOCOM 2025, section III-C, Fig. 6; what `direct` means 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import simpy
@@ -26,7 +26,18 @@ from simulator.plan import (
     DeploymentProblem,
     ProblemLayer,
 )
-from simulator.program import Compute, Get, Payload, Pipeline, Put, Sleep, WaitFor, payload_seconds
+from simulator.program import (
+    Compute,
+    Get,
+    Payload,
+    Pipeline,
+    Put,
+    Sleep,
+    WaitFor,
+    answered,
+    note_bytes,
+    payload_seconds,
+)
 from simulator.records import Record
 from simulator.replicas import Replica, minibatches, replicas_of
 
@@ -150,7 +161,7 @@ class ForwardPass:
             published.succeed()
             return
         assert beta is not None
-        available, upload_ends = self._upload_minibatches(call, parts, layer.token_in_bytes)
+        available, upload_ends = yield from self._upload_minibatches(call, parts, layer.token_in_bytes)
         handlers = [
             self._pipelined_expert(c, layer, when, part)
             for c, when, part in zip(calls, available, parts, strict=True)
@@ -163,7 +174,7 @@ class ForwardPass:
 
     def _upload_minibatches(
         self, call: Call, parts: list[np.ndarray], token_in_bytes: float
-    ) -> tuple[list[np.ndarray], float]:
+    ) -> Generator[simpy.Event, Any, tuple[list[np.ndarray], float]]:
         """When each minibatch of each replica is in S3, and the end of the upload.
 
         Requests overlap; bytes go one object after the other: by minibatch, then expert, then replica.
@@ -174,10 +185,8 @@ class ForwardPass:
         sizes = np.concatenate(parts) * token_in_bytes
         through = np.empty(len(sizes))
         through[order] = call.instance.outbound.stream(self.env.now, sizes[order])
-        available = through + self.platform.put_latency.many(len(sizes))
-        call.record.puts += len(sizes)
-        call.record.exchange_puts += len(sizes)
-        call.record.bytes_out += float(sizes.sum())
+        available = through + (yield from answered(call, self.platform.storage.puts, through, exchange=True))
+        note_bytes(call, 0.0, float(sizes.sum()), exchange=True)
         return np.split(available, np.cumsum(counts)[:-1]), float(available.max())
 
     def _direct(self, call: Call, e: int, layer: ProblemLayer, calls: list[Replica]) -> Steps:
