@@ -46,6 +46,12 @@ SHOWN = (
     ("full_usd_per_1000_tokens", "USD", 1.0, ".7f", "full, per 1,000 tokens"),
     ("total_usd_per_1000_tokens", "USD", 1.0, ".7f", "total, per 1,000 tokens"),
 )  # metric, unit, factor to that unit, format, what it is
+FILES = {
+    "latency.png": "latency.png is the distribution of latency",
+    "rows.parquet": "rows.parquet has every attempt",
+    "requests.parquet": "requests.parquet has every request",
+    "result.json": "result.json has it all",
+}
 HIDDEN_AT_ZERO = ("unfinished_share",)
 
 
@@ -162,7 +168,7 @@ def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any
         "key": key,
         "seed": scenario.seed,
         "slo_s": scenario.slo_s,
-        "offered_requests_per_s": scenario.arrivals.process.mean_rate_per_s,
+        "offered_requests_per_s": _or_none(scenario.arrivals.process.mean_rate_per_s),
         "confidence": _confidence(len(served)),
         "stopped": [each.stopped for each in served],
         "metrics": metrics,
@@ -196,26 +202,22 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
         table.add_row(about, unit, format(mean, form), interval)
     out.print(table)
     out.print(f"\n{sentence(result)}\n", soft_wrap=True)
-    tables = (
-        ", rows.parquet and requests.parquet have every attempt and request"
-        * (folder.path / "rows.parquet").exists()
-    )
-    out.print(
-        f"Look at {folder.shown}/: latency.png is the distribution of latency{tables}; result.json has it all."
-    )
+    there = [text for name, text in FILES.items() if (folder.path / name).exists()]
+    out.print(f"Look at {folder.shown}/: {'; '.join(there)}.", soft_wrap=True)
 
 
 def sentence(result: dict[str, Any]) -> str:
     """What the run says, in one sentence."""
     value = {name: found["mean"] for name, found in result["metrics"].items()}
     if not value["requests"]:
-        return "No request was counted: none arrived after the warm-up."
-    if value["latency_p99_s"] is None:
+        said = "no request arrived after the warm-up"
+    elif value["latency_p99_s"] is None:
         said = "no request was served"
     else:
+        failed = f", {value['failed_share']:.2%} failed" if value["failed_share"] else ""
         said = (
             f"{value['slo_attainment']:.2%} of the requests were served within {result['slo_s']:g} s (99% of the "
-            f"served ones within {value['latency_p99_s']:.3g} s), and 1,000 of them cost "
+            f"served ones within {value['latency_p99_s']:.3g} s){failed}, and 1,000 requests cost "
             f"{value['total_usd_per_1000_requests']:.3g} USD"
         )
     stopped = [reason for reason in result["stopped"] if reason]

@@ -216,6 +216,12 @@ def read_inputs(scenario: Scenario) -> Inputs:
     profile = load_profile(scenario.profile)
     if scenario.arrivals.trace is not None:
         scenario.arrivals.trace.check(scenario.duration_s)
+    reserved = None if scenario.function is None else scenario.function.reserved_concurrency
+    account = profile.concurrency.account.median
+    if reserved is not None and reserved > account:
+        raise InputError(
+            f"function.reserved_concurrency: expected at most the account's {account:g}, got {reserved}"
+        )
     if scenario.moe is None:
         return Inputs(scenario, profile)
     problem = read_problem(scenario.moe.problem)

@@ -46,7 +46,8 @@ class Metrics:
         concurrency_mean, concurrency_peak: calls under way, from the end of warm-up to that of arrivals; the peak
             until the end.
         billed_gb_s_per_1000_requests, *_usd_per_1000_requests, *_usd_per_1000_tokens: the three bills
-            (docs/formats.md); of a function, billed is its GB-s and full = total; tokens: MoE only, else NaN.
+            (docs/formats.md), over requests that arrived, retries and failures included; of a function, billed is
+            its GB-s and full = total; tokens: MoE only, else NaN.
     """
 
     requests: float

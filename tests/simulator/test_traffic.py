@@ -210,6 +210,7 @@ def test_the_plain_open_loop_plays_every_gap() -> None:
         ("function.work={quantiles_s: {0.5: 2, 0.9: 1}}", "increasing values"),
         ("function.memory_mb=64", "function.memory_mb: input should be greater than or equal to 128, got 64"),
         ("function.timeout_s=901", "function.timeout_s: input should be less than or equal to 900, got 901"),
+        ("function.reserved_concurrency=5000", "expected at most the account's 1000, got 5000"),
         ("batching.max_requests=1", "a batch of 1 request does not wait"),
         ("slo_s=.inf", "slo_s"),
         ("function=null", "expected one of function and moe"),
@@ -255,6 +256,35 @@ def test_the_command_writes_a_run_that_agrees_with_its_rows(tmp_path: Path, caps
     assert result["metrics"]["total_usd_per_1000_tokens"]["mean"] is None
     assert result["metrics"]["latency_p99_s"]["ci95_half_width"] > 0
     assert "seed" in json.loads((tmp_path / "a" / "provenance.json").read_text())
+
+
+def test_a_stopped_run_says_so_and_keeps_what_was_found(tmp_path: Path, capsys: Any) -> None:
+    from experiments.commands.traffic import traffic
+
+    arguments = [str(CONFIGS / "function.yaml"), "--out", str(tmp_path / "run")]
+    for setting in ("function.timeout_s=0.01", "stop_when.no_success_s=20", "warm_up_s=0", "keep_rows=true"):
+        arguments += ["--set", setting]
+    assert traffic.main(arguments, standalone_mode=False) == 1
+    printed = capsys.readouterr()
+    assert "no request succeeded for 20 s" in printed.err
+    assert all(len(line) <= 100 for line in printed.out.splitlines() if "│" in line)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["metrics"]["slo_attainment"]["mean"] == 0
+    assert set(pd.read_parquet(tmp_path / "run" / "rows.parquet").status) == {"timeout"}
+
+
+def test_a_trace_of_one_request_is_played(tmp_path: Path, capsys: Any) -> None:
+    from experiments.commands.traffic import traffic
+
+    (tmp_path / "one.txt").write_text("0")
+    data = scenario().model_dump(mode="json", by_alias=True) | {"requests": None}
+    data["arrivals"] = {"trace": {"file": "one.txt"}}
+    (tmp_path / "scenario.yaml").write_text(json.dumps(data))
+    arguments = [str(tmp_path / "scenario.yaml"), "--out", str(tmp_path / "run"), "--json"]
+    assert traffic.main(arguments, standalone_mode=False) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"]["requests"] == {"mean": 1.0, "ci95_half_width": None}
+    assert "no confidence interval" in result["confidence"]
 
 
 def test_the_profile_of_a_scenario_is_that_of_its_calls() -> None:
