@@ -1,13 +1,19 @@
 """A function's bandwidth: if these fail, transfers take the wrong time and every bill with them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import simpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.lambda_service import Call, LambdaService, Steps
 from simulator.network import Link
-from simulator.platform import LinkRates
+from simulator.platform import LinkRates, platform_of_profile
+from simulator.profile import load_profile
+from simulator.program import _move
+from simulator.records import Record
 
 BUCKET = LinkRates(function=200.0, connection=np.inf, burst_bytes=1000.0, sustained=50.0)
 
@@ -62,13 +68,129 @@ def test_no_byte_is_lost_and_none_is_faster_than_the_link(transfers: list[tuple[
         assert max(found) == pytest.approx(sum(size for _, size in transfers) / 100.0)
 
 
-@given(st.lists(st.floats(1, 900), min_size=1, max_size=10))
-def test_a_stream_is_the_transfers_one_after_the_other(sizes: list[float]) -> None:
-    env = simpy.Environment()
-    streamed = Link(env, BUCKET).stream(0.0, np.array(sizes))
-    one_by_one, link, now = [], Link(env, BUCKET), 0.0
+LINKS = st.builds(
+    LinkRates,
+    function=st.floats(5e6, 1.2e9),
+    connection=st.one_of(st.just(np.inf), st.floats(5e6, 2e8)),
+    burst_bytes=st.one_of(st.just(np.inf), st.floats(1e6, 4e8)),
+    sustained=st.floats(5e6, 3e8),
+)
+OBJECTS = st.lists(
+    st.tuples(st.one_of(st.just(0.02), st.floats(0.01, 3.0)), st.floats(1e3, 6e7)), min_size=1, max_size=40
+)
+
+
+def columns(transfers: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and sizes."""
+    starts, sizes = zip(*transfers, strict=True)
+    return np.array(starts), np.array(sizes)
+
+
+def idle_link(rates: LinkRates) -> Link:
+    return Link(simpy.Environment(), rates)
+
+
+@given(LINKS, OBJECTS)
+@settings(max_examples=300)
+def test_a_batch_is_what_the_events_make_of_it(rates: LinkRates, transfers: list[tuple[float, float]]) -> None:
+    link = idle_link(rates)
+    found = link.batch(*columns(transfers))
+    assert found == pytest.approx(np.array(ends(rates, transfers)), rel=1e-9)
+    assert link.bytes_moved == pytest.approx(sum(size for _, size in transfers))
+    assert (
+        found - columns(transfers)[0] >= columns(transfers)[1] / min(rates.function, rates.connection) - 1e-9
+    ).all()
+
+
+@given(LINKS, OBJECTS, OBJECTS)
+@settings(max_examples=100)
+def test_a_second_batch_meets_the_bucket_that_the_first_left(
+    rates: LinkRates, first: list[tuple[float, float]], second: list[tuple[float, float]]
+) -> None:
+    starts, sizes = columns(second)
+    link = idle_link(rates)
+    later = link.batch(*columns(first)).max() + 0.5 + starts
+    found = link.batch(later, sizes)
+    both = ends(rates, [*first, *zip(later.tolist(), sizes.tolist(), strict=True)])
+    assert found == pytest.approx(np.array(both[len(first) :]), rel=1e-9)
+
+
+@given(LINKS, st.lists(st.tuples(st.floats(0, 2), st.floats(1e3, 6e7)), min_size=1, max_size=12))
+def test_one_object_after_the_other_is_what_the_events_make_of_it(
+    rates: LinkRates, pauses_and_sizes: list[tuple[float, float]]
+) -> None:
+    link, now, transfers, found = idle_link(rates), 0.01, [], []
+    for pause, size in pauses_and_sizes:
+        transfers.append((now + pause, size))
+        now = link.alone(now + pause, size)
+        found.append(now)
+    assert found == pytest.approx(ends(rates, transfers), rel=1e-9)
+
+
+@given(LINKS, st.lists(st.floats(1e3, 6e7), min_size=1, max_size=10))
+def test_a_stream_is_one_object_after_the_other_over_as_many_connections_as_it_takes(
+    rates: LinkRates, sizes: list[float]
+) -> None:
+    rates = dataclasses.replace(rates, connection=np.inf)
+    stream, link, now, one_by_one = idle_link(rates), idle_link(rates), 0.0, []
     for size in sizes:
         now = link.alone(now, size)
         one_by_one.append(now)
-    assert streamed == pytest.approx(np.array(one_by_one), rel=1e-9)
-    assert streamed[-1] == pytest.approx(ends(BUCKET, [(0, sum(sizes))])[0], rel=1e-6)
+    assert stream.stream(0.0, np.array(sizes)) == pytest.approx(np.array(one_by_one), rel=1e-9)
+    assert now == pytest.approx(ends(rates, [(0, sum(sizes))])[0], rel=1e-9)
+    # and both leave the same bucket behind
+    assert stream.alone(now + 0.1, 1e8) == pytest.approx(link.alone(now + 0.1, 1e8), rel=1e-9)
+
+
+@given(LINKS, st.integers(1, 8))
+def test_the_mean_rate_of_a_long_busy_time_tends_to_the_sustained_rate(rates: LinkRates, connections: int) -> None:
+    rates = dataclasses.replace(rates, connection=np.inf)
+    size = 1e12 / connections
+    end = idle_link(rates).batch(np.zeros(connections), np.full(connections, size)).max()
+    lasting = min(rates.function, rates.sustained if rates.burst_bytes < np.inf else np.inf)
+    assert 1e12 / end == pytest.approx(lasting, rel=2e-3)
+
+
+@given(LINKS, OBJECTS)
+def test_no_time_span_carries_more_than_burst_and_sustained(
+    rates: LinkRates, transfers: list[tuple[float, float]]
+) -> None:
+    starts, sizes = columns(transfers)
+    seconds = idle_link(rates).batch(starts, sizes).max() - starts.min()
+    most = min(rates.function * seconds, rates.burst_bytes + rates.sustained * seconds)
+    assert sizes.sum() <= most * (1 + 1e-9) + 1e-3
+
+
+def test_in_and_out_have_buckets_of_their_own() -> None:
+    aws = platform_of_profile(load_profile(), None, np.random.default_rng(0))
+    service = LambdaService(simpy.Environment(), aws)
+    instance = service.deploy("f", 3008, warm=1).idle[0]
+    emptied = instance.inbound.alone(0.0, 2e9)
+    rate = min(aws.link_rates(3008).connection, aws.link_rates(3008).function)
+    assert instance.outbound.alone(emptied, 1e8) - emptied == pytest.approx(1e8 / rate)
+    assert instance.inbound.alone(emptied, 1e8) - emptied == pytest.approx(1e8 / 78e6)
+
+
+@pytest.mark.parametrize("objects", [1, 2, 500])
+def test_a_busy_link_and_an_idle_one_move_a_get_alike(objects: int) -> None:
+    """`_move` takes the events' way where something else is under way: here a transfer that weighs nothing."""
+    aws = platform_of_profile(load_profile(), None, np.random.default_rng(0))
+
+    def ended(busy: bool) -> float:
+        service = LambdaService(simpy.Environment(), aws)
+        service.deploy("f", 3008, warm=1)
+
+        def handler(call: Call) -> Steps:
+            if busy:
+                call.instance.inbound.transfer(1e-4)
+            starts = np.linspace(call.env.now, call.env.now + 0.03, objects)
+            began = call.env.now
+            yield from _move(call, call.instance.inbound, starts, np.full(objects, 1e5))
+            taken.append(call.env.now - began)
+
+        taken: list[float] = []
+        service.invoke(Record(batch=0, layer=0, role="expert", function="f", memory_mb=3008), handler)
+        service.env.run()
+        return taken[0]
+
+    assert ended(True) == pytest.approx(ended(False), rel=1e-8)
