@@ -10,7 +10,7 @@ from experiments.commands import bench, deploy, house, platform, routing, run, t
 from experiments.commands.options import EXIT_BAD_INPUT
 from moe.errors import InputError, nearest
 
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 1
 
 
 class Commands(click.Group):
@@ -26,14 +26,21 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="serverless-moe", prog_name="smoe")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """What does it cost, and how fast is it, to serve a Mixture-of-Experts model on AWS Lambda?
 
     \b
     Start with:  ./smoe run experiments/configs/quickstart.yaml
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 for module in (bench, run, routing, deploy, traffic, platform, house):

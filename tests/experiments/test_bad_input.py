@@ -61,6 +61,12 @@ def test_an_unknown_command_names_the_nearest(smoe: Run) -> None:
     assert smoe("rnu", QUICKSTART)[::2] == (2, "smoe: no command 'rnu'; did you mean 'run'?\n")
 
 
+def test_no_command_shows_the_help(smoe: Run) -> None:
+    code, out, err = smoe()
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) > 10
+
+
 def test_an_unreadable_trace_is_named(smoe: Run, tmp_path: Path) -> None:
     (tmp_path / "trace.parquet").write_bytes(b"PAR1 no such thing")
     path = str(tmp_path / "trace.parquet")
