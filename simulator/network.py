@@ -112,7 +112,7 @@ class Link:
         Returns:
             End of each object, s, shape (objects,).
         """
-        order = np.argsort(starts, kind="stable")
+        order = np.argsort(starts)
         begins, todo = starts[order].tolist(), sizes[order].tolist()
         ends, count = [0.0] * len(begins), len(begins)
         function, connection = self.rates.function, self.rates.connection
@@ -122,12 +122,10 @@ class Link:
         service, arrived, running = 0.0, 0, 0
         while arrived < count or running:
             if not running:  # idle until the next object: the bucket refills
-                wait = max(0.0, begins[arrived] - now)
-                if tokens < burst:
-                    tokens = min(burst, tokens + sustained * wait)
+                if tokens < burst and begins[arrived] > now:
+                    tokens = min(burst, tokens + sustained * (begins[arrived] - now))
                 now = max(now, begins[arrived])
-                active, service, running = [(todo[arrived], arrived)], 0.0, 1
-                arrived += 1
+                active, service, running, arrived = [(todo[arrived], arrived)], 0.0, 1, arrived + 1
                 continue
             rate = (function if tokens > 0 else slow) / running
             if rate > connection:
@@ -151,8 +149,7 @@ class Link:
             if arrival:
                 service += rate * seconds
                 heappush(active, (service + todo[arrived], arrived))
-                arrived += 1
-                running += 1
+                arrived, running = arrived + 1, running + 1
             else:
                 service, k = heappop(active)
                 ends[k] = now
