@@ -322,6 +322,7 @@ def _next_attempt(record: Record) -> Record:
     """A fresh row for the next attempt of a call."""
     return Record(
         batch=record.batch,
+        step=record.step,
         layer=record.layer,
         role=record.role,
         function=record.function,

@@ -27,6 +27,7 @@ PHASES = (
 
 COLUMNS = {
     "batch": "number of the batch, from 0",
+    "step": "0 for the pass over the batch's tokens, then the number of the decode step",
     "layer": "MoE layer, from 0; for a non-MoE function the layer that it gates (the tail: number of layers)",
     "role": "expert | non-moe",
     "expert": "expert of the layer, -1 for non-MoE functions",
@@ -66,6 +67,7 @@ class Record:
     role: str
     function: str
     memory_mb: int
+    step: int = 0
     expert: int = -1
     replica: int = 0
     tokens: float = 0.0

@@ -72,6 +72,31 @@ def minibatches(tokens: float, size: int) -> np.ndarray:
     return np.append(np.full(count - 1, float(size)), tokens - (count - 1) * size)
 
 
+def whole_tokens(tokens: np.ndarray) -> np.ndarray:
+    """Tokens of each expert made whole by largest remainder, with the same (rounded) sum, shape (experts,)."""
+    whole = np.floor(tokens + 1e-9)
+    missing = round(float(tokens.sum())) - int(whole.sum())
+    order = np.argsort(whole - tokens, kind="stable")
+    whole[order[:missing]] += 1
+    return whole.astype(int)
+
+
+def problem_of_size(problem: DeploymentProblem, batch_tokens: float) -> DeploymentProblem:
+    """The problem for batches of another size: popularity and non-MoE compute in proportion, loads as they are."""
+    share = batch_tokens / problem.served_tokens
+    layers = tuple(
+        layer.model_copy(
+            update={
+                "non_moe_s": layer.non_moe_s * share,
+                "experts": tuple(x.model_copy(update={"tokens": x.tokens * share}) for x in layer.experts),
+            }
+        )
+        for layer in problem.layers
+    )
+    changes = {"layers": layers, "tail_s": problem.tail_s * share, "batch_tokens": float(batch_tokens)}
+    return problem.model_copy(update=changes)
+
+
 def _shares(tokens: float, replicas: int, whole: bool) -> list[float]:
     if not whole:
         return [tokens / replicas] * replicas

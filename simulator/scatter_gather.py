@@ -56,6 +56,7 @@ class ForwardPass:
         whole_tokens: whether tokens are dealt out whole, or divided.
         start: when experts are started: with their layer, or just in time for their first input.
         batch: number of the batch.
+        step: 0 for the pass over the batch's tokens, then the number of the decode step.
         memory_kills: whether a replica that needs more than its memory is killed, or runs all the same.
     """
 
@@ -67,6 +68,7 @@ class ForwardPass:
     whole_tokens: bool
     start: Start
     batch: int
+    step: int = 0
     memory_kills: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class ForwardPass:
         """Invoke non-MoE function e, which loads for `load_s` and then takes what arrives."""
         record = Record(
             batch=self.batch,
+            step=self.step,
             layer=e,
             role="non-moe",
             function=non_moe_function(e),
@@ -260,6 +263,7 @@ class ForwardPass:
     def _record(self, replica: Replica) -> Record:
         return Record(
             batch=self.batch,
+            step=self.step,
             layer=replica.layer,
             role="expert",
             function=expert_function(replica.layer, replica.expert),

@@ -23,6 +23,7 @@ from simulator.plan import (
 from simulator.platform import ideal_platform, platform_of_profile
 from simulator.profile import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
+from simulator.replicas import problem_of_size, whole_tokens
 from simulator.scatter_gather import (
     ForwardPass,
     Start,
@@ -38,12 +39,21 @@ Overflow: TypeAlias = Literal["foreseen", "fail"]
 
 
 @dataclass(frozen=True)
+class Decode:
+    """Token-by-token generation: how many steps, and the sequences that each gives a token to."""
+
+    steps: int
+    sequences: int
+
+
+@dataclass(frozen=True)
 class SimulatedRun:
     """What happened when a plan served one or more batches, one after the other.
 
     Attributes:
         records: the record table's rows (`simulator.records`).
-        latency_s: of each batch, head to tail, shape (batches,).
+        latency_s: of each batch, head to tail, shape (batches,); with `decode`, the time to the first token.
+        decode_s: of each decode step of each batch, the time per token, shape (batches, steps).
         served_tokens: tokens of a batch.
         bill: of the mean batch.
         violations: constraints that the plan breaks for the tokens it was made for, and the latency limit if
@@ -54,6 +64,7 @@ class SimulatedRun:
 
     records: list[Record]
     latency_s: np.ndarray
+    decode_s: np.ndarray
     served_tokens: float
     bill: Bill
     violations: tuple[Violation, ...]
@@ -89,6 +100,7 @@ def simulate(
     start: Start = "eager",
     warm: bool = True,
     overflow: Overflow = "foreseen",
+    decode: Decode | None = None,
     seed: int = 0,
 ) -> SimulatedRun:
     """Play a plan, batch after batch.
@@ -105,6 +117,7 @@ def simulate(
         overflow: of a replica that meets more tokens than its memory (with `direct`, its payload) holds:
             `foreseen`: it runs as the least number of replicas that fit; `fail`: memory kills it, and its batch
             has failed once the caller's attempts are used up.
+        decode: token-by-token generation after each batch: every layer is invoked again for each step.
         seed: of all random streams.
 
     Raises:
@@ -122,7 +135,12 @@ def simulate(
             _as_routed(service, problem, plan, start, number, real, overflow)
             for number, real in enumerate(routing)
         ]
-    latency_s = _serve(service, passes)
+    steps = [_decode_steps(each, decode) for each in passes]
+    durations_s = _serve(
+        service, [one for each, after in zip(passes, steps, strict=True) for one in (each, *after)]
+    )
+    durations_s = durations_s.reshape(len(passes), -1)
+    latency_s = durations_s[:, 0]
     violations = constraint_violations(problem, plan)
     limit = problem.latency_limit_s
     if limit is not None and (latency_s > limit * (1 + 1e-9)).any():
@@ -131,6 +149,7 @@ def simulate(
     return SimulatedRun(
         records=service.records,
         latency_s=latency_s,
+        decode_s=durations_s[:, 1:],
         served_tokens=problem.served_tokens,
         bill=bill(service.records).per_batch(len(passes)),
         violations=tuple(violations),
@@ -141,6 +160,20 @@ def simulate(
             if each.failed is not None
         ),
     )
+
+
+def _decode_steps(first: ForwardPass, decode: Decode | None) -> list[ForwardPass]:
+    """The passes after a batch's first: one token of each sequence, routed as the batch was."""
+    if decode is None:
+        return []
+    small = problem_of_size(first.problem, decode.sequences)
+    share = decode.sequences / first.problem.served_tokens
+    tokens = [whole_tokens(each * share) for each in first.tokens]
+    replicas = [layer.replicas for layer in first.plan.layers]
+    return [
+        ForwardPass(first.service, small, first.plan, tokens, replicas, True, first.start, first.batch, step)
+        for step in range(1, decode.steps + 1)
+    ]
 
 
 def _serve(service: LambdaService, passes: list[ForwardPass]) -> np.ndarray:

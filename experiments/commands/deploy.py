@@ -125,6 +125,10 @@ def plan(
 @click.option(
     "--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Batches, one after another."
 )
+@click.option(
+    "--decode-steps", type=click.IntRange(min=0), default=0, show_default=True, help="Tokens to generate."
+)
+@click.option("--sequences", type=click.IntRange(min=1), default=1, show_default=True, help="That generate them.")
 @click.option("--trace", "trace_path", type=FILE, help="Write a Perfetto/Chrome trace there.")
 @click.option("--records", "records_path", type=FILE, help="Write the record table (parquet) there.")
 @seed_option
@@ -136,6 +140,8 @@ def simulate(
     start: Any,
     cold: bool,
     runs: int,
+    decode_steps: int,
+    sequences: int,
     trace_path: Path | None,
     records_path: Path | None,
     seed: int,
@@ -148,19 +154,21 @@ def simulate(
     """
     from simulator.plan import read_plan, read_problem
     from simulator.profile import load_profile
+    from simulator.simulate import Decode
     from simulator.simulate import simulate as play
     from simulator.timeline import write_chrome_trace
 
     given = read_problem(problem_path)
     chosen = read_plan(plan_path, given)
     platform = load_profile(profile) if profile else None
-    run = play(given, chosen, platform, runs=runs, start=start, warm=not cold, seed=seed)
+    decode = Decode(decode_steps, sequences) if decode_steps else None
+    run = play(given, chosen, platform, runs=runs, start=start, warm=not cold, decode=decode, seed=seed)
     if trace_path is not None:
         write_chrome_trace(run.records, trace_path)
     if records_path is not None:
         records_path.parent.mkdir(parents=True, exist_ok=True)
         run.to_pandas().to_parquet(records_path)
-    answer = {
+    answer: dict[str, Any] = {
         "billed_gb_s": run.bill.billed_gb_s,
         "billed_cost_usd": run.bill.billed_cost_usd,
         "full_cost_usd": run.bill.full_cost_usd,
@@ -168,6 +176,8 @@ def simulate(
         "latency_s": run.mean_latency_s,
         "violations": [list(violation) for violation in run.violations],
     }
+    if decode is not None:
+        answer |= {"time_to_first_token_s": run.mean_latency_s, "time_per_token_s": float(run.decode_s.mean())}
     if as_json:
         print_json(answer)
         return

@@ -22,7 +22,7 @@ from simulator.plan import (
 )
 from simulator.profile import load_profile
 from simulator.records import COLUMNS
-from simulator.simulate import simulate
+from simulator.simulate import Decode, simulate
 from simulator.timeline import chrome_trace, write_chrome_trace
 
 PROFILE = load_profile()
@@ -78,6 +78,20 @@ def test_a_cold_first_batch_is_slower_and_later_ones_are_warm(method: Communicat
     assert table[table.batch == 0].cold.all()
     assert not table[table.batch == 2].cold.any()
     assert cold.latency_s[0] > cold.latency_s[2]
+
+
+@pytest.mark.parametrize("method", ["storage", "pipelined", "direct"])
+def test_decoding_invokes_every_layer_again_for_each_token(method: Communication) -> None:
+    problem = small_problem()
+    plain = simulate(problem, plan_of(problem, method), PROFILE)
+    run = simulate(problem, plan_of(problem, method), PROFILE, decode=Decode(steps=3, sequences=4))
+    assert run.latency_s == pytest.approx(plain.latency_s)  # the first token is not slower for those after it
+    assert run.decode_s.shape == (1, 3)
+    assert (run.decode_s < run.latency_s[0]).all()
+    table = run.to_pandas()
+    experts = table[(table.role == "expert") & (table.step > 0)]
+    assert (experts.groupby(["step", "layer"]).tokens.sum() == 4).all()
+    assert run.bill.total_cost_usd > plain.bill.total_cost_usd
 
 
 def test_the_three_bills_contain_each_other() -> None:
