@@ -25,6 +25,7 @@ from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_pr
 from simulator.platform import Platform, platform_of_profile
 from simulator.profile import PlatformProfile, load_profile
 from simulator.records import Record
+from simulator.replicas import problem_of_size, whole_tokens
 from simulator.scatter_gather import ForwardPass
 from simulator.scenario import Batching, FunctionChoice, MoEChoice, Scenario
 from simulator.simulate import deploy_plan
@@ -179,23 +180,9 @@ class MoEServer:
 
     def _scale(self, size: int) -> tuple[DeploymentProblem, list[np.ndarray]]:
         """The problem for batches of `size` tokens, and their tokens of each expert of each layer."""
-        share = size / self._problem.served_tokens
-        layers = tuple(
-            layer.model_copy(update={"non_moe_s": layer.non_moe_s * share}) for layer in self._problem.layers
-        )
-        changes = {"layers": layers, "tail_s": self._problem.tail_s * share, "batch_tokens": float(size)}
-        tokens = [whole_tokens(layer.tokens * share) for layer in layers]
-        self._scaled[size] = self._problem.model_copy(update=changes), tokens
+        problem = problem_of_size(self._problem, size)
+        self._scaled[size] = problem, [whole_tokens(layer.tokens) for layer in problem.layers]
         return self._scaled[size]
-
-
-def whole_tokens(tokens: np.ndarray) -> np.ndarray:
-    """Tokens of each expert made whole by largest remainder, with the same (rounded) sum, shape (experts,)."""
-    whole = np.floor(tokens + 1e-9)
-    missing = round(float(tokens.sum())) - int(whole.sum())
-    order = np.argsort(whole - tokens, kind="stable")
-    whole[order[:missing]] += 1
-    return whole.astype(int)
 
 
 # -- one replication --------------------------------------------------------------------------------------
