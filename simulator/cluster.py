@@ -14,6 +14,7 @@ from moe.spec import MoESpec
 from simulator.profile import ClusterConstants
 
 Period: TypeAlias = Literal["second", "hour", "month"]
+LayerType: TypeAlias = Literal["attention", "encoder"]
 PERIODS: tuple[Period, ...] = ("second", "hour", "month")
 SECONDS_PER_HOUR = 3600.0
 
@@ -34,28 +35,41 @@ class ClusterRun:
 
 
 def run_on_cluster(
-    spec: MoESpec, tokens: np.ndarray, batch_tokens: float, cluster: ClusterConstants
+    spec: MoESpec,
+    tokens: np.ndarray,
+    batch_tokens: float,
+    cluster: ClusterConstants,
+    *,
+    better_transformer: bool = False,
+    layer_type: LayerType = "attention",
 ) -> ClusterRun:
     """A batch on the cluster: each step takes the longer of its arithmetic and its weights' way from memory.
+
+    All experts of a layer run at once, with cores in proportion to their work, but none with more cores than it
+    has tasks (of `smallest_task_flops`) for: a layer's arithmetic ends with its last expert's. With
+    BetterTransformer the arithmetic of non-MoE layers is faster by the factor of their type; experts' is not.
 
     Args:
         spec: the model's sizes.
         tokens: tokens of each expert, shape (layers, experts).
         batch_tokens: tokens of the batch.
         cluster: its constants.
+        better_transformer: whether it runs torch's fused layers.
+        layer_type: what is fused: `attention` (any model's) or `encoder` (whole encoder layers).
     """
-    flops_per_s = cluster.cores.median * cluster.flops_per_core.median * cluster.efficiency.median
-    bytes_per_s = cluster.memory_bytes_per_s.median
+    cores, flops_per_core = cluster.cores.median, cluster.flops_per_core.median * cluster.efficiency.median
+    factor = getattr(cluster.better_transformer, layer_type).median if better_transformer else 1.0
 
-    def seconds(flops: np.ndarray | float, weights: np.ndarray | float) -> float:
-        return float(np.maximum(np.divide(flops, flops_per_s), np.divide(weights, bytes_per_s)).sum())
+    def seconds(flops: float, weights: float) -> float:
+        return max(flops / (cores * flops_per_core), weights / cluster.memory_bytes_per_s.median)
 
     tokens = np.asarray(tokens, float)
-    moe_s = seconds(
-        spec.expert_flops * tokens.sum(axis=1),
-        spec.expert_parameter_bytes * (tokens > 0).sum(axis=1).astype(float),
-    )
-    attention_s = len(tokens) * seconds(spec.non_moe_flops * batch_tokens, spec.non_moe_parameter_bytes)
+    work = spec.expert_flops * tokens
+    usable = np.clip(np.ceil(work / cluster.smallest_task_flops.median), 1, cores)
+    arithmetic_s = np.maximum(work.sum(axis=1) / cores, (work / usable).max(axis=1)) / flops_per_core
+    weights_s = spec.expert_parameter_bytes * (tokens > 0).sum(axis=1) / cluster.memory_bytes_per_s.median
+    moe_s = float(np.maximum(arithmetic_s, weights_s).sum())
+    attention_s = len(tokens) * seconds(spec.non_moe_flops * batch_tokens / factor, spec.non_moe_parameter_bytes)
     tail_s = seconds(spec.tail_flops * batch_tokens, spec.embedding_bytes if spec.tail_flops else 0.0)
     latency_s = moe_s + attention_s + tail_s
     per_second = cluster.price_per_hour.median / SECONDS_PER_HOUR

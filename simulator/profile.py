@@ -178,6 +178,13 @@ class PriceConstants(FileModel):
     init_is_billed: Ratio
 
 
+class BetterTransformerConstants(FileModel):
+    """How many times faster torch's fused layers are than eager ones, by layer type; expert MLPs gain nothing."""
+
+    attention: Ratio
+    encoder: Ratio
+
+
 class ClusterConstants(FileModel):
     """The CPU cluster that serverless is compared with."""
 
@@ -186,6 +193,8 @@ class ClusterConstants(FileModel):
     flops_per_core: Annotated[Constant, _in_unit("FLOP/s")]
     efficiency: Ratio
     memory_bytes_per_s: BytesPerSecond
+    smallest_task_flops: Annotated[Constant, _in_unit("FLOP")]
+    better_transformer: BetterTransformerConstants
     price_per_hour: USD
     month_utilisation: Ratio
 
