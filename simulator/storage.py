@@ -9,11 +9,13 @@ Retries and the requests of pipelines are booked ahead: who is served first is d
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
+from array import array
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from simulator.draws import Chances, Draws
 
 if TYPE_CHECKING:
     from simulator.platform import Retries
+
+Times: TypeAlias = "array[float]"
 
 
 class StorageError(Exception):
@@ -40,7 +44,7 @@ class RequestLimit:
 
     def __init__(self, per_s: int) -> None:
         self.per_s = per_s
-        self._served: defaultdict[int, list[float]] = defaultdict(list)  # by whole second, sorted
+        self._served: defaultdict[int, Times] = defaultdict(lambda: array("d"))  # by whole second, sorted
         self._forget_at = 0.0
 
     def admits(self, at: float) -> bool:
@@ -62,7 +66,7 @@ class RequestLimit:
         if len(served[second - 1]) + len(here) + len(served[second + 1]) + count > self.per_s:
             return False
         k = bisect_right(here, at)
-        here[k:k] = [at] * count
+        here[k:k] = array("d", [at]) * count
         return True
 
     def forget(self, now: float) -> None:
@@ -72,15 +76,17 @@ class RequestLimit:
             for second in [s for s in self._served if s < int(now) - 1]:
                 del self._served[second]
 
-    def _has_room(self, before: list[float], here: list[float], after: list[float], at: float) -> bool:
+    def _has_room(self, before: Times, here: Times, after: Times, at: float) -> bool:
         """Whether no second has more than the limit with one more request at `at`."""
-        if not after and (not here or here[-1] <= at):
-            return len(here) + len(before) - bisect_right(before, at - 1) < self.per_s
-        near = [t for t in (*before, *here, *after) if at - 1 < t < at + 1]
-        if len(near) < self.per_s:
+        first, k, last = bisect_right(before, at - 1), bisect_right(here, at), bisect_left(after, at + 1)
+        earlier, later = len(before) - first + k, len(here) - k + last
+        if earlier + later < self.per_s:
             return True
-        insort(near, at)
-        times = np.array(near)
+        if earlier >= self.per_s or later >= self.per_s or later == 0:
+            return False
+        booked = np.concatenate([np.frombuffer(row) for row in (before, here, after) if row])
+        now = first + earlier
+        times = np.concatenate([booked[first:now], [at], booked[now : now + later]])
         return bool((times[self.per_s :] - times[: -self.per_s] >= 1.0).all())
 
 
@@ -120,21 +126,12 @@ class Requests:
             StorageError: it was refused as often as the caller tries.
         """
         waited, attempt = 0.0, 1
-        while True:
-            latency = self.latency.next()
-            limit, errors = self.limit, self.errors
-            if (limit is None or limit.admits(at + waited)) and (errors is None or not errors.next()):
-                self.served += 1
-                return waited + latency
-            self.refused += 1
-            waited += latency
-            if self.retries is None or attempt >= self.retries.attempts:
-                raise StorageError(at + waited)
-            waited += self.retries.backoff_s(attempt)
-            attempt += 1
+        while (found := self._try(at + waited, attempt)) < 0:
+            waited, attempt = waited - found, attempt + 1
+        return waited + found
 
     def many(self, at: np.ndarray) -> np.ndarray:
-        """`one` for each of a row of requests sent at `at` (s), shape (requests,).
+        """`one` for each of a row of requests sent at `at` (s), in the order of their times, shape (requests,).
 
         Raises:
             StorageError: of the first to fail; the others are sent all the same.
@@ -143,15 +140,34 @@ class Requests:
         if self.errors is None and (limit is None or (together and limit.admits_all(float(at[0]), len(at)))):
             self.served += len(at)
             return self.latency.many(len(at))
-        waits, failed_s = [], math.inf
-        for sent in at.tolist():
+        first_byte, failed_s = np.empty(len(at)), math.inf
+        todo = [(sent, k, 1) for k, sent in enumerate(at.tolist())]
+        heapify(todo)
+        while todo:
+            sent, k, attempt = heappop(todo)
             try:
-                waits.append(self.one(sent))
+                found = self._try(sent, attempt)
             except StorageError as error:
                 failed_s = min(failed_s, error.at_s)
+                continue
+            if found < 0:
+                heappush(todo, (sent - found, k, attempt + 1))
+            else:
+                first_byte[k] = sent + found
         if failed_s < math.inf:
             raise StorageError(failed_s)
-        return np.array(waits)
+        return first_byte - at
+
+    def _try(self, at: float, attempt: int) -> float:
+        """One attempt at `at`: s until its first byte; or, negative, s until the next one. Raises StorageError."""
+        latency, limit, errors = self.latency.next(), self.limit, self.errors
+        if (limit is None or limit.admits(at)) and (errors is None or not errors.next()):
+            self.served += 1
+            return latency
+        self.refused += 1
+        if self.retries is None or attempt >= self.retries.attempts:
+            raise StorageError(at + latency)
+        return -max(1e-9, latency + self.retries.backoff_s(attempt))
 
 
 @dataclass(frozen=True)
