@@ -4,6 +4,7 @@ File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`
 a profile is derived here, in `closed_form`, so that optimizer and simulator mean the same platform.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -64,12 +65,23 @@ def _in_unit(unit: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _within(least: float, most: float = math.inf) -> AfterValidator:
+    def check(constant: Constant) -> Constant:
+        if not least <= constant.median <= most:
+            expected = f"a number >= {least:g}" if most == math.inf else f"a number from {least:g} to {most:g}"
+            raise ValueError(f"value: expected {expected}, got {constant.median:g}")
+        return constant
+
+    return AfterValidator(check)
+
+
 Seconds: TypeAlias = Annotated[Constant, _in_unit("s")]
 Bytes: TypeAlias = Annotated[Constant, _in_unit("bytes")]
 BytesPerSecond: TypeAlias = Annotated[Constant, _in_unit("bytes/s")]
 Ratio: TypeAlias = Annotated[Constant, _in_unit("1")]
 USD: TypeAlias = Annotated[Constant, _in_unit("USD")]
-PerSecond: TypeAlias = Annotated[Constant, _in_unit("1/s")]
+RequestsPerSecond: TypeAlias = Annotated[Constant, _in_unit("1/s"), _within(1)]
+AtLeastOne: TypeAlias = Annotated[Constant, _in_unit("1"), _within(1)]
 
 
 class StartConstants(FileModel):
@@ -134,8 +146,8 @@ class ExpressConstants(FileModel):
 
     get_latency_s: Seconds
     put_latency_s: Seconds
-    get_limit_per_s: PerSecond
-    put_limit_per_s: PerSecond
+    get_limit_per_s: RequestsPerSecond
+    put_limit_per_s: RequestsPerSecond
     get: USD
     put: USD
     get_per_gb: USD
@@ -149,12 +161,12 @@ class StorageConstants(FileModel):
     get_latency_s: Seconds
     put_latency_s: Seconds
     connection_bytes_per_s: BytesPerSecond
-    get_limit_per_s: PerSecond
-    put_limit_per_s: PerSecond
-    prefixes: Ratio
-    error: Ratio
-    parts: Ratio
-    least_part_bytes: Bytes
+    get_limit_per_s: RequestsPerSecond
+    put_limit_per_s: RequestsPerSecond
+    prefixes: AtLeastOne
+    error: Annotated[Constant, _in_unit("1"), _within(0, 1)]
+    parts: AtLeastOne
+    least_part_bytes: Annotated[Constant, _in_unit("bytes"), _within(1)]
     express: ExpressConstants
 
 
@@ -181,8 +193,8 @@ class PriceConstants(FileModel):
 class BetterTransformerConstants(FileModel):
     """How many times faster torch's fused layers are than eager ones, by layer type; expert MLPs gain nothing."""
 
-    attention: Ratio
-    encoder: Ratio
+    attention: AtLeastOne
+    encoder: AtLeastOne
 
 
 class ClusterConstants(FileModel):
@@ -193,7 +205,7 @@ class ClusterConstants(FileModel):
     flops_per_core: Annotated[Constant, _in_unit("FLOP/s")]
     efficiency: Ratio
     memory_bytes_per_s: BytesPerSecond
-    smallest_task_flops: Annotated[Constant, _in_unit("FLOP")]
+    smallest_task_flops: Annotated[Constant, _in_unit("FLOP"), _within(1)]
     better_transformer: BetterTransformerConstants
     price_per_hour: USD
     month_utilisation: Ratio

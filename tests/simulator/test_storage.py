@@ -10,6 +10,8 @@ import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe.errors import InputError
+from moe.files import validated
 from simulator.draws import Chances, Draws
 from simulator.lambda_service import Call, LambdaService, Steps
 from simulator.platform import Platform, Retries, platform_of_profile
@@ -222,3 +224,27 @@ def test_express_is_faster_and_charges_bytes() -> None:
     assert row.exchange_cost_usd == pytest.approx(1.13e-6 + 0.0032)
     draws = np.sort(aws.get_latency.many(20_000))
     assert draws[10_000] == pytest.approx(0.0048, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("parts", 0.0, "storage.parts: value: expected a number >= 1, got 0"),
+        ("get_limit_per_s", 0.5, "storage.get_limit_per_s: value: expected a number >= 1, got 0.5"),
+        ("error", 1.5, "storage.error: value: expected a number from 0 to 1, got 1.5"),
+        ("prefixes", 0.0, "storage.prefixes: value: expected a number >= 1, got 0"),
+    ],
+)
+def test_an_impossible_constant_is_refused_with_its_name(name: str, value: float, message: str) -> None:
+    data = load_profile().model_dump(by_alias=True)
+    data["storage"][name]["value"] = value
+    with pytest.raises(InputError) as caught:
+        validated(PlatformProfile, data, "mine.yaml")
+    assert message in str(caught.value)
+
+
+def test_a_storage_class_that_does_not_exist_names_the_nearest() -> None:
+    data = load_profile().model_dump(by_alias=True)
+    data["storage"]["storage_class"] = "expres"
+    with pytest.raises(InputError, match="did you mean 'express'"):
+        validated(PlatformProfile, data, "mine.yaml")
