@@ -98,6 +98,18 @@ class Chances:
         return self._block.pop()
 
 
+class Retries:
+    """A caller's retries: exponential backoff, of which a random share is waited."""
+
+    def __init__(self, attempts: int, base_s: float, cap_s: float, rng: np.random.Generator) -> None:
+        self.attempts = attempts
+        self._base_s, self._cap_s, self._rng = base_s, cap_s, rng
+
+    def backoff_s(self, attempt: int) -> float:
+        """Wait after the failed attempt number `attempt` (from 1), s."""
+        return float(self._rng.random()) * min(self._cap_s, self._base_s * 2 ** (attempt - 1))
+
+
 def quantile_at(table: Mapping[float, float], probability: float) -> float:
     """The value of a table of quantiles at a probability in (0, 1)."""
     return float(_at_normal(table, np.array([ndtri(probability)]))[0])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.draws import Chances, Draws, Halvings, Lifetimes
+from simulator.draws import Chances, Draws, Halvings, Lifetimes, Retries
 from simulator.plan import DeploymentProblem, ProblemPlatform
 from simulator.profile import Constant, PlatformProfile
 from simulator.storage import RequestLimit, Requests, Storage
@@ -56,18 +56,6 @@ class Concurrency:
     account: float = math.inf
     scaling_burst: float = math.inf
     scaling_per_s: float = 0.0
-
-
-class Retries:
-    """A caller's retries: exponential backoff, of which a random share is waited."""
-
-    def __init__(self, attempts: int, base_s: float, cap_s: float, rng: np.random.Generator) -> None:
-        self.attempts = attempts
-        self._base_s, self._cap_s, self._rng = base_s, cap_s, rng
-
-    def backoff_s(self, attempt: int) -> float:
-        """Wait after the failed attempt number `attempt` (from 1), s."""
-        return float(self._rng.random()) * min(self._cap_s, self._base_s * 2 ** (attempt - 1))
 
 
 @dataclass(frozen=True)

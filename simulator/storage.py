@@ -15,14 +15,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from simulator.draws import Chances, Draws
-
-if TYPE_CHECKING:
-    from simulator.platform import Retries
+from simulator.draws import Chances, Draws, Retries
 
 Times: TypeAlias = "array[float]"
 

@@ -7,10 +7,9 @@ import pytest
 import simpy
 
 from experiments.validation import UNUSED, at_once, cold_by_sliding_window, erlang_b, poisson_load
-from simulator.draws import Draws, Halvings
+from simulator.draws import Draws, Halvings, Retries
 from simulator.lambda_service import LambdaService
 from simulator.plan import Communication
-from simulator.platform import Retries
 from simulator.profile import load_profile
 from simulator.records import Record
 from simulator.simulate import simulate

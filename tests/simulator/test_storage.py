@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from moe.errors import InputError
 from moe.files import validated
-from simulator.draws import Chances, Draws
+from simulator.draws import Chances, Draws, Retries
 from simulator.lambda_service import Call, LambdaService, Steps
-from simulator.platform import Platform, Retries, platform_of_profile
+from simulator.platform import Platform, platform_of_profile
 from simulator.profile import Constant, PlatformProfile, closed_form, load_profile
 from simulator.program import Get, Pipeline, Put
 from simulator.records import Record
