@@ -1,6 +1,5 @@
 """What a Mixture-of-Experts model is for the platform: layers, experts, bytes and FLOPs per token."""
 
-from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -80,14 +79,6 @@ class MoESpec(FileModel):
     def tail_flops(self) -> float:
         """FLOPs of one token in the language-model head, on average over the tokens of a batch."""
         return 2 * self.hidden * self.head_vocabulary * self.head_share
-
-    @cached_property
-    def parameters(self) -> int:
-        """All weights, count."""
-        moe = self.experts * self.expert_parameter_bytes
-        return (
-            self.embedding_bytes + self.moe_layers * (self.non_moe_parameter_bytes + moe)
-        ) // self.bytes_per_value
 
 
 def preset_names() -> list[str]:

@@ -6,7 +6,7 @@ Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2 (feedback cases i and ii); the least
 import numpy as np
 
 from moe.errors import InputError
-from simulator.plan import MB, DeploymentProblem, LayerPlan, needed_memory_bytes
+from simulator.plan import MB, DeploymentProblem, LayerPlan, memory_terms, payload_bytes
 
 
 def replicas_that_fit(problem: DeploymentProblem, e: int, plan: LayerPlan, tokens: np.ndarray) -> np.ndarray:
@@ -23,14 +23,13 @@ def replicas_that_fit(problem: DeploymentProblem, e: int, plan: LayerPlan, token
         InputError: an expert's parameters alone leave no room for a token.
     """
     layer, platform = problem.layers[e], problem.platform
-    fixed = needed_memory_bytes(layer, np.zeros(len(layer.experts)))
-    per_token = needed_memory_bytes(layer, np.ones(len(layer.experts))) - fixed
+    fixed, per_token = memory_terms(layer)
     room = plan.memory_mb * MB - fixed
     with np.errstate(divide="ignore", invalid="ignore"):
         capacity = np.where(per_token > 0, np.floor(room / per_token), np.inf)
         if plan.communication == "direct":
-            payload = max(layer.token_in_bytes, layer.token_out_bytes) * platform.payload_encoding_factor
-            capacity = np.minimum(capacity, np.floor(platform.payload_limit_bytes / payload))
+            one_token = payload_bytes(layer, platform, np.ones(1))
+            capacity = np.minimum(capacity, np.floor(platform.payload_limit_bytes / one_token))
     used = tokens > 0
     if (capacity[used] < 1).any() or (room[used] < 0).any():
         i = int(np.flatnonzero(used & ((capacity < 1) | (room < 0)))[0])

@@ -215,6 +215,13 @@ def memory_indices(problem: DeploymentProblem, layer: LayerPlan) -> np.ndarray:
     return np.searchsorted(problem.platform.memory_mb, layer.memory_mb)
 
 
+def memory_terms(layer: ProblemLayer) -> tuple[np.ndarray, np.ndarray]:
+    """P + M_itrm, and D_in + D_o + m, of each expert: Eq. 12c's memory without tokens, and per token, bytes."""
+    fixed = np.array([x.parameter_bytes + x.intermediate_bytes for x in layer.experts])
+    per_token = np.array([x.intermediate_bytes_per_token for x in layer.experts])
+    return fixed, layer.token_in_bytes + layer.token_out_bytes + per_token
+
+
 def needed_memory_bytes(layer: ProblemLayer, replica_tokens: np.ndarray) -> np.ndarray:
     """Left side of Eq. 12c for each expert: P + M_itrm + r (D_in + D_o + m).
 
@@ -223,10 +230,8 @@ def needed_memory_bytes(layer: ProblemLayer, replica_tokens: np.ndarray) -> np.n
         replica_tokens: r, shape (experts, ...); trailing axes are options.
     """
     r = np.asarray(replica_tokens, float)
-    trailing = (1,) * (r.ndim - 1)
-    fixed = np.array([x.parameter_bytes + x.intermediate_bytes for x in layer.experts]).reshape(-1, *trailing)
-    per_token = np.array([x.intermediate_bytes_per_token for x in layer.experts]).reshape(-1, *trailing)
-    return fixed + r * (layer.token_in_bytes + layer.token_out_bytes + per_token)
+    fixed, per_token = (term.reshape(-1, *(1,) * (r.ndim - 1)) for term in memory_terms(layer))
+    return fixed + r * per_token
 
 
 def payload_bytes(layer: ProblemLayer, platform: ProblemPlatform, replica_tokens: np.ndarray) -> np.ndarray:

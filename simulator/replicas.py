@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.plan import MB, DeploymentProblem, LayerPlan, memory_indices
+from simulator.plan import MB, DeploymentProblem, LayerPlan, memory_indices, memory_terms
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ def replicas_of(
     Whole tokens are dealt out so that the first d mod g replicas get one more; else each gets d/g.
     """
     layer, sizes = problem.layers[e], memory_indices(problem, plan)
+    fixed, per_token = memory_terms(layer)
     per_call = layer.seconds_per_call or (0.0,) * len(problem.platform.memory_mb)
     calls = []
     for i, (d, g, j) in enumerate(zip(tokens.tolist(), replicas.tolist(), sizes.tolist(), strict=True)):
         for number, share in enumerate(_shares(d, g, whole)):
             if share > 0:
                 x = layer.experts[i]
-                per_token = layer.token_in_bytes + layer.token_out_bytes + x.intermediate_bytes_per_token
                 calls.append(
                     Replica(
                         layer=e,
@@ -58,7 +58,7 @@ def replicas_of(
                         tokens=share,
                         memory_mb=problem.platform.memory_mb[j],
                         parameter_bytes=x.parameter_bytes,
-                        needed_bytes=x.parameter_bytes + x.intermediate_bytes + share * per_token,
+                        needed_bytes=float(fixed[i] + share * per_token[i]),
                         seconds_per_call=per_call[j],
                         seconds_per_token=layer.seconds_per_token[j],
                     )

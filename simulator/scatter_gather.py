@@ -83,7 +83,7 @@ class ForwardPass:
 
     def run(self) -> simpy.Event:
         """Start the pass; the event succeeds when the tail has ended, or a call has `failed` for good."""
-        self._start_non_moe(0, Arrival("head"), self.problem.head_s)
+        self._start_non_moe(0, Arrival(), self.problem.head_s)
         return self.ended
 
     # -- non-MoE functions --------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class ForwardPass:
         results = self.env.event()
         parts = [minibatches(c.tokens, beta) if beta else np.array([c.tokens]) for c in calls]
         out_bytes = (np.concatenate(parts) * layer.token_out_bytes).tolist()
-        self._start_non_moe(e + 1, Arrival("storage", results, out_bytes, from_experts=True), layer.next_load_s)
+        self._start_non_moe(e + 1, Arrival(results, out_bytes, from_experts=True), layer.next_load_s)
         if method == "storage":
             published = self.env.event()
             handlers = [self._storage_expert(c, layer, published) for c in calls]
@@ -206,13 +206,13 @@ class ForwardPass:
         out_bytes = sum(c.tokens for c in calls) * layer.token_out_bytes
         call.record.bytes_in += out_bytes
         if self.platform.is_ideal:
-            arrival = Arrival("handed on")
+            arrival = Arrival()
         elif out_bytes * self.platform.payload_encoding_factor <= self.platform.payload_limit_bytes:
             yield from Payload(out_bytes).run(call)
-            arrival = Arrival("payload")
+            arrival = Arrival()
         else:
             yield from Put([out_bytes]).run(call)
-            arrival = Arrival("storage", None, [out_bytes])
+            arrival = Arrival(None, [out_bytes])
         self._start_non_moe(e + 1, arrival, layer.next_load_s)
 
     def _check(self, last: Record) -> None:
@@ -328,7 +328,6 @@ class ForwardPass:
 class Arrival:
     """How a non-MoE function gets its input: after which event, and which objects it downloads."""
 
-    how: str
     results: simpy.Event | None = None
     gather_bytes: tuple[float, ...] | list[float] = ()
     from_experts: bool = False

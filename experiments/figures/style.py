@@ -22,7 +22,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, inches, that needs no display."""
-    from matplotlib import rc_params_from_file, rcParams, rcParamsDefault  # noqa: F401
+    from matplotlib import rcParams
     from matplotlib.figure import Figure
 
     rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "smoe"})

@@ -42,6 +42,14 @@ def plan_of(
     return DeploymentPlan(solver="test", layers=(layer,) * len(problem.layers))
 
 
+def with_experts(**changes: float) -> DeploymentProblem:
+    """The small problem with other sizes of its experts."""
+    problem = small_problem()
+    experts = tuple(x.model_copy(update=changes) for x in problem.layers[0].experts)
+    layer = problem.layers[0].model_copy(update={"experts": experts})
+    return problem.model_copy(update={"layers": (layer,) * 6})
+
+
 def routing(batches: int = 2) -> list[np.ndarray]:
     rng = np.random.default_rng(5)
     return [rng.multinomial(512, [0.5, 0.3, 0.15, 0.05], size=6) for _ in range(batches)]
@@ -105,15 +113,8 @@ def test_the_three_bills_contain_each_other() -> None:
 
 
 def test_more_tokens_than_foreseen_overflow_into_the_least_replicas_that_fit() -> None:
-    problem = small_problem()
-    layer = problem.layers[0].model_copy(
-        update={
-            "experts": tuple(
-                x.model_copy(update={"intermediate_bytes_per_token": 1e6}) for x in problem.layers[0].experts
-            )
-        }
-    )
-    problem = problem.model_copy(update={"layers": (layer,) * 6})
+    problem = with_experts(intermediate_bytes_per_token=1e6)
+    layer = problem.layers[0]
     plan = plan_of(problem, "storage", memory_mb=768, replicas=1)
     real = np.array([100, 2000, 0, 700])
     found = replicas_that_fit(problem, 0, plan.layers[0], real)
@@ -127,15 +128,7 @@ def test_more_tokens_than_foreseen_overflow_into_the_least_replicas_that_fit() -
 
 
 def test_a_replica_out_of_memory_is_killed_and_billed_where_overflow_is_not_foreseen() -> None:
-    problem = small_problem()
-    layer = problem.layers[0].model_copy(
-        update={
-            "experts": tuple(
-                x.model_copy(update={"intermediate_bytes_per_token": 1e6}) for x in problem.layers[0].experts
-            )
-        }
-    )
-    problem = problem.model_copy(update={"layers": (layer,) * 6})
+    problem = with_experts(intermediate_bytes_per_token=1e6)
     plan = plan_of(problem, "storage", memory_mb=768, replicas=1)
     real = np.tile(np.array([100, 2000, 0, 700]), (6, 1))
     run = simulate(problem, plan, PROFILE, routing=[real], overflow="fail")
@@ -157,13 +150,7 @@ def test_a_payload_over_the_limit_overflows_with_direct_only() -> None:
 
 
 def test_an_expert_without_room_for_a_token_is_named() -> None:
-    problem = small_problem()
-    layer = problem.layers[0].model_copy(
-        update={
-            "experts": tuple(x.model_copy(update={"parameter_bytes": 900 * MB}) for x in problem.layers[0].experts)
-        }
-    )
-    problem = problem.model_copy(update={"layers": (layer,) * 6})
+    problem = with_experts(parameter_bytes=900 * MB)
     with pytest.raises(InputError, match=r"layers\.0\.experts\.0\.memory_mb: 768 MB holds .* but not one token"):
         simulate(problem, plan_of(problem, "storage", memory_mb=768), PROFILE, routing=routing(1))
 
