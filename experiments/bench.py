@@ -20,6 +20,7 @@ from simulator.lambda_service import LambdaService
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.platform import ideal_platform
 from simulator.profile import load_profile
+from simulator.program import Compute
 from simulator.records import Record
 from simulator.simulate import simulate
 
@@ -139,7 +140,7 @@ def _this_simulator(w: Workload) -> int:
     work = rng.exponential(w.service_s, w.requests).tolist()
 
     def arrive(_: simpy.Event) -> None:
-        service.invoke(Record(0, 0, "request", "function", 1024), work.pop())
+        service.invoke(Record(0, 0, "request", "function", 1024), (Compute(work.pop()),))
         gap = next(gaps, None)
         if gap is not None:
             env.timeout(gap).callbacks.append(arrive)

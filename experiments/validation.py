@@ -19,6 +19,7 @@ from simulator.lambda_service import LambdaService
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.platform import Platform, ideal_platform
 from simulator.profile import Constant, PlatformProfile, load_profile
+from simulator.program import Compute
 from simulator.records import Record
 from simulator.simulate import simulate
 
@@ -111,11 +112,11 @@ def poisson_load(
     arrivals = np.cumsum(rng.exponential(1 / rate, count))
     work = rng.exponential(mean_work_s, count)
 
-    def arrive(k: int) -> Callable[[simpy.Event], None]:
-        return lambda _: service.invoke(Record(0, 0, "request", "f", 1024), float(work[k]))
+    def arrive(work_s: float) -> Callable[[], object]:
+        return lambda: service.invoke(Record(0, 0, "request", "f", 1024), (Compute(work_s),))
 
-    for k, at in enumerate(arrivals.tolist()):
-        env.timeout(at).callbacks.append(arrive(k))
+    for at, work_s in zip(arrivals.tolist(), work.tolist(), strict=True):
+        service.after(at, arrive(work_s))
     env.run()
     return arrivals, work
 

@@ -1,7 +1,7 @@
 """Random numbers of the simulator: distributions given by quantiles, drawn in blocks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -99,10 +99,22 @@ class Chances:
 
 
 class Retries:
-    """A caller's retries: exponential backoff, of which a random share is waited."""
+    """A caller's retries: exponential backoff, of which a random share is waited.
 
-    def __init__(self, attempts: int, base_s: float, cap_s: float, rng: np.random.Generator) -> None:
-        self.attempts = attempts
+    Args:
+        attempts: in all. base_s, cap_s: of the backoff. rng: the stream's own generator.
+        again_after: statuses of a call's attempt after which it is tried again.
+    """
+
+    def __init__(
+        self,
+        attempts: int,
+        base_s: float,
+        cap_s: float,
+        rng: np.random.Generator,
+        again_after: Collection[str] = (),
+    ) -> None:
+        self.attempts, self.again_after = attempts, again_after
         self._base_s, self._cap_s, self._rng = base_s, cap_s, rng
 
     def backoff_s(self, attempt: int) -> float:

@@ -8,6 +8,8 @@ import numpy as np
 from moe.errors import InputError
 from simulator.plan import MB, DeploymentProblem, LayerPlan, memory_terms, payload_bytes
 
+OVERFLOWS = ("out-of-memory", "payload-too-large", "response-too-large")
+
 
 def replicas_that_fit(problem: DeploymentProblem, e: int, plan: LayerPlan, tokens: np.ndarray) -> np.ndarray:
     """Replicas that the real load of layer e runs on: the planned ones times the least n that fits.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,9 @@ class Prices:
     billing_step_s: float
     init_is_billed: bool
     warm_start_is_billed: bool
+    provisioned_gb_s: float = 0.0
+    provisioned_duration_gb_s: float = 0.0
+    provisioned_step_s: float = 300.0
 
     def billed_s(self, duration_s: float) -> float:
         """A duration rounded up to the billing step, s."""
@@ -56,6 +59,28 @@ class Concurrency:
     account: float = math.inf
     scaling_burst: float = math.inf
     scaling_per_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asynchronous:
+    """Lambda's asynchronous queue: an event is tried again until it succeeds, is too old or failed too often.
+
+    Attributes:
+        limit_bytes: of an event. age_limit_s: after so long it is dropped.
+        attempts: that may run and fail. error_waits_s: before the second, the third, ...
+        throttle_base_s, throttle_cap_s: exponential backoff where it was throttled.
+    """
+
+    limit_bytes: float = math.inf
+    age_limit_s: float = math.inf
+    attempts: int = 3
+    error_waits_s: tuple[float, ...] = (60.0, 120.0)
+    throttle_base_s: float = 1.0
+    throttle_cap_s: float = 300.0
+
+    def throttle_wait_s(self, attempt: int) -> float:
+        """Wait after the throttled attempt number `attempt` (from 1), s."""
+        return min(self.throttle_cap_s, self.throttle_base_s * 2.0 ** min(attempt - 1, 30))
 
 
 @dataclass(frozen=True)
@@ -87,6 +112,39 @@ class Platform:
     payload_bytes_per_s: float
     payload_limit_bytes: float
     payload_encoding_factor: float
+    stragglers: Chances
+    straggler_factor: float
+    asynchronous: Asynchronous
+    mb_per_vcpu: float
+    flops_per_vcpu: float
+    visible_cores: Callable[[int], float]
+
+    def speed(self, memory_mb: int, threads: int | None = None) -> float:
+        """vCPUs that `threads` keep busy (None: one for each core that the function sees)."""
+        return min(memory_mb / self.mb_per_vcpu, self.visible_cores(memory_mb), threads or math.inf)
+
+    def still(self) -> Platform:
+        """The same platform with every distribution at its median, and nothing that goes wrong."""
+        unused = np.random.default_rng(0)
+
+        def median(draws: Draws) -> Draws:
+            return Draws(draws.median, unused)
+
+        return replace(
+            self,
+            warm_start=median(self.warm_start),
+            jitter=median(self.jitter),
+            payload_overhead=median(self.payload_overhead),
+            storage=replace(
+                self.storage,
+                gets=Requests(median(self.storage.gets.latency)),
+                puts=Requests(median(self.storage.puts.latency)),
+            ),
+        )
+
+    def payload_seconds(self, size: float) -> float:
+        """Overhead and transfer of an invocation's payload of `size` raw bytes, s."""
+        return self.payload_overhead.next() + size * self.payload_encoding_factor / self.payload_bytes_per_s
 
     @property
     def get_latency(self) -> Draws:
@@ -140,6 +198,9 @@ def platform_of_profile(
             billing_step_s=profile.prices.billing_step_s.median,
             init_is_billed=bool(profile.prices.init_is_billed.median),
             warm_start_is_billed=False,
+            provisioned_gb_s=profile.prices.provisioned_gb_s.median,
+            provisioned_duration_gb_s=profile.prices.provisioned_duration_gb_s.median,
+            provisioned_step_s=profile.prices.provisioned_step_s.median,
         ),
         link_rates=link_rates,
         warm_start=draws(profile.start.warm_s),
@@ -159,6 +220,7 @@ def platform_of_profile(
             profile.retries.base_s.median,
             profile.retries.cap_s.median,
             next(streams),
+            profile.retries.again_after,
         ),
         handler_error=Chances(profile.failures.handler_error.median, next(streams)),
         instance_life=Lifetimes(SECONDS_PER_HOUR / lost_per_hour if lost_per_hour else math.inf, next(streams)),
@@ -168,6 +230,25 @@ def platform_of_profile(
         payload_bytes_per_s=profile.payload.bytes_per_s.median,
         payload_limit_bytes=limit_bytes,
         payload_encoding_factor=encoding,
+        stragglers=Chances(profile.failures.straggler.median, next(streams)),
+        straggler_factor=profile.failures.straggler_factor.median,
+        asynchronous=_asynchronous(profile),
+        mb_per_vcpu=profile.compute.mb_per_vcpu.median,
+        flops_per_vcpu=profile.compute.flops_per_vcpu.median,
+        visible_cores=profile.compute.visible_cores.at,
+    )
+
+
+def _asynchronous(profile: PlatformProfile) -> Asynchronous:
+    """The asynchronous queue as a profile describes it."""
+    queue = profile.asynchronous
+    return Asynchronous(
+        limit_bytes=queue.limit_bytes.median,
+        age_limit_s=queue.age_limit_s.median,
+        attempts=int(queue.attempts.median),
+        error_waits_s=tuple(queue.error_wait_s.median * (1 + k) for k in range(int(queue.attempts.median))),
+        throttle_base_s=queue.throttle_base_s.median,
+        throttle_cap_s=queue.throttle_cap_s.median,
     )
 
 
@@ -239,4 +320,10 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
         payload_bytes_per_s=constants.direct_bandwidth_bytes_per_s,
         payload_limit_bytes=math.inf,
         payload_encoding_factor=1.0,
+        stragglers=Chances(0.0, unused),
+        straggler_factor=1.0,
+        asynchronous=Asynchronous(),
+        mb_per_vcpu=1.0,
+        flops_per_vcpu=1.0,
+        visible_cores=lambda _: math.inf,
     )

@@ -84,6 +84,9 @@ RequestsPerSecond: TypeAlias = Annotated[Constant, _in_unit("1/s"), _within(1)]
 AtLeastOne: TypeAlias = Annotated[Constant, _in_unit("1"), _within(1)]
 
 
+Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
+
+
 class StartConstants(FileModel):
     """Start of an instance and of a call."""
 
@@ -108,22 +111,65 @@ class ConcurrencyConstants(FileModel):
 
 
 class RetryConstants(FileModel):
-    """What a caller does about a failed attempt: AWS SDK's standard mode."""
+    """What a caller does about a failed attempt: AWS SDK's standard mode.
+
+    `again_after` names the statuses of the record table after which it tries again.
+    """
 
     attempts: Ratio
     base_s: Seconds
     cap_s: Seconds
+    again_after: tuple[Retried, ...]
+
+
+class AsynchronousConstants(FileModel):
+    """Lambda's queue of asynchronous invocations; before the n-th retry of an error it waits n times as long."""
+
+    limit_bytes: Bytes
+    age_limit_s: Seconds
+    attempts: AtLeastOne
+    error_wait_s: Seconds
+    throttle_base_s: Seconds
+    throttle_cap_s: Seconds
 
 
 class FailureConstants(FileModel):
-    """What goes wrong by itself."""
+    """What goes wrong by itself; a straggler is an instance that computes so many times slower."""
 
-    handler_error: Ratio
+    handler_error: Annotated[Constant, _in_unit("1"), _within(0, 1)]
+    straggler: Annotated[Constant, _in_unit("1"), _within(0, 1)]
+    straggler_factor: AtLeastOne
     instances_lost_per_hour: Annotated[Constant, _in_unit("1/h")]
+
+
+class VisibleCores(FileModel):
+    """Cores that a function sees: memory sizes (MB) up to which it sees so many."""
+
+    up_to_mb: dict[int, int] = Field(min_length=1)
+    source: str = Field(min_length=1)
+    date: str = Field(min_length=4)
+    confidence: Literal["high", "medium", "low"]
+
+    @field_validator("up_to_mb")
+    @classmethod
+    def _increasing(cls, table: dict[int, int]) -> dict[int, int]:
+        table = dict(sorted(table.items()))
+        cores = list(table.values())
+        if cores[0] < 1 or cores != sorted(cores):
+            raise ValueError(f"expected cores from 1 on that grow with memory, got {table}")
+        return table
+
+    def at(self, memory_mb: int) -> int:
+        """Cores of a memory size; beyond the table those of its last row."""
+        return next(
+            (cores for most, cores in self.up_to_mb.items() if memory_mb <= most), [*self.up_to_mb.values()][-1]
+        )
 
 
 class ComputeConstants(FileModel):
     """Compute of a function."""
+
+    visible_cores: VisibleCores
 
     mb_per_vcpu: Annotated[Constant, _in_unit("MB")]
     flops_per_vcpu: Annotated[Constant, _in_unit("FLOP/s")]
@@ -188,6 +234,9 @@ class PriceConstants(FileModel):
     s3_get: USD
     billing_step_s: Seconds
     init_is_billed: Ratio
+    provisioned_gb_s: USD
+    provisioned_duration_gb_s: USD
+    provisioned_step_s: Seconds
 
 
 class BetterTransformerConstants(FileModel):
@@ -234,6 +283,7 @@ class PlatformProfile(FileModel):
     start: StartConstants
     concurrency: ConcurrencyConstants
     retries: RetryConstants
+    asynchronous: AsynchronousConstants
     failures: FailureConstants
     compute: ComputeConstants
     network: NetworkConstants

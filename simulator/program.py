@@ -1,274 +1,357 @@
-"""What a function does: phases, each a small description that runs on a call.
+"""What a function does: a program, which is a short row of phases, each plain data.
 
-A handler is a generator that runs phases one after the other; the MoE layer (`simulator.scatter_gather`) is made
-of these and nothing else.
+A phase that depends on nobody else says when it ends as soon as it begins (`run`); so a row of them is one event.
+A phase that meets others (it waits for an event, or causes one) takes part in simulated time (`meet`). Chains,
+fan-out and fan-in are made of `Invoke`; the MoE layer (`simulator.scatter_gather`) is made of these phases and of
+those that move bytes (`simulator.transfers`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-import numpy as np
 import simpy
 
-from simulator.lambda_service import Call, CallFailed, Steps
-from simulator.network import Link
-from simulator.storage import Requests, StorageError
+from simulator.records import Record
+
+if TYPE_CHECKING:
+    from simulator.lambda_service import Instance, LambdaService
+    from simulator.platform import Platform
+
+MB = 2**20
+Steps: TypeAlias = Generator[simpy.Event, Any, float]
+Then: TypeAlias = Callable[[Record], None]
 
 
-@dataclass(frozen=True)
-class Sleep:
+class CallFailed(Exception):
+    """Raised by a phase: the call ends at `at_s`, billed until then, with this status."""
+
+    def __init__(self, status: str, at_s: float) -> None:
+        super().__init__(status)
+        self.status, self.at_s = status, at_s
+
+
+@dataclass(slots=True)
+class Call:
+    """What a phase sees of the call that it is part of.
+
+    Attributes:
+        deadline_s: when the call is broken off, with the status `deadline`.
+    """
+
+    service: LambdaService
+    platform: Platform
+    instance: Instance
+    record: Record
+    deadline_s: float
+    deadline: str
+    answers: bool = True
+
+    @property
+    def env(self) -> simpy.Environment:
+        """The SimPy environment."""
+        return self.service.env
+
+
+class Phase:
+    """One step of a program. Depends on nobody else unless it overrides `meet` and sets `alone` to False."""
+
+    __slots__ = ()
+    alone: ClassVar[bool] = True
+
+    def run(self, call: Call, at: float) -> float:
+        """Do it, from `at` (s) on; returns when it ends. Raises CallFailed."""
+        raise NotImplementedError
+
+    def meet(self, call: Call, at: float) -> Steps:
+        """The same, for a phase that waits for others or that others wait for."""
+        raise NotImplementedError
+
+
+Program: TypeAlias = tuple[Phase, ...]
+
+
+def meets_others(program: Program) -> bool:
+    """Whether a program takes part in simulated time before its end."""
+    return any(not phase.alone for phase in program)
+
+
+def run_ahead(program: Program, call: Call, at: float) -> float:
+    """When a program ends that meets nobody. Raises CallFailed."""
+    for phase in program:
+        at = phase.run(call, at)
+        if at > call.deadline_s:
+            raise CallFailed(call.deadline, call.deadline_s)
+    return at
+
+
+def run_through(program: Program, call: Call, at: float) -> Steps:
+    """A program as SimPy's steps; its value is when it ends. Raises CallFailed."""
+    for phase in program:
+        at = phase.run(call, at) if phase.alone else (yield from phase.meet(call, at))
+        if at > call.deadline_s:
+            raise CallFailed(call.deadline, call.deadline_s)
+    return at
+
+
+def until(env: simpy.Environment, at: float) -> Generator[simpy.Event, Any, None]:
+    """Let simulated time come to `at`."""
+    if at > env.now:
+        yield env.timeout(at - env.now)
+
+
+# -- phases that depend on nobody -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep(Phase):
     """Take a fixed time."""
 
     seconds: float
-    phase: str
+    phase: str = "wait"
 
-    def run(self, call: Call) -> Steps:
-        """Wait `seconds`."""
-        start = call.env.now
-        yield call.env.timeout(self.seconds)
-        call.record.add_phase(self.phase, start, call.env.now)
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Compute for `seconds` (at the function's memory), times the platform's jitter."""
-
-    seconds: float
-
-    def run(self, call: Call) -> Steps:
-        """Take the time."""
-        start = call.env.now
-        yield call.env.timeout(self.seconds * call.platform.jitter.next())
-        call.record.add_phase("compute", start, call.env.now)
+    def run(self, call: Call, at: float) -> float:
+        """Take `seconds`."""
+        call.record.add_phase(self.phase, at, at + self.seconds)
+        return at + self.seconds
 
 
-@dataclass(frozen=True)
-class WaitFor:
-    """Wait, billed, until something has happened."""
-
-    event: simpy.Event
-
-    def run(self, call: Call) -> Steps:
-        """Wait for the event; no time passes if it has happened."""
-        start = call.env.now
-        if not self.event.processed:
-            yield self.event
-        if call.env.now > start:
-            call.record.add_phase("wait", start, call.env.now)
-
-
-@dataclass(frozen=True)
-class Get:
-    """Download objects from S3, all at once: each waits its latency, then shares the function's bandwidth.
-
-    A large object is downloaded in parts where the platform does so, each by a request of its own.
-    """
-
-    sizes: Sequence[float]
-    phase: str
-    exchange: bool = False
-
-    def run(self, call: Call) -> Steps:
-        """Download them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
-        start, storage = call.env.now, call.platform.storage
-        parts, _ = storage.parts_of(self.sizes)
-        waits = yield from answered(call, storage.gets, np.full(len(parts), start), self.exchange)
-        yield from _move(call, call.instance.inbound, start + waits, parts)
-        note_bytes(call, float(parts.sum()), 0.0, self.exchange)
-        call.record.add_phase(self.phase, start, call.env.now)
-
-
-@dataclass(frozen=True)
-class Put:
-    """Upload objects to S3, all at once: each waits its latency, then shares the function's bandwidth.
-
-    A large object is uploaded in parts where the platform does so: a request that creates the upload, one for each
-    part, and when all bytes are there one that completes it.
-    """
-
-    sizes: Sequence[float]
-    phase: str = "upload"
-    exchange: bool = False
-
-    def run(self, call: Call) -> Steps:
-        """Upload them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
-        start, storage, env = call.env.now, call.platform.storage, call.env
-        parts, uploads = storage.parts_of(self.sizes)
-        if uploads:
-            yield env.timeout(
-                (yield from answered(call, storage.puts, np.full(uploads, start), self.exchange)).max()
-            )
-        now = env.now
-        waits = yield from answered(call, storage.puts, np.full(len(parts), now), self.exchange)
-        yield from _move(call, call.instance.outbound, now + waits, parts)
-        if uploads:
-            now = env.now
-            yield env.timeout(
-                (yield from answered(call, storage.puts, np.full(uploads, now), self.exchange)).max()
-            )
-        note_bytes(call, 0.0, float(parts.sum()), self.exchange)
-        call.record.add_phase(self.phase, start, env.now)
-
-
-@dataclass(frozen=True)
-class Payload:
-    """Move a payload of `size` bytes out of the function, encoded, within an invocation."""
-
-    size: float
-    phase: str = "upload"
-
-    def run(self, call: Call) -> Steps:
-        """Move it; the platform's payload bandwidth is that of one invocation."""
-        start = call.env.now
-        call.record.bytes_out += self.size
-        yield call.env.timeout(payload_seconds(call, self.size))
-        call.record.add_phase(self.phase, start, call.env.now)
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """Minibatches: download and compute one while the result of the one before is uploaded (Eq. 6).
-
-    The function's links are its own, so the whole pipeline is one event. Each step ends when both halves have.
+@dataclass(frozen=True, slots=True)
+class Compute(Phase):
+    """Compute, times the platform's jitter, and slower on an instance that is a straggler.
 
     Args:
-        available_s: when each minibatch is in S3, s, shape (minibatches,).
-        tokens: of each minibatch, shape (minibatches,).
-        seconds_per_call, seconds_per_token: compute of a minibatch.
-        token_in_bytes, token_out_bytes: D_in and D_o.
+        seconds: at the function's memory, whatever that is.
+        vcpu_s: work that takes one vCPU so many seconds. flops: the same in FLOPs.
+        threads: that share `vcpu_s` and `flops`; None: as many as the function sees cores.
     """
 
-    available_s: np.ndarray
-    tokens: np.ndarray
-    seconds_per_call: float
-    seconds_per_token: float
-    token_in_bytes: float
-    token_out_bytes: float
-    phases: tuple[str, str, str] = field(default=("input_download", "compute", "upload"))
+    seconds: float = 0.0
+    vcpu_s: float = 0.0
+    flops: float = 0.0
+    threads: int | None = None
 
-    def run(self, call: Call) -> Steps:
-        """Take the time of all steps, and note when downloads, compute and uploads began and ended.
-
-        Raises CallFailed (`s3-error`) where S3 refuses a request too often.
-        """
-        storage, began = call.platform.storage, call.env.now
-        before = storage.gets.counts, storage.puts.counts
-        spans: list[tuple[float, float]] = []
-        try:
-            spans = self._spans(call, began)
-            end = spans[-1][1]
-        except StorageError as error:
-            end = error.at_s
-        _note_requests(call, storage.gets, before[0], True)
-        _note_requests(call, storage.puts, before[1], True)
-        yield call.env.timeout(max(0.0, end - began))
-        if not spans:
-            raise CallFailed("s3-error")
-        total = float(self.tokens.sum())
-        note_bytes(call, total * self.token_in_bytes, total * self.token_out_bytes, True)
-        for phase, (start, end) in zip(self.phases, spans, strict=True):
-            call.record.add_phase(phase, start, end)
-
-    def _spans(self, call: Call, began: float) -> list[tuple[float, float]]:
-        """When downloads, compute and uploads begin and end, s, if they begin at `began`. Raises StorageError."""
-        platform, storage, count = call.platform, call.platform.storage, len(self.tokens)
-        get, put = storage.gets.one, storage.puts.one
-        download, upload = call.instance.inbound.alone, call.instance.outbound.alone
-        work = (self.seconds_per_call + self.tokens * self.seconds_per_token) * platform.jitter.many(count)
-        in_bytes = (self.tokens * self.token_in_bytes).tolist()
-        out_bytes = (self.tokens * self.token_out_bytes).tolist()
-        now, sent_bytes, first_compute, first_upload = began, -1.0, began, began
-        for available, work_s, size_in, size_out in zip(
-            self.available_s.tolist(), work.tolist(), in_bytes, out_bytes, strict=True
-        ):
-            asked = now if now > available else available
-            downloaded = download(asked + get(asked), size_in)
-            computed = downloaded + work_s
-            if sent_bytes < 0:  # nothing to upload yet
-                first_compute, first_upload, now = downloaded, computed, computed
-            else:
-                uploaded = upload(now + put(now), sent_bytes)
-                now = uploaded if uploaded > computed else computed
-            sent_bytes = size_out
-        ended = upload(now + put(now), sent_bytes)
-        return [(began, downloaded), (first_compute, now), (first_upload, ended)]
+    def run(self, call: Call, at: float) -> float:
+        """Take the time."""
+        platform, seconds = call.platform, self.seconds
+        if self.vcpu_s or self.flops:
+            vcpus = platform.speed(call.record.memory_mb, self.threads)
+            seconds += (self.vcpu_s + self.flops / platform.flops_per_vcpu) / vcpus
+        end = at + seconds * platform.jitter.next() * call.instance.slowdown
+        call.record.add_phase("compute", at, end)
+        return end
 
 
-def payload_seconds(call: Call, size: float) -> float:
-    """Overhead and transfer of an invocation's payload of `size` raw bytes, s."""
-    platform = call.platform
-    encoded = size * platform.payload_encoding_factor
-    return platform.payload_overhead.next() + encoded / platform.payload_bytes_per_s
+@dataclass(frozen=True, slots=True)
+class Allocate(Phase):
+    """Need memory: a function that has less is killed (Runtime.OutOfMemory), billed until then."""
+
+    needed_bytes: float
+
+    def run(self, call: Call, at: float) -> float:
+        """Take no time. Raises CallFailed (`out-of-memory`)."""
+        if self.needed_bytes > call.record.memory_mb * MB:
+            raise CallFailed("out-of-memory", at)
+        return at
 
 
-def answered(
-    call: Call, requests: Requests, sent_s: np.ndarray, exchange: bool
-) -> Generator[simpy.Event, Any, np.ndarray]:
-    """From each request (sent at `sent_s`, shape (requests,)) to its first byte, s; the call's row counts them.
+@dataclass(frozen=True, slots=True)
+class Fail(Phase):
+    """End the call with an error of its handler."""
 
-    Raises:
-        CallFailed: `s3-error`, when the caller knows that S3 refused a request too often.
+    status: str = "failed"
+
+    def run(self, call: Call, at: float) -> float:
+        """Raises CallFailed."""
+        raise CallFailed(self.status, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Return(Phase):
+    """Send a response of `size` bytes, encoded, to the caller that waits; nobody waits for that of a queued call.
+
+    Args:
+        size: raw bytes. limit_bytes: of the encoded response; None: the platform's.
     """
-    before = requests.counts
-    call.platform.storage.forget(call.env.now)
-    try:
-        waits = requests.many(sent_s)
-    except StorageError as error:
-        _note_requests(call, requests, before, exchange)
-        yield call.env.timeout(max(0.0, error.at_s - call.env.now))
-        raise CallFailed("s3-error") from error
-    _note_requests(call, requests, before, exchange)
-    return waits
+
+    size: float
+    limit_bytes: float | None = None
+
+    def run(self, call: Call, at: float) -> float:
+        """Take the payload's time. Raises CallFailed (`response-too-large`)."""
+        if not call.answers:
+            return at
+        limit = call.platform.payload_limit_bytes if self.limit_bytes is None else self.limit_bytes
+        if self.size * call.platform.payload_encoding_factor > limit:
+            raise CallFailed("response-too-large", at)
+        end = at + call.platform.payload_seconds(self.size)
+        call.record.bytes_out += self.size
+        call.record.add_phase("upload", at, end)
+        return end
 
 
-def _note_requests(call: Call, requests: Requests, before: tuple[int, int], exchange: bool) -> None:
-    """Count requests in the call's row: what `requests` counted since `before`."""
-    record, storage = call.record, call.platform.storage
-    served, refused = (now - then for now, then in zip(requests.counts, before, strict=True))
-    record.refused += refused
-    if requests is storage.gets:
-        record.gets += served
-        record.exchange_gets += served * exchange
-    else:
-        record.puts += served
-        record.exchange_puts += served * exchange
+def response_bytes(program: Program) -> float:
+    """Raw bytes that a program returns."""
+    return sum(phase.size for phase in program if isinstance(phase, Return))
 
 
-def note_bytes(call: Call, bytes_in: float, bytes_out: float, exchange: bool) -> None:
-    """Count bytes from and to S3 in the call's row, and what they cost by themselves (S3 Express)."""
-    record, storage = call.record, call.platform.storage
-    record.bytes_in += bytes_in
-    record.bytes_out += bytes_out
-    usd = bytes_in * storage.get_usd_per_byte + bytes_out * storage.put_usd_per_byte
-    record.request_cost_usd += usd
-    record.exchange_cost_usd += usd * exchange
+# -- phases that meet others ------------------------------------------------------------------------------
 
 
-def _move(call: Call, link: Link, starts: np.ndarray, sizes: np.ndarray) -> Steps:
-    """Move objects over a link, each from its start on; returns when the last is through.
+class Latch:
+    """Counts down to an event that others wait for.
 
-    A link that nothing else uses is one event, however many objects; else each transfer is events of its own.
+    Args:
+        env: the SimPy environment.
+        left: calls that have not ended yet, or 1 for a signal.
+
+    Attributes:
+        ended: succeeds when all have ended well, or one has failed for good. failed: its row.
     """
-    env = call.env
-    if len(sizes) == 0:
-        return
-    if link.is_idle:
-        if len(sizes) == 1:
-            end = link.alone(float(starts[0]), float(sizes[0]))
-        else:
-            end = float(link.batch(starts, sizes).max())
-        yield env.timeout(max(0.0, end - env.now))
-        return
-    transfers = [
-        env.process(_transfer(env, link, *each)) for each in zip(starts.tolist(), sizes.tolist(), strict=True)
-    ]
-    yield env.all_of(transfers)
+
+    def __init__(self, env: simpy.Environment, left: int = 1) -> None:
+        self.left, self.ended = left, env.event()
+        self.failed: Record | None = None
+
+    def count_down(self, last: Record | None = None) -> None:
+        """One less is left; `last` is the row of a call's last attempt."""
+        self.left -= 1
+        if last is not None and last.status != "ok":
+            self.give_up(last)
+        elif self.left == 0 and not self.ended.triggered:
+            self.ended.succeed()
+
+    def give_up(self, row: Record) -> None:
+        """It will not happen any more: `row` failed."""
+        if not self.ended.triggered:
+            self.failed = row
+            self.ended.succeed()
+
+    def wait(self, call: Call) -> Generator[simpy.Event, Any, None]:
+        """Wait for the end. Raises CallFailed (`upstream-failed`) where it will not come."""
+        if not self.ended.processed:
+            yield self.ended
+        if self.failed is not None:
+            raise CallFailed("upstream-failed", call.env.now)
 
 
-def _transfer(env: simpy.Environment, link: Link, start: float, size: float) -> Steps:
-    """One object over a link that others use as well."""
-    yield env.timeout(max(0.0, start - env.now))
-    yield link.transfer(size)
+@dataclass(frozen=True, slots=True)
+class WaitFor(Phase):
+    """Wait, billed, until something has happened."""
+
+    alone: ClassVar[bool] = False
+    latch: Latch
+
+    def meet(self, call: Call, at: float) -> Steps:
+        """Wait; no time passes if it has happened. Raises CallFailed (`upstream-failed`) where it never will."""
+        yield from self.latch.wait(call)
+        end = max(at, call.env.now)
+        if end > at:
+            call.record.add_phase("wait", at, end)
+        return end
+
+
+@dataclass(frozen=True, slots=True)
+class Signal(Phase):
+    """Count a latch down."""
+
+    alone: ClassVar[bool] = False
+    latch: Latch
+
+    def meet(self, call: Call, at: float) -> Steps:
+        """Let it happen now."""
+        yield from until(call.env, at)
+        self.latch.count_down()
+        return at
+
+
+@dataclass(frozen=True)
+class Target:
+    """A function to invoke.
+
+    Args:
+        row: what stands in its row from the start; batch and step are the caller's.
+        program: what the call does; None: what the function was deployed with.
+        payload_bytes: raw bytes of the request. limit_bytes: of the encoded one; None: the platform's.
+        delay_s: invoked so long after the phase begins.
+        then: called with the row of the last attempt.
+        instead: called where that failed; what to invoke in its place, or nothing.
+        repeatable: whether a call that began and failed may be tried again.
+    """
+
+    row: Record
+    program: Program | None = None
+    payload_bytes: float = 0.0
+    limit_bytes: float | None = None
+    delay_s: float = 0.0
+    then: Then | None = None
+    instead: Callable[[Record], tuple[Target, ...]] | None = None
+    repeatable: bool = True
+
+
+@dataclass(frozen=True)
+class Invoke(Phase):
+    """Invoke functions, all at once.
+
+    Args:
+        targets: which.
+        wait: whether the call waits, billed, for all of them; it fails (`upstream-failed`) if one fails for good.
+        queued: put the requests into Lambda's asynchronous queue. Else the caller's own retries apply.
+        latch: counts the ended calls down, for whoever waits elsewhere; None: one for each run of the phase.
+    """
+
+    alone: ClassVar[bool] = False
+    targets: tuple[Target, ...]
+    wait: bool
+    queued: bool = False
+    latch: Latch | None = None
+
+    def meet(self, call: Call, at: float) -> Steps:
+        """Send the requests, then wait for the answers or go on. Raises CallFailed."""
+        env = call.env
+        yield from until(env, at)
+        latch = self.latch or Latch(env, len(self.targets))
+        sent_s = max([self._send(call, target, latch) for target in self.targets], default=at)
+        call.record.bytes_out += sum(target.payload_bytes for target in self.targets)
+        if sent_s > at:
+            call.record.add_phase("upload", at, sent_s)
+        if not self.wait:
+            return max(at, sent_s)
+        yield from latch.wait(call)
+        if env.now > sent_s:
+            call.record.add_phase("wait", sent_s, env.now)
+        call.record.bytes_in += sum(response_bytes(call.service.program_of(target)) for target in self.targets)
+        return max(sent_s, env.now)
+
+    def _send(self, call: Call, target: Target, latch: Latch) -> float:
+        """Invoke a target; returns when the request has been sent, or now if that is later."""
+        row, env = target.row.again(1, call.record.batch, call.record.step), call.env
+
+        def ended(last: Record) -> None:
+            instead = target.instead(last) if target.instead is not None and last.status != "ok" else ()
+            if instead:
+                latch.left += len(instead) - 1
+                for each in instead:
+                    self._send(call, each, latch)
+                return
+            if target.then is not None:
+                target.then(last)
+            latch.count_down(last)
+
+        def send() -> float:
+            return call.service.invoke(
+                row,
+                call.service.program_of(target),
+                ended,
+                repeatable=target.repeatable,
+                queued=self.queued,
+                payload_bytes=target.payload_bytes,
+                limit_bytes=target.limit_bytes,
+            )
+
+        if target.payload_bytes > 0 and target.delay_s == 0:
+            return send()
+        call.service.after(target.delay_s, send)
+        return env.now

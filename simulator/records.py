@@ -97,6 +97,25 @@ class Record:
         before = self.phases.get(phase)
         self.phases[phase] = (before[0], end_s) if before else (start_s, end_s)
 
+    def end_phases(self, at_s: float) -> None:
+        """Nothing goes on after `at_s`: cut off phases that would have."""
+        self.phases = {name: (a, min(b, at_s)) for name, (a, b) in self.phases.items() if a < at_s}
+
+    def again(self, attempt: int | None = None, batch: int | None = None, step: int | None = None) -> Record:
+        """A fresh row for the same call, by default for its next attempt."""
+        return Record(
+            batch=self.batch if batch is None else batch,
+            step=self.step if step is None else step,
+            layer=self.layer,
+            role=self.role,
+            function=self.function,
+            memory_mb=self.memory_mb,
+            expert=self.expert,
+            replica=self.replica,
+            tokens=self.tokens,
+            attempt=self.attempt + 1 if attempt is None else attempt,
+        )
+
 
 @dataclass(frozen=True)
 class Bill:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,6 +64,16 @@ def replicas_of(
                     )
                 )
     return calls
+
+
+def split(problem: DeploymentProblem, replica: Replica, times: int) -> list[Replica]:
+    """A replica's whole tokens on so many replicas instead."""
+    fixed, per_token = (float(term[replica.expert]) for term in memory_terms(problem.layers[replica.layer]))
+    return [
+        replace(replica, tokens=share, needed_bytes=fixed + share * per_token)
+        for share in _shares(replica.tokens, times, whole=True)
+        if share > 0
+    ]
 
 
 def minibatches(tokens: float, size: int) -> np.ndarray:

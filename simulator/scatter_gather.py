@@ -1,7 +1,7 @@
 """One forward pass of an MoE model under a deployment plan: scatter to experts, gather from them.
 
 The functions of a model with L MoE layers are L + 1 non-MoE functions (function e computes what comes before MoE
-layer e and its gate; function L is the tail) and every expert's. A pass is one chain of calls:
+layer e and its gate; function L is the tail) and every expert's. A pass is one chain of programs:
 
 - `storage`: function e uploads every replica's input, then the experts download, compute, upload.
 - `pipelined`: the same by minibatches; uploads of all replicas go round-robin, and each replica overlaps.
@@ -12,36 +12,58 @@ Source: Liu, Wang, Wu, INFOCOM 2025, section III-C, Fig. 6; what `direct` means 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from functools import partial
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import simpy
 
-from simulator.lambda_service import Call, CallFailed, Handler, LambdaService, Steps
-from simulator.plan import (
-    Communication,
-    DeploymentPlan,
-    DeploymentProblem,
-    ProblemLayer,
-)
+from simulator.lambda_service import LambdaService
+from simulator.overflow import OVERFLOWS, replicas_that_fit
+from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemLayer
 from simulator.program import (
+    Allocate,
     Compute,
-    Get,
-    Payload,
-    Pipeline,
-    Put,
+    Invoke,
+    Latch,
+    Phase,
+    Program,
+    Return,
+    Signal,
     Sleep,
+    Target,
     WaitFor,
-    answered,
-    note_bytes,
-    payload_seconds,
 )
 from simulator.records import Record
-from simulator.replicas import Replica, minibatches, replicas_of
+from simulator.rehearsal import expected_end_s
+from simulator.replicas import Replica, minibatches, replicas_of, split
+from simulator.transfers import Get, GetAsReady, Pipeline, Put, PutInOrder, Ready
 
 Start: TypeAlias = Literal["eager", "just-in-time"]
+Gather: TypeAlias = Literal["after-all", "as-ready"]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a plan is served.
+
+    Attributes:
+        start: when experts are started: with their layer, or just in time for their first input.
+        next_layer_start: when the next non-MoE function is: with the layer, or to have loaded when results come.
+        gather: whether it downloads results when all are there, or each as soon as it is.
+        whole_tokens: whether tokens are dealt out whole, or divided.
+        limits: whether a replica that needs more than its memory or payload fails, or runs all the same.
+        retry_overflow: whether such a replica's tokens then run on as many replicas as they need.
+    """
+
+    start: Start = "eager"
+    next_layer_start: Start = "eager"
+    gather: Gather = "after-all"
+    whole_tokens: bool = True
+    limits: bool = True
+    retry_overflow: bool = False
 
 
 @dataclass
@@ -53,11 +75,9 @@ class ForwardPass:
         problem, plan: what is deployed.
         tokens: tokens of each expert of each layer, (experts,) per layer.
         replicas: calls of each expert of each layer, (experts,) per layer.
-        whole_tokens: whether tokens are dealt out whole, or divided.
-        start: when experts are started: with their layer, or just in time for their first input.
+        serving: how.
         batch: number of the batch.
         step: 0 for the pass over the batch's tokens, then the number of the decode step.
-        memory_kills: whether a replica that needs more than its memory is killed, or runs all the same.
     """
 
     service: LambdaService
@@ -65,173 +85,225 @@ class ForwardPass:
     plan: DeploymentPlan
     tokens: list[np.ndarray]
     replicas: list[np.ndarray]
-    whole_tokens: bool
-    start: Start
+    serving: Serving
     batch: int
     step: int = 0
-    memory_kills: bool = False
 
     def __post_init__(self) -> None:
         self.env = self.service.env
         self.platform = self.service.platform
         self.ended = self.env.event()
         self.failed: Record | None = None
+        self._latches: list[Latch] = []
         self._calls = [
-            replicas_of(self.problem, e, layer, self.tokens[e], self.replicas[e], self.whole_tokens)
+            replicas_of(self.problem, e, layer, self.tokens[e], self.replicas[e], self.serving.whole_tokens)
             for e, layer in enumerate(self.plan.layers)
         ]
 
     def run(self) -> simpy.Event:
         """Start the pass; the event succeeds when the tail has ended, or a call has `failed` for good."""
-        self._start_non_moe(0, Arrival(), self.problem.head_s)
+        head = self._non_moe(0, (), self.problem.head_s)
+        assert head.program is not None
+        row = head.row.again(1, self.batch, self.step)
+        self.service.invoke(row, head.program, head.then, repeatable=False)
         return self.ended
+
+    def _check(self, last: Record) -> None:
+        """A call that failed for good ends the pass: whoever waits for it is told."""
+        if last.status != "ok" and self.failed is None:
+            self.failed = last
+            for latch in self._latches:
+                latch.give_up(last)
+            if not self.ended.triggered:
+                self.ended.succeed()
+
+    def _tail_ended(self, last: Record) -> None:
+        self._check(last)
+        if self.failed is None:
+            self.ended.succeed()
+
+    def _latch(self, left: int = 1) -> Latch:
+        self._latches.append(Latch(self.env, left))
+        return self._latches[-1]
 
     # -- non-MoE functions --------------------------------------------------------------------------------
 
-    def _start_non_moe(self, e: int, arrival: Arrival, load_s: float) -> None:
-        """Invoke non-MoE function e, which loads for `load_s` and then takes what arrives."""
-        record = Record(
+    def _non_moe(
+        self, e: int, arrival: Program, load_s: float, payload_bytes: float = 0.0, delay_s: float = 0.0
+    ) -> Target:
+        """Non-MoE function e, which loads for `load_s`, takes what arrives, and goes on to the layers behind."""
+        row = Record(
             batch=self.batch,
-            step=self.step,
             layer=e,
             role="non-moe",
             function=non_moe_function(e),
             memory_mb=non_moe_memory_mb(self.problem, e),
             tokens=self.problem.served_tokens,
         )
-        handler = self._non_moe_handler(e, arrival, load_s)
-        self.service.invoke(record, handler, self._check, repeatable=False)
+        program: list[Phase] = [*self._load(load_s), *arrival]
+        for here in range(e, len(self.problem.layers)):
+            program.append(Compute(self.problem.layers[here].non_moe_s))
+            if self._calls[here]:
+                program += self._moe_layer(here)
+                return Target(row, tuple(program), payload_bytes, None, delay_s, self._check, repeatable=False)
+            # no token reaches the layer: this function goes on with the next
+        program.append(Compute(self.problem.tail_s))
+        return Target(row, tuple(program), payload_bytes, None, delay_s, self._tail_ended, repeatable=False)
 
-    def _non_moe_handler(self, e: int, arrival: Arrival, load_s: float) -> Handler:
-        def handler(call: Call) -> Steps:
-            yield from self._load(call, load_s)
-            if arrival.results is not None:
-                yield from WaitFor(arrival.results).run(call)
-            if arrival.gather_bytes:
-                yield from Get(arrival.gather_bytes, "gather", exchange=arrival.from_experts).run(call)
-            here = e
-            while here < len(self.problem.layers):
-                yield from Compute(self.problem.layers[here].non_moe_s).run(call)
-                if self._calls[here]:
-                    yield from self._moe_layer(call, here)
-                    return
-                here += 1  # no token reaches the layer: this function goes on with the next
-            yield from Compute(self.problem.tail_s).run(call)
-            if self.failed is None:
-                self.ended.succeed()
-
-        return handler
-
-    def _load(self, call: Call, load_s: float) -> Steps:
-        """Download the function's parameters.
+    def _load(self, load_s: float) -> Program:
+        """Download of the function's parameters.
 
         The problem gives the load as a time on the closed form's platform. There it is taken as it stands
         (the start of the call is in it); elsewhere it says how many bytes there are to download.
         """
         constants = self.problem.platform
         if self.platform.is_ideal:
-            yield from Sleep(max(0.0, load_s - constants.warm_start_s), "parameter_download").run(call)
-            return
+            return (Sleep(max(0.0, load_s - constants.warm_start_s), "parameter_download"),)
         seconds = load_s - constants.warm_start_s - constants.storage_delay_s
-        if seconds > 0:
-            yield from Get([seconds * constants.gate_bandwidth], "parameter_download").run(call)
+        return (Get([seconds * constants.gate_bandwidth], "parameter_download"),) if seconds > 0 else ()
 
     # -- one MoE layer, seen from its gate ----------------------------------------------------------------
 
-    def _moe_layer(self, call: Call, e: int) -> Steps:
-        layer, calls = self.problem.layers[e], self._calls[e]
-        method: Communication = self.plan.layers[e].communication
+    def _moe_layer(self, e: int) -> Program:
+        method = self.plan.layers[e].communication
         if method == "direct":
-            yield from self._direct(call, e, layer, calls)
-        else:
-            yield from self._through_storage(call, e, layer, calls, method)
+            return self._direct(e)
+        return self._storage(e) if method == "storage" else self._pipelined(e)
 
-    def _through_storage(
-        self, call: Call, e: int, layer: ProblemLayer, calls: list[Replica], method: Communication
-    ) -> Steps:
+    def _storage(self, e: int) -> Program:
         """Experts and the next function start with the layer; the gate's function uploads the inputs."""
-        beta = self.plan.layers[e].minibatch_tokens
-        results = self.env.event()
-        parts = [minibatches(c.tokens, beta) if beta else np.array([c.tokens]) for c in calls]
-        out_bytes = (np.concatenate(parts) * layer.token_out_bytes).tolist()
-        self._start_non_moe(e + 1, Arrival(results, out_bytes, from_experts=True), layer.next_load_s)
-        if method == "storage":
-            published = self.env.event()
-            handlers = [self._storage_expert(c, layer, published) for c in calls]
-            first_s = _first_input_s(call, sum(c.tokens for c in calls) * layer.token_in_bytes)
-            self._start_experts(calls, handlers, first_s, results)
-            yield from Put([c.tokens * layer.token_in_bytes for c in calls], exchange=True).run(call)
-            published.succeed()
-            return
+        layer, calls = self.problem.layers[e], self._calls[e]
+        published, results, ready = self._latch(), self._latch(len(calls)), _unknown(len(calls))
+        upload = Put([c.tokens * layer.token_in_bytes for c in calls], exchange=True)
+        programs = [self._storage_expert(c, layer, published, ready.part(k, 1)) for k, c in enumerate(calls)]
+
+        def instead(replica: Replica, k: int) -> list[Program]:
+            return [self._storage_expert(c, layer, published, ready.part(k, 1)) for c in self._split(replica)]
+
+        first_s = self._first_input_s(e, sum(c.tokens for c in calls) * layer.token_in_bytes)
+        experts = self._experts(calls, programs, instead, first_s)
+        sizes = [c.tokens * layer.token_out_bytes for c in calls]
+        start_next = self._start_next(e, upload, experts, results, ready, sizes)
+        return (start_next, Invoke(experts, wait=False, latch=results), upload, Signal(published))
+
+    def _pipelined(self, e: int) -> Program:
+        """The same by minibatches, each of which an expert takes as soon as it is there."""
+        layer, calls, beta = self.problem.layers[e], self._calls[e], self.plan.layers[e].minibatch_tokens
         assert beta is not None
-        available, upload_ends = yield from self._upload_minibatches(call, parts, layer.token_in_bytes)
-        handlers = [
-            self._pipelined_expert(c, layer, when, part)
-            for c, when, part in zip(calls, available, parts, strict=True)
-        ]
-        first_s = _first_input_s(call, sum(float(part[0]) for part in parts) * layer.token_in_bytes)
-        self._start_experts(calls, handlers, first_s, results)
-        began = self.env.now
-        yield self.env.timeout(upload_ends - began)
-        call.record.add_phase("upload", began, self.env.now)
-
-    def _upload_minibatches(
-        self, call: Call, parts: list[np.ndarray], token_in_bytes: float
-    ) -> Generator[simpy.Event, Any, tuple[list[np.ndarray], float]]:
-        """When each minibatch of each replica is in S3, and the end of the upload.
-
-        Requests overlap; bytes go one object after the other: by minibatch, then expert, then replica.
-        """
+        parts = [minibatches(c.tokens, beta) for c in calls]
         counts = np.array([len(part) for part in parts])
-        owner = np.repeat(np.arange(len(parts)), counts)
+        first = np.cumsum(counts) - counts
+        sizes, owner = np.concatenate(parts), np.repeat(np.arange(len(parts)), counts)
         order = np.lexsort((owner, np.concatenate([np.arange(count) for count in counts])))
-        sizes = np.concatenate(parts) * token_in_bytes
-        through = np.empty(len(sizes))
-        through[order] = call.instance.outbound.stream(self.env.now, sizes[order])
-        available = through + (yield from answered(call, self.platform.storage.puts, through, exchange=True))
-        note_bytes(call, 0.0, float(sizes.sum()), exchange=True)
-        return np.split(available, np.cumsum(counts)[:-1]), float(available.max())
+        available, ready = _unknown(len(sizes)), _unknown(len(sizes))
+        results = self._latch(len(calls))
+        upload = PutInOrder(sizes * layer.token_in_bytes, order, available)
+        programs = [
+            self._pipelined_expert(c, layer, available.part(k, n), part, ready.part(k, n))
+            for c, part, k, n in zip(calls, parts, first.tolist(), counts.tolist(), strict=True)
+        ]
 
-    def _direct(self, call: Call, e: int, layer: ProblemLayer, calls: list[Replica]) -> Steps:
+        def instead(replica: Replica, k: int) -> list[Program]:
+            found, there = [], float(available.part(int(first[k]), int(counts[k])).times_s.max())
+            for c in self._split(replica):
+                part = minibatches(c.tokens, beta)
+                found.append(self._pipelined_expert(c, layer, Ready(np.full(len(part), there)), part, None))
+            return found
+
+        first_s = self._first_input_s(e, sum(float(part[0]) for part in parts) * layer.token_in_bytes)
+        experts = self._experts(calls, programs, instead, first_s)
+        start_next = self._start_next(e, upload, experts, results, ready, (sizes * layer.token_out_bytes).tolist())
+        return (start_next, Invoke(experts, wait=False, latch=results), upload)
+
+    def _direct(self, e: int) -> Program:
         """Invoke every replica with its input, wait for all, hand the results on to the next function."""
-        returned = self.env.event()
-        began = self.env.now
-        handlers = [self._direct_expert(c, layer) for c in calls]
-        sizes = [c.tokens * layer.token_in_bytes for c in calls]
-        call.record.bytes_out += sum(sizes)
-        delays = [payload_seconds(call, size) for size in sizes]
-        self._invoke(calls, handlers, delays, returned)
-        call.record.add_phase("upload", began, began + max(delays))
-        yield from WaitFor(returned).run(call)
-        out_bytes = sum(c.tokens for c in calls) * layer.token_out_bytes
-        call.record.bytes_in += out_bytes
-        if self.platform.is_ideal:
-            arrival = Arrival()
-        elif out_bytes * self.platform.payload_encoding_factor <= self.platform.payload_limit_bytes:
-            yield from Payload(out_bytes).run(call)
-            arrival = Arrival()
-        else:
-            yield from Put([out_bytes]).run(call)
-            arrival = Arrival(None, [out_bytes])
-        self._start_non_moe(e + 1, arrival, layer.next_load_s)
+        layer, calls, platform = self.problem.layers[e], self._calls[e], self.platform
+        programs = [self._direct_expert(c, layer) for c in calls]
 
-    def _check(self, last: Record) -> None:
-        """A call that failed for good ends the pass."""
-        if last.status != "ok" and self.failed is None:
-            self.failed = last
-            if not self.ended.triggered:
-                self.ended.succeed()
+        def instead(replica: Replica, _: int) -> list[Program]:
+            return [self._direct_expert(c, layer) for c in self._split(replica)]
+
+        experts = self._experts(calls, programs, instead, payload_per_token=layer.token_in_bytes)
+        invoke = Invoke(experts, wait=True, latch=self._latch(len(calls)))
+        size = sum(c.tokens for c in calls) * layer.token_out_bytes
+        if platform.is_ideal:
+            return (invoke, Invoke((self._non_moe(e + 1, (), layer.next_load_s),), wait=False))
+        if size * platform.payload_encoding_factor <= platform.payload_limit_bytes:
+            return (invoke, Invoke((self._non_moe(e + 1, (), layer.next_load_s, size),), wait=False))
+        following = self._non_moe(e + 1, (Get([size], "gather"),), layer.next_load_s)
+        return (invoke, Put([size]), Invoke((following,), wait=False))
+
+    def _start_next(
+        self,
+        e: int,
+        upload: Phase,
+        experts: tuple[Target, ...],
+        results: Latch,
+        ready: Ready,
+        sizes: list[float],
+    ) -> Invoke:
+        """Start of the next non-MoE function, which waits for the results (objects of `sizes` bytes)."""
+        arrival: Program = (WaitFor(results), Get(sizes, "gather", exchange=True))
+        if self.serving.gather == "as-ready":
+            arrival = (GetAsReady(ready, sizes, results),)
+        load_s, delay_s = self.problem.layers[e].next_load_s, 0.0
+        if self.serving.next_layer_start == "just-in-time":
+            memory_mb = non_moe_memory_mb(self.problem, e + 1)
+            loaded_s = expected_end_s(self.service, self._load(load_s), memory_mb)
+            uploaded_s = expected_end_s(self.service, (upload,), non_moe_memory_mb(self.problem, e), begins_s=0.0)
+            ends = [
+                expected_end_s(self.service, x.program or (), x.row.memory_mb, x.delay_s, uploaded_s)
+                for x in experts
+            ]
+            delay_s = max(0.0, max(ends) - loaded_s)
+        return Invoke((self._non_moe(e + 1, arrival, load_s, delay_s=delay_s),), wait=False)
+
+    def _first_input_s(self, e: int, size: float) -> float:
+        """From the start of layer e until `size` bytes that its gate uploads first are in S3, by medians, s."""
+        rates = self.platform.link_rates(non_moe_memory_mb(self.problem, e))
+        return self.platform.put_latency.median + size / rates.function
 
     # -- experts ------------------------------------------------------------------------------------------
 
-    def _start_experts(
-        self, calls: list[Replica], handlers: list[Handler], first_s: float, results: simpy.Event
-    ) -> None:
-        """Start every replica with the layer, or so that its head ends when its first input is there."""
-        delays = [0.0] * len(calls)
-        if self.start == "just-in-time":
-            delays = [max(0.0, first_s - self._expected_head_s(c)) for c in calls]
-        self._invoke(calls, handlers, delays, results)
+    def _experts(
+        self,
+        calls: list[Replica],
+        programs: list[Program],
+        instead: Instead,
+        first_s: float = 0.0,
+        payload_per_token: float = 0.0,
+    ) -> tuple[Target, ...]:
+        """Every replica, started with the layer, or so that its head ends when its first input is there."""
+        just_in_time = self.serving.start == "just-in-time" and payload_per_token == 0
+        found = []
+        for k, (c, program) in enumerate(zip(calls, programs, strict=True)):
+            target = partial(
+                Target,
+                self._record(c),
+                limit_bytes=None if self.serving.limits else math.inf,
+                delay_s=max(0.0, first_s - self._expected_head_s(c)) if just_in_time else 0.0,
+                then=self._check,
+            )
+
+            def after(last: Record, c: Replica = c, k: int = k) -> tuple[Target, ...]:
+                if not self.serving.retry_overflow or last.status not in OVERFLOWS:
+                    return ()
+                return tuple(
+                    Target(self._record(c), program, c.tokens * payload_per_token, then=self._check)
+                    for c, program in zip(self._split(c), instead(c, k), strict=True)
+                )
+
+            found.append(target(program=program, payload_bytes=c.tokens * payload_per_token, instead=after))
+        return tuple(found)
+
+    def _split(self, replica: Replica) -> list[Replica]:
+        """A replica that overflows, as the least number of replicas that fit."""
+        e, i = replica.layer, replica.expert
+        share = np.zeros(len(self.tokens[e]))
+        share[i] = replica.tokens
+        plan = self.plan.layers[e]
+        fits = replicas_that_fit(self.problem, e, plan, share * plan.replicas)[i] // plan.replicas[i]
+        return split(self.problem, replica, int(fits))
 
     def _expected_head_s(self, replica: Replica) -> float:
         """T_h of a replica on this platform, by medians, s."""
@@ -239,31 +311,9 @@ class ForwardPass:
         download = replica.parameter_bytes / min(rates.function, rates.connection)
         return self.platform.warm_start.median + self.platform.get_latency.median + download
 
-    def _invoke(
-        self, calls: list[Replica], handlers: list[Handler], delays: list[float], all_ended: simpy.Event
-    ) -> None:
-        """Call every replica after its delay; `all_ended` succeeds with the last of them."""
-        left = len(calls)
-
-        def ended(last: Record) -> None:
-            nonlocal left
-            left -= 1
-            self._check(last)
-            if left == 0 and self.failed is None:
-                all_ended.succeed()
-
-        def begin(replica: Replica, handler: Handler) -> Callable[[simpy.Event], None]:
-            return lambda _: self.service.invoke(self._record(replica), handler, ended)
-
-        for replica, handler, delay in zip(calls, handlers, delays, strict=True):
-            timeout = self.env.timeout(delay)
-            assert timeout.callbacks is not None
-            timeout.callbacks.append(begin(replica, handler))
-
     def _record(self, replica: Replica) -> Record:
         return Record(
             batch=self.batch,
-            step=self.step,
             layer=replica.layer,
             role="expert",
             function=expert_function(replica.layer, replica.expert),
@@ -273,64 +323,58 @@ class ForwardPass:
             tokens=replica.tokens,
         )
 
-    def _check_memory(self, replica: Replica) -> None:
-        """Runtime.OutOfMemory: the sandbox is killed; it is billed until then."""
-        if self.memory_kills and not replica.fits:
-            raise CallFailed("out-of-memory")
+    def _need_memory(self, replica: Replica) -> Program:
+        return (Allocate(replica.needed_bytes),) if self.serving.limits else ()
 
-    def _storage_expert(self, replica: Replica, layer: ProblemLayer, published: simpy.Event) -> Handler:
+    def _storage_expert(self, replica: Replica, layer: ProblemLayer, published: Latch, ready: Ready) -> Program:
         """Eq. 8's steps: head, download, compute, upload."""
-
-        def handler(call: Call) -> Steps:
-            yield from Get([replica.parameter_bytes], "parameter_download").run(call)
-            yield from WaitFor(published).run(call)
-            yield from Get([replica.tokens * layer.token_in_bytes], "input_download", exchange=True).run(call)
-            self._check_memory(replica)
-            yield from Compute(replica.compute_s).run(call)
-            yield from Put([replica.tokens * layer.token_out_bytes], exchange=True).run(call)
-
-        return handler
+        return (
+            Get([replica.parameter_bytes], "parameter_download"),
+            WaitFor(published),
+            Get([replica.tokens * layer.token_in_bytes], "input_download", exchange=True),
+            *self._need_memory(replica),
+            Compute(replica.compute_s),
+            Put([replica.tokens * layer.token_out_bytes], exchange=True, ready=ready),
+        )
 
     def _pipelined_expert(
-        self, replica: Replica, layer: ProblemLayer, available: np.ndarray, parts: np.ndarray
-    ) -> Handler:
+        self, replica: Replica, layer: ProblemLayer, available: Ready, parts: np.ndarray, ready: Ready | None
+    ) -> Program:
         """Eq. 6's steps: head, then minibatches."""
         pipeline = Pipeline(
-            available_s=available,
+            available=available,
             tokens=parts,
             seconds_per_call=replica.seconds_per_call,
             seconds_per_token=replica.seconds_per_token,
             token_in_bytes=layer.token_in_bytes,
             token_out_bytes=layer.token_out_bytes,
+            ready=ready,
+        )
+        return (
+            Get([replica.parameter_bytes], "parameter_download"),
+            *self._need_memory(replica),
+            pipeline,
         )
 
-        def handler(call: Call) -> Steps:
-            yield from Get([replica.parameter_bytes], "parameter_download").run(call)
-            self._check_memory(replica)
-            yield from pipeline.run(call)
-
-        return handler
-
-    def _direct_expert(self, replica: Replica, layer: ProblemLayer) -> Handler:
+    def _direct_expert(self, replica: Replica, layer: ProblemLayer) -> Program:
         """Eq. 10's steps: head, compute, response; the input came with the invocation."""
-
-        def handler(call: Call) -> Steps:
-            call.record.bytes_in += replica.tokens * layer.token_in_bytes
-            yield from Get([replica.parameter_bytes], "parameter_download").run(call)
-            self._check_memory(replica)
-            yield from Compute(replica.compute_s).run(call)
-            yield from Payload(replica.tokens * layer.token_out_bytes).run(call)
-
-        return handler
+        return (
+            Get([replica.parameter_bytes], "parameter_download"),
+            *self._need_memory(replica),
+            Compute(replica.compute_s),
+            Return(replica.tokens * layer.token_out_bytes, None if self.serving.limits else math.inf),
+        )
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """How a non-MoE function gets its input: after which event, and which objects it downloads."""
+class Instead(Protocol):
+    """Programs of the replicas that take an overflown one's place."""
 
-    results: simpy.Event | None = None
-    gather_bytes: tuple[float, ...] | list[float] = ()
-    from_experts: bool = False
+    def __call__(self, replica: Replica, k: int, /) -> list[Program]:
+        """For replica number `k` of the layer's calls."""
+
+
+def _unknown(objects: int) -> Ready:
+    return Ready(np.full(objects, math.nan))
 
 
 def non_moe_function(e: int) -> str:
@@ -347,8 +391,3 @@ def non_moe_memory_mb(problem: DeploymentProblem, e: int) -> int:
     """Memory of non-MoE function e: its layer's, or the largest listed size; the tail has the last layer's."""
     memory = problem.layers[min(e, len(problem.layers) - 1)].non_moe_memory_mb
     return memory or problem.platform.memory_mb[-1]
-
-
-def _first_input_s(call: Call, size: float) -> float:
-    """When `size` bytes that are uploaded first are in S3, by medians, s from now."""
-    return call.platform.put_latency.median + size / call.instance.outbound.rates.function

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import simpy
 
 from moe.errors import InputError
-from simulator.lambda_service import LambdaService, Steps
+from simulator.lambda_service import LambdaService
 from simulator.overflow import replicas_that_fit
 from simulator.plan import (
     DeploymentPlan,
@@ -26,6 +28,8 @@ from simulator.records import Bill, Record, bill, to_pandas
 from simulator.replicas import problem_of_size, whole_tokens
 from simulator.scatter_gather import (
     ForwardPass,
+    Gather,
+    Serving,
     Start,
     expert_function,
     non_moe_function,
@@ -35,7 +39,7 @@ from simulator.scatter_gather import (
 if TYPE_CHECKING:
     import pandas as pd
 
-Overflow: TypeAlias = Literal["foreseen", "fail"]
+Overflow: TypeAlias = Literal["foreseen", "retry", "fail"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class SimulatedRun:
         bill: of the mean batch.
         violations: constraints that the plan breaks for the tokens it was made for, and the latency limit if
             a batch's latency is over it.
-        overflowed: replicas' calls beyond the planned ones, over all batches.
+        overflowed: replicas' calls beyond the planned ones that were foreseen, over all batches.
         failed: batches that a failed call ended, and which; their latency is NaN.
     """
 
@@ -98,6 +102,8 @@ def simulate(
     routing: Sequence[np.ndarray] | None = None,
     runs: int = 1,
     start: Start = "eager",
+    next_layer_start: Start = "eager",
+    gather: Gather = "after-all",
     warm: bool = True,
     overflow: Overflow = "foreseen",
     decode: Decode | None = None,
@@ -112,11 +118,11 @@ def simulate(
         routing: real tokens of each expert, one (layers, experts) integer array a batch: then tokens are whole,
             and replicas that meet more than fits overflow. None: the problem's tokens, divided.
         runs: batches without `routing`; with it, each of its batches is served once.
-        start: start experts with their layer, or just in time for their first input.
+        start, next_layer_start, gather: see `simulator.scatter_gather.Serving`.
         warm: whether planned instances are initialised before the first batch.
         overflow: of a replica that meets more tokens than its memory (with `direct`, its payload) holds:
-            `foreseen`: it runs as the least number of replicas that fit; `fail`: memory kills it, and its batch
-            has failed once the caller's attempts are used up.
+            `foreseen`: it runs as the least number of replicas that fit; `retry`: it fails, is billed, and then
+            runs as so many; `fail`: it fails, and its batch with it.
         decode: token-by-token generation after each batch: every layer is invoked again for each step.
         seed: of all random streams.
 
@@ -128,11 +134,14 @@ def simulate(
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
     service = LambdaService(simpy.Environment(), platform)
     deploy_plan(service, problem, plan, warm)
+    routed = routing is not None
+    serving = Serving(start, next_layer_start, gather, routed, routed, routed and overflow == "retry")
     if routing is None:
-        passes = [_as_planned(service, problem, plan, start, number) for number in range(runs)]
+        passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
     else:
+        foreseen = overflow == "foreseen"
         passes = [
-            _as_routed(service, problem, plan, start, number, real, overflow)
+            _as_routed(service, problem, plan, serving, number, real, foreseen)
             for number, real in enumerate(routing)
         ]
     steps = [_decode_steps(each, decode) for each in passes]
@@ -170,8 +179,9 @@ def _decode_steps(first: ForwardPass, decode: Decode | None) -> list[ForwardPass
     share = decode.sequences / first.problem.served_tokens
     tokens = [whole_tokens(each * share) for each in first.tokens]
     replicas = [layer.replicas for layer in first.plan.layers]
+    serving = replace(first.serving, whole_tokens=True, limits=False)
     return [
-        ForwardPass(first.service, small, first.plan, tokens, replicas, True, first.start, first.batch, step)
+        ForwardPass(first.service, small, first.plan, tokens, replicas, serving, first.batch, step)
         for step in range(1, decode.steps + 1)
     ]
 
@@ -180,41 +190,54 @@ def _serve(service: LambdaService, passes: list[ForwardPass]) -> np.ndarray:
     """Run the passes one after the other; their latencies, s, shape (passes,)."""
     env, latencies = service.env, []
 
-    def one_after_the_other() -> Steps:
+    def one_after_the_other() -> Generator[simpy.Event, None, None]:
         for each in passes:
             began = env.now
             yield each.run()
             latencies.append(env.now - began if each.failed is None else math.nan)
 
     env.process(one_after_the_other())
-    env.run()
+    with _no_garbage_collection():
+        env.run()
     return np.array(latencies)
 
 
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Rows and programs are kept until the end: looking for garbage among them would cost a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _as_planned(
-    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, start: Start, batch: int
+    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, serving: Serving, batch: int
 ) -> ForwardPass:
     """A pass with the problem's tokens, divided evenly."""
     tokens = [layer.tokens for layer in problem.layers]
     replicas = [layer.replicas for layer in plan.layers]
-    return ForwardPass(service, problem, plan, tokens, replicas, False, start, batch)
+    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch)
 
 
 def _as_routed(
     service: LambdaService,
     problem: DeploymentProblem,
     plan: DeploymentPlan,
-    start: Start,
+    serving: Serving,
     batch: int,
     routed: np.ndarray,
-    overflow: Overflow,
+    foreseen: bool,
 ) -> ForwardPass:
     """A pass with real, whole tokens, on as many replicas as they need, or as planned."""
     tokens = _layers_of(problem, routed)
     replicas = [layer.replicas for layer in plan.layers]
-    if overflow == "foreseen":
+    if foreseen:
         replicas = [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(plan.layers)]
-    return ForwardPass(service, problem, plan, tokens, replicas, True, start, batch, memory_kills=True)
+    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch)
 
 
 def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarray]:

@@ -184,6 +184,11 @@ class Storage:
     get_usd_per_byte: float = 0.0
     put_usd_per_byte: float = 0.0
 
+    @property
+    def charges_bytes(self) -> bool:
+        """Whether bytes cost something by themselves."""
+        return self.get_usd_per_byte > 0 or self.put_usd_per_byte > 0
+
     def forget(self, now: float) -> None:
         """Drop what no request from `now` (s) on can meet."""
         for limit in (self.gets.limit, self.puts.limit):

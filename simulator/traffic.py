@@ -24,9 +24,10 @@ from simulator.overflow import replicas_that_fit
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
 from simulator.platform import Platform, platform_of_profile
 from simulator.profile import PlatformProfile, load_profile
+from simulator.program import Compute
 from simulator.records import Record
 from simulator.replicas import problem_of_size, whole_tokens
-from simulator.scatter_gather import ForwardPass
+from simulator.scatter_gather import ForwardPass, Serving
 from simulator.scenario import Batching, FunctionChoice, MoEChoice, Scenario
 from simulator.simulate import deploy_plan
 from simulator.traffic_metrics import Batch, Metrics, Tally
@@ -74,7 +75,7 @@ def open_loop(
     at_each(
         service.env,
         itertools.accumulate(gaps),
-        lambda: service.invoke(record_of(next(numbers)), next(work)),
+        lambda: service.invoke(record_of(next(numbers)), (Compute(next(work)),)),
     )
 
 
@@ -140,7 +141,7 @@ class FunctionServer:
         """Invoke the function."""
         work_s = self._call_s + sum(itertools.islice(self._work, len(batch.arrived_s)))
         record = Record(batch.number, 0, "function", FUNCTION, self._memory_mb)
-        self._service.invoke(record, work_s, lambda last: done(batch, last.status == "ok"))
+        self._service.invoke(record, (Compute(work_s),), lambda last: done(batch, last.status == "ok"))
 
 
 class MoEServer:
@@ -170,10 +171,8 @@ class MoEServer:
         if self._choice.tokens == "multinomial":
             tokens = [self._rng.multinomial(int(each.sum()), each / max(1, each.sum())) for each in tokens]
         replicas = [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(self._plan.layers)]
-        start = self._choice.start
-        one = ForwardPass(
-            self._service, problem, self._plan, tokens, replicas, True, start, batch.number, memory_kills=True
-        )
+        serving = Serving(self._choice.start)
+        one = ForwardPass(self._service, problem, self._plan, tokens, replicas, serving, batch.number)
         ended = one.run()
         assert ended.callbacks is not None
         ended.callbacks.append(lambda _: done(batch, one.failed is None))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import simpy
 
-from simulator.lambda_service import Call, LambdaService, Steps
+from simulator.lambda_service import LambdaService
 from simulator.plan import ProblemPlatform
 from simulator.platform import Platform, platform_of_profile
 from simulator.profile import PlatformProfile, load_profile
+from simulator.program import Sleep
 from simulator.records import Record, bill
 from tests.conftest import reference
 
@@ -32,15 +33,11 @@ def serve(
     service = LambdaService(env, aws)
     service.deploy("f", 1024, warm=prewarmed, **limits)  # type: ignore[arg-type]
 
-    def handler(call: Call) -> Steps:
-        yield call.env.timeout(work_s)
-
-    def request(at: float) -> Steps:
-        yield env.timeout(at)
-        yield service.call(Record(batch=0, layer=0, role="expert", function="f", memory_mb=1024), handler)
+    def request() -> None:
+        service.invoke(Record(batch=0, layer=0, role="expert", function="f", memory_mb=1024), (Sleep(work_s),))
 
     for at in requests_s:
-        env.process(request(at))
+        service.after(at, request)
     env.run()
     service.records.sort(key=lambda row: (row.requested_s, row.attempt))
     return service

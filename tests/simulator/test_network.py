@@ -8,12 +8,11 @@ import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.lambda_service import Call, LambdaService, Steps
+from simulator.lambda_service import LambdaService
 from simulator.network import Link
 from simulator.platform import LinkRates, platform_of_profile
 from simulator.profile import load_profile
-from simulator.program import _move
-from simulator.records import Record
+from tests.simulator.processor_sharing import SharedLink
 
 BUCKET = LinkRates(function=200.0, connection=np.inf, burst_bytes=1000.0, sustained=50.0)
 
@@ -21,7 +20,7 @@ BUCKET = LinkRates(function=200.0, connection=np.inf, burst_bytes=1000.0, sustai
 def ends(rates: LinkRates, transfers: list[tuple[float, float]]) -> list[float]:
     """When each (start, size) is through."""
     env = simpy.Environment()
-    link = Link(env, rates)
+    link = SharedLink(env, rates)
     found = [0.0] * len(transfers)
 
     def move(k: int, start: float, size: float):  # type: ignore[no-untyped-def]
@@ -87,7 +86,7 @@ def columns(transfers: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarra
 
 
 def idle_link(rates: LinkRates) -> Link:
-    return Link(simpy.Environment(), rates)
+    return Link(rates, 0.0)
 
 
 @given(LINKS, OBJECTS)
@@ -169,28 +168,3 @@ def test_in_and_out_have_buckets_of_their_own() -> None:
     rate = min(aws.link_rates(3008).connection, aws.link_rates(3008).function)
     assert instance.outbound.alone(emptied, 1e8) - emptied == pytest.approx(1e8 / rate)
     assert instance.inbound.alone(emptied, 1e8) - emptied == pytest.approx(1e8 / 78e6)
-
-
-@pytest.mark.parametrize("objects", [1, 2, 500])
-def test_a_busy_link_and_an_idle_one_move_a_get_alike(objects: int) -> None:
-    """`_move` takes the events' way where something else is under way: here a transfer that weighs nothing."""
-    aws = platform_of_profile(load_profile(), None, np.random.default_rng(0))
-
-    def ended(busy: bool) -> float:
-        service = LambdaService(simpy.Environment(), aws)
-        service.deploy("f", 3008, warm=1)
-
-        def handler(call: Call) -> Steps:
-            if busy:
-                call.instance.inbound.transfer(1e-4)
-            starts = np.linspace(call.env.now, call.env.now + 0.03, objects)
-            began = call.env.now
-            yield from _move(call, call.instance.inbound, starts, np.full(objects, 1e5))
-            taken.append(call.env.now - began)
-
-        taken: list[float] = []
-        service.invoke(Record(batch=0, layer=0, role="expert", function="f", memory_mb=3008), handler)
-        service.env.run()
-        return taken[0]
-
-    assert ended(True) == pytest.approx(ended(False), rel=1e-8)

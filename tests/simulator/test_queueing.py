@@ -11,6 +11,7 @@ from simulator.draws import Draws, Halvings, Retries
 from simulator.lambda_service import LambdaService
 from simulator.plan import Communication
 from simulator.profile import load_profile
+from simulator.program import Compute, Latch, WaitFor
 from simulator.records import Record
 from simulator.simulate import simulate
 from tests.simulator.test_simulate import plan_of, routing, small_problem
@@ -51,13 +52,13 @@ def test_half_of_the_idle_instances_survive_each_halving_period() -> None:
 
 def rows_of(service: LambdaService, work_s: float, calls: int = 1) -> list[Record]:
     for _ in range(calls):
-        service.invoke(Record(0, 0, "request", "f", 1024), work_s)
+        service.invoke(Record(0, 0, "request", "f", 1024), (Compute(work_s),))
     service.env.run()
     return service.records
 
 
 def test_a_throttled_call_is_tried_again_and_then_served() -> None:
-    retries = Retries(5, 1.0, 20.0, np.random.default_rng(5))
+    retries = Retries(5, 1.0, 20.0, np.random.default_rng(5), ("throttled",))
     service = LambdaService(simpy.Environment(), at_once(retries=retries))
     service.deploy("f", 1024, reserved=1)
     rows = rows_of(service, 0.01, calls=2)
@@ -76,12 +77,8 @@ def test_a_timeout_is_billed_in_full_and_costs_the_instance() -> None:
 def test_a_program_that_never_ends_is_broken_off_by_its_timeout() -> None:
     service = LambdaService(simpy.Environment(), at_once())
     service.deploy("f", 1024, timeout_s=2.0)
-
-    def forever(call):  # type: ignore[no-untyped-def]
-        while True:
-            yield call.env.timeout(0.5)
-
-    service.call(Record(0, 0, "request", "f", 1024), forever)
+    never = Latch(service.env)
+    service.invoke(Record(0, 0, "request", "f", 1024), (WaitFor(never),))
     service.env.run()
     assert [(row.status, row.billed_s) for row in service.records] == [("timeout", 2.0)]
 

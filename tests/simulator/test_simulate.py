@@ -134,9 +134,33 @@ def test_a_replica_out_of_memory_is_killed_and_billed_where_overflow_is_not_fore
     run = simulate(problem, plan, PROFILE, routing=[real], overflow="fail")
     killed = [row for row in run.records if row.status == "out-of-memory"]
     assert {row.expert for row in killed} == {1}
-    assert [row.attempt for row in killed] == [1, 2, 3]
     assert all(row.billed_s > 0 for row in killed)
-    assert run.failed == ("batch 0: layer-0-expert-1 out-of-memory, attempt 3",)
+    assert run.failed == ("batch 0: layer-0-expert-1 out-of-memory, attempt 1",)
+
+
+def test_the_caller_tries_again_after_the_statuses_that_the_profile_names() -> None:
+    problem = with_experts(intermediate_bytes_per_token=1e6)
+    plan = plan_of(problem, "storage", memory_mb=768, replicas=1)
+    stubborn = PROFILE.retries.model_copy(update={"again_after": ("out-of-memory",)})
+    profile = PROFILE.model_copy(update={"retries": stubborn})
+    run = simulate(
+        problem, plan, profile, routing=[np.tile(np.array([100, 2000, 0, 700]), (6, 1))], overflow="fail"
+    )
+    assert [row.attempt for row in run.records if row.status == "out-of-memory"] == [1, 2, 3]
+
+
+def test_a_replica_that_overflows_is_billed_and_its_tokens_run_elsewhere() -> None:
+    problem = with_experts(intermediate_bytes_per_token=1e6)
+    plan = plan_of(problem, "storage", memory_mb=768, replicas=1)
+    real = np.tile(np.array([100, 2000, 0, 700]), (6, 1))
+    runs = {how: simulate(problem, plan, PROFILE, routing=[real], overflow=how) for how in ("foreseen", "retry")}
+    rows = [row for row in runs["retry"].records if row.role == "expert"]
+    served = [row for row in rows if row.status == "ok"]
+    assert not runs["retry"].failed
+    assert sum(row.tokens for row in served) == real.sum()
+    assert len([row for row in rows if row.status == "out-of-memory"]) == 6
+    assert len(served) == len([row for row in runs["foreseen"].records if row.role == "expert"])
+    assert runs["retry"].bill.billed_gb_s > runs["foreseen"].bill.billed_gb_s
 
 
 def test_a_payload_over_the_limit_overflows_with_direct_only() -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,12 +12,13 @@ from hypothesis import strategies as st
 from moe.errors import InputError
 from moe.files import validated
 from simulator.draws import Chances, Draws, Retries
-from simulator.lambda_service import Call, LambdaService, Steps
+from simulator.lambda_service import LambdaService
 from simulator.platform import Platform, platform_of_profile
 from simulator.profile import Constant, PlatformProfile, closed_form, load_profile
-from simulator.program import Get, Pipeline, Put
+from simulator.program import Phase
 from simulator.records import Record
 from simulator.storage import RequestLimit, Requests, Storage, StorageError
+from simulator.transfers import Get, Pipeline, Put, Ready
 
 MB = 2**20
 
@@ -42,13 +42,13 @@ def platform(seed: int = 1, attempts: int = 3, **storage: object) -> Platform:
     return aws
 
 
-def serve(aws: Platform, *handlers: Callable[[Call], Steps]) -> LambdaService:
-    """Handlers that start at once, each on a warm instance of one function."""
+def serve(aws: Platform, *phases: Phase) -> LambdaService:
+    """Calls of one phase that start at once, each on a warm instance of one function."""
     service = LambdaService(simpy.Environment(), aws)
-    service.deploy("f", 3008, warm=len(handlers))
-    for handler in handlers:
+    service.deploy("f", 3008, warm=len(phases))
+    for phase in phases:
         record = Record(batch=0, layer=0, role="expert", function="f", memory_mb=3008)
-        service.invoke(record, handler, repeatable=False)
+        service.invoke(record, (phase,), repeatable=False)
     service.env.run()
     return service
 
@@ -123,7 +123,7 @@ def test_without_limits_and_errors_a_request_is_its_latency() -> None:
 
 def test_a_refused_get_is_tried_again_counted_and_not_billed() -> None:
     aws = platform(attempts=9, get_limit_per_s=50.0)
-    row = serve(aws, lambda call: Get([1000.0] * 80, "gather").run(call)).records[0]
+    row = serve(aws, Get([1000.0] * 80, "gather")).records[0]
     assert row.status == "ok"
     assert row.gets == 80
     assert row.refused == aws.storage.gets.refused >= 30
@@ -135,10 +135,10 @@ def test_a_transfer_that_is_refused_too_often_fails_its_attempt() -> None:
     for phase in (
         Get([1000.0] * 50, "gather"),
         Put([1000.0] * 50),
-        Pipeline(np.zeros(50), np.ones(50), 0.0, 0.001, 1000, 1000),
+        Pipeline(Ready(np.zeros(50)), np.ones(50), 0.0, 0.001, 1000, 1000),
     ):
         aws = platform(error=0.6)
-        row = serve(aws, phase.run).records[0]
+        row = serve(aws, phase).records[0]
         assert row.status == "s3-error"
         assert row.refused >= 3
         assert row.gets + row.puts == aws.storage.gets.served + aws.storage.puts.served
@@ -146,8 +146,7 @@ def test_a_transfer_that_is_refused_too_often_fails_its_attempt() -> None:
 
 
 def test_functions_share_the_limit_of_a_prefix() -> None:
-    def get(call: Call) -> Steps:
-        yield from Get([1000.0] * 40, "gather").run(call)
+    get = Get([1000.0] * 40, "gather")
 
     def refused(prefixes: float) -> int:
         aws = platform(get_limit_per_s=100.0, prefixes=prefixes)
@@ -158,9 +157,9 @@ def test_functions_share_the_limit_of_a_prefix() -> None:
 
 
 def test_a_pipeline_counts_what_it_asks_for() -> None:
-    pipeline = Pipeline(np.zeros(300), np.full(300, 8.0), 0.0, 1e-6, 3072, 3072)
+    pipeline = Pipeline(Ready(np.zeros(300)), np.full(300, 8.0), 0.0, 1e-6, 3072, 3072)
     aws = platform(attempts=20, get_limit_per_s=5.0, put_limit_per_s=5.0)
-    row = serve(aws, lambda call: pipeline.run(call)).records[0]
+    row = serve(aws, pipeline).records[0]
     assert row.status == "ok"
     assert (row.gets, row.puts) == (row.exchange_gets, row.exchange_puts) == (300, 300)
     assert row.refused > 0
@@ -170,8 +169,7 @@ def test_a_pipeline_counts_what_it_asks_for() -> None:
 @pytest.mark.parametrize("limit", [20.0, 5500.0])
 def test_the_same_seed_gives_the_same_transfers(limit: float) -> None:
     rows = [
-        serve(platform(seed, get_limit_per_s=limit), Get([5e5] * 30, "gather").run).records[0]
-        for seed in (3, 3, 4)
+        serve(platform(seed, get_limit_per_s=limit), Get([5e5] * 30, "gather")).records[0] for seed in (3, 3, 4)
     ]
     assert rows[0] == rows[1]
     assert rows[0].ended_s != rows[2].ended_s
@@ -187,7 +185,7 @@ def constant_latency(aws: Platform) -> Platform:
 def test_an_object_in_parts_uses_several_connections_and_as_many_requests() -> None:
     size = 40 * MB
     whole, parted = (
-        serve(constant_latency(platform(parts=parts)), Get([size], "parameter_download").run).records[0]
+        serve(constant_latency(platform(parts=parts)), Get([size], "parameter_download")).records[0]
         for parts in (1.0, 4.0)
     )
     assert (whole.gets, parted.gets) == (1, 4)
@@ -197,7 +195,7 @@ def test_an_object_in_parts_uses_several_connections_and_as_many_requests() -> N
 
 
 def test_an_upload_in_parts_is_created_and_completed() -> None:
-    row = serve(constant_latency(platform(parts=4.0)), Put([40 * MB, 1 * MB]).run).records[0]
+    row = serve(constant_latency(platform(parts=4.0)), Put([40 * MB, 1 * MB])).records[0]
     assert row.puts == 4 + 2 + 1
     slowest = 0.04 + (41 * MB) / (3008 * 71500)  # five connections fill the function's link until the last byte
     assert row.ended_s - row.started_s == pytest.approx(0.04 + slowest + 0.04, rel=0.02)
@@ -219,7 +217,7 @@ def test_express_is_faster_and_charges_bytes() -> None:
     assert closed_form(express, [1769]).storage_delay_s == pytest.approx((0.0048 + 0.0073) / 2)
     aws = platform(storage_class="express")
     assert aws.prices.put == pytest.approx(1.13e-6)
-    row = serve(aws, Put([2.0**30], exchange=True).run).records[0]
+    row = serve(aws, Put([2.0**30], exchange=True)).records[0]
     assert row.request_cost_usd == pytest.approx(2e-7 + 1.13e-6 + 0.0032)
     assert row.exchange_cost_usd == pytest.approx(1.13e-6 + 0.0032)
     draws = np.sort(aws.get_latency.many(20_000))
