@@ -10,6 +10,7 @@ Reads the files by their columns; a constant whose file is not there keeps the b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe.errors import InputError
-from simulator.profile import Constant, PlatformProfile, Quantiles
+from simulator.profile import Constant, PlatformProfile, Quantiles, constant_at, with_constant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,14 +34,13 @@ class Quantity:
     """One constant that a public file measures.
 
     Attributes:
-        group, name: where it stands in the profile.
+        path: where it stands in the profile.
         pattern: of the file's name. source: what the profile then names.
         run: the column of independent runs. value: the column of values, ms.
         wanted: which rows count.
     """
 
-    group: str
-    name: str
+    path: tuple[str, ...]
     pattern: str
     source: str
     run: str
@@ -66,34 +66,40 @@ class Fit:
     median_interval_s: tuple[float, float] | None
 
 
-QUANTITIES = (
-    Quantity(
-        "start",
-        "init_s",
+def _init(runtime: str, package_type: str, architecture: str) -> Quantity:
+    def wanted(t: pd.DataFrame) -> pd.Series:
+        return (
+            (t.runtime == runtime) & (t.package_type == package_type) & t.architecture.str.startswith(architecture)
+        )
+
+    return Quantity(
+        ("start", "packages", f"{runtime}-{architecture}-{package_type}", "init_s"),
         "coldstart_maxday_raw_*.csv",
-        "maxday/lambda-perf, Init Duration, python3.12 x86 zip, hello world",
+        f"maxday/lambda-perf, Init Duration, {runtime} {architecture} {package_type}, hello world",
         "date",
         "init_ms",
-        lambda t: (t.runtime == "python3.12") & (t.package_type == "zip") & t.architecture.str.startswith("x86"),
-    ),
-    Quantity(
-        "storage",
-        "get_latency_s",
+        wanted,
+    )
+
+
+def _s3(name: str, operation: str) -> Quantity:
+    return Quantity(
+        ("storage", name),
         "skyrise_s3_latency_raw_*.csv",
-        "Skyrise, 1 KB GET from Lambda, us-east-1",
+        f"Skyrise, 1 KB {'GET' if operation == 'Read' else 'PUT'} from Lambda, us-east-1",
         "run_date",
         "latency_ms",
-        lambda t: (t.storage == "S3 Standard") & (t.operation == "Read"),
+        lambda t: (t.storage == "S3 Standard") & (t.operation == operation),
+    )
+
+
+QUANTITIES = (
+    *(
+        _init(*which)
+        for which in itertools.product(("python3.12", "python3.13"), ("zip", "image"), ("x86_64", "arm64"))
     ),
-    Quantity(
-        "storage",
-        "put_latency_s",
-        "skyrise_s3_latency_raw_*.csv",
-        "Skyrise, 1 KB PUT from Lambda, us-east-1",
-        "run_date",
-        "latency_ms",
-        lambda t: (t.storage == "S3 Standard") & (t.operation == "Write"),
-    ),
+    _s3("get_latency_s", "Read"),
+    _s3("put_latency_s", "Write"),
 )
 
 
@@ -103,22 +109,25 @@ def calibrate_public(folder: Path, base: PlatformProfile, seed: int = 0) -> tupl
     Raises InputError when the folder has none of the files, or one without the columns.
     """
     fits = [
-        fit(quantity, path, base, seed)
+        found
         for quantity in QUANTITIES
         for path in sorted(folder.glob(quantity.pattern))[-1:]
+        if (found := fit(quantity, path, base, seed)) is not None
     ]
     if not fits:
         names = ", ".join(sorted({quantity.pattern for quantity in QUANTITIES}))
         raise InputError(f"{folder}: none of the public files is there; expected {names}")
     profile = base
     for found in fits:
-        group = getattr(profile, found.quantity.group).model_copy(update={found.quantity.name: found.constant})
-        profile = profile.model_copy(update={found.quantity.group: group})
+        profile = with_constant(profile, found.quantity.path, found.constant)
     return profile, fits
 
 
-def fit(quantity: Quantity, path: Path, base: PlatformProfile, seed: int) -> Fit:
-    """Quantiles of one quantity, and how sure its median is."""
+def fit(quantity: Quantity, path: Path, base: PlatformProfile, seed: int) -> Fit | None:
+    """Quantiles of one quantity, and how sure its median is; None where the file has no row of it.
+
+    Raises InputError when the file lacks a column.
+    """
     import pandas as pd
 
     table = pd.read_csv(path)
@@ -128,11 +137,11 @@ def fit(quantity: Quantity, path: Path, base: PlatformProfile, seed: int) -> Fit
     except (AttributeError, KeyError) as error:
         raise InputError(f"{path}: a column is missing: {error}") from None
     if not runs:
-        raise InputError(f"{path}: no row is of {quantity.source}")
+        return None
     values = np.concatenate(runs)
     known = [p for p in PROBABILITIES if min(p, 1 - p) * len(values) >= SAMPLES_BEYOND]
     table_of_quantiles = dict(zip(known, np.quantile(values, known).round(6).tolist(), strict=True))
-    before = getattr(getattr(base, quantity.group), quantity.name)
+    before = constant_at(base, quantity.path)
     constant = Constant(
         value=Quantiles(quantiles=table_of_quantiles),
         unit=before.unit,

@@ -18,7 +18,7 @@ from optimizer.problem import make_problem
 from simulator.draws import Draws, Lifetimes
 from simulator.lambda_service import LambdaService
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
-from simulator.platform import ideal_platform
+from simulator.platform import Package, ideal_platform
 from simulator.profile import load_profile
 from simulator.program import Compute
 from simulator.records import Record
@@ -124,8 +124,7 @@ def _this_simulator(w: Workload) -> int:
     platform = dataclasses.replace(
         ideal_platform(bert_problem(1, 1, 1)),
         warm_start=at_once,
-        provisioning=at_once,
-        init=Lifetimes(w.cold_s, rng),
+        package=Package(at_once, Lifetimes(w.cold_s, rng), True, 0.0000166667),
         keep_alive=Draws(w.keep_alive_s, rng),
     )
     served = 0

@@ -14,34 +14,41 @@ class Draws:
     """An endless stream of draws: `next()` gives the next one.
 
     Args:
-        table: probability -> value, as in a platform profile; or a number, for a constant.
+        values: probability -> value, as in a platform profile; or measured samples, each as likely as the others,
+            shape (samples,); or a number, for a constant.
         rng: the stream's own generator.
     """
 
-    def __init__(self, table: Mapping[float, float] | float, rng: np.random.Generator) -> None:
-        self._table = table
+    def __init__(self, values: Mapping[float, float] | np.ndarray | float, rng: np.random.Generator) -> None:
+        self._values = values
         self._rng = rng
         self._block: list[float] = []
+        self._constant = float(values) if isinstance(values, float | int) else None
 
     @property
     def median(self) -> float:
         """The median of the draws."""
-        return self._table if isinstance(self._table, float | int) else quantile_at(self._table, 0.5)
+        return median_of(self._values)
 
     def next(self) -> float:
         """The next draw."""
-        if isinstance(self._table, float | int):
-            return self._table
+        if self._constant is not None:
+            return self._constant
         if not self._block:
-            z = np.clip(self._rng.standard_normal(BLOCK), -LARGEST_Z, LARGEST_Z)
-            self._block = _at_normal(self._table, z).tolist()
+            self._block = self._draw().tolist()
         return self._block.pop()
 
     def many(self, count: int) -> np.ndarray:
         """The next `count` draws, shape (count,)."""
-        if isinstance(self._table, float | int):
-            return np.full(count, float(self._table))
+        if self._constant is not None:
+            return np.full(count, self._constant)
         return np.array([self.next() for _ in range(count)])
+
+    def _draw(self) -> np.ndarray:
+        if isinstance(self._values, Mapping):
+            z = np.clip(self._rng.standard_normal(BLOCK), -LARGEST_Z, LARGEST_Z)
+            return _at_normal(self._values, z)
+        return self._rng.choice(np.asarray(self._values), BLOCK)
 
 
 class Lifetimes:
@@ -127,10 +134,16 @@ def quantile_at(table: Mapping[float, float], probability: float) -> float:
     return float(_at_normal(table, np.array([ndtri(probability)]))[0])
 
 
-def mean_of(table: Mapping[float, float] | float) -> float:
-    """The mean of the draws of a table of quantiles."""
-    if isinstance(table, float | int):
-        return float(table)
+def median_of(values: Mapping[float, float] | np.ndarray | float) -> float:
+    """The median of the draws of a table of quantiles, of samples, or of a constant."""
+    return quantile_at(values, 0.5) if isinstance(values, Mapping) else float(np.median(values))
+
+
+def mean_of(values: Mapping[float, float] | np.ndarray | float) -> float:
+    """The mean of the same."""
+    if not isinstance(values, Mapping):
+        return float(np.mean(values))
+    table = values
     z = np.linspace(-LARGEST_Z, LARGEST_Z, 4001)
     weight = np.diff(ndtr(z))
     values = _at_normal(table, (z[1:] + z[:-1]) / 2)

@@ -7,11 +7,12 @@ Made from a platform profile (tails, bursts, sharing, cold starts), or from a de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from simulator.billing import Prices
 from simulator.draws import Chances, Draws, Halvings, Lifetimes, Retries
 from simulator.plan import DeploymentProblem, ProblemPlatform
 from simulator.profile import Constant, PlatformProfile
@@ -31,25 +32,26 @@ class LinkRates:
 
 
 @dataclass(frozen=True)
-class Prices:
-    """What is charged, USD, and how durations are rounded."""
+class Package:
+    """How a function is packaged: what an instance of it goes through before its first call, and its price.
 
-    gb_s: float
-    invocation: float
-    put: float
-    get: float
-    billing_step_s: float
+    Attributes:
+        provisioning: placement, sandbox and fetch of a small package, s.
+        init: duration of INIT, s; it does not depend on memory.
+        init_is_billed: whether it is part of the billed duration.
+        gb_s_usd: price of a GB-s on its architecture.
+        fetch_bytes_per_s: of the code beyond a small package.
+    """
+
+    provisioning: Draws
+    init: Draws | Lifetimes
     init_is_billed: bool
-    warm_start_is_billed: bool
-    provisioned_gb_s: float = 0.0
-    provisioned_duration_gb_s: float = 0.0
-    provisioned_step_s: float = 300.0
+    gb_s_usd: float
+    fetch_bytes_per_s: float = math.inf
 
-    def billed_s(self, duration_s: float) -> float:
-        """A duration rounded up to the billing step, s."""
-        if self.billing_step_s == 0:
-            return duration_s
-        return math.ceil(duration_s / self.billing_step_s - 1e-9) * self.billing_step_s
+    def provisioning_s(self, package_bytes: float = 0.0) -> float:
+        """The next draw, with the fetch of so many bytes beyond a small package, s."""
+        return self.provisioning.next() + package_bytes / self.fetch_bytes_per_s
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class Platform:
     prices: Prices
     link_rates: Callable[[int], LinkRates]
     warm_start: Draws
-    provisioning: Draws
-    init: Draws | Lifetimes
+    package: Package
+    packages: Mapping[str, Package]
     init_limit_s: float
     keep_alive: Draws | Halvings
     instance_age_s: float
@@ -168,14 +170,15 @@ def platform_of_profile(
     limit_bytes, encoding = profile.payload.limit_bytes.median, profile.payload.encoding_factor.median
     if problem is not None:
         limit_bytes, encoding = problem.payload_limit_bytes, problem.payload_encoding_factor
-    streams = iter(rng.spawn(16))
+    streams = iter(rng.spawn(16 + 2 * len(profile.start.packages)))
     halving, lost_per_hour = profile.start.keep_alive_halving_s, profile.failures.instances_lost_per_hour.median
     halvings = Halvings(halving.median, next(streams)) if halving else None
 
     def draws(constant: Constant) -> Draws:
         value = constant.value
-        return Draws(value if isinstance(value, float) else value.quantiles, next(streams))
+        return Draws(value if isinstance(value, float) else value.draws_from, next(streams))
 
+    packages = _packages(profile, draws)
     network, connection = profile.network, profile.storage.connection_bytes_per_s.median
 
     def link_rates(memory_mb: int) -> LinkRates:
@@ -192,20 +195,23 @@ def platform_of_profile(
         is_ideal=False,
         prices=Prices(
             gb_s=profile.prices.gb_s.median,
+            gb_s_arm64=profile.prices.gb_s_arm64.median,
             invocation=profile.prices.invocation.median,
             put=profile.storage_class.put_usd,
             get=profile.storage_class.get_usd,
-            billing_step_s=profile.prices.billing_step_s.median,
-            init_is_billed=bool(profile.prices.init_is_billed.median),
+            billing_step_s=profile.prices.billing_step_s.on(profile.prices.date),
             warm_start_is_billed=False,
+            tmp_gb_s=profile.prices.tmp_gb_s.median,
+            free_gb_s=profile.prices.free_gb_s.median,
+            free_invocations=profile.prices.free_invocations.median,
             provisioned_gb_s=profile.prices.provisioned_gb_s.median,
             provisioned_duration_gb_s=profile.prices.provisioned_duration_gb_s.median,
             provisioned_step_s=profile.prices.provisioned_step_s.median,
         ),
         link_rates=link_rates,
         warm_start=draws(profile.start.warm_s),
-        provisioning=draws(profile.start.provisioning_s),
-        init=draws(profile.start.init_s),
+        package=packages[profile.start.package],
+        packages=packages,
         init_limit_s=profile.start.init_limit_s.median,
         keep_alive=halvings or draws(profile.start.keep_alive_s),
         instance_age_s=profile.start.instance_age_s.median,
@@ -237,6 +243,22 @@ def platform_of_profile(
         flops_per_vcpu=profile.compute.flops_per_vcpu.median,
         visible_cores=profile.compute.visible_cores.at,
     )
+
+
+def _packages(profile: PlatformProfile, draws: Callable[[Constant], Draws]) -> dict[str, Package]:
+    """Every package as a profile describes it; streams of random numbers are made in the order of their names."""
+    start, prices = profile.start, profile.prices
+    found = {}
+    for name, package in sorted(start.packages.items()):
+        rule = prices.init_is_billed if package.package_type == "zip" else prices.image_init_is_billed
+        found[name] = Package(
+            provisioning=draws(package.provisioning_s),
+            init=draws(package.init_s),
+            init_is_billed=bool(rule.on(prices.date)),
+            gb_s_usd=(prices.gb_s if package.architecture == "x86_64" else prices.gb_s_arm64).median,
+            fetch_bytes_per_s=start.fetch_bytes_per_s.median,
+        )
+    return found
 
 
 def _asynchronous(profile: PlatformProfile) -> Asynchronous:
@@ -297,13 +319,12 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
             put=constants.price_per_put,
             get=constants.price_per_get,
             billing_step_s=0.0,
-            init_is_billed=True,
             warm_start_is_billed=True,
         ),
         link_rates=lambda memory_mb: LinkRates(function=bandwidth.get(memory_mb, constants.gate_bandwidth)),
         warm_start=constant(constants.warm_start_s),
-        provisioning=constant(0.0),
-        init=constant(0.0),
+        package=Package(constant(0.0), constant(0.0), True, constants.price_per_gb_s),
+        packages={},
         init_limit_s=math.inf,
         keep_alive=constant(math.inf),
         instance_age_s=math.inf,

@@ -7,16 +7,17 @@ a profile is derived here, in `closed_form`, so that optimizer and simulator mea
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
 
 from moe.errors import InputError, nearest
 from moe.files import FileModel, read_model
-from simulator.draws import quantile_at
+from simulator.draws import median_of
 
 DEFAULT_PROFILE = "aws-us-east-1-2026"
 GB = 2**30  # as S3 charges bytes
@@ -36,11 +37,27 @@ class Quantiles(FileModel):
             raise ValueError(f"expected probabilities in (0, 1) and positive, increasing values, got {table}")
         return table
 
+    @property
+    def draws_from(self) -> dict[float, float]:
+        """What `Draws` takes."""
+        return self.quantiles
+
+
+class Samples(FileModel):
+    """A distribution as measured samples, each as likely as the others."""
+
+    samples: tuple[PositiveFloat, ...] = Field(min_length=1)
+
+    @property
+    def draws_from(self) -> np.ndarray:
+        """What `Draws` takes."""
+        return np.array(self.samples)
+
 
 class Constant(FileModel):
     """A value or a distribution, and where it comes from."""
 
-    value: float | Quantiles
+    value: float | Quantiles | Samples
     unit: str
     source: str = Field(min_length=1)
     date: str = Field(min_length=4)
@@ -49,9 +66,21 @@ class Constant(FileModel):
     @property
     def median(self) -> float:
         """The value, or the median of the distribution."""
-        if isinstance(self.value, float):
-            return self.value
-        return quantile_at(self.value.quantiles, 0.5)
+        return self.value if isinstance(self.value, float) else median_of(self.value.draws_from)
+
+
+class Dated(FileModel):
+    """A rule that changed: its value since each day, and where that comes from."""
+
+    since: dict[date, float] = Field(min_length=1)
+    unit: str
+    source: str = Field(min_length=1)
+    confidence: Literal["high", "medium", "low"]
+
+    def on(self, day: date) -> float:
+        """The value on a day; before the first that of the first."""
+        known = [value for first, value in sorted(self.since.items()) if first <= day]
+        return known[-1] if known else self.since[min(self.since)]
 
 
 def _in_unit(unit: str) -> AfterValidator:
@@ -87,18 +116,35 @@ AtLeastOne: TypeAlias = Annotated[Constant, _in_unit("1"), _within(1)]
 Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
 
 
-class StartConstants(FileModel):
-    """Start of an instance and of a call."""
+class PackageConstants(FileModel):
+    """How a function is packaged, and what an instance of it goes through before its first call."""
 
-    warm_s: Seconds
+    package_type: Literal["zip", "image"]
+    runtime: str
+    architecture: Literal["x86_64", "arm64"] = "x86_64"
     provisioning_s: Seconds
     init_s: Seconds
+
+
+class StartConstants(FileModel):
+    """Start of an instance and of a call; `package` is the one that functions have unless they say otherwise."""
+
+    warm_s: Seconds
+    package: str
+    packages: dict[str, PackageConstants] = Field(min_length=1)
+    fetch_bytes_per_s: BytesPerSecond
     init_limit_s: Seconds
     keep_alive_s: Seconds
     keep_alive_halving_s: Seconds | None = (
         None  # each such period halves the idle instances; goes before keep_alive_s
     )
     instance_age_s: Seconds
+
+    @model_validator(mode="after")
+    def _known(self) -> "StartConstants":
+        if self.package not in self.packages:
+            raise ValueError(f"package: no package '{self.package}'{nearest(self.package, self.packages)}")
+        return self
 
 
 class ConcurrencyConstants(FileModel):
@@ -226,14 +272,20 @@ class PayloadConstants(FileModel):
 
 
 class PriceConstants(FileModel):
-    """What AWS charges."""
+    """What AWS charges; `date` is the day whose rules hold. The free tier is what is left of it, 0: off."""
 
+    date: date
     gb_s: USD
+    gb_s_arm64: USD
     invocation: USD
     s3_put: USD
     s3_get: USD
-    billing_step_s: Seconds
-    init_is_billed: Ratio
+    billing_step_s: Dated
+    init_is_billed: Dated
+    image_init_is_billed: Dated
+    tmp_gb_s: USD
+    free_gb_s: Annotated[Constant, _in_unit("GB-s")]
+    free_invocations: Ratio
     provisioned_gb_s: USD
     provisioned_duration_gb_s: USD
     provisioned_step_s: Seconds
@@ -338,6 +390,27 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
         / 2,
         warm_start_s=profile.start.warm_s.median,
     )
+
+
+def constant_at(profile: PlatformProfile, path: Sequence[str]) -> Constant:
+    """The constant at a path of keys, such as `("storage", "get_latency_s")`."""
+    found: Any = profile
+    for key in path:
+        found = found[key] if isinstance(found, dict) else getattr(found, key)
+    return found
+
+
+def with_constant(profile: PlatformProfile, path: Sequence[str], constant: Constant) -> PlatformProfile:
+    """The profile with another constant at a path of keys."""
+
+    def changed(inside: Any, keys: Sequence[str]) -> Any:
+        if not keys:
+            return constant
+        if isinstance(inside, dict):
+            return inside | {keys[0]: changed(inside[keys[0]], keys[1:])}
+        return inside.model_copy(update={keys[0]: changed(getattr(inside, keys[0]), keys[1:])})
+
+    return changed(profile, path)
 
 
 def profile_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a function does: a program, which is a short row of phases, each plain data.
+"""What a function does: a program, which is a short row of phases, each plain data that nobody changes.
 
 A phase that depends on nobody else says when it ends as soon as it begins (`run`); so a row of them is one event.
 A phase that meets others (it waits for an event, or causes one) takes part in simulated time (`meet`). Chains,
@@ -8,8 +8,9 @@ those that move bytes (`simulator.transfers`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import simpy
@@ -17,7 +18,8 @@ import simpy
 from simulator.records import Record
 
 if TYPE_CHECKING:
-    from simulator.lambda_service import Instance, LambdaService
+    from simulator.functions import Function, Instance
+    from simulator.lambda_service import LambdaService
     from simulator.platform import Platform
 
 MB = 2**20
@@ -35,24 +37,45 @@ class CallFailed(Exception):
 
 @dataclass(slots=True)
 class Call:
-    """What a phase sees of the call that it is part of.
+    """One attempt of a call: what runs where, and how it ended. A phase sees it as what it is part of.
 
     Attributes:
-        deadline_s: when the call is broken off, with the status `deadline`.
+        service, platform: where it runs. function, record, program: what runs, and its row.
+        then: called with the row of the last attempt.
+        repeatable: whether work that began and failed may be done again; a throttled call always is.
+        payload_bytes: raw bytes of the request. limit_bytes: of the encoded one.
+        queued_s: when the request was put into the asynchronous queue, s; None: a caller waits for the response.
+        errors: attempts that ran and failed. status: how this one ended.
+        instance: where it runs, once it does.
+        deadline_s: when it is broken off, with the status `deadline`.
+        billed_before_s: what is billed from before it started.
     """
 
     service: LambdaService
     platform: Platform
-    instance: Instance
+    function: Function
     record: Record
-    deadline_s: float
-    deadline: str
-    answers: bool = True
+    program: Program
+    then: Then | None = None
+    repeatable: bool = True
+    payload_bytes: float = 0.0
+    limit_bytes: float = math.inf
+    queued_s: float | None = None
+    errors: int = 0
+    status: str = "ok"
+    instance: Instance = field(init=False)
+    deadline_s: float = math.inf
+    deadline: str = "timeout"
+    billed_before_s: float = 0.0
 
     @property
     def env(self) -> simpy.Environment:
         """The SimPy environment."""
         return self.service.env
+
+    def again(self) -> Call:
+        """The next attempt, with a fresh row."""
+        return replace(self, record=self.record.again(), status="ok", deadline="timeout", billed_before_s=0.0)
 
 
 class Phase:
@@ -75,7 +98,10 @@ Program: TypeAlias = tuple[Phase, ...]
 
 def meets_others(program: Program) -> bool:
     """Whether a program takes part in simulated time before its end."""
-    return any(not phase.alone for phase in program)
+    for phase in program:  # noqa: SIM110 -- any() with a generator takes three times as long
+        if not phase.alone:
+            return True
+    return False
 
 
 def run_ahead(program: Program, call: Call, at: float) -> float:
@@ -105,7 +131,7 @@ def until(env: simpy.Environment, at: float) -> Generator[simpy.Event, Any, None
 # -- phases that depend on nobody -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sleep(Phase):
     """Take a fixed time."""
 
@@ -118,7 +144,7 @@ class Sleep(Phase):
         return at + self.seconds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Compute(Phase):
     """Compute, times the platform's jitter, and slower on an instance that is a straggler.
 
@@ -144,7 +170,7 @@ class Compute(Phase):
         return end
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Allocate(Phase):
     """Need memory: a function that has less is killed (Runtime.OutOfMemory), billed until then."""
 
@@ -157,7 +183,7 @@ class Allocate(Phase):
         return at
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fail(Phase):
     """End the call with an error of its handler."""
 
@@ -168,7 +194,7 @@ class Fail(Phase):
         raise CallFailed(self.status, at)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Return(Phase):
     """Send a response of `size` bytes, encoded, to the caller that waits; nobody waits for that of a queued call.
 
@@ -181,7 +207,7 @@ class Return(Phase):
 
     def run(self, call: Call, at: float) -> float:
         """Take the payload's time. Raises CallFailed (`response-too-large`)."""
-        if not call.answers:
+        if call.queued_s is not None:
             return at
         limit = call.platform.payload_limit_bytes if self.limit_bytes is None else self.limit_bytes
         if self.size * call.platform.payload_encoding_factor > limit:
@@ -237,7 +263,7 @@ class Latch:
             raise CallFailed("upstream-failed", call.env.now)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WaitFor(Phase):
     """Wait, billed, until something has happened."""
 
@@ -253,7 +279,7 @@ class WaitFor(Phase):
         return end
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Signal(Phase):
     """Count a latch down."""
 
@@ -267,7 +293,7 @@ class Signal(Phase):
         return at
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Target:
     """A function to invoke.
 
@@ -291,7 +317,7 @@ class Target:
     repeatable: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Invoke(Phase):
     """Invoke functions, all at once.
 

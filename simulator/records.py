@@ -29,7 +29,7 @@ COLUMNS = {
     "batch": "number of the batch, from 0",
     "step": "0 for the pass over the batch's tokens, then the number of the decode step",
     "layer": "MoE layer, from 0; for a non-MoE function the layer that it gates (the tail: number of layers)",
-    "role": "expert | non-moe",
+    "role": "expert | non-moe; function: of no MoE model; ping: only keeps an instance; provisioned: its price",
     "expert": "expert of the layer, -1 for non-MoE functions",
     "replica": "replica of the expert, from 0",
     "tokens": "tokens that the call computes",
@@ -37,7 +37,8 @@ COLUMNS = {
     "instance": "name of the instance that served the call",
     "memory_mb": "memory of the function, MB",
     "attempt": "1 for the first try",
-    "status": "ok, or why the attempt failed",
+    "status": "ok, or why the attempt failed: throttled, timeout, out-of-memory, handler-error, failed, s3-error, "
+    "instance-lost, payload-too-large, response-too-large, upstream-failed (one that it waits for)",
     "cold": "whether the call started an instance",
     "requested_s": "when the caller asked",
     "started_s": "when the handler started",
@@ -51,11 +52,14 @@ COLUMNS = {
     "refused": "S3 requests answered with a 5xx (SlowDown, errors): not in gets and puts, not billed",
     "exchange_gets": "of gets, those that carry tokens between a non-MoE function and experts",
     "exchange_puts": "of puts, likewise",
-    "compute_cost_usd": "billed GB-s x price",
+    "compute_cost_usd": "billed GB-s x price, the free tier taken off",
+    "tmp_cost_usd": "/tmp beyond 512 MB",
     "request_cost_usd": "invocation and S3 requests, with S3 Express their bytes as well",
     "exchange_cost_usd": "of request_cost_usd, the exchange requests",
     **{f"{phase}_{edge}_s": f"{edge} of the phase {phase}" for phase in PHASES for edge in ("start", "end")},
 }
+
+STANDBY = ("ping", "provisioned")  # roles of rows that serve nobody
 
 
 @dataclass(slots=True)
@@ -88,6 +92,7 @@ class Record:
     exchange_gets: int = 0
     exchange_puts: int = 0
     compute_cost_usd: float = 0.0
+    tmp_cost_usd: float = 0.0
     request_cost_usd: float = 0.0
     exchange_cost_usd: float = 0.0
     phases: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -119,19 +124,45 @@ class Record:
 
 @dataclass(frozen=True)
 class Bill:
-    """The three bills of one or more batches (docs/formats.md), each containing the one before.
+    """What one or more batches cost, by parts; and the three bills (docs/formats.md), each containing the last.
 
     Attributes:
         billed_gb_s: GB-s of the experts' functions, the number that the paper minimises.
-        billed_cost_usd: their price.
-        full_cost_usd: billed + the requests that the experts cause.
-        total_cost_usd: full + gate and non-MoE functions, their waiting and requests.
+        expert_compute_usd: their price.
+        expert_request_usd: the experts' invocations and S3 requests.
+        gate_exchange_usd: the S3 requests of non-MoE functions that carry tokens to and from experts.
+        non_moe_compute_usd: GB-s of gate and non-MoE functions, and in it
+        waiting_usd: what they wait.
+        non_moe_request_usd: their invocations and other S3 requests.
+        tmp_usd: /tmp beyond what is free.
+        standby_usd: instances that were kept initialised, and calls that only keep instances.
     """
 
-    billed_gb_s: float
-    billed_cost_usd: float
-    full_cost_usd: float
-    total_cost_usd: float
+    billed_gb_s: float = 0.0
+    expert_compute_usd: float = 0.0
+    expert_request_usd: float = 0.0
+    gate_exchange_usd: float = 0.0
+    non_moe_compute_usd: float = 0.0
+    waiting_usd: float = 0.0
+    non_moe_request_usd: float = 0.0
+    tmp_usd: float = 0.0
+    standby_usd: float = 0.0
+
+    @property
+    def billed_cost_usd(self) -> float:
+        """The paper's bill: the experts' GB-s."""
+        return self.expert_compute_usd
+
+    @property
+    def full_cost_usd(self) -> float:
+        """Billed, and the requests that the experts cause."""
+        return self.expert_compute_usd + self.expert_request_usd + self.gate_exchange_usd
+
+    @property
+    def total_cost_usd(self) -> float:
+        """Full, and everything else."""
+        rest = self.non_moe_compute_usd + self.non_moe_request_usd
+        return self.full_cost_usd + rest + self.tmp_usd + self.standby_usd
 
     def per_batch(self, batches: int) -> Bill:
         """The mean bill of one of `batches`."""
@@ -140,17 +171,23 @@ class Bill:
 
 def bill(records: Iterable[Record]) -> Bill:
     """The bill of a run: a sum over its rows."""
-    gb_s = billed = full = total = 0.0
+    gb_s = expert = expert_requests = exchange = non_moe = waiting = other_requests = tmp = standby = 0.0
     for row in records:
-        cost = row.compute_cost_usd + row.request_cost_usd
-        total += cost
+        tmp += row.tmp_cost_usd
         if row.role == "expert":
             gb_s += row.billed_gb_s
-            billed += row.compute_cost_usd
-            full += cost
+            expert += row.compute_cost_usd
+            expert_requests += row.request_cost_usd
+        elif row.role in STANDBY:
+            standby += row.compute_cost_usd + row.request_cost_usd
         else:
-            full += row.exchange_cost_usd
-    return Bill(gb_s, billed, full, total)
+            non_moe += row.compute_cost_usd
+            exchange += row.exchange_cost_usd
+            other_requests += row.request_cost_usd - row.exchange_cost_usd
+            if "wait" in row.phases and row.billed_s > 0:
+                start, end = row.phases["wait"]
+                waiting += row.compute_cost_usd * min(1.0, (end - start) / row.billed_s)
+    return Bill(gb_s, expert, expert_requests, exchange, non_moe, waiting, other_requests, tmp, standby)
 
 
 def to_pandas(records: Iterable[Record]) -> pd.DataFrame:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from simulator.lambda_service import Instance, LambdaService
+from simulator.functions import Function, Instance
+from simulator.lambda_service import LambdaService
 from simulator.network import Link
 from simulator.program import Call, Program
 from simulator.records import Record
@@ -27,8 +28,9 @@ def expected_end_s(
     """
     still = service.platform.still()
     rates = still.link_rates(memory_mb)
-    instance = Instance("", Link(rates, 0.0), Link(rates, 0.0), 0.0, math.inf)
-    call = Call(service, still, instance, Record(0, 0, "", "", memory_mb), math.inf, "")
+    function = Function("", memory_mb, still.package, math.inf)
+    call = Call(service, still, function, Record(0, 0, "", "", memory_mb), program)
+    call.instance = Instance("", Link(rates, 0.0), Link(rates, 0.0))
     at = invoked_s + still.warm_start.next() if begins_s is None else begins_s
     for phase in program:
         at = phase.run(call, at) if phase.alone else max(at, published_s)

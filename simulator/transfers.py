@@ -18,7 +18,7 @@ from simulator.program import Call, CallFailed, Latch, Phase, Steps
 from simulator.storage import Requests, StorageError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Get(Phase):
     """Download objects from S3, all at once: each waits its latency, then shares the function's bandwidth.
 
@@ -44,7 +44,7 @@ class Get(Phase):
         return end
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GetAsReady(Phase):
     """Download objects from S3, each as soon as it is there; until the first is there the call waits, billed.
 
@@ -85,7 +85,7 @@ class Ready:
         return Ready(self.times_s[first : first + count])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Put(Phase):
     """Upload objects to S3, all at once: each waits its latency, then shares the function's bandwidth.
 
@@ -120,7 +120,7 @@ class Put(Phase):
         return end
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PutInOrder(Phase):
     """Upload objects to S3 one after the other; their requests overlap.
 
@@ -146,7 +146,7 @@ class PutInOrder(Phase):
         return end
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pipeline(Phase):
     """Minibatches: download and compute one while the result of the one before is uploaded (Eq. 6).
 

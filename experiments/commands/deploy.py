@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,14 +176,20 @@ def simulate(
         "total_cost_usd": run.bill.total_cost_usd,
         "latency_s": run.mean_latency_s,
         "violations": [list(violation) for violation in run.violations],
+        "parts": {name: usd for name, usd in asdict(run.bill).items() if name.endswith("_usd")},
     }
     if decode is not None:
         answer |= {"time_to_first_token_s": run.mean_latency_s, "time_per_token_s": float(run.decode_s.mean())}
     if as_json:
         print_json(answer)
         return
+    parts = answer.pop("parts")
     for name, value in answer.items():
         click.echo(f"{name:<16} {value if name == 'violations' else format(value, '.6g')}")
+    click.echo("total_cost_usd by parts:")
+    for name, usd in parts.items():
+        inside = "  (in the line above)" if name == "waiting_usd" else ""
+        click.echo(f"  {name:<20} {usd:.6g}{inside}")
 
 
 def _limit(text: str) -> float | None:

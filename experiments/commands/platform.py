@@ -44,7 +44,7 @@ def calibrate(folder: Path, base: str, out: Path, seed: int, as_json: bool) -> N
         between = found.median_interval_s
         interval = f"[{between[0] * 1e3:.1f}, {between[1] * 1e3:.1f}]" if between else "(one run: no interval)"
         click.echo(
-            f"{found.quantity.group}.{found.quantity.name}: median {found.constant.median * 1e3:.1f} ms "
+            f"{'.'.join(found.quantity.path)}: median {found.constant.median * 1e3:.1f} ms "
             f"{interval}, was {found.before.median * 1e3:.1f} ({found.samples} samples, {found.runs} runs)"
         )
     click.echo(f"{out}: {len(fits)} constants fitted, the rest kept from {base}")

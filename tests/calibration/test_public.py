@@ -8,9 +8,13 @@ import pytest
 
 from calibration.public import calibrate_public
 from moe.errors import InputError
-from simulator.profile import load_profile
+from simulator.profile import Constant, PlatformProfile, load_profile
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "aws"
+
+
+def zip_init(profile: PlatformProfile) -> Constant:
+    return profile.start.packages["python3.12-x86_64-zip"].init_s
 
 
 def init_file(folder: Path, scale: float = 1.0, rows: int = 2000) -> None:
@@ -30,9 +34,12 @@ def test_a_known_distribution_is_found_again(tmp_path: Path) -> None:
     init_file(tmp_path)
     base = load_profile()
     profile, fits = calibrate_public(tmp_path, base)
-    assert [f.quantity.name for f in fits] == ["init_s"]
+    assert [f.quantity.path[2:] for f in fits] == [
+        ("python3.12-x86_64-zip", "init_s"),
+        ("python3.12-x86_64-image", "init_s"),
+    ]
     assert fits[0].samples == 1000
-    assert profile.start.init_s.median == pytest.approx(0.120, rel=0.03)
+    assert zip_init(profile).median == pytest.approx(0.120, rel=0.03)
     interval = fits[0].median_interval_s
     assert interval is not None
     assert interval[0] < 0.120 < interval[1]
@@ -43,7 +50,7 @@ def test_twice_as_slow_is_twice_the_median(tmp_path: Path) -> None:
     medians = []
     for scale in (1.0, 2.0):
         init_file(tmp_path, scale)
-        medians.append(calibrate_public(tmp_path, load_profile())[0].start.init_s.median)
+        medians.append(zip_init(calibrate_public(tmp_path, load_profile())[0]).median)
     assert medians[1] == pytest.approx(2 * medians[0], rel=1e-4)
 
 
@@ -61,6 +68,6 @@ def test_a_file_without_its_columns_is_said(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public measurements are not here")
 def test_the_packaged_profile_agrees_with_the_public_measurements() -> None:
     _, fits = calibrate_public(SHARED, load_profile())
-    assert len(fits) == 3
+    assert len(fits) == 10
     for found in fits:
-        assert found.constant.median == pytest.approx(found.before.median, rel=0.05), found.quantity.name
+        assert found.constant.median == pytest.approx(found.before.median, rel=0.05), found.quantity.path

@@ -52,9 +52,11 @@ def edited(tmp_path: Path, group: str, name: str, **changes: object) -> Path:
     [
         ("start", "warm_s", {"unit": "ms"}, "start.warm_s: unit: expected 's', got 'ms'"),
         ("start", "keep_alive_s", {"value": -1.0}, "expected a number >= 0, got -1.0"),
-        ("start", "init_s", {"source": ""}, "start.init_s.source: string should have at least 1 character"),
-        ("start", "init_s", {"value": {"quantiles": {0.5: 0.2, 0.9: 0.1}}}, "increasing values"),
+        ("start", "warm_s", {"source": ""}, "start.warm_s.source: string should have at least 1 character"),
+        ("start", "warm_s", {"value": {"quantiles": {0.5: 0.2, 0.9: 0.1}}}, "increasing values"),
+        ("start", "warm_s", {"value": {"samples": [0.1, -0.1]}}, "start.warm_s.value.samples.1"),
         ("prices", "gb_s", {"confidence": "hihg"}, "did you mean 'high'?"),
+        ("prices", "init_is_billed", {"since": {}}, "prices.init_is_billed.since"),
     ],
 )
 def test_a_wrong_constant_is_refused_with_its_name(
@@ -65,6 +67,14 @@ def test_a_wrong_constant_is_refused_with_its_name(
         load_profile(path)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_an_unknown_package_names_the_nearest(tmp_path: Path) -> None:
+    data = yaml.safe_load(Path("simulator/profiles/aws-us-east-1-2026.yaml").read_text())
+    data["start"]["package"] = "python3.12-x86_64-zap"
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError, match=r"did you mean 'python3\.12-x86_64-zip'"):
+        load_profile(tmp_path / "mine.yaml")
 
 
 def test_an_unknown_profile_names_the_nearest() -> None:

@@ -10,6 +10,7 @@ from experiments.validation import UNUSED, at_once, cold_by_sliding_window, erla
 from simulator.draws import Draws, Halvings, Retries
 from simulator.lambda_service import LambdaService
 from simulator.plan import Communication
+from simulator.platform import Package
 from simulator.profile import load_profile
 from simulator.program import Compute, Latch, WaitFor
 from simulator.records import Record
@@ -84,7 +85,8 @@ def test_a_program_that_never_ends_is_broken_off_by_its_timeout() -> None:
 
 
 def test_an_init_over_its_limit_is_done_again() -> None:
-    slow = at_once(init=Draws(12.0, UNUSED), init_limit_s=10.0)
+    package = Package(Draws(0.0, UNUSED), Draws(12.0, UNUSED), True, 0.0)
+    slow = at_once(package=package, init_limit_s=10.0)
     (row,) = rows_of(LambdaService(simpy.Environment(), slow), 1.0)
     assert row.phases["init"] == (0.0, 22.0)
     assert row.billed_s == pytest.approx(23.0)
