@@ -208,6 +208,12 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
         first += (
             f"; its experts cost {_compared(cost)} LambdaML's, its throughput is {_compared(speed)} LambdaML's"
         )
+        total = over["total_over_lambdaml"]
+        if total is not None and cost < 1 < total:
+            first += (
+                f". All in all it costs {_compared(total)} LambdaML's: slower experts keep the gates' functions "
+                "waiting, which is billed, and which the paper's bill leaves out"
+            )
     second, month, hour = (over[f"billed_over_cluster_{period}"] for period in ("second", "month", "hour"))
     if second is None or month is None or hour is None:
         return first + "."

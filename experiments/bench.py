@@ -1,12 +1,17 @@
-"""Benchmarks: ratios of things measured in turn, in one run, since machines are noisy."""
+"""Benchmarks: ratios of things measured in turn, in one run, since machines are noisy.
+
+Seconds are the process's own (CPU time): what is measured computes in one thread, and what else the machine does
+should not count.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import statistics
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +46,7 @@ class Measured:
 class Workload:
     """Workload W: Poisson requests, exponential service; a cold start adds an exponential time."""
 
-    requests: int = 100_000
+    requests: int = 200_000
     rate: float = 100.0
     service_s: float = 0.2
     cold_s: float = 0.5
@@ -53,9 +58,9 @@ def in_turn(jobs: dict[str, Callable[[], int]], unit: str, rounds: int = ROUNDS)
     speeds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(rounds):
         for name, job in jobs.items():
-            began = time.perf_counter()
+            began = time.process_time()
             done = job()
-            speeds[name].append(done / (time.perf_counter() - began))
+            speeds[name].append(done / (time.process_time() - began))
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     first = next(iter(medians.values()))
     return [Measured(name, speed, unit, speed / first) for name, speed in medians.items()]
@@ -73,33 +78,64 @@ def simulator_speed(workload: Workload) -> list[Measured]:
     return in_turn(jobs, "requests")
 
 
-def batch_speed(layers: int = 12, experts: int = 4, tokens: int = 10_240) -> list[Measured]:
-    """Invocations a second of one batch through a Bert MoE, by communication method."""
-    problem = bert_problem(layers, experts, tokens)
-    profile = load_profile()
+@dataclass(frozen=True)
+class BatchTime:
+    """Seconds that one simulated batch takes, and how many invocations and minibatches are in it."""
 
-    def job(method: Communication, beta: int | None) -> Callable[[], int]:
-        plan = uniform_plan(problem, method, beta)
-        return lambda: len(simulate(problem, plan, profile).records)
+    name: str
+    seconds: float
+    invocations: int
+    minibatches: int = 0
 
-    methods: list[tuple[Communication, int | None]] = [("storage", None), ("direct", None), ("pipelined", 64)]
-    return in_turn(
-        {method + (f", beta {beta}" if beta else ""): job(method, beta) for method, beta in methods}, "invocations"
-    )
+
+def batch_times(rounds: int = 5) -> list[BatchTime]:
+    """One batch of a Bert MoE, 12 x 4, 10,240 tokens, by communication method; the median of several rounds."""
+    problem = bert_problem(12, 4, 10_240)
+    methods: list[tuple[Communication, int | None]] = [
+        ("storage", None),
+        ("direct", None),
+        ("pipelined", 64),
+        ("pipelined", 8),
+    ]
+    return [
+        _batch_time(
+            problem, uniform_plan(problem, method, beta), method + (f", beta {beta}" if beta else ""), rounds
+        )
+        for method, beta in methods
+    ]
 
 
 def scaling(
     shapes: Iterable[tuple[int, int]] = ((12, 4), (12, 16), (58, 64), (58, 256)),
-) -> list[tuple[int, float]]:
-    """Invocations and seconds of one batch with `storage`, for (layers, experts): linear if all is well."""
+) -> list[BatchTime]:
+    """One batch with `storage`, for (layers, experts): linear in the invocations if all is well."""
     found = []
     for layers, experts in shapes:
         problem = bert_problem(layers, experts, 10_240)
         plan = uniform_plan(problem, "storage", None)
-        began = time.perf_counter()
-        run = simulate(problem, plan, load_profile())
-        found.append((len(run.records), time.perf_counter() - began))
+        found.append(_batch_time(problem, plan, f"{layers} x {experts}", 3))
     return found
+
+
+def slope_us(times: Sequence[BatchTime]) -> float:
+    """Microseconds that another invocation takes: the least-squares slope over batches of several sizes."""
+    counts = [each.invocations for each in times]
+    return float(np.polyfit(counts, [each.seconds for each in times], 1)[0]) * 1e6
+
+
+def _batch_time(problem: DeploymentProblem, plan: DeploymentPlan, name: str, rounds: int) -> BatchTime:
+    profile, seconds, count = load_profile(), [], 0
+    for _ in range(rounds):
+        began = time.process_time()
+        count = len(simulate(problem, plan, profile).records)
+        seconds.append(time.process_time() - began)
+    minibatches = sum(
+        math.ceil(expert.tokens / chosen.replicas / (layer.minibatch_tokens or math.inf)) * chosen.replicas
+        for here, layer in zip(problem.layers, plan.layers, strict=True)
+        for expert, chosen in zip(here.experts, layer.experts, strict=True)
+        if layer.minibatch_tokens
+    )
+    return BatchTime(name, statistics.median(seconds), count, minibatches)
 
 
 def bert_problem(layers: int, experts: int, tokens: int) -> DeploymentProblem:

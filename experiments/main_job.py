@@ -205,15 +205,13 @@ def _play(
     inputs: Inputs, routing: Routing, problem: DeploymentProblem, plans: list[tuple[str, DeploymentPlan]]
 ) -> list[Played]:
     """Step 4: serve the real batches with every plan, warm, and the first batch cold."""
-    start, seed = inputs.experiment.simulation.start, inputs.experiment.seed
+    how: dict[str, Any] = inputs.experiment.simulation.model_dump() | {"seed": inputs.experiment.seed}
     doing = f"Simulating {len(routing.batches)} batches of real routing on {inputs.profile.name}"
     with step(4, STEPS, doing) as report:
         played = []
         for name, plan in plans:
-            warm = simulate(problem, plan, inputs.profile, routing=routing.batches, start=start, seed=seed)
-            cold = simulate(
-                problem, plan, inputs.profile, routing=routing.batches[:1], start=start, warm=False, seed=seed
-            )
+            warm = simulate(problem, plan, inputs.profile, routing=routing.batches, **how)
+            cold = simulate(problem, plan, inputs.profile, routing=routing.batches[:1], warm=False, **how)
             played.append(Played(name, plan, warm, cold))
         report(f"{sum(len(p.warm.records) + len(p.cold.records) for p in played):,} invocations")
     return played

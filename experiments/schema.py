@@ -92,6 +92,16 @@ class Simulation(FileModel):
     """How the plans are played."""
 
     start: Literal["eager", "just-in-time"] = Field("just-in-time", description="when experts are started")
+    next_layer_start: Literal["eager", "just-in-time"] = Field(
+        "eager", description="when the next non-MoE function is started"
+    )
+    gather: Literal["after-all", "as-ready"] = Field(
+        "after-all", description="whether it downloads results when all are there, or each as soon as it is"
+    )
+    overflow: Literal["foreseen", "retry", "fail"] = Field(
+        "foreseen",
+        description="a replica that meets more tokens than fit: more replicas at once, after it failed, never",
+    )
 
 
 class Experiment(FileModel):

@@ -122,6 +122,10 @@ def plan(
 @click.argument("plan_path", metavar="PLAN", type=FILE)
 @click.option("--profile", help="Platform profile; default: the ideal platform, on which the closed form holds.")
 @click.option("--start", type=click.Choice(["eager", "just-in-time"]), default="eager", show_default=True)
+@click.option(
+    "--next-layer-start", type=click.Choice(["eager", "just-in-time"]), default="eager", show_default=True
+)
+@click.option("--gather", type=click.Choice(["after-all", "as-ready"]), default="after-all", show_default=True)
 @click.option("--cold", is_flag=True, help="Start with no warm instance.")
 @click.option(
     "--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Batches, one after another."
@@ -139,6 +143,8 @@ def simulate(
     plan_path: Path,
     profile: str | None,
     start: Any,
+    next_layer_start: Any,
+    gather: Any,
     cold: bool,
     runs: int,
     decode_steps: int,
@@ -163,7 +169,18 @@ def simulate(
     chosen = read_plan(plan_path, given)
     platform = load_profile(profile) if profile else None
     decode = Decode(decode_steps, sequences) if decode_steps else None
-    run = play(given, chosen, platform, runs=runs, start=start, warm=not cold, decode=decode, seed=seed)
+    run = play(
+        given,
+        chosen,
+        platform,
+        runs=runs,
+        start=start,
+        next_layer_start=next_layer_start,
+        gather=gather,
+        warm=not cold,
+        decode=decode,
+        seed=seed,
+    )
     if trace_path is not None:
         write_chrome_trace(run.records, trace_path)
     if records_path is not None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.bench import Workload, in_turn, scaling, simulator_speed
+from experiments.bench import BatchTime, Workload, batch_times, in_turn, scaling, simulator_speed, slope_us
 
 
 def test_ratios_are_of_the_first_job() -> None:
@@ -18,6 +18,17 @@ def test_every_request_of_the_workload_is_served() -> None:
 
 
 def test_invocations_grow_with_layers_and_experts() -> None:
-    (small, _), (large, _) = scaling(((2, 2), (4, 4)))
-    assert small == 2 * 2 * 2 + 3
-    assert large == 4 * 4 * 2 + 5
+    small, large = scaling(((2, 2), (4, 4)))
+    assert small.invocations == 2 * 2 * 2 + 3
+    assert large.invocations == 4 * 4 * 2 + 5
+
+
+def test_the_slope_is_the_seconds_of_one_more_invocation() -> None:
+    times = [BatchTime("", 0.5 + 20e-6 * count, count) for count in (100, 400, 7000)]
+    assert slope_us(times) == pytest.approx(20)
+
+
+def test_every_minibatch_is_counted() -> None:
+    storage, _, _, pipelined = batch_times(rounds=1)
+    assert storage.minibatches == 0
+    assert pipelined.minibatches == pytest.approx(12 * 10_240 / 8, rel=0.02)

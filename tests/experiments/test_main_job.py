@@ -157,6 +157,16 @@ def test_claims_are_judged_not_assumed() -> None:
     }
 
 
+def test_a_lower_bill_that_costs_more_in_all_is_said() -> None:
+    def row(method: str, billed: float, total: float) -> answer.Row:
+        return answer.Row(method, "lambda", billed, billed, total, 1.0, None, 100)
+
+    dearer = answer.finding([row("ODS", 0.5, 2.0), row("LambdaML", 1.0, 1.9)], "m", 10)
+    cheaper = answer.finding([row("ODS", 0.5, 1.8), row("LambdaML", 1.0, 1.9)], "m", 10)
+    assert "All in all it costs 5.3% above LambdaML's" in dearer
+    assert "All in all" not in cheaper
+
+
 def test_the_schema_for_editors_knows_every_packaged_experiment(smoe: Run) -> None:
     schema = json.loads(smoe("schema")[1])
     assert "workload" in schema["properties"]

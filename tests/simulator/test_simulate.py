@@ -202,3 +202,37 @@ def test_the_trace_has_a_track_for_each_instance_and_no_phase_outside_its_call(t
             and phase["ts"] + phase["dur"] <= c["ts"] + c["dur"] + 1
             for c in calls
         )
+
+
+@pytest.mark.parametrize("method", ["storage", "pipelined"])
+def test_a_next_function_that_starts_just_in_time_waits_less_and_is_as_fast(method: Communication) -> None:
+    problem = small_problem(4096)
+    plan = plan_of(problem, method, memory_mb=1536)
+    eager, late = (simulate(problem, plan, next_layer_start=start) for start in ("eager", "just-in-time"))
+    assert late.mean_latency_s == pytest.approx(eager.mean_latency_s, rel=1e-9)
+    assert late.bill.waiting_usd < 0.2 * eager.bill.waiting_usd
+    assert late.bill.billed_gb_s == pytest.approx(eager.bill.billed_gb_s)
+    aws = [simulate(problem, plan, PROFILE, next_layer_start=start).bill for start in ("eager", "just-in-time")]
+    assert aws[1].total_cost_usd < aws[0].total_cost_usd
+
+
+@pytest.mark.parametrize("method", ["storage", "pipelined"])
+def test_results_gathered_as_they_come_are_there_no_later_than_all_at_the_end(method: Communication) -> None:
+    problem = make_problem(
+        load_spec("minilm-moe", experts=4), np.tile([2000.0, 1200.0, 700.0, 100.0], (6, 1)), PROFILE
+    )
+    plan = plan_of(problem, method, memory_mb=1536)
+    runs = [simulate(problem, plan, gather=how) for how in ("after-all", "as-ready")]
+    assert runs[1].mean_latency_s < runs[0].mean_latency_s
+    moved = [sum(row.bytes_in for row in run.records) for run in runs]
+    assert moved[0] == pytest.approx(moved[1])
+    assert runs[0].bill.full_cost_usd == pytest.approx(runs[1].bill.full_cost_usd)
+
+
+def test_the_parts_of_a_bill_are_the_bill() -> None:
+    problem = small_problem(4096)
+    run = simulate(problem, plan_of(problem, "storage", memory_mb=1536), PROFILE, runs=2)
+    costs = [row.compute_cost_usd + row.request_cost_usd + row.tmp_cost_usd for row in run.records]
+    assert run.bill.total_cost_usd == pytest.approx(sum(costs) / 2)
+    assert 0 < run.bill.waiting_usd < run.bill.non_moe_compute_usd
+    assert run.bill.billed_cost_usd < run.bill.full_cost_usd < run.bill.total_cost_usd
