@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe.errors import InputError
-from simulator.profile import Constant, PlatformProfile, Quantiles, constant_at, with_constant
+from simulator.constant import Constant, Quantiles
+from simulator.profile import PlatformProfile, constant_at, with_constant
 
 if TYPE_CHECKING:
     import pandas as pd

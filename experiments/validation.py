@@ -14,11 +14,12 @@ import simpy
 from experiments.bench import bert_problem, uniform_plan
 from optimizer.cost_model import evaluate
 from optimizer.solvers import solve
+from simulator.constant import Constant
 from simulator.draws import Draws
 from simulator.lambda_service import LambdaService
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.platform import Platform, ideal_platform
-from simulator.profile import Constant, PlatformProfile, load_profile
+from simulator.profile import PlatformProfile, load_profile
 from simulator.program import Compute
 from simulator.records import Record
 from simulator.simulate import simulate

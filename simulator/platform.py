@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simulator.billing import Prices
+from simulator.constant import Constant
 from simulator.draws import Chances, Draws, Halvings, Lifetimes, Retries
 from simulator.plan import DeploymentProblem, ProblemPlatform
-from simulator.profile import Constant, PlatformProfile
+from simulator.profile import PlatformProfile
 from simulator.storage import RequestLimit, Requests, Storage
 
 SECONDS_PER_HOUR = 3600.0

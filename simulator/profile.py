@@ -4,7 +4,6 @@ File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`
 a profile is derived here, in `closed_form`, so that optimizer and simulator mean the same platform.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,105 +12,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
-from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from moe.errors import InputError, nearest
 from moe.files import FileModel, read_model
-from simulator.draws import median_of
+from simulator.constant import (
+    USD,
+    AtLeastOne,
+    Bytes,
+    BytesPerSecond,
+    Constant,
+    Dated,
+    Ratio,
+    RequestsPerSecond,
+    Seconds,
+    in_unit,
+    within,
+)
 
 DEFAULT_PROFILE = "aws-us-east-1-2026"
 GB = 2**30  # as S3 charges bytes
-
-
-class Quantiles(FileModel):
-    """A distribution as a table of quantiles: log-linear between them on the scale of normal quantiles."""
-
-    quantiles: dict[float, float] = Field(min_length=1)
-
-    @field_validator("quantiles")
-    @classmethod
-    def _increasing(cls, table: dict[float, float]) -> dict[float, float]:
-        table = dict(sorted(table.items()))
-        values = list(table.values())
-        if not all(0 < p < 1 for p in table) or values[0] <= 0 or values != sorted(values):
-            raise ValueError(f"expected probabilities in (0, 1) and positive, increasing values, got {table}")
-        return table
-
-    @property
-    def draws_from(self) -> dict[float, float]:
-        """What `Draws` takes."""
-        return self.quantiles
-
-
-class Samples(FileModel):
-    """A distribution as measured samples, each as likely as the others."""
-
-    samples: tuple[PositiveFloat, ...] = Field(min_length=1)
-
-    @property
-    def draws_from(self) -> np.ndarray:
-        """What `Draws` takes."""
-        return np.array(self.samples)
-
-
-class Constant(FileModel):
-    """A value or a distribution, and where it comes from."""
-
-    value: float | Quantiles | Samples
-    unit: str
-    source: str = Field(min_length=1)
-    date: str = Field(min_length=4)
-    confidence: Literal["high", "medium", "low"]
-
-    @property
-    def median(self) -> float:
-        """The value, or the median of the distribution."""
-        return self.value if isinstance(self.value, float) else median_of(self.value.draws_from)
-
-
-class Dated(FileModel):
-    """A rule that changed: its value since each day, and where that comes from."""
-
-    since: dict[date, float] = Field(min_length=1)
-    unit: str
-    source: str = Field(min_length=1)
-    confidence: Literal["high", "medium", "low"]
-
-    def on(self, day: date) -> float:
-        """The value on a day; before the first that of the first."""
-        known = [value for first, value in sorted(self.since.items()) if first <= day]
-        return known[-1] if known else self.since[min(self.since)]
-
-
-def _in_unit(unit: str) -> AfterValidator:
-    def check(constant: Constant) -> Constant:
-        if constant.unit != unit:
-            raise ValueError(f"unit: expected '{unit}', got '{constant.unit}'")
-        if isinstance(constant.value, float) and constant.value < 0:
-            raise ValueError(f"value: expected a number >= 0, got {constant.value}")
-        return constant
-
-    return AfterValidator(check)
-
-
-def _within(least: float, most: float = math.inf) -> AfterValidator:
-    def check(constant: Constant) -> Constant:
-        if not least <= constant.median <= most:
-            expected = f"a number >= {least:g}" if most == math.inf else f"a number from {least:g} to {most:g}"
-            raise ValueError(f"value: expected {expected}, got {constant.median:g}")
-        return constant
-
-    return AfterValidator(check)
-
-
-Seconds: TypeAlias = Annotated[Constant, _in_unit("s")]
-Bytes: TypeAlias = Annotated[Constant, _in_unit("bytes")]
-BytesPerSecond: TypeAlias = Annotated[Constant, _in_unit("bytes/s")]
-Ratio: TypeAlias = Annotated[Constant, _in_unit("1")]
-USD: TypeAlias = Annotated[Constant, _in_unit("USD")]
-RequestsPerSecond: TypeAlias = Annotated[Constant, _in_unit("1/s"), _within(1)]
-AtLeastOne: TypeAlias = Annotated[Constant, _in_unit("1"), _within(1)]
-
 
 Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
 
@@ -152,7 +72,7 @@ class ConcurrencyConstants(FileModel):
 
     account: Ratio
     scaling_burst: Ratio
-    scaling_per_s: Annotated[Constant, _in_unit("1/s")]
+    scaling_per_s: Annotated[Constant, in_unit("1/s")]
     timeout_s: Seconds
 
 
@@ -182,10 +102,10 @@ class AsynchronousConstants(FileModel):
 class FailureConstants(FileModel):
     """What goes wrong by itself; a straggler is an instance that computes so many times slower."""
 
-    handler_error: Annotated[Constant, _in_unit("1"), _within(0, 1)]
-    straggler: Annotated[Constant, _in_unit("1"), _within(0, 1)]
+    handler_error: Annotated[Constant, in_unit("1"), within(0, 1)]
+    straggler: Annotated[Constant, in_unit("1"), within(0, 1)]
     straggler_factor: AtLeastOne
-    instances_lost_per_hour: Annotated[Constant, _in_unit("1/h")]
+    instances_lost_per_hour: Annotated[Constant, in_unit("1/h")]
 
 
 class VisibleCores(FileModel):
@@ -217,8 +137,8 @@ class ComputeConstants(FileModel):
 
     visible_cores: VisibleCores
 
-    mb_per_vcpu: Annotated[Constant, _in_unit("MB")]
-    flops_per_vcpu: Annotated[Constant, _in_unit("FLOP/s")]
+    mb_per_vcpu: Annotated[Constant, in_unit("MB")]
+    flops_per_vcpu: Annotated[Constant, in_unit("FLOP/s")]
     weight_bandwidth_per_vcpu: BytesPerSecond
     jitter: Ratio
     runtime_bytes: Bytes
@@ -227,7 +147,7 @@ class ComputeConstants(FileModel):
 class NetworkConstants(FileModel):
     """Network of a function, each way."""
 
-    function_bytes_per_s_per_mb: Annotated[Constant, _in_unit("bytes/s/MB")]
+    function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")]
     sustained_bytes_per_s: BytesPerSecond
     burst_bytes_per_s: BytesPerSecond
     burst_bytes: Bytes
@@ -256,9 +176,9 @@ class StorageConstants(FileModel):
     get_limit_per_s: RequestsPerSecond
     put_limit_per_s: RequestsPerSecond
     prefixes: AtLeastOne
-    error: Annotated[Constant, _in_unit("1"), _within(0, 1)]
+    error: Annotated[Constant, in_unit("1"), within(0, 1)]
     parts: AtLeastOne
-    least_part_bytes: Annotated[Constant, _in_unit("bytes"), _within(1)]
+    least_part_bytes: Annotated[Constant, in_unit("bytes"), within(1)]
     express: ExpressConstants
 
 
@@ -284,7 +204,7 @@ class PriceConstants(FileModel):
     init_is_billed: Dated
     image_init_is_billed: Dated
     tmp_gb_s: USD
-    free_gb_s: Annotated[Constant, _in_unit("GB-s")]
+    free_gb_s: Annotated[Constant, in_unit("GB-s")]
     free_invocations: Ratio
     provisioned_gb_s: USD
     provisioned_duration_gb_s: USD
@@ -303,10 +223,10 @@ class ClusterConstants(FileModel):
 
     instance: str
     cores: Ratio
-    flops_per_core: Annotated[Constant, _in_unit("FLOP/s")]
+    flops_per_core: Annotated[Constant, in_unit("FLOP/s")]
     efficiency: Ratio
     memory_bytes_per_s: BytesPerSecond
-    smallest_task_flops: Annotated[Constant, _in_unit("FLOP"), _within(1)]
+    smallest_task_flops: Annotated[Constant, in_unit("FLOP"), within(1)]
     better_transformer: BetterTransformerConstants
     price_per_hour: USD
     month_utilisation: Ratio

@@ -11,9 +11,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from moe.files import FileModel
 from simulator.arrivals import Arrivals
+from simulator.constant import Quantiles
 from simulator.draws import Draws
 from simulator.plan import MemoryMB, NonNegative
-from simulator.profile import DEFAULT_PROFILE, Quantiles
+from simulator.profile import DEFAULT_PROFILE
 
 BLOCK = 4096
 

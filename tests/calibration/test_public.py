@@ -8,7 +8,8 @@ import pytest
 
 from calibration.public import calibrate_public
 from moe.errors import InputError
-from simulator.profile import Constant, PlatformProfile, load_profile
+from simulator.constant import Constant
+from simulator.profile import PlatformProfile, load_profile
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "aws"
 

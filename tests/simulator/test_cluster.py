@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from moe.spec import load_spec
 from simulator.cluster import ClusterRun, LayerType, run_on_cluster
-from simulator.profile import ClusterConstants, Constant, load_profile
+from simulator.constant import Constant
+from simulator.profile import ClusterConstants, load_profile
 
 SPEC, CLUSTER = load_spec("bert-moe"), load_profile().cluster
 TOKENS = st.lists(st.lists(st.integers(0, 3000), min_size=4, max_size=4), min_size=1, max_size=4)

@@ -9,12 +9,13 @@ import pytest
 import simpy
 
 from moe.errors import InputError
+from simulator.constant import Constant, Samples
 from simulator.draws import Chances, Draws
 from simulator.functions import Function
 from simulator.lambda_service import LambdaService, Prewarming
 from simulator.plan import ProblemPlatform
 from simulator.platform import Platform, platform_of_profile
-from simulator.profile import Constant, PlatformProfile, Samples, load_profile, with_constant
+from simulator.profile import PlatformProfile, load_profile, with_constant
 from simulator.program import Compute, Fail, Sleep
 from simulator.records import Record, bill
 from tests.conftest import reference

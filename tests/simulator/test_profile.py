@@ -9,8 +9,9 @@ import yaml
 from moe.errors import InputError
 from moe.spec import load_spec
 from simulator.cluster import run_on_cluster
+from simulator.constant import Constant
 from simulator.draws import Draws, mean_of, quantile_at
-from simulator.profile import Constant, PlatformProfile, closed_form, load_profile, profile_names
+from simulator.profile import PlatformProfile, closed_form, load_profile, profile_names
 
 
 def constants(profile: PlatformProfile) -> dict[str, Constant]:

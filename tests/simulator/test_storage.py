@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from moe.errors import InputError
 from moe.files import validated
+from simulator.constant import Constant
 from simulator.draws import Chances, Draws, Retries
 from simulator.lambda_service import LambdaService
 from simulator.platform import Platform, platform_of_profile
-from simulator.profile import Constant, PlatformProfile, closed_form, load_profile
+from simulator.profile import PlatformProfile, closed_form, load_profile
 from simulator.program import Phase
 from simulator.records import Record
 from simulator.storage import RequestLimit, Requests, Storage, StorageError

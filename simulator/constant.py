@@ -1,0 +1,105 @@
+"""One constant of a platform profile: a value, a distribution or a dated rule, with unit and source."""
+
+import math
+from datetime import date
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator
+
+from moe.files import FileModel
+from simulator.draws import median_of
+
+
+class Quantiles(FileModel):
+    """A distribution as a table of quantiles: log-linear between them on the scale of normal quantiles."""
+
+    quantiles: dict[float, float] = Field(min_length=1)
+
+    @field_validator("quantiles")
+    @classmethod
+    def _increasing(cls, table: dict[float, float]) -> dict[float, float]:
+        table = dict(sorted(table.items()))
+        values = list(table.values())
+        if not all(0 < p < 1 for p in table) or values[0] <= 0 or values != sorted(values):
+            raise ValueError(f"expected probabilities in (0, 1) and positive, increasing values, got {table}")
+        return table
+
+    @property
+    def draws_from(self) -> dict[float, float]:
+        """What `Draws` takes."""
+        return self.quantiles
+
+
+class Samples(FileModel):
+    """A distribution as measured samples, each as likely as the others."""
+
+    samples: tuple[PositiveFloat, ...] = Field(min_length=1)
+
+    @property
+    def draws_from(self) -> np.ndarray:
+        """What `Draws` takes."""
+        return np.array(self.samples)
+
+
+class Constant(FileModel):
+    """A value or a distribution, and where it comes from."""
+
+    value: float | Quantiles | Samples
+    unit: str
+    source: str = Field(min_length=1)
+    date: str = Field(min_length=4)
+    confidence: Literal["high", "medium", "low"]
+
+    @property
+    def median(self) -> float:
+        """The value, or the median of the distribution."""
+        return self.value if isinstance(self.value, float) else median_of(self.value.draws_from)
+
+
+class Dated(FileModel):
+    """A rule that changed: its value since each day, and where that comes from."""
+
+    since: dict[date, float] = Field(min_length=1)
+    unit: str
+    source: str = Field(min_length=1)
+    confidence: Literal["high", "medium", "low"]
+
+    def on(self, day: date) -> float:
+        """The value on a day; before the first that of the first."""
+        known = [value for first, value in sorted(self.since.items()) if first <= day]
+        return known[-1] if known else self.since[min(self.since)]
+
+
+def in_unit(unit: str) -> AfterValidator:
+    """A check that a constant has this unit, and is not negative."""
+
+    def check(constant: Constant) -> Constant:
+        if constant.unit != unit:
+            raise ValueError(f"unit: expected '{unit}', got '{constant.unit}'")
+        if isinstance(constant.value, float) and constant.value < 0:
+            raise ValueError(f"value: expected a number >= 0, got {constant.value}")
+        return constant
+
+    return AfterValidator(check)
+
+
+def within(least: float, most: float = math.inf) -> AfterValidator:
+    """A check that a constant's median is in a range."""
+
+    def check(constant: Constant) -> Constant:
+        if not least <= constant.median <= most:
+            expected = f"a number >= {least:g}" if most == math.inf else f"a number from {least:g} to {most:g}"
+            raise ValueError(f"value: expected {expected}, got {constant.median:g}")
+        return constant
+
+    return AfterValidator(check)
+
+
+Seconds: TypeAlias = Annotated[Constant, in_unit("s")]
+Bytes: TypeAlias = Annotated[Constant, in_unit("bytes")]
+BytesPerSecond: TypeAlias = Annotated[Constant, in_unit("bytes/s")]
+Ratio: TypeAlias = Annotated[Constant, in_unit("1")]
+USD: TypeAlias = Annotated[Constant, in_unit("USD")]
+RequestsPerSecond: TypeAlias = Annotated[Constant, in_unit("1/s"), within(1)]
+AtLeastOne: TypeAlias = Annotated[Constant, in_unit("1"), within(1)]
