@@ -18,6 +18,7 @@ from simulator.platform import Platform
 from simulator.program import (
     Call,
     CallFailed,
+    Phase,
     Program,
     Steps,
     Target,
@@ -36,7 +37,8 @@ BROKEN = ("timeout", "instance-lost", "out-of-memory")  # the instance is gone
 class Instance:
     """One sandbox of a function: serves one call at a time, keeps its network links.
 
-    `slowdown` is how many times slower it computes than others; a `provisioned` one never expires.
+    `slowdown` is how many times slower it computes than others; a `provisioned` one never expires; `done` is what
+    its first calls did once.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Instance:
     expires_s: float
     slowdown: float = 1.0
     provisioned: bool = False
+    done: tuple[Phase, ...] = ()
 
 
 @dataclass
@@ -217,9 +220,9 @@ class LambdaService:
         assert event.callbacks is not None
         event.callbacks.append(lambda _: (do(), None)[1])
 
-    def charge_provisioned(self) -> None:
-        """Leave a row for each function's provisioned instances, from its deployment until now."""
-        prices, now = self.platform.prices, self.env.now
+    def charge_provisioned(self, until_s: float | None = None) -> None:
+        """Leave a row for each function's provisioned instances, from its deployment until a time (None: now)."""
+        prices, now = self.platform.prices, self.env.now if until_s is None else until_s
         for function in self.functions.values():
             if function.provisioned:
                 row = Record(0, 0, "provisioned", function.name, function.memory_mb, status="provisioned")

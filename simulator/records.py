@@ -29,11 +29,12 @@ COLUMNS = {
     "batch": "number of the batch, from 0",
     "step": "0 for the pass over the batch's tokens, then the number of the decode step",
     "layer": "MoE layer, from 0; for a non-MoE function the layer that it gates (the tail: number of layers)",
-    "role": "expert | non-moe",
+    "role": "expert | non-moe; function: of an application",
     "expert": "expert of the layer, -1 for non-MoE functions",
     "replica": "replica of the expert, from 0",
     "tokens": "tokens that the call computes",
     "function": "name of the Lambda function",
+    "caller": "name of the function that called it, empty for clients",
     "instance": "name of the instance that served the call",
     "memory_mb": "memory of the function, MB",
     "attempt": "1 for the first try",
@@ -71,6 +72,7 @@ class Record:
     expert: int = -1
     replica: int = 0
     tokens: float = 0.0
+    caller: str = ""
     instance: str = ""
     attempt: int = 1
     status: str = "ok"
@@ -113,6 +115,7 @@ class Record:
             expert=self.expert,
             replica=self.replica,
             tokens=self.tokens,
+            caller=self.caller,
             attempt=self.attempt + 1 if attempt is None else attempt,
         )
 

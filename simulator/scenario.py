@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from moe.errors import nearest
 from moe.files import FileModel
 from simulator.arrivals import Arrivals
-from simulator.draws import Draws
 from simulator.plan import MemoryMB, NonNegative
-from simulator.profile import DEFAULT_PROFILE, Quantiles
-
-BLOCK = 4096
+from simulator.profile import DEFAULT_PROFILE
+from simulator.program_file import Distribution, Entry, Functions, check_graph, increasing
 
 
 class Work(FileModel):
@@ -37,21 +37,14 @@ class Work(FileModel):
     @field_validator("quantiles_s")
     @classmethod
     def _increasing(cls, table: dict[float, float] | None) -> dict[float, float] | None:
-        try:
-            return None if table is None else Quantiles(quantiles=table).quantiles
-        except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return None if table is None else increasing(table)
 
     def draws(self, rng: np.random.Generator) -> Iterator[float]:
         """An endless row of draws, s."""
-        if self.quantiles_s is not None:
-            stream = Draws(self.quantiles_s, rng)
-            while True:
-                yield stream.next()
-        while self.exponential_mean_s is not None:
-            yield from rng.exponential(self.exponential_mean_s, BLOCK).tolist()
-        while self.constant_s is not None:
-            yield float(self.constant_s)
+        if self.constant_s is not None:
+            return itertools.repeat(float(self.constant_s))
+        spread = Distribution(exponential_mean=self.exponential_mean_s, quantiles=self.quantiles_s)
+        return spread.draws(rng)
 
 
 class FunctionChoice(FileModel):
@@ -115,13 +108,39 @@ class Scenario(FileModel):
     keep_rows: bool = False
     batching: Batching = Batching()
     function: FunctionChoice | None = None
+    functions: Functions | None = Field(None, min_length=1, description="an application: name -> function")
+    entry: Entry | None = Field(
+        None, validate_default=True, description="which of `functions` a batch calls: its name, or the call"
+    )
     moe: MoEChoice | None = None
     stop_when: StopWhen = StopWhen()
 
+    @field_validator("functions")
+    @classmethod
+    def _end(cls, functions: Functions | None) -> Functions | None:
+        check_graph(functions or {})
+        return functions
+
+    @field_validator("entry", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"function": given} if isinstance(given, str) else given
+
+    @field_validator("entry")
+    @classmethod
+    def _known(cls, entry: Entry | None, info: ValidationInfo) -> Entry | None:
+        functions = info.data.get("functions", {})  # not there: they are wrong themselves
+        if functions is None and entry is not None:
+            raise ValueError("expected it with functions only")
+        if functions and (entry is None or entry.function not in functions):
+            what = "required with functions" if entry is None else f"no function '{entry.function}'"
+            raise ValueError(f"{what}{nearest('' if entry is None else entry.function, functions)}")
+        return entry
+
     @model_validator(mode="after")
     def _possible(self) -> Scenario:
-        if (self.function is None) == (self.moe is None):
-            raise ValueError("expected one of function and moe")
+        if sum(choice is not None for choice in (self.function, self.functions, self.moe)) != 1:
+            raise ValueError("expected one of function, functions and moe")
         if self.duration_s is not None and self.requests is not None:
             raise ValueError("expected one of duration_s and requests, got both")
         if self.duration_s is None and self.requests is None and self.arrivals.trace is None:
