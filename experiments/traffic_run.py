@@ -265,10 +265,9 @@ def sentence(result: dict[str, Any]) -> str:
             f"served ones within {value['latency_p99_s']:.3g} s){failed}, and 1,000 requests cost "
             f"{value['total_usd_per_1000_requests']:.3g} USD"
         )
-        if "all_ended" in result:
-            said += (
-                f"; all that a request caused had ended after {result['all_ended']['mean_s']['mean']:.3g} s (mean)"
-            )
+        all_ended_s = result["all_ended"]["mean_s"]["mean"] if "all_ended" in result else 0.0
+        if all_ended_s > value["latency_mean_s"]:
+            said += f"; all that a request caused had ended after {all_ended_s:.3g} s in the mean"
     stopped = [reason for reason in result["stopped"] if reason]
     if stopped:
         said = f"stopped: {stopped[0]}; until then {said}"

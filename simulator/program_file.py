@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -39,15 +40,21 @@ ROLE = "function"
 # -- amounts ----------------------------------------------------------------------------------------------
 
 
-class Distribution(FileModel):
-    """An amount that is drawn anew for each attempt, in the unit of its key: exactly one of the two."""
+class Amount(FileModel):
+    """A number, or what it is drawn from for each attempt, in the unit of its key: exactly one of the three."""
 
+    constant: float | None = Field(None, ge=0, description="a plain number is one")
     exponential_mean: float | None = Field(None, gt=0)
     quantiles: dict[float, float] | None = Field(None, description="probability -> amount")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, given: Any) -> Any:
+        return {"constant": given} if isinstance(given, int | float | str) else given
+
     @model_validator(mode="after")
-    def _one(self) -> Distribution:
-        if (self.exponential_mean is None) == (self.quantiles is None):
+    def _one(self) -> Amount:
+        if sum(each is not None for each in (self.constant, self.exponential_mean, self.quantiles)) != 1:
             raise ValueError("expected a number, or one of exponential_mean and quantiles")
         return self
 
@@ -58,15 +65,14 @@ class Distribution(FileModel):
 
     def draws(self, rng: np.random.Generator) -> Iterator[float]:
         """An endless row of draws."""
+        if self.constant is not None:
+            yield from itertools.repeat(self.constant)
         if self.quantiles is not None:
             stream = Draws(self.quantiles, rng)
             while True:
                 yield stream.next()
         while self.exponential_mean is not None:
             yield from rng.exponential(self.exponential_mean, BLOCK).tolist()
-
-
-Amount: TypeAlias = NonNegative | Distribution
 
 
 def increasing(table: dict[float, float]) -> dict[float, float]:
@@ -79,9 +85,9 @@ def increasing(table: dict[float, float]) -> dict[float, float]:
 
 def _drawn(amount: Amount, rng: np.random.Generator) -> tuple[float, Iterator[float] | None]:
     """A number as itself; a distribution as 1, times its draws."""
-    if isinstance(amount, Distribution):
-        return 1.0, amount.draws(rng.spawn(1)[0])
-    return amount, None
+    if amount.constant is not None:
+        return amount.constant, None
+    return 1.0, amount.draws(rng.spawn(1)[0])
 
 
 # -- phases -----------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from moe.files import FileModel
 from simulator.arrivals import Arrivals
 from simulator.plan import MemoryMB, NonNegative
 from simulator.profile import DEFAULT_PROFILE
-from simulator.program_file import Distribution, Entry, Functions, check_graph, increasing
+from simulator.program_file import Amount, Entry, Functions, check_graph, increasing
 
 
 class Work(FileModel):
@@ -41,10 +40,10 @@ class Work(FileModel):
 
     def draws(self, rng: np.random.Generator) -> Iterator[float]:
         """An endless row of draws, s."""
-        if self.constant_s is not None:
-            return itertools.repeat(float(self.constant_s))
-        spread = Distribution(exponential_mean=self.exponential_mean_s, quantiles=self.quantiles_s)
-        return spread.draws(rng)
+        amount = Amount(
+            constant=self.constant_s, exponential_mean=self.exponential_mean_s, quantiles=self.quantiles_s
+        )
+        return amount.draws(rng)
 
 
 class FunctionChoice(FileModel):
