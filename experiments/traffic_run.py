@@ -266,7 +266,7 @@ def sentence(result: dict[str, Any]) -> str:
             f"{value['total_usd_per_1000_requests']:.3g} USD"
         )
         all_ended_s = result["all_ended"]["mean_s"]["mean"] if "all_ended" in result else 0.0
-        if all_ended_s > value["latency_mean_s"]:
+        if all_ended_s > 1.001 * value["latency_mean_s"]:
             said += f"; all that a request caused had ended after {all_ended_s:.3g} s in the mean"
     stopped = [reason for reason in result["stopped"] if reason]
     if stopped:

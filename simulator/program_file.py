@@ -193,11 +193,16 @@ class ReturnModel(PhaseModel):
 
 
 class Entry(FileModel):
-    """The call of a function."""
+    """The call of a function; a name alone is one."""
 
     function: str
     payload_bytes: NonNegative = 0.0
     wait: bool = Field(True, description="for the answer; false: through the asynchronous queue")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, given: Any) -> Any:
+        return {"function": given} if isinstance(given, str) else given
 
 
 class Invocation(Entry):
@@ -235,7 +240,7 @@ class PhaseFile(AlonePhase):
     @field_validator("invoke", mode="before")
     @classmethod
     def _listed(cls, given: Any) -> Any:
-        return [given] if isinstance(given, dict) else given
+        return [given] if isinstance(given, dict | str) else given
 
     @field_validator("invoke")
     @classmethod

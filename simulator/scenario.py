@@ -108,9 +108,7 @@ class Scenario(FileModel):
     batching: Batching = Batching()
     function: FunctionChoice | None = None
     functions: Functions | None = Field(None, min_length=1, description="an application: name -> function")
-    entry: Entry | None = Field(
-        None, validate_default=True, description="which of `functions` a batch calls: its name, or the call"
-    )
+    entry: Entry | None = Field(None, validate_default=True, description="which of `functions` a batch calls")
     moe: MoEChoice | None = None
     stop_when: StopWhen = StopWhen()
 
@@ -119,11 +117,6 @@ class Scenario(FileModel):
     def _end(cls, functions: Functions | None) -> Functions | None:
         check_graph(functions or {})
         return functions
-
-    @field_validator("entry", mode="before")
-    @classmethod
-    def _named(cls, given: Any) -> Any:
-        return {"function": given} if isinstance(given, str) else given
 
     @field_validator("entry")
     @classmethod
