@@ -11,8 +11,10 @@ from pydantic import Field, model_validator
 
 from moe.errors import InputError
 from moe.files import FileModel, read_mapping, validated
+from simulator.overflow import Overflow
 from simulator.plan import MemoryMB, Objective
 from simulator.profile import DEFAULT_PROFILE
+from simulator.scatter_gather import Gather, Reload, Start
 
 PlanName = Literal["ods", "exact", "lambdaml", "best-uniform", "random"]
 
@@ -91,17 +93,11 @@ class Target(FileModel):
 class Simulation(FileModel):
     """How the plans are played."""
 
-    start: Literal["eager", "just-in-time"] = Field("just-in-time", description="when experts are started")
-    next_layer_start: Literal["eager", "just-in-time"] = Field(
-        "eager", description="when the next non-MoE function is started"
-    )
-    gather: Literal["after-all", "as-ready"] = Field(
-        "after-all", description="whether it downloads results when all are there, or each as soon as it is"
-    )
-    overflow: Literal["foreseen", "retry", "fail"] = Field(
-        "foreseen",
-        description="a replica that meets more tokens than fit: more replicas at once, after it failed, never",
-    )
+    start: Start = Field("just-in-time", description="when experts are started")
+    next_layer_start: Start = Field("eager", description="when the next non-MoE function is started")
+    gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
+    overflow: Overflow = Field("foreseen", description="a replica that meets more tokens than fit")
+    reload: Reload = Field("every-invocation", description="of parameters: at each call, or once an instance")
 
 
 class Experiment(FileModel):

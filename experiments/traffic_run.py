@@ -22,6 +22,7 @@ from simulator.traffic_metrics import Batch, estimate
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
 CHUNK = 20_000
 SHOWN = (
@@ -52,6 +53,15 @@ FILES = {
     "requests.parquet": "requests.parquet has every request",
     "result.json": "result.json has it all",
 }
+SHOWN_OF_FUNCTIONS = (
+    ("calls_per_1000_requests", "calls", 1.0, ",.0f"),
+    ("failed_share", "failed %", 100.0, ".2f"),
+    ("cold_share", "cold %", 100.0, ".2f"),
+    ("duration_mean_s", "mean s", 1.0, ".4f"),
+    ("billed_gb_s_per_1000_requests", "GB-s", 1.0, ".3f"),
+    ("usd_per_1000_requests", "USD", 1.0, ".6f"),
+    ("share_of_bill", "bill %", 100.0, ".1f"),
+)  # metric, heading, factor, format
 HIDDEN_AT_ZERO = ("unfinished_share",)
 
 
@@ -158,11 +168,7 @@ class _Table:
 def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any]:
     """result.json: every metric with its interval, and of each replication; null where it has no value."""
     replications = [asdict(each.metrics) for each in served]
-    metrics = {}
-    for name in replications[0]:
-        found = estimate([each[name] for each in replications])
-        metrics[name] = {"mean": _or_none(found.mean), "ci95_half_width": found.half_width}
-    return {
+    result = {
         "schema": "traffic-result/1",
         "name": scenario.name,
         "key": key,
@@ -171,9 +177,31 @@ def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any
         "offered_requests_per_s": _or_none(scenario.arrivals.process.mean_rate_per_s),
         "confidence": _confidence(len(served)),
         "stopped": [each.stopped for each in served],
-        "metrics": metrics,
+        "metrics": _estimates(replications),
         "replications": [{name: _or_none(value) for name, value in each.items()} for each in replications],
     }
+    if scenario.functions is not None:
+        result["functions"] = {
+            name: _estimates([asdict(each.functions[name]) for each in served]) for name in scenario.functions
+        }
+        result["all_ended"] = _estimates([_all_ended(each) for each in served])
+    return result
+
+
+def _estimates(replications: list[dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Each metric over replications: mean, and half its interval."""
+    estimates = {}
+    for name in replications[0]:
+        found = estimate([each[name] for each in replications])
+        estimates[name] = {"mean": _or_none(found.mean), "ci95_half_width": found.half_width}
+    return estimates
+
+
+def _all_ended(served: Served) -> dict[str, float]:
+    """From a served request's arrival until nothing that it caused was running or queued any more, s."""
+    times_s = served.all_ended_s if len(served.all_ended_s) else np.array([math.nan])
+    p50, p99 = np.quantile(times_s, (0.5, 0.99)).tolist()
+    return {"mean_s": float(times_s.mean()), "p50_s": p50, "p99_s": p99}
 
 
 def _confidence(replications: int) -> str:
@@ -201,9 +229,26 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
         interval = "-" if half is None else f"± {format(half * scale, form)}"
         table.add_row(about, unit, format(mean, form), interval)
     out.print(table)
+    if "functions" in result:
+        out.print(_functions_table(result))
     out.print(f"\n{sentence(result)}\n", soft_wrap=True)
     there = [text for name, text in FILES.items() if (folder.path / name).exists()]
     out.print(f"Look at {folder.shown}/: {'; '.join(there)}.", soft_wrap=True)
+
+
+def _functions_table(result: dict[str, Any]) -> Table:
+    """A row a function of an application."""
+    from rich.table import Table
+
+    table = Table("function", title="per 1,000 requests", title_justify="left", pad_edge=False)
+    for _, heading, _, _ in SHOWN_OF_FUNCTIONS:
+        table.add_column(heading, justify="right")
+    for function, found in result["functions"].items():
+        means = ((found[name]["mean"], scale, form) for name, _, scale, form in SHOWN_OF_FUNCTIONS)
+        table.add_row(
+            function, *("-" if mean is None else format(mean * scale, form) for mean, scale, form in means)
+        )
+    return table
 
 
 def sentence(result: dict[str, Any]) -> str:
@@ -220,6 +265,9 @@ def sentence(result: dict[str, Any]) -> str:
             f"served ones within {value['latency_p99_s']:.3g} s){failed}, and 1,000 requests cost "
             f"{value['total_usd_per_1000_requests']:.3g} USD"
         )
+        all_ended_s = result["all_ended"]["mean_s"]["mean"] if "all_ended" in result else 0.0
+        if all_ended_s > 1.001 * value["latency_mean_s"]:
+            said += f"; all that a request caused had ended after {all_ended_s:.3g} s in the mean"
     stopped = [reason for reason in result["stopped"] if reason]
     if stopped:
         said = f"stopped: {stopped[0]}; until then {said}"

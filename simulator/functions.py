@@ -19,7 +19,7 @@ class Instance:
 
     Attributes:
         slowdown: how many times slower it computes than others.
-        provisioned: it never expires. served: calls that it has begun.
+        provisioned: it never expires. done: what it remembers of its first calls.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Instance:
     expires_s: float = math.inf
     slowdown: float = 1.0
     provisioned: bool = False
-    served: int = 0
+    done: tuple[str, ...] = ()
 
 
 @dataclass

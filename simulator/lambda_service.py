@@ -175,13 +175,13 @@ class LambdaService:
         assert event.callbacks is not None
         event.callbacks.append(lambda _: (do(), None)[1])
 
-    def charge_provisioned(self) -> None:
-        """Leave a row for each function's provisioned instances, from its deployment until now."""
+    def charge_provisioned(self, until_s: float | None = None) -> None:
+        """Leave a row for each function's provisioned instances, from its deployment until a time (None: now)."""
         for function in self.functions.values():
             if function.provisioned:
                 row = Record(-1, 0, "provisioned", function.name, function.memory_mb, status="provisioned")
                 row.requested_s = row.started_s = function.deployed_s
-                row.ended_s = self.env.now
+                row.ended_s = self.env.now if until_s is None else until_s
                 self._meter.charge_provisioned(row, function.provisioned)
                 self._keep(row)
 
@@ -222,7 +222,6 @@ class LambdaService:
         function.running += 1
         if function.reserved is None and not instance.provisioned:
             self._unreserved_running += 1
-        instance.served += 1
         call.instance = instance
         record.instance = instance.name
         record.started_s = started

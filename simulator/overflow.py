@@ -3,10 +3,17 @@
 Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2 (feedback cases i and ii); the least count that fits, docs/formats.md.
 """
 
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
 import numpy as np
 
 from moe.errors import InputError
-from simulator.plan import MB, DeploymentProblem, LayerPlan, memory_terms, payload_bytes
+from simulator.plan import MB, DeploymentPlan, DeploymentProblem, LayerPlan, memory_terms, payload_bytes
+
+Overflow: TypeAlias = Literal["foreseen", "retry", "fail"]
+"""What becomes of a replica that overflows: it runs at once as the replicas that fit; or it fails, is billed, and
+then they run; or it fails, and its batch with it."""
 
 OVERFLOWS = ("out-of-memory", "payload-too-large", "response-too-large")
 
@@ -41,3 +48,22 @@ def replicas_that_fit(problem: DeploymentProblem, e: int, plan: LayerPlan, token
         )
     times = np.ceil(tokens / (plan.replicas * capacity))
     return plan.replicas * np.maximum(1, times).astype(int)
+
+
+def replicas_run(
+    problem: DeploymentProblem, plan: DeploymentPlan, tokens: Sequence[np.ndarray], overflow: Overflow
+) -> list[np.ndarray]:
+    """Replicas that a batch's real tokens start with: those that fit where overflow is foreseen, else the plan's.
+
+    Args:
+        tokens: of each expert, (experts,) per layer.
+
+    Returns:
+        (experts,) int per layer.
+
+    Raises:
+        InputError: an expert's parameters alone leave no room for a token.
+    """
+    if overflow != "foreseen":
+        return [layer.replicas for layer in plan.layers]
+    return [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(plan.layers)]

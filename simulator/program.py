@@ -9,12 +9,14 @@ those that move bytes (`simulator.transfers`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import simpy
 
+from moe.errors import InputError
+from simulator.draws import Chances
 from simulator.records import Record
 
 if TYPE_CHECKING:
@@ -133,15 +135,21 @@ def until(env: simpy.Environment, at: float) -> Generator[simpy.Event, Any, None
 
 @dataclass(slots=True)
 class Sleep(Phase):
-    """Take a fixed time."""
+    """Take a time that does not depend on the function.
+
+    Args:
+        times: each attempt takes `seconds` times the next of these; None: once.
+    """
 
     seconds: float
     phase: str = "wait"
+    times: Iterator[float] | None = None
 
     def run(self, call: Call, at: float) -> float:
         """Take `seconds`."""
-        call.record.add_phase(self.phase, at, at + self.seconds)
-        return at + self.seconds
+        seconds = self.seconds if self.times is None else self.seconds * next(self.times)
+        call.record.add_phase(self.phase, at, at + seconds)
+        return at + seconds
 
 
 @dataclass(slots=True)
@@ -152,12 +160,14 @@ class Compute(Phase):
         seconds: at the function's memory, whatever that is.
         vcpu_s: work that takes one vCPU so many seconds. flops: the same in FLOPs.
         threads: that share `vcpu_s` and `flops`; None: as many as the function sees cores.
+        times: each attempt does this work times the next of these; None: once.
     """
 
     seconds: float = 0.0
     vcpu_s: float = 0.0
     flops: float = 0.0
     threads: int | None = None
+    times: Iterator[float] | None = None
 
     def run(self, call: Call, at: float) -> float:
         """Take the time."""
@@ -165,6 +175,8 @@ class Compute(Phase):
         if self.vcpu_s or self.flops:
             vcpus = platform.speed(call.record.memory_mb, self.threads)
             seconds += (self.vcpu_s + self.flops / platform.flops_per_vcpu) / vcpus
+        if self.times is not None:
+            seconds *= next(self.times)
         end = at + seconds * platform.jitter.next() * call.instance.slowdown
         call.record.add_phase("compute", at, end)
         return end
@@ -185,13 +197,45 @@ class Allocate(Phase):
 
 @dataclass(slots=True)
 class Fail(Phase):
-    """End the call with an error of its handler."""
+    """End the call with an error of its handler, always or by chance."""
 
     status: str = "failed"
+    chance: Chances | None = None
 
     def run(self, call: Call, at: float) -> float:
-        """Raises CallFailed."""
-        raise CallFailed(self.status, at)
+        """Take no time. Raises CallFailed."""
+        if self.chance is None or self.chance.next():
+            raise CallFailed(self.status, at)
+        return at
+
+
+@dataclass(slots=True)
+class FirstCall(Phase):
+    """Phases of an instance's first call (imports, a model's load), done again by the next one if they fail.
+
+    An instance that was warm or provisioned from the start has done its INIT, not these.
+
+    Args:
+        program: the phases. name: what the instance remembers them by.
+
+    Raises:
+        InputError: one of them meets others.
+    """
+
+    program: Program
+    name: str
+
+    def __post_init__(self) -> None:
+        if meets_others(self.program):
+            raise InputError("FirstCall: expected phases that depend on nobody")
+
+    def run(self, call: Call, at: float) -> float:
+        """Take their time once. Raises CallFailed."""
+        done = call.instance.done
+        if self.name not in done:
+            at = run_ahead(self.program, call, at)
+            call.instance.done = (*done, self.name)
+        return at
 
 
 @dataclass(slots=True)
@@ -354,8 +398,11 @@ class Invoke(Phase):
     def _send(self, call: Call, target: Target, latch: Latch) -> float:
         """Invoke a target; returns when the request has been sent, or now if that is later."""
         row, env = target.row.again(1, call.record.batch, call.record.step), call.env
+        row.caller = call.record.function
 
         def ended(last: Record) -> None:
+            if self.wait and not self.queued and math.isnan(call.record.ended_s):  # sent with each attempt
+                call.record.bytes_out += target.payload_bytes * (last.attempt - 1)
             instead = target.instead(last) if target.instead is not None and last.status != "ok" else ()
             if instead:
                 latch.left += len(instead) - 1

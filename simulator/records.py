@@ -34,6 +34,7 @@ COLUMNS = {
     "replica": "replica of the expert, from 0",
     "tokens": "tokens that the call computes",
     "function": "name of the Lambda function",
+    "caller": "name of the function that called it, empty for clients",
     "instance": "name of the instance that served the call",
     "memory_mb": "memory of the function, MB",
     "attempt": "1 for the first try",
@@ -75,6 +76,7 @@ class Record:
     expert: int = -1
     replica: int = 0
     tokens: float = 0.0
+    caller: str = ""
     instance: str = ""
     attempt: int = 1
     status: str = "ok"
@@ -118,6 +120,7 @@ class Record:
             expert=self.expert,
             replica=self.replica,
             tokens=self.tokens,
+            caller=self.caller,
             attempt=self.attempt + 1 if attempt is None else attempt,
         )
 

@@ -10,6 +10,8 @@ from simulator.network import Link
 from simulator.program import Call, Program
 from simulator.records import Record
 
+PARAMETERS = "parameters"  # what an instance that keeps them remembers of its first call
+
 
 def expected_end_s(
     service: LambdaService,
@@ -19,7 +21,7 @@ def expected_end_s(
     published_s: float = 0.0,
     begins_s: float | None = None,
 ) -> float:
-    """When a program is expected to end, s, with every distribution at its median and a warm start.
+    """When a program is expected to end, s: every distribution at its median, on an instance that has served.
 
     Args:
         service: on which it will run. memory_mb: of its function.
@@ -30,7 +32,7 @@ def expected_end_s(
     rates = still.link_rates(memory_mb)
     function = Function("", memory_mb, still.package, math.inf)
     call = Call(service, still, function, Record(0, 0, "", "", memory_mb), program)
-    call.instance = Instance("", Link(rates, 0.0), Link(rates, 0.0))
+    call.instance = Instance("", Link(rates, 0.0), Link(rates, 0.0), done=(PARAMETERS,))
     at = invoked_s + still.warm_start.next() if begins_s is None else begins_s
     for phase in program:
         at = phase.run(call, at) if phase.alone else max(at, published_s)

@@ -21,11 +21,12 @@ import numpy as np
 import simpy
 
 from simulator.lambda_service import LambdaService
-from simulator.overflow import OVERFLOWS, replicas_that_fit
+from simulator.overflow import OVERFLOWS, Overflow, replicas_that_fit
 from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemLayer
 from simulator.program import (
     Allocate,
     Compute,
+    FirstCall,
     Invoke,
     Latch,
     Phase,
@@ -37,12 +38,13 @@ from simulator.program import (
     WaitFor,
 )
 from simulator.records import Record
-from simulator.rehearsal import expected_end_s
+from simulator.rehearsal import PARAMETERS, expected_end_s
 from simulator.replicas import Replica, minibatches, replicas_of, split
 from simulator.transfers import Get, GetAsReady, Pipeline, Put, PutInOrder, Ready
 
 Start: TypeAlias = Literal["eager", "just-in-time"]
 Gather: TypeAlias = Literal["after-all", "as-ready"]
+Reload: TypeAlias = Literal["every-invocation", "when-cold"]
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,19 @@ class Serving:
         start: when experts are started: with their layer, or just in time for their first input.
         next_layer_start: when the next non-MoE function is: with the layer, or to have loaded when results come.
         gather: whether it downloads results when all are there, or each as soon as it is.
+        overflow: what becomes of a replica that needs more than its memory or payload.
+        reload: whether functions download their parameters at each call, or keep them in a warm instance.
         whole_tokens: whether tokens are dealt out whole, or divided.
-        limits: whether a replica that needs more than its memory or payload fails, or runs all the same.
-        retry_overflow: whether such a replica's tokens then run on as many replicas as they need.
+        limits: whether memory and payload limits are enforced at all.
     """
 
     start: Start = "eager"
     next_layer_start: Start = "eager"
     gather: Gather = "after-all"
+    overflow: Overflow = "foreseen"
+    reload: Reload = "every-invocation"
     whole_tokens: bool = True
     limits: bool = True
-    retry_overflow: bool = False
 
 
 @dataclass
@@ -160,7 +164,7 @@ class ForwardPass:
         if self.platform.is_ideal:
             return (Sleep(max(0.0, load_s - constants.warm_start_s), "parameter_download"),)
         seconds = load_s - constants.warm_start_s - constants.storage_delay_s
-        return (Get([seconds * constants.gate_bandwidth], "parameter_download"),) if seconds > 0 else ()
+        return (self._parameters(seconds * constants.gate_bandwidth),) if seconds > 0 else ()
 
     # -- one MoE layer, seen from its gate ----------------------------------------------------------------
 
@@ -286,7 +290,7 @@ class ForwardPass:
             )
 
             def after(last: Record, c: Replica = c, k: int = k) -> tuple[Target, ...]:
-                if not self.serving.retry_overflow or last.status not in OVERFLOWS:
+                if self.serving.overflow != "retry" or last.status not in OVERFLOWS:
                     return ()
                 return tuple(
                     Target(self._record(c), program, c.tokens * payload_per_token, then=self._check)
@@ -308,6 +312,8 @@ class ForwardPass:
     def _expected_head_s(self, replica: Replica) -> float:
         """T_h of a replica on this platform, by medians, s."""
         rates = self.platform.link_rates(replica.memory_mb)
+        if self.serving.reload == "when-cold":
+            return self.platform.warm_start.median
         download = replica.parameter_bytes / min(rates.function, rates.connection)
         return self.platform.warm_start.median + self.platform.get_latency.median + download
 
@@ -323,13 +329,17 @@ class ForwardPass:
             tokens=replica.tokens,
         )
 
+    def _parameters(self, size: float) -> Phase:
+        download = Get([size], "parameter_download")
+        return FirstCall((download,), PARAMETERS) if self.serving.reload == "when-cold" else download
+
     def _need_memory(self, replica: Replica) -> Program:
         return (Allocate(replica.needed_bytes),) if self.serving.limits else ()
 
     def _storage_expert(self, replica: Replica, layer: ProblemLayer, published: Latch, ready: Ready) -> Program:
         """Eq. 8's steps: head, download, compute, upload."""
         return (
-            Get([replica.parameter_bytes], "parameter_download"),
+            self._parameters(replica.parameter_bytes),
             WaitFor(published),
             Get([replica.tokens * layer.token_in_bytes], "input_download", exchange=True),
             *self._need_memory(replica),
@@ -351,7 +361,7 @@ class ForwardPass:
             ready=ready,
         )
         return (
-            Get([replica.parameter_bytes], "parameter_download"),
+            self._parameters(replica.parameter_bytes),
             *self._need_memory(replica),
             pipeline,
         )
@@ -359,7 +369,7 @@ class ForwardPass:
     def _direct_expert(self, replica: Replica, layer: ProblemLayer) -> Program:
         """Eq. 10's steps: head, compute, response; the input came with the invocation."""
         return (
-            Get([replica.parameter_bytes], "parameter_download"),
+            self._parameters(replica.parameter_bytes),
             *self._need_memory(replica),
             Compute(replica.compute_s),
             Return(replica.tokens * layer.token_out_bytes, None if self.serving.limits else math.inf),

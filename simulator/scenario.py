@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from moe.errors import nearest
 from moe.files import FileModel
 from simulator.arrivals import Arrivals
-from simulator.constant import Quantiles
-from simulator.draws import Draws
-from simulator.plan import MemoryMB, NonNegative
+from simulator.function_file import Deployed
+from simulator.overflow import Overflow
+from simulator.plan import NonNegative
 from simulator.profile import DEFAULT_PROFILE
-
-BLOCK = 4096
+from simulator.program_file import Amount, Entry, Functions, check_graph, increasing
+from simulator.scatter_gather import Gather, Reload, Start
 
 
 class Work(FileModel):
@@ -38,32 +39,21 @@ class Work(FileModel):
     @field_validator("quantiles_s")
     @classmethod
     def _increasing(cls, table: dict[float, float] | None) -> dict[float, float] | None:
-        try:
-            return None if table is None else Quantiles(quantiles=table).quantiles
-        except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return None if table is None else increasing(table)
 
     def draws(self, rng: np.random.Generator) -> Iterator[float]:
         """An endless row of draws, s."""
-        if self.quantiles_s is not None:
-            stream = Draws(self.quantiles_s, rng)
-            while True:
-                yield stream.next()
-        while self.exponential_mean_s is not None:
-            yield from rng.exponential(self.exponential_mean_s, BLOCK).tolist()
-        while self.constant_s is not None:
-            yield float(self.constant_s)
+        amount = Amount(
+            constant=self.constant_s, exponential_mean=self.exponential_mean_s, quantiles=self.quantiles_s
+        )
+        return amount.draws(rng)
 
 
-class FunctionChoice(FileModel):
+class FunctionChoice(Deployed):
     """A generic function. A batch is one call: `call_s`, and its requests' work one after the other."""
 
-    memory_mb: MemoryMB
     work: Work
     call_s: NonNegative = 0.0
-    timeout_s: float | None = Field(None, gt=0, le=900, description="null: the platform's")
-    reserved_concurrency: int | None = Field(None, ge=1, description="null: it shares the account's")
-    warm_instances: int = Field(0, ge=0, description="initialised and idle at the start")
 
 
 class MoEChoice(FileModel):
@@ -75,8 +65,20 @@ class MoEChoice(FileModel):
     tokens: Literal["largest-remainder", "multinomial"] = Field(
         "largest-remainder", description="how a batch's whole tokens follow the problem's popularity"
     )
-    start: Literal["eager", "just-in-time"] = "eager"
+    start: Start = "eager"
+    next_layer_start: Start = "eager"
+    gather: Gather = "after-all"
+    overflow: Overflow = "foreseen"
+    reload: Reload = "every-invocation"
     warm: bool = Field(False, description="whether planned instances are initialised at the start")
+    provisioned: bool = Field(False, description="whether they are kept initialised, and charged for")
+
+
+class PrewarmingChoice(FileModel):
+    """Who calls functions to keep their instances: a packaged policy, or `module:Class`, and its options."""
+
+    policy: str = "keep-warm"
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Batching(FileModel):
@@ -115,14 +117,34 @@ class Scenario(FileModel):
     slo_s: float = Field(gt=0, description="promised latency of a request")
     keep_rows: bool = False
     batching: Batching = Batching()
+    prewarming: PrewarmingChoice | None = None
     function: FunctionChoice | None = None
+    functions: Functions | None = Field(None, min_length=1, description="an application: name -> function")
+    entry: Entry | None = Field(None, validate_default=True, description="which of `functions` a batch calls")
     moe: MoEChoice | None = None
     stop_when: StopWhen = StopWhen()
 
+    @field_validator("functions")
+    @classmethod
+    def _end(cls, functions: Functions | None) -> Functions | None:
+        check_graph(functions or {})
+        return functions
+
+    @field_validator("entry")
+    @classmethod
+    def _known(cls, entry: Entry | None, info: ValidationInfo) -> Entry | None:
+        functions = info.data.get("functions", {})  # not there: they are wrong themselves
+        if functions is None and entry is not None:
+            raise ValueError("expected it with functions only")
+        if functions and (entry is None or entry.function not in functions):
+            what = "required with functions" if entry is None else f"no function '{entry.function}'"
+            raise ValueError(f"{what}{nearest('' if entry is None else entry.function, functions)}")
+        return entry
+
     @model_validator(mode="after")
     def _possible(self) -> Scenario:
-        if (self.function is None) == (self.moe is None):
-            raise ValueError("expected one of function and moe")
+        if sum(choice is not None for choice in (self.function, self.functions, self.moe)) != 1:
+            raise ValueError("expected one of function, functions and moe")
         if self.duration_s is not None and self.requests is not None:
             raise ValueError("expected one of duration_s and requests, got both")
         if self.duration_s is None and self.requests is None and self.arrivals.trace is None:

@@ -7,14 +7,14 @@ import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import simpy
 
 from moe.errors import InputError
 from simulator.lambda_service import LambdaService
-from simulator.overflow import replicas_that_fit
+from simulator.overflow import Overflow, replicas_run
 from simulator.plan import (
     DeploymentPlan,
     DeploymentProblem,
@@ -29,6 +29,7 @@ from simulator.replicas import problem_of_size, whole_tokens
 from simulator.scatter_gather import (
     ForwardPass,
     Gather,
+    Reload,
     Serving,
     Start,
     expert_function,
@@ -38,8 +39,6 @@ from simulator.scatter_gather import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Overflow: TypeAlias = Literal["foreseen", "retry", "fail"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,7 @@ def simulate(
     gather: Gather = "after-all",
     warm: bool = True,
     overflow: Overflow = "foreseen",
+    reload: Reload = "every-invocation",
     decode: Decode | None = None,
     seed: int = 0,
 ) -> SimulatedRun:
@@ -118,11 +118,10 @@ def simulate(
         routing: real tokens of each expert, one (layers, experts) integer array a batch: then tokens are whole,
             and replicas that meet more than fits overflow. None: the problem's tokens, divided.
         runs: batches without `routing`; with it, each of its batches is served once.
-        start, next_layer_start, gather: see `simulator.scatter_gather.Serving`.
+        start, next_layer_start, gather, reload: see `simulator.scatter_gather.Serving`.
         warm: whether planned instances are initialised before the first batch.
-        overflow: of a replica that meets more tokens than its memory (with `direct`, its payload) holds:
-            `foreseen`: it runs as the least number of replicas that fit; `retry`: it fails, is billed, and then
-            runs as so many; `fail`: it fails, and its batch with it.
+        overflow: what becomes of a replica that meets more tokens than its memory (with `direct`, its payload)
+            holds, see `simulator.overflow`.
         decode: token-by-token generation after each batch: every layer is invoked again for each step.
         seed: of all random streams.
 
@@ -135,15 +134,11 @@ def simulate(
     service = LambdaService(simpy.Environment(), platform)
     deploy_plan(service, problem, plan, warm)
     routed = routing is not None
-    serving = Serving(start, next_layer_start, gather, routed, routed, routed and overflow == "retry")
+    serving = Serving(start, next_layer_start, gather, overflow, reload, whole_tokens=routed, limits=routed)
     if routing is None:
         passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
     else:
-        foreseen = overflow == "foreseen"
-        passes = [
-            _as_routed(service, problem, plan, serving, number, real, foreseen)
-            for number, real in enumerate(routing)
-        ]
+        passes = [_as_routed(service, problem, plan, serving, number, real) for number, real in enumerate(routing)]
     steps = [_decode_steps(each, decode) for each in passes]
     durations_s = _serve(
         service, [one for each, after in zip(passes, steps, strict=True) for one in (each, *after)]
@@ -230,13 +225,10 @@ def _as_routed(
     serving: Serving,
     batch: int,
     routed: np.ndarray,
-    foreseen: bool,
 ) -> ForwardPass:
     """A pass with real, whole tokens, on as many replicas as they need, or as planned."""
     tokens = _layers_of(problem, routed)
-    replicas = [layer.replicas for layer in plan.layers]
-    if foreseen:
-        replicas = [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(plan.layers)]
+    replicas = replicas_run(problem, plan, tokens, serving.overflow)
     return ForwardPass(service, problem, plan, tokens, replicas, serving, batch)
 
 
@@ -247,10 +239,16 @@ def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarra
     return list(np.asarray(tokens))
 
 
-def deploy_plan(service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, warm: bool) -> None:
-    """Deploy every function of a plan: planned instances initialised if `warm`, else none."""
+def deploy_plan(
+    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, warm: bool, provisioned: bool = False
+) -> None:
+    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`."""
+
+    def deploy(name: str, memory_mb: int, instances: int) -> None:
+        service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned)
+
     for e, layer in enumerate(plan.layers):
         for i, expert in enumerate(layer.experts):
-            service.deploy(expert_function(e, i), expert.memory_mb, warm=expert.replicas if warm else 0)
+            deploy(expert_function(e, i), expert.memory_mb, expert.replicas)
     for e in range(len(plan.layers) + 1):
-        service.deploy(non_moe_function(e), non_moe_memory_mb(problem, e), warm=int(warm))
+        deploy(non_moe_function(e), non_moe_memory_mb(problem, e), 1)

@@ -195,10 +195,13 @@ class Storage:
             if limit is not None:
                 limit.forget(now)
 
-    def parts_of(self, sizes: Sequence[float]) -> tuple[np.ndarray, int]:
-        """Bytes of each part of some objects, shape (parts,), and how many of the objects are in several parts."""
-        whole = np.asarray(sizes, float)
-        if self.parts == 1:
+    def parts_of(self, sizes: Sequence[float], most: int | None = None) -> tuple[np.ndarray, int]:
+        """Bytes of each part of some objects, shape (parts,), and how many of the objects are in several parts.
+
+        `most`: parts of an object, at most; None: the storage's.
+        """
+        whole, most = np.asarray(sizes, float), most or self.parts
+        if most == 1:
             return whole, 0
-        counts = np.clip(whole // self.least_part_bytes, 1, self.parts).astype(int)
+        counts = np.clip(whole // max(1.0, self.least_part_bytes), 1, most).astype(int)
         return np.repeat(whole / counts, counts), int((counts > 1).sum())

@@ -1,7 +1,8 @@
 """Open-loop traffic: requests arrive whether or not earlier ones are answered, are batched, and served by Lambda.
 
 One callback an arrival, which schedules the next; random numbers in blocks; no process a request. What is served
-is a generic function, or a deployed MoE model (each batch one forward pass). Rows and batches stream to whoever
+is a generic function, an application of functions that invoke each other, or a deployed MoE model (each batch one
+forward pass). Rows and batches stream to whoever
 keeps them, so memory grows by one latency (8 bytes) a request.
 """
 
@@ -10,8 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import simpy
@@ -19,21 +19,19 @@ from simpy.core import StopSimulation
 
 from moe.errors import InputError
 from simulator.arrivals import limited
+from simulator.function_file import Deployed
+from simulator.function_metrics import FunctionMetrics, FunctionTally
 from simulator.lambda_service import LambdaService
-from simulator.overflow import replicas_that_fit
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
 from simulator.platform import Platform, platform_of_profile
+from simulator.prewarming import prewarming_policy
 from simulator.profile import PlatformProfile, load_profile
 from simulator.program import Compute
-from simulator.records import Record
-from simulator.replicas import problem_of_size, whole_tokens
-from simulator.scatter_gather import ForwardPass, Serving
-from simulator.scenario import Batching, FunctionChoice, MoEChoice, Scenario
-from simulator.simulate import deploy_plan
+from simulator.program_file import check_payloads
+from simulator.records import STANDBY, Record
+from simulator.scenario import Batching, Scenario
+from simulator.servers import ApplicationServer, FunctionServer, MoEServer, Server
 from simulator.traffic_metrics import Batch, Metrics, Tally
-
-FUNCTION = "function"
-
 
 # -- arrivals ---------------------------------------------------------------------------------------------
 
@@ -113,77 +111,6 @@ class Batcher:
         self._leave(batch)
 
 
-# -- what serves ------------------------------------------------------------------------------------------
-
-
-class Server(Protocol):
-    """Serves batches."""
-
-    def serve(self, batch: Batch, done: Callable[[Batch, bool], None]) -> None:
-        """Start serving a batch now; `done` is called once, with whether it succeeded."""
-
-
-class FunctionServer:
-    """A generic function: a batch is one call, whose work is that of its requests one after the other."""
-
-    def __init__(self, service: LambdaService, choice: FunctionChoice, rng: np.random.Generator) -> None:
-        self._service, self._memory_mb, self._call_s = service, choice.memory_mb, choice.call_s
-        self._work = choice.work.draws(rng)
-        service.deploy(
-            FUNCTION,
-            choice.memory_mb,
-            timeout_s=choice.timeout_s,
-            reserved=choice.reserved_concurrency,
-            warm=choice.warm_instances,
-        )
-
-    def serve(self, batch: Batch, done: Callable[[Batch, bool], None]) -> None:
-        """Invoke the function."""
-        work_s = self._call_s + sum(itertools.islice(self._work, len(batch.arrived_s)))
-        record = Record(batch.number, 0, "function", FUNCTION, self._memory_mb)
-        self._service.invoke(record, (Compute(work_s),), lambda last: done(batch, last.status == "ok"))
-
-
-class MoEServer:
-    """A deployed MoE model: a batch is one forward pass; passes run side by side on the same functions.
-
-    A batch of n tokens has the problem's popularity, scaled to n tokens, and n's share of the problem's non-MoE
-    compute; replicas are the planned ones, or as many as the tokens need (`simulator.overflow`).
-    """
-
-    def __init__(
-        self,
-        service: LambdaService,
-        choice: MoEChoice,
-        problem: DeploymentProblem,
-        plan: DeploymentPlan,
-        rng: np.random.Generator,
-    ) -> None:
-        self._service, self._choice, self._plan, self._rng = service, choice, plan, rng
-        self._problem = problem
-        self._scaled: dict[int, tuple[DeploymentProblem, list[np.ndarray]]] = {}
-        deploy_plan(service, problem, plan, warm=choice.warm)
-
-    def serve(self, batch: Batch, done: Callable[[Batch, bool], None]) -> None:
-        """Start a forward pass."""
-        size = len(batch.arrived_s) * self._choice.tokens_per_request
-        problem, tokens = self._scaled.get(size) or self._scale(size)
-        if self._choice.tokens == "multinomial":
-            tokens = [self._rng.multinomial(int(each.sum()), each / max(1, each.sum())) for each in tokens]
-        replicas = [replicas_that_fit(problem, e, layer, tokens[e]) for e, layer in enumerate(self._plan.layers)]
-        serving = Serving(self._choice.start)
-        one = ForwardPass(self._service, problem, self._plan, tokens, replicas, serving, batch.number)
-        ended = one.run()
-        assert ended.callbacks is not None
-        ended.callbacks.append(lambda _: done(batch, one.failed is None))
-
-    def _scale(self, size: int) -> tuple[DeploymentProblem, list[np.ndarray]]:
-        """The problem for batches of `size` tokens, and their tokens of each expert of each layer."""
-        problem = problem_of_size(self._problem, size)
-        self._scaled[size] = problem, [whole_tokens(layer.tokens) for layer in problem.layers]
-        return self._scaled[size]
-
-
 # -- one replication --------------------------------------------------------------------------------------
 
 
@@ -202,12 +129,24 @@ def read_inputs(scenario: Scenario) -> Inputs:
     profile = load_profile(scenario.profile)
     if scenario.arrivals.trace is not None:
         scenario.arrivals.trace.check(scenario.duration_s)
-    reserved = None if scenario.function is None else scenario.function.reserved_concurrency
+    if scenario.prewarming is not None:
+        prewarming_policy(scenario.prewarming.policy, scenario.prewarming.options)
+    deployed: dict[str, Deployed] = {
+        f"functions.{name}": function for name, function in (scenario.functions or {}).items()
+    }
+    if scenario.function is not None:
+        deployed = {"function": scenario.function}
+    for key, function in deployed.items():
+        function.check(key, profile)
     account = profile.concurrency.account.median
-    if reserved is not None and reserved > account:
+    set_aside = sum(function.concurrency for function in deployed.values())
+    if set_aside > account:
         raise InputError(
-            f"function.reserved_concurrency: expected at most the account's {account:g}, got {reserved}"
+            f"reserved_concurrency and provisioned_instances, of all functions: expected at most the account's "
+            f"{account:g}, got {set_aside}"
         )
+    if scenario.functions is not None and scenario.entry is not None:
+        check_payloads(scenario.functions, scenario.entry, profile)
     if scenario.moe is None:
         return Inputs(scenario, profile)
     problem = read_problem(scenario.moe.problem)
@@ -225,6 +164,8 @@ class Served:
         latency_s: of served requests, in the order in which they ended, shape (requests,).
         arrived: requests that arrived, warm-up included. end_s: when the last call ended.
         stopped: why the simulation was stopped before its end, or None.
+        functions: of an application, each function's. all_ended_s: from a served request's arrival to the end of
+            its batch's last call, of those that nobody waited for as well, shape (requests,).
     """
 
     metrics: Metrics
@@ -232,6 +173,8 @@ class Served:
     arrived: int
     end_s: float
     stopped: str | None
+    functions: dict[str, FunctionMetrics] = field(default_factory=dict)
+    all_ended_s: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 class Replication:
@@ -259,9 +202,12 @@ class Replication:
             constants = inputs.problem.platform if inputs.problem else None
             platform = platform_of_profile(inputs.profile, constants, rolling)
         self._env = simpy.Environment()
-        service = LambdaService(self._env, platform, keep=self._on_row)
+        choice = scenario.prewarming
+        prewarming = None if choice is None else prewarming_policy(choice.policy, choice.options)
+        self._service = service = LambdaService(self._env, platform, self._on_row, prewarming)
         self._server = _server(service, inputs, serving)
         self._functions = list(service.functions.values())
+        self._by_function = FunctionTally(scenario.functions) if scenario.functions else None
         tokens = scenario.moe.tokens_per_request if scenario.moe else 0
         self._tally = Tally(scenario.warm_up_s, scenario.slo_s, tokens, scenario.duration_s or math.inf)
         self._batcher = Batcher(self._env, scenario.batching, self._leave)
@@ -277,10 +223,15 @@ class Replication:
         stopped = self._env.run()
         if stopped:
             self._tally.horizon_s = min(self._tally.horizon_s, self._env.now)
+        self._service.charge_provisioned(self._last_s)
         waiting = sum(at >= self._scenario.warm_up_s for at in self._batcher.waiting)
         metrics = self._tally.metrics(waiting)
         latency_s = np.array(self._tally.latency_s)
-        return Served(metrics, latency_s, self._arrived, self._last_s, str(stopped) if stopped else None)
+        served = Served(metrics, latency_s, self._arrived, self._last_s, str(stopped) if stopped else None)
+        if self._by_function is None:
+            return served
+        by_function, all_ended_s = self._by_function.metrics(metrics.requests), self._by_function.all_ended_s()
+        return replace(served, functions=by_function, all_ended_s=all_ended_s)
 
     def _arrive(self) -> None:
         self._arrived += 1
@@ -298,23 +249,32 @@ class Replication:
 
     def _leave(self, batch: Batch) -> None:
         self._tally.left(batch)
+        if self._by_function is not None:
+            self._by_function.left(batch)
         self._server.serve(batch, self._done)
 
     def _done(self, batch: Batch, ok: bool) -> None:
         batch.ended_s, batch.ok = self._env.now, ok
         self._backlog -= len(batch.arrived_s)
         self._tally.ended(batch)
+        if self._by_function is not None and ok and self._tally.counts(batch.number):
+            self._by_function.served(batch)
         if self._keep_batch is not None:
             self._keep_batch(batch)
         if ok:
             self._silent_since = None
 
     def _on_row(self, row: Record) -> None:
+        if row.role in STANDBY:
+            self._on_standby(row)
+            return
         self._last_s = self._env.now
         running = (
             self._functions[0].running if len(self._functions) == 1 else sum(f.running for f in self._functions)
         )
         self._tally.row(row, running + (row.status != "throttled"))
+        if self._by_function is not None:
+            self._by_function.row(row, self._tally.counts(row.batch))
         if self._keep_row is not None:
             self._keep_row(row)
         if row.status != "ok" and self._silent_since is not None:
@@ -324,6 +284,13 @@ class Replication:
                     f"no request succeeded for {limit_s:g} s; the last attempt: {row.function}, {row.status}"
                 )
 
+    def _on_standby(self, row: Record) -> None:
+        usd = self._tally.standby(row)
+        if self._by_function is not None:
+            self._by_function.standby(row, usd)
+        if self._keep_row is not None:
+            self._keep_row(row)
+
     def _stop(self, reason: str) -> None:
         raise StopSimulation(f"{reason}, at {self._env.now:.1f} s")
 
@@ -332,6 +299,8 @@ def _server(service: LambdaService, inputs: Inputs, rng: np.random.Generator) ->
     scenario = inputs.scenario
     if scenario.function is not None:
         return FunctionServer(service, scenario.function, rng)
+    if scenario.functions is not None and scenario.entry is not None:
+        return ApplicationServer(service, scenario.functions, scenario.entry, rng)
     assert scenario.moe is not None
     assert inputs.problem is not None
     assert inputs.plan is not None

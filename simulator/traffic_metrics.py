@@ -102,6 +102,10 @@ class Tally:
     total_usd: float = 0.0
     _first_batch: float = math.inf
 
+    def counts(self, batch_number: int) -> bool:
+        """Whether a batch's first request came after the warm-up."""
+        return batch_number >= self._first_batch
+
     def left(self, batch: Batch) -> None:
         """A batch leaves the queue."""
         if batch.arrived_s[0] < self.warm_up_s:
@@ -112,7 +116,7 @@ class Tally:
 
     def ended(self, batch: Batch) -> None:
         """A batch has been served, or has failed."""
-        if batch.number < self._first_batch:
+        if not self.counts(batch.number):
             return
         if not batch.ok:
             self.failed += len(batch.arrived_s)
@@ -127,7 +131,7 @@ class Tally:
         if row.status != "throttled" and row.ended_s > self.warm_up_s:
             self.busy_s += max(0.0, min(row.ended_s, self.horizon_s) - max(row.requested_s, self.warm_up_s))
             self.peak = max(self.peak, running)
-        if row.batch < self._first_batch:
+        if not self.counts(row.batch):
             return
         self.rows += 1
         self.cold += row.cold
@@ -143,6 +147,16 @@ class Tally:
         self.billed_usd += row.compute_cost_usd
         self.full_usd += cost
 
+    def standby(self, row: Record) -> float:
+        """Instances were kept: what that costs after the warm-up, by time, USD."""
+        share = ratio(row.ended_s - max(row.started_s, self.warm_up_s), row.ended_s - row.started_s)
+        usd = (row.compute_cost_usd + row.request_cost_usd) * max(0.0, share if share == share else 1.0)
+        self.total_usd += usd
+        if not self.tokens_per_request:
+            self.billed_usd += usd
+            self.full_usd += usd
+        return usd
+
     def metrics(self, waiting: int = 0) -> Metrics:
         """The metrics; `waiting` requests have arrived, and their batch has not left."""
         requests, ran = self.requests + waiting, self.rows - self.throttled
@@ -151,25 +165,25 @@ class Tally:
         tokens = requests * self.tokens_per_request
         return Metrics(
             requests=requests,
-            batch_requests=_ratio(self.requests, self.batches),
-            slo_attainment=_ratio(self.in_slo, requests),
-            failed_share=_ratio(self.failed, requests),
-            unfinished_share=_ratio(requests - self.failed - len(self.latency_s), requests),
-            cold_share=_ratio(self.cold, ran),
-            throttled_share=_ratio(self.throttled, self.rows),
+            batch_requests=ratio(self.requests, self.batches),
+            slo_attainment=ratio(self.in_slo, requests),
+            failed_share=ratio(self.failed, requests),
+            unfinished_share=ratio(requests - self.failed - len(self.latency_s), requests),
+            cold_share=ratio(self.cold, ran),
+            throttled_share=ratio(self.throttled, self.rows),
             latency_mean_s=float(latency.mean()),
             latency_p50_s=p50,
             latency_p90_s=p90,
             latency_p99_s=p99,
-            concurrency_mean=_ratio(self.busy_s, self.horizon_s - self.warm_up_s),
+            concurrency_mean=ratio(self.busy_s, self.horizon_s - self.warm_up_s),
             concurrency_peak=self.peak,
-            billed_gb_s_per_1000_requests=1000 * _ratio(self.gb_s, requests),
-            billed_usd_per_1000_requests=1000 * _ratio(self.billed_usd, requests),
-            full_usd_per_1000_requests=1000 * _ratio(self.full_usd, requests),
-            total_usd_per_1000_requests=1000 * _ratio(self.total_usd, requests),
-            billed_usd_per_1000_tokens=1000 * _ratio(self.billed_usd, tokens),
-            full_usd_per_1000_tokens=1000 * _ratio(self.full_usd, tokens),
-            total_usd_per_1000_tokens=1000 * _ratio(self.total_usd, tokens),
+            billed_gb_s_per_1000_requests=1000 * ratio(self.gb_s, requests),
+            billed_usd_per_1000_requests=1000 * ratio(self.billed_usd, requests),
+            full_usd_per_1000_requests=1000 * ratio(self.full_usd, requests),
+            total_usd_per_1000_requests=1000 * ratio(self.total_usd, requests),
+            billed_usd_per_1000_tokens=1000 * ratio(self.billed_usd, tokens),
+            full_usd_per_1000_tokens=1000 * ratio(self.full_usd, tokens),
+            total_usd_per_1000_tokens=1000 * ratio(self.total_usd, tokens),
         )
 
 
@@ -193,5 +207,6 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(float(known.mean()), t * float(known.std(ddof=1)) / math.sqrt(len(known)))
 
 
-def _ratio(part: float, whole: float) -> float:
+def ratio(part: float, whole: float) -> float:
+    """A share; NaN of nothing."""
     return part / whole if whole > 0 else math.nan

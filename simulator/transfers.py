@@ -22,21 +22,23 @@ from simulator.storage import Requests, StorageError
 class Get(Phase):
     """Download objects from S3, all at once: each waits its latency, then shares the function's bandwidth.
 
-    A large object is downloaded in parts where the platform does so, each by a request of its own.
+    A large object is downloaded in parts where the platform does so, each by a request of its own; `parts`: over
+    how many connections at most, instead of the platform's.
     """
 
     sizes: Sequence[float]
     phase: str
     exchange: bool = False
+    parts: int | None = None
 
     def run(self, call: Call, at: float) -> float:
         """Download them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
         storage, link = call.platform.storage, call.instance.inbound
-        if len(self.sizes) == 1 and storage.parts == 1:
+        if len(self.sizes) == 1 and (self.parts or storage.parts) == 1:
             total = self.sizes[0]
             end = link.alone(at + _first_byte_s(call, storage.gets, at, self.exchange), total)
         else:
-            parts, _ = storage.parts_of(self.sizes)
+            parts, _ = storage.parts_of(self.sizes, self.parts)
             total, sent = float(parts.sum()), np.full(len(parts), at)
             end = _last(link, sent + _first_bytes_s(call, storage.gets, sent, self.exchange), parts, at)
         note_bytes(call, total, 0.0, self.exchange)
@@ -91,21 +93,23 @@ class Put(Phase):
 
     A large object is uploaded in parts where the platform does so: a request that creates the upload, one for each
     part, and when all bytes are there one that completes it. `ready` is told when the objects are in S3.
+    `parts`: as in `Get`.
     """
 
     sizes: Sequence[float]
     phase: str = "upload"
     exchange: bool = False
     ready: Ready | None = None
+    parts: int | None = None
 
     def run(self, call: Call, at: float) -> float:
         """Upload them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
         storage, link = call.platform.storage, call.instance.outbound
-        if len(self.sizes) == 1 and storage.parts == 1:
+        if len(self.sizes) == 1 and (self.parts or storage.parts) == 1:
             total = self.sizes[0]
             end = link.alone(at + _first_byte_s(call, storage.puts, at, self.exchange), total)
         else:
-            parts, uploads = storage.parts_of(self.sizes)
+            parts, uploads = storage.parts_of(self.sizes, self.parts)
             total, begin = float(parts.sum()), at
             if uploads:
                 begin += float(_first_bytes_s(call, storage.puts, np.full(uploads, at), self.exchange).max())

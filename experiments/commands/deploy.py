@@ -126,6 +126,9 @@ def plan(
     "--next-layer-start", type=click.Choice(["eager", "just-in-time"]), default="eager", show_default=True
 )
 @click.option("--gather", type=click.Choice(["after-all", "as-ready"]), default="after-all", show_default=True)
+@click.option(
+    "--reload", type=click.Choice(["every-invocation", "when-cold"]), default="every-invocation", show_default=True
+)
 @click.option("--cold", is_flag=True, help="Start with no warm instance.")
 @click.option(
     "--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Batches, one after another."
@@ -145,6 +148,7 @@ def simulate(
     start: Any,
     next_layer_start: Any,
     gather: Any,
+    reload: Any,
     cold: bool,
     runs: int,
     decode_steps: int,
@@ -177,6 +181,7 @@ def simulate(
         start=start,
         next_layer_start=next_layer_start,
         gather=gather,
+        reload=reload,
         warm=not cold,
         decode=decode,
         seed=seed,

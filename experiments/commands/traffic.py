@@ -20,7 +20,9 @@ EXIT_STOPPED = 1
 def traffic(
     scenario_path: Path, out: Path | None, settings: tuple[str, ...], seed: int | None, as_json: bool
 ) -> int:
-    """Serve requests that arrive whether or not earlier ones are answered, by a function or an MoE model.
+    """Serve requests that arrive whether or not earlier ones are answered.
+
+    What serves them is a function, an application of functions that invoke each other, or an MoE model.
 
     \b
     Example: ./smoe traffic experiments/configs/traffic/function.yaml --set arrivals.poisson.rate_per_s=50

@@ -18,8 +18,9 @@ from simulator.lambda_service import LambdaService
 from simulator.platform import Platform, ideal_platform
 from simulator.profile import load_profile
 from simulator.records import Record, bill, to_pandas
+from simulator.replicas import whole_tokens
 from simulator.scenario import Scenario
-from simulator.traffic import Replication, Served, open_loop, read_inputs, replication_rngs, whole_tokens
+from simulator.traffic import Replication, Served, open_loop, read_inputs, replication_rngs
 from simulator.traffic_metrics import Batch, estimate
 from tests.conftest import reference
 
@@ -213,7 +214,7 @@ def test_the_plain_open_loop_plays_every_gap() -> None:
         ("function.reserved_concurrency=5000", "expected at most the account's 1000, got 5000"),
         ("batching.max_requests=1", "a batch of 1 request does not wait"),
         ("slo_s=.inf", "slo_s"),
-        ("function=null", "expected one of function and moe"),
+        ("function=null", "expected one of function, functions and moe"),
         ("profile=aws-us-east-1", "did you mean 'aws-us-east-1-2026'?"),
         ("seed", "expected key.key=value"),
     ],
