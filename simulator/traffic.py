@@ -3,7 +3,7 @@
 One callback an arrival, which schedules the next; random numbers in blocks; no process a request. What is served
 is a generic function, an application of functions that invoke each other, or a deployed MoE model (each batch one
 forward pass). Rows and batches stream to whoever
-keeps them, so memory grows by one latency (8 bytes) a request.
+keeps them, and latencies are sampled, so memory does not grow with the number of requests.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from simulator.program_file import check_payloads
 from simulator.records import STANDBY, Record
 from simulator.scenario import Batching, Scenario
 from simulator.servers import ApplicationServer, FunctionServer, MoEServer, Server
-from simulator.traffic_metrics import Batch, Metrics, Tally
+from simulator.traffic_metrics import Batch, Metrics, Sample, Tally
 
 # -- arrivals ---------------------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Served:
 
     Attributes:
         metrics: what it comes to, warm-up removed.
-        latency_s: of served requests, in the order in which they ended, shape (requests,).
+        latency_s: of served requests, or of a sample of them, shape (requests,).
         arrived: requests that arrived, warm-up included. end_s: when the last call ended.
         stopped: why the simulation was stopped before its end, or None.
         functions: of an application, each function's. all_ended_s: from a served request's arrival to the end of
@@ -195,7 +195,7 @@ class Replication:
         keep_batch: Callable[[Batch], object] | None = None,
         platform: Platform | None = None,
     ) -> None:
-        arriving, serving, rolling = rng.spawn(3)
+        arriving, serving, rolling, sampling = rng.spawn(4)
         scenario = self._scenario = inputs.scenario
         self._keep_row, self._keep_batch = keep_row, keep_batch
         if platform is None:
@@ -209,7 +209,9 @@ class Replication:
         self._functions = list(service.functions.values())
         self._by_function = FunctionTally(scenario.functions) if scenario.functions else None
         tokens = scenario.moe.tokens_per_request if scenario.moe else 0
-        self._tally = Tally(scenario.warm_up_s, scenario.slo_s, tokens, scenario.duration_s or math.inf)
+        self._tally = Tally(
+            scenario.warm_up_s, scenario.slo_s, Sample(sampling), tokens, scenario.duration_s or math.inf
+        )
         self._batcher = Batcher(self._env, scenario.batching, self._leave)
         self._blocks = limited(scenario.arrivals.process.blocks(arriving), scenario.duration_s, scenario.requests)
         self._arrived = self._backlog = 0
@@ -226,7 +228,7 @@ class Replication:
         self._service.charge_provisioned(self._last_s)
         waiting = sum(at >= self._scenario.warm_up_s for at in self._batcher.waiting)
         metrics = self._tally.metrics(waiting)
-        latency_s = np.array(self._tally.latency_s)
+        latency_s = self._tally.latency_s.kept()
         served = Served(metrics, latency_s, self._arrived, self._last_s, str(stopped) if stopped else None)
         if self._by_function is None:
             return served

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
@@ -13,6 +13,8 @@ from scipy.special import stdtrit
 from simulator.records import Record
 
 CONFIDENCE = 0.95
+MOST_LATENCIES = 1_000_000  # that are kept for percentiles and pictures, 8 bytes each
+BLOCK = 4096
 
 
 @dataclass(slots=True)
@@ -72,21 +74,60 @@ class Metrics:
     total_usd_per_1000_tokens: float
 
 
+class Sample:
+    """Numbers as they come: all of them up to `most`, then so many of them, each as likely as any other.
+
+    Args:
+        rng: decides which are kept.
+        most: numbers that are kept.
+
+    Attributes:
+        count, total: of all numbers, kept or not.
+
+    Source: Vitter, Random sampling with a reservoir, ACM TOMS 1985, algorithm R.
+    """
+
+    def __init__(self, rng: np.random.Generator, most: int = MOST_LATENCIES) -> None:
+        self._rng, self._most = rng, most
+        self._kept = array("d")
+        self._uniform: list[float] = []
+        self.count = 0
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """One more number."""
+        self.count += 1
+        self.total += value
+        if self.count <= self._most:
+            self._kept.append(value)
+            return
+        if not self._uniform:
+            self._uniform = self._rng.random(BLOCK).tolist()
+        place = int(self._uniform.pop() * self.count)
+        if place < self._most:
+            self._kept[place] = value
+
+    def kept(self) -> np.ndarray:
+        """The numbers that were kept, shape (numbers,)."""
+        return np.array(self._kept)
+
+
 @dataclass
 class Tally:
-    """Running sums of one replication. Of a request only its latency is kept (8 bytes), for the percentiles.
+    """Running sums of one replication, and a sample of latencies for the percentiles: memory stays bounded.
 
     Args:
         warm_up_s, slo_s: of the scenario.
+        latency_s: collects the latencies of served requests.
         tokens_per_request: 0 for a function.
         horizon_s: end of arrivals, s; infinite until it is known.
     """
 
     warm_up_s: float
     slo_s: float
+    latency_s: Sample
     tokens_per_request: int = 0
     horizon_s: float = math.inf
-    latency_s: array = field(default_factory=lambda: array("d"))
     requests: int = 0
     batches: int = 0
     failed: int = 0
@@ -123,7 +164,7 @@ class Tally:
             return
         for arrived_s in batch.arrived_s:
             latency_s = batch.ended_s - arrived_s
-            self.latency_s.append(latency_s)
+            self.latency_s.add(latency_s)
             self.in_slo += latency_s <= self.slo_s
 
     def row(self, row: Record, running: int) -> None:
@@ -160,7 +201,8 @@ class Tally:
     def metrics(self, waiting: int = 0) -> Metrics:
         """The metrics; `waiting` requests have arrived, and their batch has not left."""
         requests, ran = self.requests + waiting, self.rows - self.throttled
-        latency = np.frombuffer(self.latency_s) if self.latency_s else np.array([math.nan])
+        served = self.latency_s.count
+        latency = self.latency_s.kept() if served else np.array([math.nan])
         p50, p90, p99 = np.quantile(latency, (0.5, 0.9, 0.99)).tolist()
         tokens = requests * self.tokens_per_request
         return Metrics(
@@ -168,10 +210,10 @@ class Tally:
             batch_requests=ratio(self.requests, self.batches),
             slo_attainment=ratio(self.in_slo, requests),
             failed_share=ratio(self.failed, requests),
-            unfinished_share=ratio(requests - self.failed - len(self.latency_s), requests),
+            unfinished_share=ratio(requests - self.failed - served, requests),
             cold_share=ratio(self.cold, ran),
             throttled_share=ratio(self.throttled, self.rows),
-            latency_mean_s=float(latency.mean()),
+            latency_mean_s=ratio(self.latency_s.total, served),
             latency_p50_s=p50,
             latency_p90_s=p90,
             latency_p99_s=p99,

@@ -236,3 +236,18 @@ def test_the_parts_of_a_bill_are_the_bill() -> None:
     assert run.bill.total_cost_usd == pytest.approx(sum(costs) / 2)
     assert 0 < run.bill.waiting_usd < run.bill.non_moe_compute_usd
     assert run.bill.billed_cost_usd < run.bill.full_cost_usd < run.bill.total_cost_usd
+
+
+@pytest.mark.parametrize("method", ["storage", "pipelined", "direct"])
+def test_parameters_kept_in_a_warm_instance_are_downloaded_once(method: Communication) -> None:
+    problem = small_problem()
+    plan = plan_of(problem, method)
+    runs = {how: simulate(problem, plan, PROFILE, runs=3, reload=how) for how in ("every-invocation", "when-cold")}
+
+    def downloads(how: str, batch: int) -> int:
+        return sum("parameter_download" in row.phases for row in runs[how].records if row.batch == batch)
+
+    assert downloads("every-invocation", 2) == downloads("every-invocation", 0) > 0
+    assert downloads("when-cold", 0) == downloads("every-invocation", 0)
+    assert downloads("when-cold", 2) < 0.1 * downloads("when-cold", 0)
+    assert runs["when-cold"].bill.billed_gb_s < runs["every-invocation"].bill.billed_gb_s

@@ -21,7 +21,7 @@ from simulator.records import Record, bill, to_pandas
 from simulator.replicas import whole_tokens
 from simulator.scenario import Scenario
 from simulator.traffic import Replication, Served, open_loop, read_inputs, replication_rngs
-from simulator.traffic_metrics import Batch, estimate
+from simulator.traffic_metrics import Batch, Sample, estimate
 from tests.conftest import reference
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs" / "traffic"
@@ -292,3 +292,56 @@ def test_the_profile_of_a_scenario_is_that_of_its_calls() -> None:
     served, _, _ = play(scenario(function={"memory_mb": 1769, "work": {"constant_s": 0.1}}))
     warm_s = load_profile().start.warm_s.median
     assert served.metrics.latency_p50_s == pytest.approx(0.1 + warm_s, rel=0.1)
+
+
+def test_beyond_its_size_a_sample_keeps_every_number_with_the_same_chance() -> None:
+    kept = np.zeros(400)
+    for seed in range(300):
+        sample = Sample(np.random.default_rng(seed), most=40)
+        for value in range(400):
+            sample.add(float(value))
+        assert len(sample.kept()) == 40
+        assert (sample.count, sample.total) == (400, 400 * 399 / 2)
+        kept[sample.kept().astype(int)] += 1
+    early, late = kept[:200].mean(), kept[200:].mean()  # each expected 30, standard error 0.37
+    assert early == pytest.approx(30, abs=1.5)
+    assert late == pytest.approx(30, abs=1.5)
+
+
+def sparse(**more: object) -> Served:
+    """One call in half an hour, on average: every one is cold unless somebody sees to it."""
+    data = {
+        "schema": "traffic-scenario/1",
+        "name": "sparse",
+        "arrivals": {"poisson": {"rate_per_s": 1 / 1800}},
+        "requests": 60,
+        "slo_s": 0.2,
+    }
+    made = Scenario.model_validate(data | {"function": {"memory_mb": 1024, "work": {"constant_s": 0.1}}} | more)
+    return Replication(read_inputs(made), np.random.default_rng(1)).run()
+
+
+def test_what_keeps_instances_saves_cold_starts_and_costs() -> None:
+    alone = sparse().metrics
+    pinged = sparse(prewarming={"options": {"every_s": 300, "for_s": 14400}}).metrics
+    function = {"memory_mb": 1024, "work": {"constant_s": 0.1}, "provisioned_instances": 1}
+    provisioned = sparse(function=function).metrics
+    assert alone.cold_share > 0.5 > pinged.cold_share
+    assert provisioned.cold_share == 0
+    costs = [each.total_usd_per_1000_requests for each in (alone, pinged, provisioned)]
+    assert costs == sorted(costs)
+    assert alone.requests == pinged.requests == provisioned.requests
+
+
+def test_an_unknown_package_or_policy_of_a_scenario_is_named() -> None:
+    for setting, said in (
+        (
+            "function.package=python3.12-x86_64-zop",
+            "function.package: no package 'python3.12-x86_64-zop'; did you",
+        ),
+        ("prewarming.policy=keep-wram", "prewarming: no policy 'keep-wram'; did you mean 'keep-warm'?"),
+        ("prewarming.options.often=1", "prewarming: keep-warm: "),
+    ):
+        with pytest.raises(InputError, match=r".") as refused:
+            read_inputs(load_scenario(CONFIGS / "function.yaml", (setting,)))
+        assert said in str(refused.value)
