@@ -11,24 +11,23 @@ from experiments.commands.options import FILE, json_option, print_json
 
 @click.command()
 @click.argument("what", type=click.Choice(["simulator", "validation"]))
-@click.option("--out", type=FILE, help="Write the validation page there.")
+@click.option("--out", type=FILE, help="Write the validation page there, and its picture beside it.")
+@click.option(
+    "--public",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with public measurements of AWS, for the validation page.",
+)
 @click.option("--requests", default=100_000, show_default=True, help="Of the request workload.")
 @json_option
-def bench(what: str, out: Path | None, requests: int, as_json: bool) -> None:
+def bench(what: str, out: Path | None, public: Path | None, requests: int, as_json: bool) -> None:
     """Measure speed, ratios side by side in one run; or write how the simulator was validated.
 
     \b
     Example: ./smoe bench simulator
-             ./smoe bench validation --out docs/validation.md
+             ./smoe bench validation --public DIR --out docs/validation.md
     """
     if what == "validation":
-        from experiments.validation import page
-
-        text = page()
-        if out is None:
-            click.echo(text)
-        else:
-            out.write_text(text, encoding="utf-8")
+        _validation(out, public, as_json)
         return
     from dataclasses import asdict
 
@@ -54,3 +53,18 @@ def bench(what: str, out: Path | None, requests: int, as_json: bool) -> None:
     click.echo("One batch, storage, by size")
     for count, seconds in sizes:
         click.echo(f"  {count:>7,} invocations {seconds:8.3f} s   {seconds / count * 1e6:6.1f} microseconds each")
+
+
+def _validation(out: Path | None, public: Path | None, as_json: bool) -> None:
+    from experiments.figures.fan_in import draw_fan_in
+    from experiments.validation.page import as_data, markdown, validate
+
+    found = validate(public, say=lambda what: click.echo(what, err=True))
+    if out is not None:
+        picture = out.with_name(f"{out.stem}-fan-in.svg")
+        draw_fan_in(found.fan_in, picture)
+        out.write_text(markdown(found, picture.name), encoding="utf-8")
+    if as_json:
+        print_json(as_data(found))
+    elif out is None:
+        click.echo(markdown(found))
