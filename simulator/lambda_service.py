@@ -371,6 +371,8 @@ class LambdaService:
                 attempt.status = "handler-error"
         except CallFailed as failure:
             ended, attempt.status = failure.at_s, failure.status
+        if ended > deadline_s:
+            ended, attempt.status = deadline_s, deadline
         over = self.env.timeout(ended - self.env.now, attempt)
         over.callbacks.append(self._on_end)
 
@@ -382,12 +384,12 @@ class LambdaService:
     def _steps(self, attempt: Attempt, call: Call, started: float) -> Steps:
         """The program as a process, and what its failure means for the attempt."""
         try:
-            ended = yield from run_through(attempt.program, call, started)
-            if self.platform.handler_error.next():
-                attempt.status = "handler-error"
-            yield from until(self.env, ended)
-        except CallFailed as failure:
-            ended, attempt.status = failure.at_s, failure.status
+            try:
+                ended = yield from run_through(attempt.program, call, started)
+                if self.platform.handler_error.next():
+                    attempt.status = "handler-error"
+            except CallFailed as failure:
+                ended, attempt.status = failure.at_s, failure.status
             yield from until(self.env, ended)
         except simpy.Interrupt:
             ended, attempt.status = call.deadline_s, call.deadline

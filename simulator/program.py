@@ -229,12 +229,12 @@ class Latch:
             self.failed = row
             self.ended.succeed()
 
-    def wait(self, call: Call) -> Generator[simpy.Event, Any, None]:
-        """Wait for the end. Raises CallFailed (`upstream-failed`) where it will not come."""
+    def wait(self, call: Call, at: float) -> Generator[simpy.Event, Any, None]:
+        """Wait, from `at` on, for the end. Raises CallFailed (`upstream-failed`) where it will not come."""
         if not self.ended.processed:
             yield self.ended
         if self.failed is not None:
-            raise CallFailed("upstream-failed", call.env.now)
+            raise CallFailed("upstream-failed", max(at, call.env.now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ class WaitFor(Phase):
 
     def meet(self, call: Call, at: float) -> Steps:
         """Wait; no time passes if it has happened. Raises CallFailed (`upstream-failed`) where it never will."""
-        yield from self.latch.wait(call)
+        yield from self.latch.wait(call, at)
         end = max(at, call.env.now)
         if end > at:
             call.record.add_phase("wait", at, end)
@@ -319,7 +319,7 @@ class Invoke(Phase):
             call.record.add_phase("upload", at, sent_s)
         if not self.wait:
             return max(at, sent_s)
-        yield from latch.wait(call)
+        yield from latch.wait(call, sent_s)
         if env.now > sent_s:
             call.record.add_phase("wait", sent_s, env.now)
         call.record.bytes_in += sum(response_bytes(call.service.program_of(target)) for target in self.targets)

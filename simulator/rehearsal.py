@@ -6,7 +6,7 @@ import math
 
 from simulator.lambda_service import Instance, LambdaService
 from simulator.network import Link
-from simulator.program import Call, Program
+from simulator.program import Call, CallFailed, Program
 from simulator.records import Record
 
 
@@ -18,7 +18,7 @@ def expected_end_s(
     published_s: float = 0.0,
     begins_s: float | None = None,
 ) -> float:
-    """When a program is expected to end, s, with every distribution at its median and a warm start.
+    """When a program is expected to end, s, well or not, with every distribution at its median and a warm start.
 
     Args:
         service: on which it will run. memory_mb: of its function.
@@ -30,6 +30,9 @@ def expected_end_s(
     instance = Instance("", Link(rates, 0.0), Link(rates, 0.0), 0.0, math.inf)
     call = Call(service, still, instance, Record(0, 0, "", "", memory_mb), math.inf, "")
     at = invoked_s + still.warm_start.next() if begins_s is None else begins_s
-    for phase in program:
-        at = phase.run(call, at) if phase.alone else max(at, published_s)
+    try:
+        for phase in program:
+            at = phase.run(call, at) if phase.alone else max(at, published_s)
+    except CallFailed as failure:
+        return failure.at_s
     return at

@@ -58,7 +58,7 @@ def _against_closed_form(
 
 
 def random_problem(rng: np.random.Generator) -> DeploymentProblem:
-    """Up to 4 layers and 6 experts with random sizes, loads and platform; some experts get no token."""
+    """Up to 4 layers of up to 6 experts with random sizes, loads and platform; some experts get no token."""
     platform = ProblemPlatform(
         memory_mb=SIZES,
         max_replicas=8,
@@ -69,7 +69,8 @@ def random_problem(rng: np.random.Generator) -> DeploymentProblem:
         payload_limit_bytes=6291456,
         price_per_gb_s=1.66667e-5,
     )
-    layers = tuple(_random_layer(rng, int(rng.integers(1, 7))) for _ in range(int(rng.integers(1, 5))))
+    experts = int(rng.integers(1, 7))
+    layers = tuple(_random_layer(rng, experts) for _ in range(int(rng.integers(1, 5))))
     head_s, tail_s = rng.uniform(0.1, 1.0, 2).tolist()
     return DeploymentProblem(name="random", platform=platform, layers=layers, head_s=head_s, tail_s=tail_s)
 
@@ -78,6 +79,7 @@ def _random_layer(rng: np.random.Generator, experts: int) -> ProblemLayer:
     tokens = rng.integers(1, 600, experts) * (rng.random(experts) < 0.85)
     tokens[0] = max(1, tokens[0])
     speeds = np.sort(rng.uniform(1e-4, 5e-3, len(SIZES)))[::-1]
+    token_memory = float(rng.uniform(0.0, 3e6)) * int(rng.integers(2))
     return ProblemLayer(
         token_in_bytes=float(rng.uniform(512, 16384)),
         token_out_bytes=float(rng.uniform(512, 16384)),
@@ -86,20 +88,28 @@ def _random_layer(rng: np.random.Generator, experts: int) -> ProblemLayer:
         non_moe_s=float(rng.uniform(0.0, 1.0)),
         next_load_s=float(rng.uniform(0.1, 1.0)),
         experts=tuple(
-            ProblemExpert(tokens=int(d), parameter_bytes=float(rng.uniform(1e6, 1e8)), intermediate_bytes=1e8)
+            ProblemExpert(
+                tokens=int(d),
+                parameter_bytes=float(rng.uniform(1e6, 1e8)),
+                intermediate_bytes=1e8,
+                intermediate_bytes_per_token=token_memory,
+            )
             for d in tokens
         ),
     )
 
 
-def random_plan(problem: DeploymentProblem, method: Communication, rng: np.random.Generator) -> DeploymentPlan:
-    """A plan with one method and random memories, replicas and minibatch sizes."""
+def random_plan(
+    problem: DeploymentProblem, method: Communication | None, rng: np.random.Generator
+) -> DeploymentPlan:
+    """A plan with one method (None: any, of each layer) and random memories, replicas and minibatch sizes."""
     sizes = [size for size in problem.platform.memory_mb if size >= 512]
     layers = []
     for layer in problem.layers:
         experts = tuple(
             ExpertPlan(memory_mb=int(rng.choice(sizes)), replicas=int(rng.integers(1, 9))) for _ in layer.experts
         )
-        beta = int(rng.integers(4, 128)) if method == "pipelined" else None
-        layers.append(LayerPlan(communication=method, minibatch_tokens=beta, experts=experts))
+        chosen = method or METHODS[int(rng.integers(3))]
+        beta = int(rng.integers(4, 128)) if chosen == "pipelined" else None
+        layers.append(LayerPlan(communication=chosen, minibatch_tokens=beta, experts=experts))
     return DeploymentPlan(solver="random", layers=tuple(layers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from experiments.bench import bert_problem
 from experiments.validation.checks import Check, over_seeds
 from simulator.draws import Draws
 from simulator.lambda_service import LambdaService
+from simulator.plan import DeploymentProblem
 from simulator.platform import Platform, ideal_platform
 from simulator.program import Compute
 from simulator.records import Record
@@ -20,10 +22,15 @@ from simulator.records import Record
 UNUSED = np.random.default_rng(0)
 
 
+@functools.cache
+def _smallest_problem() -> DeploymentProblem:
+    return bert_problem(1, 1, 1)
+
+
 def at_once(**changes: object) -> Platform:
     """A platform whose calls start at once and take exactly their work."""
     still = {"warm_start": Draws(0.0, UNUSED)}
-    return dataclasses.replace(ideal_platform(bert_problem(1, 1, 1)), **(still | changes))  # type: ignore[arg-type]
+    return dataclasses.replace(ideal_platform(_smallest_problem()), **(still | changes))  # type: ignore[arg-type]
 
 
 def poisson(rate: float, mean_work_s: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
