@@ -26,9 +26,10 @@ def draw_fan_in(rows: Sequence[FanIn], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     for axes, values, label in (
         (left, [row.added_by_tails for row in rows], "latency added by tails, %"),
-        (right, [row.closed_form_error for row in rows], "closed form over simulated latency, %"),
+        (right, [row.closed_form_error for row in rows], "closed form off by, % of simulated"),
     ):
-        for method, (colour, marker, line) in LOOKS.items():
+        for method in dict.fromkeys(row.method for row in rows):
+            colour, marker, line = LOOKS[method]
             chosen = [k for k, row in enumerate(rows) if row.method == method]
             x = [rows[k].replicas for k in chosen]
             percent = 100 * np.array([values[k] for k in chosen])

@@ -175,7 +175,7 @@ def longest_of_timeout(served: Served, rows: Iterable[Record]) -> float:
 
 def most_at_once(rows: Iterable[Record]) -> int:
     """The most calls that any instance serves at once."""
-    steps = defaultdict(list)
+    steps: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
     for row in rows:
         if row.instance:
             steps[row.instance] += [(row.requested_s, 1), (row.ended_s, -1)]

@@ -93,6 +93,7 @@ class Effect:
         mechanism: what is off.
         total_cost, latency: relative change for the exact plan, the mean of pairs of one seed; `*_spread`: its
             standard deviation over seeds.
+        largest_plan, largest_cost: the plan whose mean total bill changes most, and by how much.
         ranking: plans by mean total bill, cheapest first.
         decision: the cheapest plan whose mean latency keeps the target; None where none does.
         decided: share of seeds each of which alone gives this decision.
@@ -103,6 +104,8 @@ class Effect:
     total_cost_spread: float
     latency: float
     latency_spread: float
+    largest_plan: str
+    largest_cost: float
     ranking: tuple[str, ...]
     decision: str | None
     decided: float
@@ -126,7 +129,7 @@ def situations(seeds: int) -> list[Situation]:
     """Small experts under two targets, and experts so large that a download can empty the token bucket."""
     profile, bert = load_profile(), bert_problem(12, 4, 10_240)
     small = "Bert MoE, 12 x 4, 10,240 tokens, experts of 19 MB"
-    large = "the same, 6 x 4, 2,560 tokens, experts of 705 MB (Mixtral's in fp32), 8 connections for each object"
+    large = "Bert MoE, 6 x 4, 2,560 tokens, experts of 705 MB (Mixtral's in fp32), 8 connections an object"
     return [
         situation(small, bert, profile, 1.25, seeds),
         situation(small, bert, profile, 1.1, seeds),
@@ -175,12 +178,25 @@ def _effect(name: str, base: dict[str, np.ndarray], found: dict[str, np.ndarray]
     (cost, latency), (cost_spread, latency_spread) = change.mean(axis=1).tolist(), spread.tolist()
     mean = {plan: values.mean(axis=1) for plan, values in found.items()}
     ranking = sorted(mean, key=lambda plan: float(mean[plan][0]))
+    costs = {plan: float(mean[plan][0] / base[plan][0].mean() - 1) for plan in found}
+    largest = max(costs, key=lambda plan: abs(costs[plan]))
     decision = _cheapest(mean, target_s)
     each = Counter(
         _cheapest({plan: values[:, k] for plan, values in found.items()}, target_s) for k in range(change.shape[1])
     )
     decided = each[decision] / change.shape[1]
-    return Effect(name, cost, cost_spread, latency, latency_spread, tuple(ranking), decision, decided)
+    return Effect(
+        name,
+        cost,
+        cost_spread,
+        latency,
+        latency_spread,
+        largest,
+        costs[largest],
+        tuple(ranking),
+        decision,
+        decided,
+    )
 
 
 def _cheapest(outcomes: dict[str, np.ndarray], target_s: float) -> str | None:

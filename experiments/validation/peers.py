@@ -45,8 +45,8 @@ def peer_checks(seeds: int) -> list[Check]:
         "used": [reuse_model(*each, "used") for each in calls],
     }
     rows = [
-        ("SimFaaS 0.2.2", theirs, "this simulator", ours),
-        ("SimFaaS 0.2.2", theirs, "model, started last", model["started"]),
+        ("SimFaaS", theirs, "this simulator", ours),
+        ("SimFaaS", theirs, "model, started last", model["started"]),
         ("model, used last", model["used"], "this simulator", ours),
         ("model, started last", model["started"], "model, used last", model["used"]),
     ]

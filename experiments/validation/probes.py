@@ -57,25 +57,29 @@ def bytes_moved(profile: PlatformProfile, memory_mb: int, after_s: np.ndarray) -
     """Bytes that a fresh instance has moved one way over many connections by each time; shape of `after_s` (s)."""
     service = LambdaService(simpy.Environment(), platform(profile))
     link = service.deploy("probe", memory_mb, warm=1).idle[0].inbound
-    pieces = np.full(4000, 1e6)
+    pieces = np.full(int(after_s.max() * link.rates.function / 1e6) + 1, 1e6)
     through = np.append(0.0, link.stream(0.0, pieces))
     return np.interp(after_s, through, np.append(0.0, np.cumsum(pieces)))
 
 
-def warm_share(profile: PlatformProfile, instances: int, idle_s: float, repetitions: int = 90) -> float:
+def warm_share(profile: PlatformProfile, instances: int, idle_s: float) -> float:
     """Share of warm calls among as many as there were instances, each idle since so long."""
-    service = LambdaService(simpy.Environment(), platform(profile))
+    functions = 900 // instances  # below the account's concurrency
+    warm: list[bool] = []
+    for seed in range(5):
+        service = LambdaService(simpy.Environment(), platform(profile, seed))
 
-    def burst() -> None:
-        for k in range(repetitions * instances):
-            service.invoke(Record(0, 0, "probe", f"probe-{k // instances}", 128), (Sleep(1.0),))
+        def burst(service: LambdaService = service) -> None:
+            for k in range(functions * instances):
+                service.invoke(Record(0, 0, "probe", f"probe-{k // instances}", 128), (Sleep(1.0),))
 
-    burst()
-    service.env.run()
-    first = len(service.records)
-    service.after(idle_s, burst)
-    service.env.run()
-    return float(np.mean([not row.cold for row in service.records[first:]]))
+        burst()
+        service.env.run()
+        first = len(service.records)
+        service.after(idle_s, burst)
+        service.env.run()
+        warm += [not row.cold for row in service.records[first:]]
+    return float(np.mean(warm))
 
 
 def transfers(profile: PlatformProfile, payload_bytes: float, count: int) -> tuple[np.ndarray, np.ndarray]:
