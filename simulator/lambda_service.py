@@ -319,6 +319,8 @@ class LambdaService:
                 call.status = "handler-error"
         except CallFailed as failure:
             ended, call.status = failure.at_s, failure.status
+        if ended > call.deadline_s:
+            ended, call.status = call.deadline_s, call.deadline
         self.env.timeout(ended - now, call).callbacks.append(self._on_end)
 
     def _on_end(self, event: simpy.Event) -> None:
@@ -327,12 +329,12 @@ class LambdaService:
     def _steps(self, call: Call, started: float) -> Steps:
         """The program as a process, and what its failure means for the attempt."""
         try:
-            ended = yield from run_through(call.program, call, started)
-            if self.platform.handler_error.next():
-                call.status = "handler-error"
-            yield from until(self.env, ended)
-        except CallFailed as failure:
-            ended, call.status = failure.at_s, failure.status
+            try:
+                ended = yield from run_through(call.program, call, started)
+                if self.platform.handler_error.next():
+                    call.status = "handler-error"
+            except CallFailed as failure:
+                ended, call.status = failure.at_s, failure.status
             yield from until(self.env, ended)
         except simpy.Interrupt:
             ended, call.status = call.deadline_s, call.deadline

@@ -299,12 +299,12 @@ class Latch:
             self.failed = row
             self.ended.succeed()
 
-    def wait(self, call: Call) -> Generator[simpy.Event, Any, None]:
-        """Wait for the end. Raises CallFailed (`upstream-failed`) where it will not come."""
+    def wait(self, call: Call, at: float) -> Generator[simpy.Event, Any, None]:
+        """Wait, from `at` on, for the end. Raises CallFailed (`upstream-failed`) where it will not come."""
         if not self.ended.processed:
             yield self.ended
         if self.failed is not None:
-            raise CallFailed("upstream-failed", call.env.now)
+            raise CallFailed("upstream-failed", max(at, call.env.now))
 
 
 @dataclass(slots=True)
@@ -316,7 +316,7 @@ class WaitFor(Phase):
 
     def meet(self, call: Call, at: float) -> Steps:
         """Wait; no time passes if it has happened. Raises CallFailed (`upstream-failed`) where it never will."""
-        yield from self.latch.wait(call)
+        yield from self.latch.wait(call, at)
         end = max(at, call.env.now)
         if end > at:
             call.record.add_phase("wait", at, end)
@@ -384,12 +384,11 @@ class Invoke(Phase):
         yield from until(env, at)
         latch = self.latch or Latch(env, len(self.targets))
         sent_s = max([self._send(call, target, latch) for target in self.targets], default=at)
-        call.record.bytes_out += sum(target.payload_bytes for target in self.targets)
         if sent_s > at:
             call.record.add_phase("upload", at, sent_s)
         if not self.wait:
             return max(at, sent_s)
-        yield from latch.wait(call)
+        yield from latch.wait(call, sent_s)
         if env.now > sent_s:
             call.record.add_phase("wait", sent_s, env.now)
         call.record.bytes_in += sum(response_bytes(call.service.program_of(target)) for target in self.targets)
@@ -399,9 +398,10 @@ class Invoke(Phase):
         """Invoke a target; returns when the request has been sent, or now if that is later."""
         row, env = target.row.again(1, call.record.batch, call.record.step), call.env
         row.caller = call.record.function
+        call.record.bytes_out += target.payload_bytes
 
         def ended(last: Record) -> None:
-            if self.wait and not self.queued and math.isnan(call.record.ended_s):  # sent with each attempt
+            if self.wait and not self.queued and math.isnan(call.record.ended_s):  # sent again with each attempt
                 call.record.bytes_out += target.payload_bytes * (last.attempt - 1)
             instead = target.instead(last) if target.instead is not None and last.status != "ok" else ()
             if instead:

@@ -7,7 +7,7 @@ import math
 from simulator.functions import Function, Instance
 from simulator.lambda_service import LambdaService
 from simulator.network import Link
-from simulator.program import Call, Program
+from simulator.program import Call, CallFailed, Program
 from simulator.records import Record
 
 PARAMETERS = "parameters"  # what an instance that keeps them remembers of its first call
@@ -21,7 +21,7 @@ def expected_end_s(
     published_s: float = 0.0,
     begins_s: float | None = None,
 ) -> float:
-    """When a program is expected to end, s: every distribution at its median, on an instance that has served.
+    """When a program is expected to end, s, well or not: medians only, on an instance that has served before.
 
     Args:
         service: on which it will run. memory_mb: of its function.
@@ -34,6 +34,9 @@ def expected_end_s(
     call = Call(service, still, function, Record(0, 0, "", "", memory_mb), program)
     call.instance = Instance("", Link(rates, 0.0), Link(rates, 0.0), done=(PARAMETERS,))
     at = invoked_s + still.warm_start.next() if begins_s is None else begins_s
-    for phase in program:
-        at = phase.run(call, at) if phase.alone else max(at, published_s)
+    try:
+        for phase in program:
+            at = phase.run(call, at) if phase.alone else max(at, published_s)
+    except CallFailed as failure:
+        return failure.at_s
     return at

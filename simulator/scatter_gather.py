@@ -113,8 +113,11 @@ class ForwardPass:
         return self.ended
 
     def _check(self, last: Record) -> None:
-        """A call that failed for good ends the pass: whoever waits for it is told."""
-        if last.status != "ok" and self.failed is None:
+        """A call that failed for good ends the pass: whoever waits for it is told.
+
+        One that failed because another did leaves it to that one, which may end later.
+        """
+        if last.status not in ("ok", "upstream-failed") and self.failed is None:
             self.failed = last
             for latch in self._latches:
                 latch.give_up(last)
@@ -123,7 +126,7 @@ class ForwardPass:
 
     def _tail_ended(self, last: Record) -> None:
         self._check(last)
-        if self.failed is None:
+        if last.status == "ok" and self.failed is None:
             self.ended.succeed()
 
     def _latch(self, left: int = 1) -> Latch:

@@ -51,7 +51,8 @@ class GetAsReady(Phase):
     """Download objects from S3, each as soon as it is there; until the first is there the call waits, billed.
 
     Args:
-        ready: when each object is there. sizes: bytes of each, shape (objects,).
+        ready: when each object is there; one of which nobody told, when all are.
+        sizes: bytes of each, shape (objects,).
         all_ready: what tells that all are.
     """
 
@@ -64,8 +65,9 @@ class GetAsReady(Phase):
 
     def meet(self, call: Call, at: float) -> Steps:
         """Download them: reckoned when the last is there, which is before any end that matters."""
-        yield from self.all_ready.wait(call)
-        sent = np.maximum(at, self.ready.times_s)
+        yield from self.all_ready.wait(call, at)
+        times_s = self.ready.times_s
+        sent = np.maximum(at, np.where(np.isnan(times_s), call.env.now, times_s))
         sizes = np.asarray(self.sizes, float)
         begins = sent + _first_bytes_s(call, call.platform.storage.gets, sent, self.exchange)
         end = max(_last(call.instance.inbound, begins, sizes, at), call.env.now)
@@ -78,7 +80,10 @@ class GetAsReady(Phase):
 
 @dataclass(frozen=True)
 class Ready:
-    """When each of some objects is in S3, s, shape (objects,); NaN until it is known. Its writer fills it in."""
+    """When each of some objects is in S3, s, shape (objects,); NaN until it is known, inf for never.
+
+    Its writer fills it in.
+    """
 
     times_s: np.ndarray
 
@@ -142,6 +147,7 @@ class PutInOrder(Phase):
     def run(self, call: Call, at: float) -> float:
         """Upload them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
         through = call.instance.outbound.stream(at, self.sizes[self.order])
+        self.ready.times_s[:] = np.inf  # never, if S3 refuses one too often
         ready = through + _first_bytes_s(call, call.platform.storage.puts, through, self.exchange)
         self.ready.times_s[self.order] = ready
         note_bytes(call, 0.0, float(self.sizes.sum()), self.exchange)
@@ -176,8 +182,11 @@ class Pipeline(Phase):
     def run(self, call: Call, at: float) -> float:
         """Take the time of all steps, and note when downloads, compute and uploads began and ended.
 
-        Raises CallFailed (`s3-error`) where S3 refuses a request too often.
+        Raises CallFailed: `s3-error` where S3 refuses a request too often, `upstream-failed` where a minibatch
+        never comes.
         """
+        if np.isinf(self.available.times_s).any():
+            raise CallFailed("upstream-failed", at)
         storage = call.platform.storage
         with _asking(call, storage.gets, True), _asking(call, storage.puts, True):
             spans = self._spans(call, at)

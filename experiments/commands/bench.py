@@ -1,4 +1,4 @@
-"""The command bench: how fast things are, beside each other."""
+"""The command bench: how fast things are, beside each other, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ import click
 from experiments.commands.options import FILE, json_option, print_json
 
 
-@click.command()
-@click.argument("what", type=click.Choice(["simulator", "validation"]))
-@click.option("--out", type=FILE, help="Write the validation page there.")
-@click.option("--requests", default=200_000, show_default=True, help="Of the request workload.")
-@json_option
-def bench(what: str, out: Path | None, requests: int, as_json: bool) -> None:
+@click.group()
+def bench() -> None:
     """Measure speed, ratios side by side in one run; or write how the simulator was validated.
 
     \b
     Example: ./smoe bench simulator
-             ./smoe bench validation --out docs/validation.md
+             ./smoe bench validation --public measurements/ --out docs/validation.md
     """
-    if what == "validation":
-        from experiments.validation import page
 
-        text = page()
-        if out is None:
-            click.echo(text)
-        else:
-            out.write_text(text, encoding="utf-8")
-        return
+
+@bench.command()
+@click.option("--requests", default=200_000, show_default=True, help="Of the request workload.")
+@json_option
+def simulator(requests: int, as_json: bool) -> None:
+    """The simulator beside SimFaaS and bare SimPy; a batch of an MoE model by method and by size.
+
+    \b
+    Example: ./smoe bench simulator --requests 100000
+    """
     from dataclasses import asdict
 
     from experiments.bench import Workload, batch_times, scaling, simulator_speed, slope_us
@@ -60,3 +58,31 @@ def bench(what: str, out: Path | None, requests: int, as_json: bool) -> None:
         each = f"{batch.seconds / batch.invocations * 1e6:7.1f} microseconds each"
         click.echo(f"  {batch.name:<10} {batch.invocations:>7,} invocations {batch.seconds:8.3f} s  {each}")
     click.echo(f"  slope: {slope_us(sizes):.1f} microseconds an invocation")
+
+
+@bench.command()
+@click.option("--out", type=FILE, help="Write the page there, and its picture beside it.")
+@click.option(
+    "--public",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with public measurements of AWS.",
+)
+@json_option
+def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
+    """The simulator held against equations, theory, another simulator and public measurements.
+
+    \b
+    Example: ./smoe bench validation --public measurements/ --out docs/validation.md
+    """
+    from experiments.figures.fan_in import draw_fan_in
+    from experiments.validation.page import as_data, markdown, validate
+
+    found = validate(public, say=lambda what: click.echo(what, err=True))
+    if out is not None:
+        picture = out.with_name(f"{out.stem}-fan-in.svg")
+        draw_fan_in(found.fan_in, picture)
+        out.write_text(markdown(found, picture.name), encoding="utf-8")
+    if as_json:
+        print_json(as_data(found))
+    elif out is None:
+        click.echo(markdown(found))

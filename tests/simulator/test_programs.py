@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.traffic_run import load_scenario
-from experiments.validation import UNUSED, at_once
+from experiments.validation.queueing import UNUSED, at_once
 from moe.errors import InputError
 from simulator.draws import Draws, Retries
 from simulator.platform import Platform

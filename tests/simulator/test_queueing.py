@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simpy
 
-from experiments.validation import UNUSED, at_once, cold_by_sliding_window, erlang_b, poisson_load
+from experiments.validation.queueing import UNUSED, at_once, cold_by_sliding_window, erlang_b, poisson_load
 from simulator.draws import Draws, Halvings, Retries
 from simulator.lambda_service import LambdaService
 from simulator.plan import Communication

@@ -1,0 +1,1 @@
+"""The simulator held against the closed form, queueing theory, another simulator and public measurements."""
