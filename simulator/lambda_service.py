@@ -15,6 +15,7 @@ import simpy
 from moe.errors import InputError, nearest
 from simulator.billing import Meter
 from simulator.functions import Function, Instance
+from simulator.invocation import Target
 from simulator.network import Link
 from simulator.platform import Package, Platform
 from simulator.program import (
@@ -23,7 +24,6 @@ from simulator.program import (
     Program,
     Sleep,
     Steps,
-    Target,
     Then,
     meets_others,
     run_ahead,

@@ -16,21 +16,10 @@ from moe.files import FileModel
 from simulator.constant import Quantiles
 from simulator.draws import Chances, Draws
 from simulator.function_file import Deployed
+from simulator.invocation import Invoke, Target
 from simulator.plan import NonNegative
 from simulator.profile import PlatformProfile
-from simulator.program import (
-    MB,
-    Allocate,
-    Compute,
-    Fail,
-    FirstCall,
-    Invoke,
-    Phase,
-    Program,
-    Return,
-    Sleep,
-    Target,
-)
+from simulator.program import MB, Allocate, Compute, Fail, FirstCall, Phase, Program, Return, Sleep
 from simulator.records import Record
 from simulator.transfers import Get, Put
 

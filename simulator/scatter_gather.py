@@ -20,23 +20,11 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import simpy
 
+from simulator.invocation import Invoke, Latch, Signal, Target, WaitFor
 from simulator.lambda_service import LambdaService
 from simulator.overflow import OVERFLOWS, Overflow, replicas_that_fit
 from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemLayer
-from simulator.program import (
-    Allocate,
-    Compute,
-    FirstCall,
-    Invoke,
-    Latch,
-    Phase,
-    Program,
-    Return,
-    Signal,
-    Sleep,
-    Target,
-    WaitFor,
-)
+from simulator.program import Allocate, Compute, FirstCall, Phase, Program, Return, Sleep
 from simulator.records import Record
 from simulator.rehearsal import PARAMETERS, expected_end_s
 from simulator.replicas import Replica, minibatches, replicas_of, split

@@ -13,8 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from simulator.invocation import Latch
 from simulator.network import Link
-from simulator.program import Call, CallFailed, Latch, Phase, Steps
+from simulator.program import Call, CallFailed, Phase, Steps
 from simulator.storage import Requests, StorageError
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import simpy
 
 from experiments.validation.switches import with_value
+from simulator.invocation import Invoke, Target
 from simulator.lambda_service import LambdaService
 from simulator.platform import Platform, platform_of_profile
 from simulator.profile import PlatformProfile
-from simulator.program import Compute, Invoke, Phase, Sleep, Target
+from simulator.program import Compute, Phase, Sleep
 from simulator.records import Record
 
 EVERY_S = 30.0  # between calls of a probe: nothing of one is left when the next begins

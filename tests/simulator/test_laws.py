@@ -31,11 +31,12 @@ from experiments.validation.laws import (
 from experiments.validation.queueing import UNUSED, at_once
 from experiments.validation.switches import with_value
 from simulator.draws import Draws, Retries
+from simulator.invocation import Latch, Signal, WaitFor
 from simulator.lambda_service import LambdaService
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.platform import Package
 from simulator.profile import PlatformProfile, load_profile
-from simulator.program import Compute, Latch, Signal, WaitFor
+from simulator.program import Compute
 from simulator.records import Record
 from simulator.scatter_gather import Gather
 from simulator.simulate import simulate

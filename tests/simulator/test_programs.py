@@ -14,9 +14,10 @@ from experiments.traffic_run import load_scenario
 from experiments.validation.queueing import UNUSED, at_once
 from moe.errors import InputError
 from simulator.draws import Draws, Retries
+from simulator.invocation import Invoke, Target
 from simulator.platform import Platform
 from simulator.profile import load_profile
-from simulator.program import FirstCall, Invoke, Target
+from simulator.program import FirstCall
 from simulator.records import Record, bill
 from simulator.scenario import Scenario
 from simulator.traffic import Inputs, Replication, Served, replication_rngs

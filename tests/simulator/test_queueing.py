@@ -8,11 +8,12 @@ import simpy
 
 from experiments.validation.queueing import UNUSED, at_once, cold_by_sliding_window, erlang_b, poisson_load
 from simulator.draws import Draws, Halvings, Retries
+from simulator.invocation import Latch, WaitFor
 from simulator.lambda_service import LambdaService
 from simulator.plan import Communication
 from simulator.platform import Package
 from simulator.profile import load_profile
-from simulator.program import Compute, Latch, WaitFor
+from simulator.program import Compute
 from simulator.records import Record
 from simulator.simulate import simulate
 from tests.simulator.test_simulate import plan_of, routing, small_problem
