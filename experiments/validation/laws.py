@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
 import simpy
@@ -30,6 +30,8 @@ from simulator.profile import PlatformProfile, load_profile
 from simulator.records import Record
 from simulator.scatter_gather import Gather, Start
 from simulator.simulate import Overflow, SimulatedRun, simulate
+
+T = TypeVar("T")
 
 TROUBLE = {
     ("failures", "handler_error"): (0.0, 0.03, 0.1),
@@ -95,26 +97,26 @@ def troubled(rng: np.random.Generator) -> PlatformProfile:
     """The packaged profile where calls fail, time out, are throttled or lose instances, and S3 refuses."""
     profile = _packaged()
     for (group, name), values in TROUBLE.items():
-        profile = with_value(profile, group, name, values[int(rng.integers(len(values)))])
+        profile = with_value(profile, group, name, _either(rng, *values))
     return profile
 
 
 def random_served(rng: np.random.Generator) -> Served:
     """A random problem and plan, served in a random way on a troubled platform."""
 
-    def either(*names: str) -> str:
-        return names[int(rng.integers(len(names)))]
-
-    start: Literal["eager", "just-in-time"] = either("eager", "just-in-time")  # type: ignore[assignment]
-    next_start: Literal["eager", "just-in-time"] = either("eager", "just-in-time")  # type: ignore[assignment]
-    gather: Gather = either("after-all", "as-ready")  # type: ignore[assignment]
-    overflow: Overflow = either("foreseen", "retry", "fail")  # type: ignore[assignment]
+    start: Start = _either(rng, "eager", "just-in-time")
+    next_layer_start: Start = _either(rng, "eager", "just-in-time")
+    gather: Gather = _either(rng, "after-all", "as-ready")
+    overflow: Overflow = _either(rng, "foreseen", "retry", "fail")
     problem = random_problem(rng)
     routing = random_routing(problem, rng) if rng.integers(3) else None
     plan = random_plan(problem, None, rng)
-    return Served(
-        problem, plan, troubled(rng), routing, start, next_start, gather, overflow, warm=bool(rng.integers(2))
-    )
+    warm = _either(rng, True, False)
+    return Served(problem, plan, troubled(rng), routing, start, next_layer_start, gather, overflow, warm)
+
+
+def _either(rng: np.random.Generator, *values: T) -> T:
+    return values[int(rng.integers(len(values)))]
 
 
 def random_routing(problem: DeploymentProblem, rng: np.random.Generator) -> list[np.ndarray]:

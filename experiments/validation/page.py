@@ -117,9 +117,8 @@ def as_data(found: Validation) -> dict[str, Any]:
 def markdown(found: Validation, picture: str | None = None) -> str:
     """The page; `picture` is the fan-in picture's file, beside the page."""
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    lines = [
-        INTRODUCTION.format(seeds=found.seeds, last=found.seeds - 1, profile=DEFAULT_PROFILE, versions=versions)
-    ]
+    public = "" if found.public is None else "--public DIR "
+    lines = [INTRODUCTION.format(public=public, last=found.seeds - 1, profile=DEFAULT_PROFILE, versions=versions)]
     for title, text in (
         (CLOSED_FORM, CLOSED_FORM_TEXT),
         (QUEUEING, ""),
@@ -251,7 +250,7 @@ LAWS = "Conservation, and laws besides"
 
 INTRODUCTION = """# Validation of the simulator
 
-Written by `./smoe bench validation --public DIR --out docs/validation.md` with seeds 0 to {last} and the profile
+Written by `./smoe bench validation {public}--out docs/validation.md` with seeds 0 to {last} and the profile
 `{profile}`: {versions}.
 
 Each error stands beside the spread of what it is the error of: over seeds, cases, or between the runs, days or

@@ -18,9 +18,11 @@ FILES: tuple[tuple[str, Callable[[pd.DataFrame, PlatformProfile], Iterator[Measu
     ("coldstart_maxday_raw_2026.csv", public_start.init_raw),
     ("coldstart_maxday_daily_2026.csv", public_start.init_daily),
     ("coldstart_maxday_history_python_x86_zip.csv", public_start.init_history),
+    ("fourtheorem_init_by_memory_2023.csv", public_start.init_with_imports),
     ("sebs_container_eviction_2020.csv", public_start.keep_alive),
     ("stellar_aws_scalars_2021.csv", public_start.invocation),
     ("skyrise_s3_latency_raw_sample_2024.csv", public_bytes.s3_latency),
+    ("skyrise_s3_latency_from_lambda_2024.csv", public_bytes.s3_summary),
     ("sebs_aws_s3_by_memory_2020.csv", public_bytes.s3_by_memory),
     ("s3_ec2_c5.4xlarge_dvassallo_2019.csv", public_bytes.s3_from_ec2),
     ("skyrise_storage_aggregate_2024.csv", public_bytes.s3_requests),
@@ -32,7 +34,8 @@ FILES: tuple[tuple[str, Callable[[pd.DataFrame, PlatformProfile], Iterator[Measu
     ("lambda_vcpu_tiers.csv", public_compute.vcpu_tiers),
     ("sebs_aws_s3_by_memory_2020.csv", public_compute.resnet50),
 )
-"""Names of the files and what they measure, in the order of the page."""
+"""Names of the files and what they measure, in the order of the page. Left out: prices, which are no measurement;
+the sum of many clients' throughput, which the simulator does not bound; and what two files have."""
 
 
 def public_rows(folder: Path, profile: PlatformProfile | None = None) -> list[Measured]:

@@ -42,6 +42,24 @@ def s3_latency(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measur
                 )
 
 
+def s3_summary(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
+    """The whole runs, 100,000 requests each, from which the raw file is a sample: farther out in the tail."""
+    for operation, phase in (("Read", Get([KB], "gather")), ("Write", Put([KB]))):
+        runs = table[(table.storage == "S3 Standard") & (table.operation == operation)]
+        simulated = probes.seconds(profile, 7076, phase, 5 * MANY)
+        for column, q in (("latency_ms_median", 0.5), ("latency_ms_percentile_99.9", 0.999)):
+            yield Measured(
+                f"S3 Standard {'GET' if operation == 'Read' else 'PUT'} 1 KB, whole runs, p{100 * q:g}",
+                "ms",
+                runs[column].mean(),
+                float(np.quantile(simulated, q)) / MS,
+                scatter(runs[column]),
+                f"{len(runs)} runs in one day",
+                "same runs",
+                "Skyrise, 2024-04-18, summary",
+            )
+
+
 def s3_by_memory(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
     """Objects of megabytes; `compression` downloads many small files and is left out there."""
     for _, row in table.iterrows():

@@ -44,7 +44,7 @@ def init_raw(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured
 
 
 def init_daily(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
-    """The months after the raw file's last day of each, and days that the raw file does not have."""
+    """Days that the raw file does not have, by month."""
     zips = table[
         (table.runtime == "python3.12") & (table.package_type == "zip") & (table.architecture == "x86_64")
     ]
@@ -65,6 +65,7 @@ def init_daily(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measur
 
 
 def init_history(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
+    """Two whole years before those that the profile comes from."""
     simulated = float(probes.inits(profile, MANY).mean()) / MS
     rows = table[table.runtime == "python3.12"]
     for year, chosen in rows.groupby(rows.date.str[:4]):
@@ -80,6 +81,22 @@ def init_history(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Meas
                 "unseen",
                 "maxday/lambda-perf, history",
             )
+
+
+def init_with_imports(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
+    """Packages that import numpy, pandas and pyarrow; the profile's imports nothing."""
+    simulated = float(probes.inits(profile, MANY).mean()) / MS
+    for _, row in table[table.package_type != "zip_layers"].iterrows():
+        yield Measured(
+            f"INIT, {row.package_type} with numpy, pandas, pyarrow, mean",
+            "ms",
+            row.init_ms_mean,
+            simulated,
+            None,
+            "a published mean only",
+            "unseen",
+            "fourTheorem, 2023",
+        )
 
 
 def keep_alive(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
