@@ -212,7 +212,8 @@ class LambdaService:
             self._refuse(call, "throttled", now)
             return
         record.requested_s = now
-        started = now + platform.warm_start.next()
+        with_payload = call.payload_bytes > 0 and not platform.is_ideal  # its overhead was part of the transfer
+        started = now if with_payload else now + platform.warm_start.next()
         record.phases["queue"] = (now, started)
         if platform.prices.warm_start_is_billed:
             call.billed_before_s = started - now

@@ -90,8 +90,9 @@ class Asynchronous:
 class Platform:
     """Constants and random streams of one simulation.
 
-    `link_rates` maps a function's memory (MB) to its bandwidth. `is_ideal` marks the closed form's platform:
-    loads of non-MoE functions take the problem's durations as they stand, and handing on results is free.
+    `link_rates` maps a function's memory (MB) to its bandwidth. `payload_overhead` stands in place of `warm_start`
+    where a call carries a payload. `is_ideal` marks the closed form's platform: there both are counted, loads of
+    non-MoE functions take the problem's durations as they stand, and handing on results is free.
     """
 
     name: str

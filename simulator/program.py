@@ -1,9 +1,9 @@
 """What a function does: a program, which is a short row of phases, each plain data that nobody changes.
 
 A phase that depends on nobody else says when it ends as soon as it begins (`run`); so a row of them is one event.
-A phase that meets others (it waits for an event, or causes one: `simulator.invocation`) takes part in simulated time
-(`meet`). Phases that move bytes are in `simulator.transfers`; the MoE layer (`simulator.scatter_gather`) is made of
-these three.
+A phase that meets others (it waits for an event, or causes one: `simulator.invocation`) takes part in simulated
+time (`meet`). Phases that move bytes are in `simulator.transfers`; the MoE layer (`simulator.scatter_gather`) is
+made of these three.
 """
 
 from __future__ import annotations

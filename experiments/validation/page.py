@@ -279,8 +279,7 @@ x86.
 
 What the larger errors say: the profile's burst rate is never reached, since its bandwidth by memory, which
 comes from S3 downloads of 2020, is lower at every size; uploads to S3 take that bandwidth too, and were slower;
-the front end's overhead comes on top of a payload's time, but is in STeLLAR's if that ends at the consumer's
-handler; a prefix's documented limits are a lower bound.
+a prefix's documented limits are a lower bound.
 """
 FAN_IN_TEXT = """\
 Bert MoE, 12 x 4, 10,240 tokens, 3008 MB, `pipelined` by 64 tokens, packaged profile, warm; {count} seeds, the

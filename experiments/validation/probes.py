@@ -41,9 +41,10 @@ def warm_starts(profile: PlatformProfile, count: int) -> np.ndarray:
     return np.array([row.started_s - row.requested_s for row in calls(profile, 1024, Compute(), count)])
 
 
-def inits(profile: PlatformProfile, count: int) -> np.ndarray:
-    """INIT of calls each of which starts an instance, s, shape (count,)."""
-    forgetful = with_value(profile, "start", "keep_alive_s", 0.0)
+def inits(profile: PlatformProfile, count: int, package: str | None = None) -> np.ndarray:
+    """INIT of calls each of which starts an instance of a package (None: the default), s, shape (count,)."""
+    start = profile.start.model_copy(update={"package": package or profile.start.package})
+    forgetful = with_value(profile.model_copy(update={"start": start}), "start", "keep_alive_s", 0.0)
     rows = calls(forgetful, 1024, Compute(), count, warm=0)
     return np.array([row.phases["init"][1] - row.phases["init"][0] for row in rows])
 

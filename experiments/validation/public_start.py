@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,29 +17,27 @@ if TYPE_CHECKING:
 
 MANY = 4000  # calls of a probe whose tail is looked at
 
-PACKAGES = (("zip", "x86_64"), ("image", "x86_64"), ("zip", "arm64"))
+PACKAGES = tuple(itertools.product(("python3.12", "python3.13"), ("x86_64", "arm64"), ("zip", "image")))
 
 
 def init_raw(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
-    """INIT by package; the profile's is a zip on x86."""
-    simulated = probes.inits(profile, MANY)
-    for package, architecture in PACKAGES:
-        own = (package, architecture) == PACKAGES[0]
+    """INIT by package; that of the default one with its tail."""
+    for runtime, architecture, package in PACKAGES:
+        name = f"{runtime}-{architecture}-{package}"
+        simulated = probes.inits(profile, MANY, name)
         rows = table[
-            (table.runtime == "python3.12")
-            & (table.package_type == package)
-            & (table.architecture == architecture)
+            (table.runtime == runtime) & (table.package_type == package) & (table.architecture == architecture)
         ]
         days = [day.init_ms for _, day in rows.groupby("date")]
-        for q in (0.5, 0.9, 0.99) if own else (0.5,):
+        for q in (0.5, 0.9, 0.99) if name == profile.start.package else (0.5, 0.99):
             yield Measured(
-                f"INIT, {package} {architecture}, p{100 * q:.0f}",
+                f"INIT, {runtime} {architecture} {package}, p{100 * q:.0f}",
                 "ms",
                 rows.init_ms.quantile(q),
                 float(np.quantile(simulated, q)) / MS,
                 scatter(day.quantile(q) for day in days),
                 f"{len(days)} days",
-                "fitted" if own else "unseen",
+                "fitted",
                 "maxday/lambda-perf, 2026, raw",
             )
 
@@ -84,9 +83,10 @@ def init_history(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Meas
 
 
 def init_with_imports(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
-    """Packages that import numpy, pandas and pyarrow; the profile's imports nothing."""
-    simulated = float(probes.inits(profile, MANY).mean()) / MS
+    """Packages that import numpy, pandas and pyarrow."""
     for _, row in table[table.package_type != "zip_layers"].iterrows():
+        package = f"python-x86_64-{row.package_type}-data-science"
+        simulated = float(probes.inits(profile, 100, package).mean()) / MS
         yield Measured(
             f"INIT, {row.package_type} with numpy, pandas, pyarrow, mean",
             "ms",
@@ -94,7 +94,7 @@ def init_with_imports(table: pd.DataFrame, profile: PlatformProfile) -> Iterator
             simulated,
             None,
             "a published mean only",
-            "unseen",
+            "fitted",
             "fourTheorem, 2023",
         )
 

@@ -71,7 +71,7 @@ def test_the_laws_are_held_against_runs_in_which_everything_goes_wrong() -> None
         failed += len(run.failed)
     for trouble in ("throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"):
         assert statuses[trouble] > 0, trouble
-    assert 0 < failed < 80  # of 160 batches
+    assert 20 < failed < 140  # of 160 batches
 
 
 @given(troubled_services())
