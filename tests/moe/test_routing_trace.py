@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe.errors import InputError
-from moe.trace import METADATA_KEY, RoutingTrace, load_trace, save_trace
+from moe.parquet import METADATA_KEY
+from moe.trace import RoutingTrace, load_trace, save_trace
 
 
 def random_trace(tokens: int, layers: int, experts: int, top_k: int, seed: int = 0) -> RoutingTrace:
