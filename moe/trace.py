@@ -17,6 +17,7 @@ The schema's metadata key `serverless-moe` holds JSON: `schema` ("routing-trace/
 """
 
 import builtins
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,26 @@ class RoutingTrace:
             weights=self.weights[:, layers],
             origin=self.origin | {"layers_of_recording": list(layers)},
         )
+
+    @staticmethod
+    def joined(traces: "Sequence[RoutingTrace]") -> "RoutingTrace":
+        """One trace of several of one model, one after the other; none of their sequences go on in the next.
+
+        Raises InputError where they differ in layers, experts or top-k.
+        """
+        first, before = traces[0], 0
+        sequences = []
+        for trace in traces:
+            if (trace.num_experts, trace.experts.shape[1:]) != (first.num_experts, first.experts.shape[1:]):
+                shapes = [(x.layers, x.num_experts, x.top_k) for x in (first, trace)]
+                raise InputError(
+                    f"trace: expected {shapes[0]} layers, experts and top-k, as in the others, got {shapes[1]}"
+                )
+            sequences.append(trace.sequence - trace.sequence.min(initial=0) + before)
+            before = int(sequences[-1].max(initial=before - 1)) + 1
+        names = ("token_id", "position_id", "attention_id", "experts", "weights")
+        columns: dict[str, Any] = {name: np.concatenate([getattr(x, name) for x in traces]) for name in names}
+        return replace(first, sequence=np.concatenate(sequences).astype(np.int32), **columns)
 
     def popularity(self) -> np.ndarray:
         """d[e, i]: tokens routed to expert i of layer e, shape (L, E) int64; rows sum to T k."""

@@ -28,10 +28,10 @@ class Lstm(Predictor):
     """An LSTM over the popularity of past batches, taken to be the ones right before those to be served.
 
     The profiled tokens, in their order, are cut into steps of `batch_tokens`. From the experts' shares in up to 8
-    steps the LSTM (32 units, all layers of the model together) forecasts their shares in the next one. It starts as
-    the mean of the past (`history`) and keeps, of 200 epochs of Adam, the state with the least error on the last
-    quarter of the steps: where the past says nothing about the next batch it stays with the mean. Token IDs are
-    not looked at. n tokens to be served are n / `batch_tokens` steps after the profiled ones. It runs on the CPU.
+    steps the LSTM (32 units, all layers of the model together) forecasts their shares in the next one. It starts
+    as the mean of the past (`history`) and keeps, of 200 epochs of Adam, the state with the least error on the
+    last quarter of the steps: where the past says nothing about the next batch it stays with the mean. Token IDs
+    are not looked at. n tokens to be served are n / `batch_tokens` steps after the profiled ones. On the CPU.
 
     Args:
         batch_tokens: of a step.
