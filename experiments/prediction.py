@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,14 +70,14 @@ class Profile:
         except InputError as error:
             raise InputError(f"{', '.join(map(str, paths))}: {error}") from None
 
-    def fit(self, name: str, options: dict[str, Any]) -> Predictor:
+    def fit(self, name: str, options: dict[str, Any]) -> Fitted:
         """The predictor of that name, fitted. Raises InputError where it needs traces and there are tables."""
         made = predictor(name, **options)
         if isinstance(made, TablePredictor):
-            return made.fit_table(self.table)
+            return Fitted(name, options, made.fit_table(self.table))
         if self.trace is None:
             raise InputError(f"predictor '{name}': expected traces to learn from, a profile table is not enough")
-        return made.fit(self.trace)
+        return Fitted(name, options, made.fit(self.trace))
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,22 @@ class Served:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """A predictor that has learnt, and how it was named."""
+
+    name: str
+    options: dict[str, Any]
+    predictor: Predictor
+
+    def judge(self, served: Served) -> Judged:
+        """Predict, and hold against the real tokens."""
+        trace = served.trace
+        predicted = np.asarray(self.predictor.predict(trace.token_id, trace), float)
+        error = prediction_error(predicted, trace.popularity())
+        return Judged(self.name, self.options, predicted, error, served.regret(predicted))
+
+
+@dataclass(frozen=True)
 class Judged:
     """One predictor's prediction of the served tokens, and how good it is."""
 
@@ -140,29 +156,17 @@ class Judged:
         return found
 
 
-def judge(profile: Profile, served: Served, name: str, options: dict[str, Any]) -> Judged:
-    """Fit, predict, and hold against the real tokens."""
-    trace = served.trace
-    predicted = np.asarray(profile.fit(name, options).predict(trace.token_id, trace), float)
-    return Judged(
-        name, options, predicted, prediction_error(predicted, trace.popularity()), served.regret(predicted)
-    )
-
-
-def judge_all(profile: Profile, served: Served, given: dict[str, Any], own: Iterable[str] = ()) -> list[Judged]:
+def fit_all(profile: Profile, given: dict[str, Any], own: Iterable[str] = ()) -> Iterator[Fitted]:
     """Every predictor with every variant and way of counting; without traces, those that a table is enough for.
 
     Args:
         given: options for those that take them.
         own: names of a user's own predictors, compared too.
     """
-    rows = []
     for name in [*PREDICTORS, *own]:
-        if profile.trace is None and not isinstance(predictor(name), TablePredictor):
-            continue
-        for options in variations(name, given):
-            rows.append(judge(profile, served, name, options))
-    return rows
+        if profile.trace is not None or isinstance(predictor(name), TablePredictor):
+            for options in variations(name, given):
+                yield profile.fit(name, options)
 
 
 def variations(name: str, given: dict[str, Any]) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ def predict(
              ./smoe predict --profiled a.parquet --profiled b.parquet --save-table table.parquet
     """
     from experiments.popularity_file import save_popularity
-    from experiments.prediction import DEFAULT_COUNTING, Profile, judge, judge_all
+    from experiments.prediction import DEFAULT_COUNTING, Profile, fit_all
     from optimizer.popularity import PREDICTORS, options_of, save_table
 
     if served_path is None and table_path is None:
@@ -68,12 +68,13 @@ def predict(
     if served_path is None:
         rows: list[Judged] = []
     elif compare:
-        rows = judge_all(profile, served, given, [predictor] if predictor not in PREDICTORS else [])
+        own = [predictor] if predictor not in PREDICTORS else []
+        rows = [fitted.judge(served) for fitted in fit_all(profile, given, own)]
         answer["predictors"] = [row.as_json() for row in rows]
     else:
         if "counting" in options_of(predictor):
             given.setdefault("counting", DEFAULT_COUNTING)
-        rows = [judge(profile, served, predictor, given)]
+        rows = [profile.fit(predictor, given).judge(served)]
         answer |= rows[0].as_json()
         if out is not None:
             save_popularity(rows[0].popularity, out, served.trace.popularity())
