@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.prediction import Judged, Profile, Served, fit_all
-from moe.settings import GateKind
+from moe.settings import GateKind, Progress
 from moe.spec import load_spec
 from moe.trace import RoutingTrace
 from optimizer.exact import Infeasible
@@ -83,7 +84,7 @@ def traces(study: Study, of: list[Case], corpus: str) -> list[RoutingTrace]:
     return [recording.trace for recording in cached_records(settings)]
 
 
-def measured(study: Study, progress: Callable[[int, int], None] | None = None) -> pd.DataFrame:
+def measured(study: Study, progress: Progress | None = None) -> pd.DataFrame:
     """A row for each case, profiled and served corpus, predictor and layer.
 
     Columns: those of Case, `profiled`, `served`, `same` (one corpus), `predictor`, `layer`, `skew` of its real
@@ -95,11 +96,12 @@ def measured(study: Study, progress: Callable[[int, int], None] | None = None) -
     every = cases(study)
     for model, corpus in itertools.product(study.models, study.corpora):
         traces(study, [case for case in every if case.model == model], corpus)
+    began = time.perf_counter()
     rows: list[dict[str, Any]] = []
     for done, case in enumerate(every):
         rows += _of_case(study, case)
         if progress is not None:
-            progress(done + 1, len(every))
+            progress(done + 1, len(every), (done + 1) / (time.perf_counter() - began))
     return pd.DataFrame(rows)
 
 

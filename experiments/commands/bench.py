@@ -6,21 +6,31 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json
+from experiments.commands.options import FILE, FOLDER, json_option, print_json
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["simulator", "validation"]))
-@click.option("--out", type=FILE, help="Write the validation page there.")
+@click.argument("what", type=click.Choice(["simulator", "validation", "predictors"]))
+@click.option("--out", type=FILE, help="Write the validation or accuracy page there.")
+@click.option(
+    "--accuracy", is_flag=True, help="Of predictors: how good they are, not how fast; takes a quarter of an hour."
+)
+@click.option("--routing", type=FOLDER, help="Of --accuracy: folder with the routing of real models.")
 @click.option("--requests", default=100_000, show_default=True, help="Of the request workload.")
 @json_option
-def bench(what: str, out: Path | None, requests: int, as_json: bool) -> None:
+def bench(what: str, out: Path | None, accuracy: bool, routing: Path | None, requests: int, as_json: bool) -> None:
     """Measure speed, ratios side by side in one run; or write how the simulator was validated.
 
     \b
     Example: ./smoe bench simulator
              ./smoe bench validation --out docs/validation.md
+             ./smoe bench predictors
     """
+    if what == "predictors":
+        from experiments.bench_predictors import run
+
+        run(accuracy, routing, out, as_json)
+        return
     if what == "validation":
         from experiments.validation import page
 
