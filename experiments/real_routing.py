@@ -62,17 +62,8 @@ def mixtral_tables(folder: Path) -> dict[str, ProfileTable]:
         if not len(count):  # the file names a corpus that it has no counts of
             continue
         unknown = np.zeros(len(count), np.int32)
-        table = ProfileTable(
-            layer=layer.astype(np.int16),
-            token_id=token.astype(np.int32),
-            position_id=unknown,
-            attention_id=unknown,
-            expert=expert.astype(np.int16),
-            count=count.astype(float),
-            layers=int(layer.max()) + 1,
-            experts=experts,
-            top_k=top_k,
-        )
+        keys = np.stack([x.astype(np.int32) for x in (layer, token, unknown, unknown, expert)]).T
+        table = ProfileTable(keys, count.astype(float), int(layer.max()) + 1, experts, top_k)
         tables[corpus] = ProfileTable.merged([table])
     return tables
 

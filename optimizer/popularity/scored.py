@@ -11,7 +11,7 @@ from scipy import sparse
 
 from moe.errors import InputError, nearest
 from optimizer.popularity.interface import Batch, TablePredictor
-from optimizer.popularity.table import ProfileTable
+from optimizer.popularity.table import ProfileTable, runs
 
 Counting: TypeAlias = Literal["hard", "expected"]
 Variant: TypeAlias = Literal["printed", "mixture", "backoff"]
@@ -169,11 +169,11 @@ class Bayes(ScoringPredictor):
             part = table.of_layer(e)
             weight = part.count
             if self.variant == "mixture":
-                key, _ = _group(part.token_id, part.attention_id, part.position_id)
+                key, _ = _group(part.token_id, part.position_id, part.attention_id)
                 of_key = np.bincount(key, weights=part.count)[key]
                 weight = np.divide(part.count, of_key, out=np.zeros(len(part)), where=of_key > 0)
             elif self.variant == "backoff":
-                pair, first = _group(part.token_id, part.attention_id)
+                pair, first = _numbered_pairs(part.token_id, part.attention_id)
                 seen = np.bincount(pair, weights=part.count)
                 trust = seen / (seen + self.strength)
                 weight = part.count / (seen + self.strength)[pair]
@@ -219,6 +219,16 @@ def _group(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for x in columns:
         new[1:] |= x[1:] != x[:-1]
     return np.cumsum(new) - 1, np.flatnonzero(new)
+
+
+def _numbered_pairs(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each entry, equal where entries are equal in all columns; and one entry of each."""
+    order, first = runs(columns, stable=False)
+    new = np.zeros(len(order), np.int64)
+    new[first] = 1
+    number = np.empty_like(new)
+    number[order] = np.cumsum(new) - 1
+    return number, order[first]
 
 
 def _find(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,22 +24,14 @@ OF_THE_MODEL = (
 class ProfileTable:
     """Counts by (layer, token ID f1, position ID f2, attention ID f3, expert).
 
-    Entries are unique, and ascend by layer, token ID, attention ID, position ID, expert: entries with equal
-    (layer, f1), (layer, f1, f3) and (layer, f1, f3, f2) stand side by side.
-
     Attributes:
-        layer, expert: shape (entries,) int16.
-        token_id, position_id, attention_id: f1, f2, f3, shape (entries,) int32.
+        keys: these five, shape (entries, 5) int32, each column contiguous; unique rows in ascending order.
         count: shape (entries,) float, 0 or more.
         layers, experts, top_k: of the model.
         origin: what the traces say of their model (OF_THE_MODEL).
     """
 
-    layer: np.ndarray
-    token_id: np.ndarray
-    position_id: np.ndarray
-    attention_id: np.ndarray
-    expert: np.ndarray
+    keys: np.ndarray
     count: np.ndarray
     layers: int
     experts: int
@@ -47,9 +39,29 @@ class ProfileTable:
     origin: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def keys(self) -> np.ndarray:
-        """Layer, token ID, position ID, attention ID and expert of each entry, shape (entries, 5) int64."""
-        return np.stack([getattr(self, name) for name in COLUMNS], axis=1).astype(np.int64)
+    def layer(self) -> np.ndarray:
+        """The layer of each entry, shape (entries,)."""
+        return self.keys[:, 0]
+
+    @property
+    def token_id(self) -> np.ndarray:
+        """f1 of each entry, shape (entries,)."""
+        return self.keys[:, 1]
+
+    @property
+    def position_id(self) -> np.ndarray:
+        """f2 of each entry, shape (entries,)."""
+        return self.keys[:, 2]
+
+    @property
+    def attention_id(self) -> np.ndarray:
+        """f3 of each entry, shape (entries,)."""
+        return self.keys[:, 3]
+
+    @property
+    def expert(self) -> np.ndarray:
+        """The expert of each entry, shape (entries,)."""
+        return self.keys[:, 4]
 
     def __len__(self) -> int:
         return len(self.count)
@@ -59,61 +71,60 @@ class ProfileTable:
         """Count a profiled routing trace. Raises InputError when it has no tokens."""
         if not trace.tokens:
             raise InputError("profile: expected at least one token, got an empty routing trace")
-        by_token = (trace.token_id, trace.position_id)
-        token_id, position_id = (np.repeat(x.astype(np.int32), trace.top_k) for x in by_token)
-        parts = []
-        for e in range(trace.layers):
-            attention_id = np.repeat(trace.attention_id[:, e].astype(np.int32), trace.top_k)
-            features = (token_id, position_id, attention_id, trace.experts[:, e].ravel().astype(np.int16))
-            order, first = _runs(_by_rank(features), stable=False)
-            count = np.diff(np.append(first, len(order))).astype(float)
-            layer = np.full(len(first), e, np.int16)
-            parts.append((layer, *(x[order[first]] for x in features), count))
-        columns = {
-            name: np.concatenate(x) for name, x in zip((*COLUMNS, "count"), zip(*parts, strict=True), strict=True)
-        }
-        origin = {key: trace.origin[key] for key in OF_THE_MODEL if key in trace.origin}
+        token_id, position_id = (np.repeat(x, trace.top_k) for x in (trace.token_id, trace.position_id))
+        keys = np.empty((5, trace.experts.size), np.int32)  # at most so many are unique
+        counts, end = [], 0
+        for e in range(trace.layers):  # so that what is sorted at a time stays small
+            attention_id = np.repeat(trace.attention_id[:, e], trace.top_k)
+            columns = (token_id, position_id, attention_id, trace.experts[:, e].ravel())
+            rows, count = _counted(columns)
+            start, end = end, end + len(count)
+            keys[0, start:end] = e
+            for key, column in zip(keys[1:], rows, strict=True):
+                key[start:end] = column
+            counts.append(count)
         return ProfileTable(
-            **columns, layers=trace.layers, experts=trace.num_experts, top_k=trace.top_k, origin=origin
+            keys=keys[:, :end].T,
+            count=np.concatenate(counts),
+            layers=trace.layers,
+            experts=trace.num_experts,
+            top_k=trace.top_k,
+            origin={key: trace.origin[key] for key in OF_THE_MODEL if key in trace.origin},
         )
 
     @staticmethod
-    def merged(tables: Sequence["ProfileTable"]) -> "ProfileTable":
+    def merged(tables: "Sequence[ProfileTable]") -> "ProfileTable":
         """One table of several: counts add, whatever the order. Raises InputError for tables of other models."""
         first = tables[0]
         for other in tables[1:]:
             _check_same_model(first, other)
-        every = [np.concatenate([getattr(x, name) for x in tables]) for name in (*COLUMNS, "count")]
-        order, starts = _runs((every[0], *_by_rank(every[1:5])))
-        count = np.add.reduceat(every[5][order], starts)
-        return first._with(every[:5], order[starts], count)
+        keys = np.concatenate([x.keys.T for x in tables], axis=1)
+        order, starts = runs(keys)
+        count = np.add.reduceat(np.concatenate([x.count for x in tables])[order], starts)
+        return replace(first, keys=keys[:, order[starts]].T, count=count)
 
     def with_counts(self, keys: np.ndarray, count: np.ndarray) -> "ProfileTable":
         """The table with the counts of these keys set; new keys are added; of equal keys the last one counts.
 
         Args:
-            keys: as the attribute of that name, in any order, shape (pairs, 5) int.
+            keys: as in the attribute, in any order, shape (pairs, 5) int.
             count: shape (pairs,), 0 or more.
         """
-        every = [
-            np.concatenate((getattr(self, name), np.asarray(new).astype(getattr(self, name).dtype)))
-            for name, new in zip(COLUMNS, np.asarray(keys).T, strict=True)
-        ]
+        every = np.concatenate((self.keys.T, _key_columns(*np.asarray(keys).T)), axis=1)
         values = np.concatenate((self.count, np.asarray(count, float)))
-        order, starts = _runs((every[0], *_by_rank(every[1:])))
+        order, starts = runs(every)
         last = order[np.append(starts[1:], len(order)) - 1]
-        return self._with(every, last, values[last])
+        return replace(self, keys=every[:, last].T, count=values[last])
 
     def of_layer(self, e: int) -> "ProfileTable":
         """The entries of layer e."""
-        part = slice(
-            *np.searchsorted(self.layer, np.array([e, e + 1], self.layer.dtype))
-        )  # of another type: copies
-        return self._with([getattr(self, name) for name in COLUMNS], part, self.count[part])
+        bounds = np.array([e, e + 1], self.keys.dtype)  # of another type, the layers would be copied
+        part = slice(*np.searchsorted(self.layer, bounds))
+        return replace(self, keys=self.keys[part], count=self.count[part])
 
     def expert_counts(self) -> np.ndarray:
         """How often each expert was chosen, shape (layers, experts)."""
-        cells = self.layer.astype(np.int64) * self.experts + self.expert
+        cells = self.layer * self.experts + self.expert
         counts = np.bincount(cells, weights=self.count, minlength=self.layers * self.experts)
         return counts.reshape(self.layers, self.experts)
 
@@ -125,11 +136,79 @@ class ProfileTable:
         before = np.concatenate(([0.0], np.cumsum(part.count)))
         return (before[stop] - before[start]) / self.top_k
 
-    def _with(
-        self, columns: Sequence[np.ndarray], part: "np.ndarray | slice", count: np.ndarray
-    ) -> "ProfileTable":
-        changes: dict[str, Any] = {name: x[part] for name, x in zip(COLUMNS, columns, strict=True)}
-        return replace(self, count=count, **changes)
+
+def runs(columns: Sequence[np.ndarray] | np.ndarray, stable: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """The order that sorts rows by the first column, then the second, ...; and where in it each run of equal rows
+    starts.
+
+    Args:
+        columns: integers, shape (rows,) each.
+        stable: whether equal rows keep their order.
+    """
+    packing = _Packing.of(columns)
+    if packing is None:
+        order = np.lexsort(tuple(columns)[::-1])
+        new = np.any([np.diff(x[order]) != 0 for x in columns], axis=0)
+    else:
+        packed = packing.pack(columns)
+        order = np.argsort(packed, kind="stable" if stable else None)
+        new = np.diff(packed[order]) != 0
+    return order, np.flatnonzero(np.concatenate(([len(order) > 0], new)))
+
+
+def _counted(columns: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """The distinct rows in ascending order, as columns, and how often each occurs; of at least one row."""
+    packing = _Packing.of(columns)
+    if packing is None:
+        order, first = runs(columns)
+        rows = [x[order[first]] for x in columns]
+    else:
+        packed = np.sort(packing.pack(columns))
+        first = np.flatnonzero(np.concatenate(([True], packed[1:] != packed[:-1])))
+        rows = packing.unpack(packed[first])
+    return rows, np.diff(np.append(first, len(columns[0]))).astype(float)
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """Rows of integers as one int64 each, which are ordered as the rows are.
+
+    Attributes:
+        lows: least value of each column.
+        bits: that a column takes.
+    """
+
+    lows: list[int]
+    bits: list[int]
+
+    @staticmethod
+    def of(columns: Sequence[np.ndarray] | np.ndarray) -> "_Packing | None":
+        """A packing of these columns; None where their values are too large for one."""
+        lows = [int(x.min(initial=0)) for x in columns]
+        bits = [(int(x.max(initial=0)) - low).bit_length() for x, low in zip(columns, lows, strict=True)]
+        return _Packing(lows, bits) if sum(bits) < 63 else None
+
+    def pack(self, columns: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """A number for each row, shape (rows,)."""
+        packed = np.zeros(len(columns[0]), np.int64)
+        for x, low, width in zip(columns, self.lows, self.bits, strict=True):
+            packed <<= width
+            packed += x
+            packed -= low
+        return packed
+
+    def unpack(self, packed: np.ndarray) -> list[np.ndarray]:
+        """The columns again."""
+        columns, shift = [], 0
+        for low, width in zip(self.lows[::-1], self.bits[::-1], strict=True):
+            columns.append(((packed >> shift) & ((1 << width) - 1)) + low)
+            shift += width
+        return columns[::-1]
+
+
+def _key_columns(*columns: np.ndarray) -> np.ndarray:
+    """Columns of keys, shape (5, entries): the transposed attribute."""
+    return np.stack([x.astype(np.int32) for x in columns])
 
 
 def _check_same_model(a: ProfileTable, b: ProfileTable) -> None:
@@ -139,42 +218,3 @@ def _check_same_model(a: ProfileTable, b: ProfileTable) -> None:
     for key in a.origin.keys() & b.origin.keys():
         if a.origin[key] != b.origin[key]:
             raise InputError(f"profile: {key}: expected tables of one model, {a.origin[key]}, got {b.origin[key]}")
-
-
-def _by_rank(features: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Features (f1, f2, f3, expert) in the order that entries ascend by."""
-    token_id, position_id, attention_id, expert = features
-    return token_id, attention_id, position_id, expert
-
-
-def _runs(columns: Sequence[np.ndarray], stable: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """The order that sorts rows by the first column, then the second, ...; and where in it equal rows start.
-
-    Args:
-        columns: integers, each of shape (rows,).
-        stable: whether equal rows keep their order.
-    """
-    packed = _packed(columns)
-    if packed is None:
-        order = np.lexsort(tuple(columns)[::-1])
-        new = np.any([np.diff(x[order]) != 0 for x in columns], axis=0)
-    else:
-        order = np.argsort(packed, kind="stable" if stable else None)
-        new = np.diff(packed[order]) != 0
-    return order, np.flatnonzero(np.concatenate(([len(order) > 0], new)))
-
-
-def _packed(columns: Sequence[np.ndarray]) -> np.ndarray | None:
-    """One int64 for each row, ordered as the rows are; None where the values are too large for that."""
-    if not len(columns[0]):
-        return np.zeros(0, np.int64)
-    lows = [int(x.min()) for x in columns]
-    bits = [(int(x.max()) - low).bit_length() for x, low in zip(columns, lows, strict=True)]
-    if sum(bits) > 62:
-        return None
-    packed = np.zeros(len(columns[0]), np.int64)
-    for x, low, width in zip(columns, lows, bits, strict=True):
-        packed <<= width
-        packed += x
-        packed -= low
-    return packed

@@ -34,7 +34,8 @@ def save_table(table: ProfileTable, path: str | Path) -> None:
         "top_k": table.top_k,
         "origin": table.origin,
     }
-    write_parquet(path, {name: getattr(table, name) for name in TYPES}, about)
+    columns = {name: getattr(table, name).astype(kind) for name, kind in TYPES.items()}
+    write_parquet(path, columns, about)
 
 
 def load_table(path: str | Path) -> ProfileTable:
@@ -54,5 +55,6 @@ def load_table(path: str | Path) -> ProfileTable:
             raise InputError(f"{path}: {name}: expected 0..{end - 1}, got {low}..{high}")
     if not (np.isfinite(found["count"]).all() and found["count"].min() >= 0):
         raise InputError(f"{path}: count: expected numbers >= 0 in every row")
-    table = ProfileTable(**found, layers=layers, experts=experts, top_k=top_k, origin=about.get("origin", {}))
+    keys = np.stack([found[name].astype(np.int32) for name in COLUMNS]).T
+    table = ProfileTable(keys, found["count"], layers, experts, top_k, about.get("origin", {}))
     return ProfileTable.merged([table])

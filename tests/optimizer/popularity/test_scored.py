@@ -9,7 +9,7 @@ import pytest
 from moe.errors import InputError
 from moe.trace import RoutingTrace
 from optimizer.popularity import ProfileTable, prediction_error, predictor, skew
-from optimizer.popularity.table import _packed
+from optimizer.popularity.table import _Packing
 
 LAYERS, EXPERTS, VOCABULARY, POSITIONS = 2, 4, 6, 3
 
@@ -182,7 +182,7 @@ def test_a_large_vocabulary_of_large_ids_is_no_trouble() -> None:
         trace.attention_id[:] = trace.attention_id * 400_000_000 - 1
         trace.position_id[:] *= 1_000_000_000
     columns = (profiled.token_id, profiled.attention_id[:, 0], profiled.position_id)
-    assert _packed(columns) is None
+    assert _Packing.of(columns) is None
     table = ProfileTable.from_trace(profiled)
     assert np.array_equal(table.expert_counts(), profiled.popularity())
     lina = predictor("lina").fit(profiled).predict(served.token_id)

@@ -24,7 +24,7 @@ def trace_of(seed: int = 2, tokens: int = 200, top_k: int = 2) -> RoutingTrace:
 
 
 def assert_same(a: ProfileTable, b: ProfileTable) -> None:
-    for name in (*COLUMNS, "count"):
+    for name in ("keys", "count"):
         x, y = getattr(a, name), getattr(b, name)
         np.testing.assert_array_equal(x, y)
         assert x.dtype == y.dtype
@@ -43,7 +43,7 @@ def test_it_counts_what_the_trace_says() -> None:
                 key = (e, *map(int, features), int(i))
                 counted[key] = counted.get(key, 0) + 1
     assert counted == {tuple(key): count for key, count in zip(table.keys.tolist(), table.count, strict=True)}
-    assert table.keys[:, [0, 1, 3, 2, 4]].tolist() == sorted(table.keys[:, [0, 1, 3, 2, 4]].tolist())
+    assert table.keys.tolist() == sorted(table.keys.tolist())
 
 
 def test_it_can_be_tuned() -> None:
@@ -54,7 +54,7 @@ def test_it_can_be_tuned() -> None:
     assert len(tuned) == len(table) + 1
     assert tuned.count.sum() == table.count.sum() + 7 - table.count[0]
     assert tuned.count[0] == 0
-    assert len(np.unique(tuned.keys, axis=0)) == len(tuned)
+    np.testing.assert_array_equal(tuned.keys, np.unique(tuned.keys, axis=0))
     bayes = predictor("bayes")
     assert isinstance(bayes, TablePredictor)
     assert bayes.fit_table(tuned).predict(np.array([99]))[0, 3] == 1
@@ -121,7 +121,7 @@ def test_a_file_gives_the_same_table_again(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_table_is_told(tmp_path: Path, change: dict, said: str) -> None:
     path, table = tmp_path / "table.parquet", ProfileTable.from_trace(trace_of())
     (what, value), about = *change.items(), {"schema": "profile-table/1", "layers": 2, "experts": 4, "top_k": 2}
-    columns = {name: getattr(table, name) for name in TYPES}
+    columns = {name: getattr(table, name).copy() for name in TYPES}
     if what in about:
         about[what] = value
     elif what == "rows":
