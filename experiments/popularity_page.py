@@ -28,6 +28,7 @@ def page(rows: pd.DataFrame, routing: Path | None) -> str:
     """
     of_model = rows.groupby([*CASE, "same", "predictor"], sort=False, as_index=False).agg(
         share=("share", "mean"),
+        tokens=("tokens", "mean"),
         regret=("regret", "first"),
         overrun=("overrun", "first"),
         failed=("failed", "first"),
@@ -68,11 +69,12 @@ def _findings(rows: pd.DataFrame) -> list[str]:
     lines.append(
         f"- Expected counting beats hard counting: `lina` {expected:.1%} against {hard:.1%} over all cases."
     )
-    gap = (_wide(rows)["bayes, printed, expected"] - _wide(rows)["lina, expected"]).dropna()
-    lines.append(
-        f"- `bayes` (printed, expected) and `lina` (expected) differ by {gap.abs().mean() * 100:.2f} points on "
-        f"average; `bayes` is the better one in {(gap < 0).mean():.0%} of {len(gap)} cases."
-    )
+    for counting in ("expected", "hard"):
+        gap = _gap(rows, "printed", counting)
+        lines.append(
+            f"- `bayes` (printed) and `lina`, {counting} counting, differ by {gap.abs().mean() * 100:.2f} points "
+            f"on average; `bayes` is the better one in {(gap < 0).mean():.0%} of {len(gap)} cases."
+        )
     return lines
 
 
@@ -97,7 +99,9 @@ def _by_experts(rows: pd.DataFrame) -> list[str]:
             some = rows[(rows.predictor == name) & (rows.top_k == k) & (rows.experts == experts)]
             cells.append(" / ".join(f"{some[some.same == same].share.mean():.1%}" for same, _ in TEXTS))
         lines.append(_line(name, cells))
-    return lines
+    lina = rows[(rows.predictor == "lina, expected") & rows.same]
+    tokens = [f"{lina[(lina.top_k == k) & (lina.experts == n)].tokens.mean():,.0f}" for k, n in columns]
+    return [*lines, "", f"`lina, expected`, same text, in tokens of an expert: {', '.join(tokens)}."]
 
 
 def _by_skew(rows: pd.DataFrame) -> list[str]:
@@ -123,26 +127,25 @@ def _bayes_against_lina(rows: pd.DataFrame) -> list[str]:
         for variant in VARIANTS:
             cells = []
             for same, _ in TEXTS:
-                wide = _wide(rows[rows.same == same])
-                gap = wide[f"bayes, {variant}, {counting}"] - wide[f"lina, {counting}"]
+                gap = _gap(rows[rows.same == same], variant, counting)
                 cells += [f"{gap.mean() * 100:+.2f}", f"{(gap < 0).mean():.0%} of {len(gap)}"]
             lines.append(_line(f"{variant}, {counting}", cells))
     return lines
 
 
 def _regret(rows: pd.DataFrame) -> list[str]:
-    whats = ("error", "regret", "over the limit by", "late", "no plan or failed")
-    lines = _head("predictor", [f"{text}: {what}" for _, text in TEXTS for what in whats])
-    for name in rows.predictor.unique():
-        cells = []
-        for same, _ in TEXTS:
-            some = rows[(rows.predictor == name) & (rows.same == same)]
-            made = some[some.failed == False]  # noqa: E712  (a column of objects)
-            late = (made.overrun > 1e-9).mean()
-            cells += [f"{some.share.mean():.1%}", f"{made.regret.mean():+.2%}", f"{made.overrun.mean():.1%}"]
-            cells += [f"{late:.0%}", f"{len(some) - len(made)} of {len(some)}"]
-        lines.append(_line(name, cells))
-    return lines
+    lines = []
+    for same, text in TEXTS:
+        some = rows[rows.same == same]
+        lines += _head(text, ["error", "regret", "over the limit by", "late", "no plan, or failed"])
+        for name in some.predictor.unique():
+            own = some[some.predictor == name]
+            made = own[own.regret.notna()]
+            cells = [f"{own.share.mean():.1%}", f"{made.regret.mean():+.2%}", f"{made.overrun.mean():.1%}"]
+            cells += [f"{(made.overrun > 1e-9).mean():.0%}", f"{len(own) - len(made)} of {len(own)}"]
+            lines.append(_line(name, cells))
+        lines.append("")
+    return lines[:-1]
 
 
 def _real(mixtral: list[LeftOut], olmoe: list[LeftOut]) -> list[str]:
@@ -161,9 +164,10 @@ def _real(mixtral: list[LeftOut], olmoe: list[LeftOut]) -> list[str]:
     return lines[:-1]
 
 
-def _wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each case, a column for each predictor: the error."""
-    return rows.pivot(index=CASE, columns="predictor", values="share")
+def _gap(rows: pd.DataFrame, variant: str, counting: str) -> pd.Series:
+    """Error of bayes minus that of lina in each case."""
+    wide = rows.pivot(index=CASE, columns="predictor", values="share")
+    return wide[f"bayes, {variant}, {counting}"] - wide[f"lina, {counting}"]
 
 
 def _head(first: str, columns: list[str]) -> list[str]:
@@ -187,7 +191,7 @@ predicted are the last 10,240 tokens of the same text, which were not profiled, 
 
 Recorded on MiniLM (its six layers) and SmolLM2-135M (layers 0, 6, 12, 17, 23, 29), whose MLPs became MoE
 layers: experts are copies of the MLP, gates are random linear layers (on raw and on standardised hidden states,
-two seeds each). So the hidden states are those of real models on real text, and the gates are not trained.
+three seeds each). So the hidden states are those of real models on real text, and the gates are not trained.
 Texts: wikipedia, news, python-docs. `similar-prompts` has no embeddings here, it compares bags of token IDs;
 its prompts are the sequences.
 

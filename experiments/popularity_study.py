@@ -39,7 +39,7 @@ class Study:
     gates: tuple[GateKind, ...] = ("random", "standardised")
     experts: tuple[int, ...] = (4, 8, 16)
     top_k: tuple[int, ...] = (1, 2)
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (0, 1, 2)
     profiled_tokens: int = 20_480
     served_tokens: int = SERVED_TOKENS
     regret_model: str = "minilm-moe"
