@@ -100,7 +100,7 @@ class Served:
         if problem is None:
             return Served(trace)
         if trace.top_k != problem.top_k:
-            raise InputError(f"{problem.name}: top_k: expected {trace.top_k}, as served, got {problem.top_k}")
+            raise InputError(f"top_k: expected {trace.top_k}, as served, got {problem.top_k}")
         real = with_tokens(problem, trace.popularity() * problem.served_tokens / trace.tokens)
         return Served(trace, real, best_realised(real))
 
@@ -124,6 +124,10 @@ class Fitted:
         trace = served.trace
         predicted = np.asarray(self.predictor.predict(trace.token_id, trace), float)
         error = prediction_error(predicted, trace.popularity())
+        if not (predicted >= 0).all() or np.isinf(predicted).any():
+            raise InputError(
+                f"predictor '{self.name}': expected tokens >= 0 of every expert, got {predicted.tolist()}"
+            )
         return Judged(self.name, self.options, predicted, error, served.regret(predicted))
 
 

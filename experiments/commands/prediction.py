@@ -99,12 +99,12 @@ def _served(
             f"{served_path}: expected {learnt} layers, experts and top-k as in {profiled_paths[0]}, got {here}"
         )
     if problem_path is None:
-        return Served.of(trace)
+        return Served(trace)
+    problem = read_problem(problem_path)
     try:
-        return Served.of(trace, read_problem(problem_path))
+        return Served.of(trace, problem)
     except InputError as error:
-        text = str(error)
-        raise InputError(text if text.startswith(str(problem_path)) else f"{problem_path}: {text}") from None
+        raise InputError(f"{problem_path}: {error}") from None
 
 
 def _table_facts(profile: Profile, path: Path) -> dict[str, Any]:

@@ -165,7 +165,6 @@ class Oracle(Uniform):
     """The real popularity, of the trace of the very tokens to be served."""
 
     def predict(self, token_ids: np.ndarray, served: RoutingTrace | None = None) -> np.ndarray:
-        self.shape  # noqa: B018  (fitted?)
         if served is None:
             raise InputError("oracle: expected the trace of the tokens to be served")
         self._check(np.asarray(token_ids), served)

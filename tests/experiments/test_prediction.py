@@ -1,6 +1,8 @@
 """The command predict, on files that a user brings."""
 
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,16 @@ def test_a_predictor_of_a_user_s_own_is_compared(
     code, text, _ = smoe("predict", *given, "--compare")
     assert code == 0
     assert json.loads(text)["predictors"][-1]["popularity"] == alone["popularity"]
+    for wrong, said in (("[[1.0]]", r"expected (2, 3) layers and experts"), ("self.last * np.nan", "tokens >= 0")):
+        Path("bad.py").write_text(
+            "import numpy as np\nimport theirs\nclass Bad(theirs.Last):\n"
+            f"    def popularity(self, batch):\n        return {wrong}\n"
+        )
+        sys.modules.pop("bad", None)
+        importlib.invalidate_caches()
+        code, text, err = smoe("predict", *given[:-2], "bad:Bad")
+        assert (code, text) == (2, "")
+        assert said in err
 
 
 @pytest.mark.parametrize(

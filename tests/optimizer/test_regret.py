@@ -52,14 +52,14 @@ def test_a_plan_in_time_is_never_cheaper_than_the_best() -> None:
     rng = np.random.default_rng(1)
     problem = problem_at(slack=1.5)
     real, best, in_time = tokens_of(problem), best_realised(problem), 0
-    for spread in np.linspace(0.01, 0.5, 10):
+    for spread in (0.01, 0.1, 0.4):
         wrong = with_tokens(problem, real * rng.uniform(1 - spread, 1 + spread, real.shape))
         for limit in (0.7, 0.8, 0.95):
             made = realised(problem, solve(wrong.with_limit(limit * (problem.latency_limit_s or 0))))
             if not made.late and not made.overflowed:
                 assert made.cost >= best.cost * (1 - 1e-12)
                 in_time += 1
-    assert in_time > 5
+    assert in_time > 2
 
 
 def test_a_balanced_prediction_of_skewed_popularity_is_late() -> None:
