@@ -39,7 +39,7 @@ class LayerCounts:
         values, row = _numbered(feature)
         cell = (row * layer.experts + layer.expert).astype(np.int32)
         counts = np.bincount(cell, weights=layer.count, minlength=len(values) * layer.experts)
-        counts = counts.reshape(-1, layer.experts)
+        counts = counts.reshape(-1, layer.experts).astype(float, copy=False)  # without entries they are integers
         return LayerCounts(values, sparse.csr_array(counts), cell, counts.sum(axis=0))
 
 

@@ -79,6 +79,26 @@ def test_tables_of_parts_merged_are_the_table_of_the_whole(seed: int, cuts: list
     assert_same(ProfileTable.merged([ProfileTable.merged(parts[:2]), *parts[2:]]), whole)
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_layer_that_a_table_lacks_is_spread_evenly(lost: int) -> None:
+    table = ProfileTable.from_trace(trace_of())
+    kept = table.layer != lost
+    half = replace(table, keys=table.keys[kept], count=table.count[kept])
+    expected = {"counting": "expected"}
+    for name, options in (
+        ("history", {}), ("lina", expected), ("position", expected),
+        *(("bayes", {"variant": variant} | expected) for variant in ("printed", "mixture", "backoff")),
+    ):  # fmt: skip
+        made, whole = predictor(name, **options), predictor(name, **options)
+        assert isinstance(made, TablePredictor)
+        assert isinstance(whole, TablePredictor)
+        found = made.fit_table(half).predict(np.arange(12))
+        np.testing.assert_allclose(found[lost], 6)
+        if name != "position":  # its positions are those of the first layer that there is
+            wanted = whole.fit_table(table).predict(np.arange(12))
+            np.testing.assert_array_equal(found[1 - lost], wanted[1 - lost])
+
+
 def test_a_table_of_another_model_is_not_merged() -> None:
     table = ProfileTable.from_trace(trace_of())
     with pytest.raises(
