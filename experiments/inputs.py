@@ -9,7 +9,7 @@ from moe.corpora import load_corpus
 from moe.errors import InputError
 from moe.models import layers_of
 from moe.spec import MoESpec, load_spec
-from optimizer.popularity import PREDICTORS, Predictor, TablePredictor, predictor
+from optimizer.popularity import Predictor, options_of, predictor
 from simulator.profile import PlatformProfile, load_profile
 
 
@@ -50,9 +50,6 @@ def check_layers(work: Workload, spec: MoESpec, recorded: int | None) -> None:
 
 def make_predictor(name: str, chosen: Prediction) -> Predictor:
     """A predictor by name, with those of the chosen options that it takes. Raises InputError."""
-    options: dict[str, str] = {}
-    if issubclass(PREDICTORS.get(name, Predictor), TablePredictor):
-        options["counting"] = chosen.counting
-    if name == "bayes":
-        options["variant"] = chosen.variant
-    return predictor(name, **options)
+    options = {"variant": chosen.variant, "counting": chosen.counting}
+    takes = options_of(name)
+    return predictor(name, **{option: value for option, value in options.items() if option in takes})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -250,6 +250,7 @@ def _result(
         "latency_limit_s": problem.latency_limit_s,
         "prediction": prediction,
         "methods": answer.as_records(rows),
+        "bill_of_a_batch": {p.name: asdict(p.warm.bill) for p in played},
         "optimality_gap": {p.name: p.plan.gap for p in played},
         "claims": [str(claim) for claim in answer.claims(rows)],
         "finding": answer.finding(rows, model, work.batch_tokens),

@@ -49,7 +49,9 @@ class Workload(FileModel):
 class Prediction(FileModel):
     """How expert popularity is predicted."""
 
-    predictor: str = Field("bayes", description="predictor whose popularity the plans are made for")
+    predictor: str = Field(
+        "bayes", description="predictor whose popularity the plans are made for, or module:Class"
+    )
     variant: Literal["printed", "mixture", "backoff"] = Field(
         "printed", description="of bayes: Eq. 2 or a variant"
     )

@@ -15,7 +15,7 @@ from experiments.figures.latency import draw_latency
 from experiments.run_folder import RunFolder
 from experiments.schema import apply_setting
 from moe.files import read_mapping, validated
-from simulator.records import to_pandas
+from simulator.records import Bill, to_pandas
 from simulator.scenario import Scenario, beside
 from simulator.traffic import Replication, Served, read_inputs, replication_rngs
 from simulator.traffic_metrics import Batch, estimate
@@ -178,6 +178,7 @@ def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any
         "confidence": _confidence(len(served)),
         "stopped": [each.stopped for each in served],
         "metrics": _estimates(replications),
+        "bill_of_1000_requests": _estimates([_thousand(each.bill) for each in served]),
         "replications": [{name: _or_none(value) for name, value in each.items()} for each in replications],
     }
     if scenario.functions is not None:
@@ -186,6 +187,11 @@ def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any
         }
         result["all_ended"] = _estimates([_all_ended(each) for each in served])
     return result
+
+
+def _thousand(bill: Bill) -> dict[str, float]:
+    """The parts of a request's bill, times a thousand."""
+    return {name: 1000 * value for name, value in asdict(bill).items()}
 
 
 def _estimates(replications: list[dict[str, float]]) -> dict[str, dict[str, float | None]]:

@@ -16,8 +16,8 @@ The schema's metadata key `serverless-moe` holds JSON: `schema` ("routing-trace/
 `origin`, whatever the recorder says of it (model, gate, corpus, seed, versions).
 """
 
-import json
-import os
+import builtins
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from moe.errors import InputError
+from moe.parquet import about_of, column, read_parquet, whole_number, write_parquet
 
 SCHEMA = "routing-trace/1"
-METADATA_KEY = b"serverless-moe"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,10 @@ class RoutingTrace:
 
     def slice(self, start: int, stop: int) -> "RoutingTrace":
         """The tokens start..stop-1."""
-        part = slice(start, stop)
+        return self.take(slice(start, stop))
+
+    def take(self, part: builtins.slice | np.ndarray) -> "RoutingTrace":
+        """These tokens: a slice, or their indices in the order wanted."""
         return replace(
             self,
             sequence=self.sequence[part],
@@ -90,6 +93,26 @@ class RoutingTrace:
             origin=self.origin | {"layers_of_recording": list(layers)},
         )
 
+    @staticmethod
+    def joined(traces: "Sequence[RoutingTrace]") -> "RoutingTrace":
+        """One trace of several of one model, one after the other; none of their sequences go on in the next.
+
+        Raises InputError where they differ in layers, experts or top-k.
+        """
+        first, before = traces[0], 0
+        sequences = []
+        for trace in traces:
+            if (trace.num_experts, trace.experts.shape[1:]) != (first.num_experts, first.experts.shape[1:]):
+                shapes = [(x.layers, x.num_experts, x.top_k) for x in (first, trace)]
+                raise InputError(
+                    f"trace: expected {shapes[0]} layers, experts and top-k, as in the others, got {shapes[1]}"
+                )
+            sequences.append(trace.sequence - trace.sequence.min(initial=0) + before)
+            before = int(sequences[-1].max(initial=before - 1)) + 1
+        names = ("token_id", "position_id", "attention_id", "experts", "weights")
+        columns: dict[str, Any] = {name: np.concatenate([getattr(x, name) for x in traces]) for name in names}
+        return replace(first, sequence=np.concatenate(sequences).astype(np.int32), **columns)
+
     def popularity(self) -> np.ndarray:
         """d[e, i]: tokens routed to expert i of layer e, shape (L, E) int64; rows sum to T k."""
         return np.stack(
@@ -99,9 +122,6 @@ class RoutingTrace:
 
 def save_trace(trace: RoutingTrace, path: str | Path) -> None:
     """Write the trace as parquet (columns above), atomically: the file is whole or absent."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     tokens, layers, top_k = trace.experts.shape
     by_layer = {
         "layer": np.repeat(np.arange(layers, dtype=np.int16), tokens),
@@ -113,21 +133,14 @@ def save_trace(trace: RoutingTrace, path: str | Path) -> None:
     by_layer |= {f"expert_{j}": trace.experts[:, :, j].T.ravel() for j in range(top_k)}
     by_layer |= {f"weight_{j}": trace.weights[:, :, j].T.ravel() for j in range(top_k)}
     about = {"schema": SCHEMA, "experts": trace.num_experts, "origin": trace.origin}
-    table = pa.table(by_layer).replace_schema_metadata({METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_parquet(path, by_layer, about)
 
 
 def load_trace(path: str | Path) -> RoutingTrace:
     """Read a routing trace. Raises InputError when the file is missing, unreadable or not a trace."""
-    table = _read_parquet(path)
-    about = _about(path, table)
+    table = read_parquet(path)
+    about = about_of(path, table, SCHEMA, "routing trace")
+    num_experts = whole_number(path, about, "experts")
     top_k = sum(name.startswith("expert_") for name in table.column_names)
     types: dict[str, type] = dict.fromkeys(
         ("layer", "sequence", "token_id", "position_id", "attention_id"), np.int32
@@ -137,7 +150,7 @@ def load_trace(path: str | Path) -> RoutingTrace:
     if missing or not table.num_rows or not top_k:
         what = missing or ("rows" if top_k else "expert_0, weight_0")
         raise InputError(f"{path}: expected rows with columns {list(types)}, missing {what}")
-    data = {name: _column(path, table, name, kind) for name, kind in types.items()}
+    data = {name: column(path, table, name, kind) for name, kind in types.items()}
     layers = int(data["layer"].max()) + 1
     tokens = table.num_rows // max(layers, 1)
     if not np.array_equal(data["layer"], np.repeat(np.arange(layers), tokens)):
@@ -146,7 +159,6 @@ def load_trace(path: str | Path) -> RoutingTrace:
     def per_layer(what: str) -> np.ndarray:
         return np.stack([data[f"{what}_{j}"].reshape(layers, tokens).T for j in range(top_k)], axis=2)
 
-    num_experts = int(about["experts"])
     experts = per_layer("expert")
     if experts.min() < 0 or experts.max() >= num_experts:
         raise InputError(f"{path}: expert: expected 0..{num_experts - 1}, got {experts.min()}..{experts.max()}")
@@ -160,44 +172,3 @@ def load_trace(path: str | Path) -> RoutingTrace:
         num_experts=num_experts,
         origin=about.get("origin", {}),
     )
-
-
-def _read_parquet(path: str | Path) -> Any:
-    """The file as an arrow table."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file")
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
-
-
-def _about(path: str | Path, table: Any) -> dict[str, Any]:
-    """What the file's metadata says of the trace."""
-    try:
-        about = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    except ValueError:
-        about = None
-    schema = about.get("schema") if isinstance(about, dict) else None
-    if not isinstance(about, dict) or schema != SCHEMA:
-        raise InputError(f"{path}: schema: expected a routing trace ('{SCHEMA}'), got {schema!r}")
-    experts = about.get("experts")
-    if not isinstance(experts, int) or experts < 1:
-        raise InputError(f"{path}: experts: expected a whole number from 1 in the metadata, got {experts!r}")
-    return about
-
-
-def _column(path: str | Path, table: Any, name: str, kind: type) -> np.ndarray:
-    """A column as an array of a type, without gaps and without loss."""
-    import pyarrow as pa
-
-    column = table[name]
-    try:
-        if column.null_count:
-            raise InputError(f"{path}: {name}: expected a value in every row, {column.null_count} are missing")
-        return column.cast(pa.from_numpy_dtype(kind)).to_numpy()
-    except pa.ArrowException as error:
-        raise InputError(f"{path}: {name}: expected {kind.__name__}: {' '.join(str(error).split())}") from None

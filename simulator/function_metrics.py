@@ -76,7 +76,7 @@ class FunctionTally:
         sums.cold += row.cold
         sums.duration_s += row.ended_s - row.started_s
         sums.gb_s += row.billed_gb_s
-        sums.usd += row.compute_cost_usd + row.request_cost_usd
+        sums.usd += row.compute_cost_usd + row.request_cost_usd + row.tmp_cost_usd
 
     def standby(self, row: Record, usd: float) -> None:
         """What it costs to keep a function's instances."""

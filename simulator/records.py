@@ -125,14 +125,13 @@ class Record:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Bill:
     """What one or more batches cost, by parts; and the three bills (docs/formats.md), each containing the last.
 
     Attributes:
-        billed_gb_s: GB-s of the experts' functions, the number that the paper minimises.
-        expert_compute_usd: their price.
-        expert_request_usd: the experts' invocations and S3 requests.
+        billed_gb_s: GB-s of the experts' functions, the number that the paper minimises; of an application, all.
+        compute_usd: their price. request_usd: their invocations and S3 requests.
         gate_exchange_usd: the S3 requests of non-MoE functions that carry tokens to and from experts.
         non_moe_compute_usd: GB-s of gate and non-MoE functions, and in it
         waiting_usd: what they wait.
@@ -142,8 +141,8 @@ class Bill:
     """
 
     billed_gb_s: float = 0.0
-    expert_compute_usd: float = 0.0
-    expert_request_usd: float = 0.0
+    compute_usd: float = 0.0
+    request_usd: float = 0.0
     gate_exchange_usd: float = 0.0
     non_moe_compute_usd: float = 0.0
     waiting_usd: float = 0.0
@@ -154,12 +153,12 @@ class Bill:
     @property
     def billed_cost_usd(self) -> float:
         """The paper's bill: the experts' GB-s."""
-        return self.expert_compute_usd
+        return self.compute_usd
 
     @property
     def full_cost_usd(self) -> float:
         """Billed, and the requests that the experts cause."""
-        return self.expert_compute_usd + self.expert_request_usd + self.gate_exchange_usd
+        return self.compute_usd + self.request_usd + self.gate_exchange_usd
 
     @property
     def total_cost_usd(self) -> float:
@@ -167,30 +166,35 @@ class Bill:
         rest = self.non_moe_compute_usd + self.non_moe_request_usd
         return self.full_cost_usd + rest + self.tmp_usd + self.standby_usd
 
-    def per_batch(self, batches: int) -> Bill:
+    def add(self, row: Record, share: float = 1.0) -> None:
+        """One more row, or a share of it."""
+        compute, requests = row.compute_cost_usd * share, row.request_cost_usd * share
+        self.tmp_usd += row.tmp_cost_usd * share
+        if row.role in STANDBY:
+            self.standby_usd += compute + requests
+        elif row.role == "non-moe":
+            self.non_moe_compute_usd += compute
+            self.gate_exchange_usd += row.exchange_cost_usd * share
+            self.non_moe_request_usd += requests - row.exchange_cost_usd * share
+            if "wait" in row.phases and row.billed_s > 0:
+                start, end = row.phases["wait"]
+                self.waiting_usd += compute * min(1.0, (end - start) / row.billed_s)
+        else:
+            self.billed_gb_s += row.billed_gb_s * share
+            self.compute_usd += compute
+            self.request_usd += requests
+
+    def per_batch(self, batches: float) -> Bill:
         """The mean bill of one of `batches`."""
         return Bill(*(getattr(self, item.name) / batches for item in fields(self)))
 
 
 def bill(records: Iterable[Record]) -> Bill:
     """The bill of a run: a sum over its rows."""
-    gb_s = expert = expert_requests = exchange = non_moe = waiting = other_requests = tmp = standby = 0.0
+    found = Bill()
     for row in records:
-        tmp += row.tmp_cost_usd
-        if row.role == "expert":
-            gb_s += row.billed_gb_s
-            expert += row.compute_cost_usd
-            expert_requests += row.request_cost_usd
-        elif row.role in STANDBY:
-            standby += row.compute_cost_usd + row.request_cost_usd
-        else:
-            non_moe += row.compute_cost_usd
-            exchange += row.exchange_cost_usd
-            other_requests += row.request_cost_usd - row.exchange_cost_usd
-            if "wait" in row.phases and row.billed_s > 0:
-                start, end = row.phases["wait"]
-                waiting += row.compute_cost_usd * min(1.0, (end - start) / row.billed_s)
-    return Bill(gb_s, expert, expert_requests, exchange, non_moe, waiting, other_requests, tmp, standby)
+        found.add(row)
+    return found
 
 
 def to_pandas(records: Iterable[Record]) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from simulator.prewarming import prewarming_policy
 from simulator.profile import PlatformProfile, load_profile
 from simulator.program import Compute
 from simulator.program_file import check_payloads
-from simulator.records import STANDBY, Record
+from simulator.records import STANDBY, Bill, Record
 from simulator.scenario import Batching, Scenario
 from simulator.servers import ApplicationServer, FunctionServer, MoEServer, Server
 from simulator.traffic_metrics import Batch, Metrics, Sample, Tally
@@ -164,6 +164,7 @@ class Served:
         latency_s: of served requests, or of a sample of them, shape (requests,).
         arrived: requests that arrived, warm-up included. end_s: when the last call ended.
         stopped: why the simulation was stopped before its end, or None.
+        bill: of a request, by parts.
         functions: of an application, each function's. all_ended_s: from a served request's arrival to the end of
             its batch's last call, of those that nobody waited for as well, shape (requests,).
     """
@@ -173,6 +174,7 @@ class Served:
     arrived: int
     end_s: float
     stopped: str | None
+    bill: Bill
     functions: dict[str, FunctionMetrics] = field(default_factory=dict)
     all_ended_s: np.ndarray = field(default_factory=lambda: np.empty(0))
 
@@ -229,7 +231,9 @@ class Replication:
         waiting = sum(at >= self._scenario.warm_up_s for at in self._batcher.waiting)
         metrics = self._tally.metrics(waiting)
         latency_s = self._tally.latency_s.kept()
-        served = Served(metrics, latency_s, self._arrived, self._last_s, str(stopped) if stopped else None)
+        bill = self._tally.bill.per_batch(max(1.0, metrics.requests))
+        reason = str(stopped) if stopped else None
+        served = Served(metrics, latency_s, self._arrived, self._last_s, reason, bill)
         if self._by_function is None:
             return served
         by_function, all_ended_s = self._by_function.metrics(metrics.requests), self._by_function.all_ended_s()

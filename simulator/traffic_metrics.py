@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import stdtrit
 
-from simulator.records import Record
+from simulator.records import Bill, Record
 
 CONFIDENCE = 0.95
 MOST_LATENCIES = 1_000_000  # that are kept for percentiles and pictures, 8 bytes each
@@ -48,8 +48,8 @@ class Metrics:
         concurrency_mean, concurrency_peak: calls under way, from the end of warm-up to that of arrivals; the peak
             until the end.
         billed_gb_s_per_1000_requests, *_usd_per_1000_requests, *_usd_per_1000_tokens: the three bills
-            (docs/formats.md), over requests that arrived, retries and failures included; of a function, billed is
-            its GB-s and full = total; tokens: MoE only, else NaN.
+            (docs/formats.md), over requests that arrived, retries and failures included; tokens: MoE only (NaN).
+            Of functions, billed is their GB-s, full has their requests, total also /tmp and what keeps instances.
     """
 
     requests: float
@@ -137,10 +137,7 @@ class Tally:
     cold: int = 0
     busy_s: float = 0.0
     peak: int = 0
-    gb_s: float = 0.0
-    billed_usd: float = 0.0
-    full_usd: float = 0.0
-    total_usd: float = 0.0
+    bill: Bill = field(default_factory=Bill)
     _first_batch: float = math.inf
 
     def counts(self, batch_number: int) -> bool:
@@ -179,24 +176,15 @@ class Tally:
         if row.status == "throttled":
             self.throttled += 1
             return
-        cost = row.compute_cost_usd + row.request_cost_usd
-        self.total_usd += cost
-        if row.role == "non-moe":
-            self.full_usd += row.exchange_cost_usd
-            return
-        self.gb_s += row.billed_gb_s
-        self.billed_usd += row.compute_cost_usd
-        self.full_usd += cost
+        self.bill.add(row)
 
     def standby(self, row: Record) -> float:
         """Instances were kept: what that costs after the warm-up, by time, USD."""
-        share = ratio(row.ended_s - max(row.started_s, self.warm_up_s), row.ended_s - row.started_s)
-        usd = (row.compute_cost_usd + row.request_cost_usd) * max(0.0, share if share == share else 1.0)
-        self.total_usd += usd
-        if not self.tokens_per_request:
-            self.billed_usd += usd
-            self.full_usd += usd
-        return usd
+        took_s = row.ended_s - row.started_s
+        counts_s = max(0.0, row.ended_s - max(row.started_s, self.warm_up_s))
+        share = counts_s / took_s if took_s > 0 else float(row.ended_s >= self.warm_up_s)
+        self.bill.add(row, share)
+        return share * (row.compute_cost_usd + row.request_cost_usd + row.tmp_cost_usd)
 
     def metrics(self, waiting: int = 0) -> Metrics:
         """The metrics; `waiting` requests have arrived, and their batch has not left."""
@@ -204,7 +192,7 @@ class Tally:
         served = self.latency_s.count
         latency = self.latency_s.kept() if served else np.array([math.nan])
         p50, p90, p99 = np.quantile(latency, (0.5, 0.9, 0.99)).tolist()
-        tokens = requests * self.tokens_per_request
+        tokens, bill = requests * self.tokens_per_request, self.bill
         return Metrics(
             requests=requests,
             batch_requests=ratio(self.requests, self.batches),
@@ -219,13 +207,13 @@ class Tally:
             latency_p99_s=p99,
             concurrency_mean=ratio(self.busy_s, self.horizon_s - self.warm_up_s),
             concurrency_peak=self.peak,
-            billed_gb_s_per_1000_requests=1000 * ratio(self.gb_s, requests),
-            billed_usd_per_1000_requests=1000 * ratio(self.billed_usd, requests),
-            full_usd_per_1000_requests=1000 * ratio(self.full_usd, requests),
-            total_usd_per_1000_requests=1000 * ratio(self.total_usd, requests),
-            billed_usd_per_1000_tokens=1000 * ratio(self.billed_usd, tokens),
-            full_usd_per_1000_tokens=1000 * ratio(self.full_usd, tokens),
-            total_usd_per_1000_tokens=1000 * ratio(self.total_usd, tokens),
+            billed_gb_s_per_1000_requests=1000 * ratio(bill.billed_gb_s, requests),
+            billed_usd_per_1000_requests=1000 * ratio(bill.billed_cost_usd, requests),
+            full_usd_per_1000_requests=1000 * ratio(bill.full_cost_usd, requests),
+            total_usd_per_1000_requests=1000 * ratio(bill.total_cost_usd, requests),
+            billed_usd_per_1000_tokens=1000 * ratio(bill.billed_cost_usd, tokens),
+            full_usd_per_1000_tokens=1000 * ratio(bill.full_cost_usd, tokens),
+            total_usd_per_1000_tokens=1000 * ratio(bill.total_cost_usd, tokens),
         )
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json
+from experiments.commands.options import FILE, FOLDER, json_option, print_json
 
 
 @click.group()
 def bench() -> None:
-    """Measure speed, ratios side by side in one run; or write how the simulator was validated.
+    """Measure speed, ratios side by side in one run; or how far results can be trusted.
 
     \b
     Example: ./smoe bench simulator
@@ -62,11 +62,7 @@ def simulator(requests: int, as_json: bool) -> None:
 
 @bench.command()
 @click.option("--out", type=FILE, help="Write the page there, and its picture beside it.")
-@click.option(
-    "--public",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with public measurements of AWS.",
-)
+@click.option("--public", type=FOLDER, help="Folder with public measurements of AWS.")
 @json_option
 def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
     """The simulator held against equations, theory, another simulator and public measurements.
@@ -86,3 +82,20 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
         print_json(as_data(found))
     elif out is None:
         click.echo(markdown(found))
+
+
+@bench.command()
+@click.option("--accuracy", is_flag=True, help="How good they are, not how fast; takes a quarter of an hour.")
+@click.option("--routing", type=FOLDER, help="Of --accuracy: folder with the routing of real models.")
+@click.option("--out", type=FILE, help="Of --accuracy: write the page there.")
+@json_option
+def predictors(accuracy: bool, routing: Path | None, out: Path | None, as_json: bool) -> None:
+    """The predictors of expert popularity: seconds beside the paper's, or accuracy on recorded routing.
+
+    \b
+    Example: ./smoe bench predictors
+             ./smoe bench predictors --accuracy --routing routing/ --out docs/popularity.md
+    """
+    from experiments.bench_predictors import run
+
+    run(accuracy, routing, out, as_json)

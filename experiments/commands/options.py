@@ -10,6 +10,7 @@ import click
 
 EXIT_BAD_INPUT = 2
 FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, exists=True, path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 

@@ -1,4 +1,4 @@
-"""Commands about routing: record, predict."""
+"""The command record: routing of real text."""
 
 from __future__ import annotations
 
@@ -67,48 +67,3 @@ def record(
         print_json(about | {"origin": trace.origin, "popularity": trace.popularity().tolist()})
     else:
         click.echo(f"{out}: {trace.tokens:,} tokens, {trace.layers} layers, {trace.num_experts} experts")
-
-
-@click.command()
-@click.option("--profiled", "profiled_path", required=True, type=FILE, help="Trace to learn from.")
-@click.option("--serve", "served_path", required=True, type=FILE, help="Trace whose popularity is predicted.")
-@click.option("--predictor", default="bayes", show_default=True)
-@click.option("--variant", default="printed", show_default=True, help="Of bayes: printed, mixture, backoff.")
-@click.option("--counting", type=click.Choice(["hard", "expected"]), default="expected", show_default=True)
-@click.option("--out", required=True, type=FILE)
-@json_option
-def predict(
-    profiled_path: Path,
-    served_path: Path,
-    predictor: str,
-    variant: str,
-    counting: str,
-    out: Path,
-    as_json: bool,
-) -> None:
-    """Predict the expert popularity of one trace from another, and say how far off it is.
-
-    \b
-    Example: ./smoe predict --profiled a.parquet --serve b.parquet --predictor lina --out pop.parquet
-    """
-    from experiments.inputs import make_predictor
-    from experiments.popularity_file import save_popularity
-    from experiments.schema import Prediction
-    from moe.files import validated
-    from moe.trace import load_trace
-    from optimizer.popularity import prediction_error
-
-    profiled, served = load_trace(profiled_path), load_trace(served_path)
-    options = validated(Prediction, {"predictor": predictor, "variant": variant, "counting": counting}, "predict")
-    fitted = make_predictor(predictor, options).fit(profiled)
-    tokens, real = fitted.predict(served.token_id, served), served.popularity()
-    error = prediction_error(tokens, real)
-    save_popularity(tokens, out, real)
-    if as_json:
-        print_json(
-            {"mean_error_tokens": error.tokens, "mean_error_share": error.share, "popularity": tokens.tolist()}
-        )
-    else:
-        click.echo(
-            f"{out}: {predictor} is {error.tokens:,.1f} tokens off per expert, {error.share:.1%} of its mean load"
-        )

@@ -1,58 +1,101 @@
 """Prediction of expert popularity, all predictors behind one interface.
 
 `predictor("bayes").fit(profiled).predict(token_ids)` is the popularity d[e, i] to plan with;
-`prediction_error` and `skew` measure it.
+`prediction_error` and `skew` measure it. `predictor("my_module:MyPredictor")` is one of a user's own.
 """
 
+import importlib
 import inspect
+import os
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from moe.errors import InputError, nearest
 from optimizer.popularity.accuracy import PredictionError, prediction_error, skew
-from optimizer.popularity.predictors import (
-    Bayes,
-    History,
-    Lina,
-    Oracle,
-    Predictor,
-    TablePredictor,
-    Uniform,
-)
+from optimizer.popularity.interface import Batch, History, Oracle, Predictor, TablePredictor, Uniform
+from optimizer.popularity.lstm import Lstm
+from optimizer.popularity.scored import Bayes, Lina, Position
+from optimizer.popularity.similar_prompts import SimilarPrompts
 from optimizer.popularity.table import ProfileTable
+from optimizer.popularity.table_file import load_table, save_table
 
 __all__ = [
     "PREDICTORS",
+    "Batch",
     "PredictionError",
     "Predictor",
     "ProfileTable",
     "TablePredictor",
+    "load_table",
+    "options_of",
     "prediction_error",
     "predictor",
+    "save_table",
     "skew",
 ]
 
 PREDICTORS: dict[str, type[Predictor]] = {
     "bayes": Bayes,
     "lina": Lina,
+    "position": Position,
     "history": History,
+    "lstm": Lstm,
+    "similar-prompts": SimilarPrompts,
     "uniform": Uniform,
     "oracle": Oracle,
 }
 
 
-def predictor(name: str, **options: Any) -> Predictor:
+def predictor(name: str | Callable[..., Predictor], **options: Any) -> Predictor:
     """The predictor of that name, not yet fitted.
 
     Args:
-        name: a name in PREDICTORS.
-        options: its constructor's arguments.
+        name: a name in PREDICTORS, or a class or function that makes one, itself or as `module:name`.
+        options: its arguments.
 
     Raises InputError for an unknown name, option or value.
     """
-    if name not in PREDICTORS:
-        raise InputError(f"predictor: no predictor '{name}'{nearest(name, PREDICTORS)}")
-    takes = list(inspect.signature(PREDICTORS[name]).parameters)
+    make, takes = _maker(name), options_of(name)
     for option in options:
         if option not in takes:
-            raise InputError(f"predictor '{name}': no option '{option}'{nearest(option, takes)}")
-    return PREDICTORS[name](**options)
+            raise InputError(f"predictor '{_shown(name)}': no option '{option}'{nearest(option, takes)}")
+    made = make(**options)
+    if not (callable(getattr(made, "fit", None)) and callable(getattr(made, "predict", None))):
+        raise InputError(f"predictor '{_shown(name)}': expected an object with fit and predict, got {made!r}")
+    return made
+
+
+def options_of(name: str | Callable[..., Predictor]) -> list[str]:
+    """The options that a predictor takes. Raises InputError for an unknown name."""
+    return list(inspect.signature(_maker(name)).parameters)
+
+
+def _maker(name: str | Callable[..., Predictor]) -> Callable[..., Predictor]:
+    if callable(name):
+        return name
+    if name in PREDICTORS:
+        return PREDICTORS[name]
+    if ":" not in name:
+        raise InputError(f"predictor: no predictor '{name}'{nearest(name, PREDICTORS)}")
+    module, _, attribute = name.partition(":")
+    made = getattr(_module(module, name), attribute, None)
+    if not callable(made):
+        raise InputError(f"predictor: '{name}': module {module} has no class or function '{attribute}'")
+    return made
+
+
+def _module(module: str, name: str) -> Any:
+    """A module of the user's, from the current folder or wherever Python looks."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module)
+    except (ImportError, ValueError, SyntaxError) as error:
+        raise InputError(f"predictor: '{name}': cannot import {module or 'nothing'}: {error}") from None
+    finally:
+        sys.path.remove(here)
+
+
+def _shown(name: str | Callable[..., Predictor]) -> str:
+    return name if isinstance(name, str) else getattr(name, "__name__", repr(name))

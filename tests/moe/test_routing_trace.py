@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe.errors import InputError
-from moe.trace import METADATA_KEY, RoutingTrace, load_trace, save_trace
+from moe.parquet import METADATA_KEY
+from moe.trace import RoutingTrace, load_trace, save_trace
 
 
 def random_trace(tokens: int, layers: int, experts: int, top_k: int, seed: int = 0) -> RoutingTrace:
@@ -51,6 +52,34 @@ def test_popularity_of_two_parts_is_that_of_the_whole(size: tuple[int, int, int,
     cut = trace.tokens // 2
     parts = trace.slice(0, cut).popularity() + trace.slice(cut, trace.tokens).popularity()
     assert np.array_equal(parts, trace.popularity())
+
+
+def test_traces_are_joined_and_their_sequences_kept_apart() -> None:
+    """Else the last prompt of one recording and the first of the next are taken for one."""
+    parts = [random_trace(tokens, 2, 4, 2, seed) for seed, tokens in enumerate((7, 1, 12))]
+    whole = RoutingTrace.joined(parts)
+    assert whole.tokens == 20
+    assert np.array_equal(whole.popularity(), sum(part.popularity() for part in parts))
+    start = 0
+    for part in parts:
+        same = whole.slice(start, start + part.tokens)
+        assert np.array_equal(same.experts, part.experts)
+        assert np.array_equal(np.diff(same.sequence), np.diff(part.sequence))
+        start += part.tokens
+    assert whole.sequence[0] == 0
+    assert len(np.unique(whole.sequence)) == sum(len(np.unique(part.sequence)) for part in parts)
+    with pytest.raises(
+        InputError, match=r"expected \(2, 4, 2\) layers, experts and top-k, as in the others, got \(2,"
+    ):
+        RoutingTrace.joined([parts[0], random_trace(5, 2, 6, 2)])
+
+
+def test_tokens_are_taken_in_the_order_asked_for() -> None:
+    trace = random_trace(9, 2, 4, 2)
+    some = trace.take(np.array([8, 0, 3]))
+    assert some.token_id.tolist() == trace.token_id[[8, 0, 3]].tolist()
+    assert np.array_equal(some.attention_id, trace.attention_id[[8, 0, 3]])
+    assert np.array_equal(some.weights, trace.weights[[8, 0, 3]])
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1, 1), (7, 3, 4, 2), (50, 2, 16, 3)])

@@ -1,0 +1,94 @@
+"""Parquet files whose metadata says what they are: written atomically, refused in one clear line.
+
+The schema's metadata key `serverless-moe` holds JSON; its `schema` names the kind of file and its version.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moe.errors import InputError
+
+METADATA_KEY = b"serverless-moe"
+
+
+def write_parquet(path: str | Path, columns: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+    """Write columns and what is to be said of them, atomically: the file is whole or absent."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_parquet(path: str | Path) -> Any:
+    """The file as an arrow table. Raises InputError when it is missing or unreadable."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file")
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
+
+
+def schema_of(path: str | Path) -> Any:
+    """What the file's metadata calls it (`routing-trace/1`, ...), without reading its rows; None if nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file")
+    try:
+        return _about(pq.read_schema(path).metadata).get("schema")
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
+
+
+def about_of(path: str | Path, table: Any, schema: str, what: str) -> dict[str, Any]:
+    """What the file's metadata says, checked to be of that schema. Raises InputError, which says `what`."""
+    about = _about(table.schema.metadata)
+    if about.get("schema") != schema:
+        raise InputError(f"{path}: schema: expected a {what} ('{schema}'), got {about.get('schema')!r}")
+    return about
+
+
+def whole_number(path: str | Path, about: dict[str, Any], key: str) -> int:
+    """A number >= 1 in the metadata. Raises InputError."""
+    value = about.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"{path}: {key}: expected a whole number from 1 in the metadata, got {value!r}")
+    return value
+
+
+def column(path: str | Path, table: Any, name: str, kind: type) -> np.ndarray:
+    """A column as an array of a type, without gaps and without loss. Raises InputError."""
+    import pyarrow as pa
+
+    values = table[name]
+    try:
+        if values.null_count:
+            raise InputError(f"{path}: {name}: expected a value in every row, {values.null_count} are missing")
+        return values.cast(pa.from_numpy_dtype(kind)).to_numpy()
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: {name}: expected {kind.__name__}: {' '.join(str(error).split())}") from None
+
+
+def _about(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    try:
+        about = json.loads((metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}

@@ -1,0 +1,60 @@
+"""A profile table as a file: parquet, one row per entry, sorted as the table is; zstd. Columns:
+
+| column | type | what |
+|---|---|---|
+| layer | int16 | MoE layer e, from 0 |
+| token_id | int32 | f1 |
+| position_id | int32 | f2 |
+| attention_id | int32 | f3 |
+| expert | int16 | the chosen expert i |
+| count | float64 | how often: whole numbers as counted, any number >= 0 as tuned |
+
+The schema's metadata key `serverless-moe` holds JSON: `schema` ("profile-table/1"), `layers`, `experts`, `top_k`
+and `origin`, what is known of the model.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from moe.errors import InputError
+from moe.parquet import about_of, column, read_parquet, whole_number, write_parquet
+from optimizer.popularity.table import COLUMNS, ProfileTable
+
+SCHEMA = "profile-table/1"
+TYPES = dict(zip(COLUMNS, (np.int16, np.int32, np.int32, np.int32, np.int16), strict=True)) | {"count": np.float64}
+
+
+def save_table(table: ProfileTable, path: str | Path) -> None:
+    """Write a profile table (columns above), atomically."""
+    about = {
+        "schema": SCHEMA,
+        "layers": table.layers,
+        "experts": table.experts,
+        "top_k": table.top_k,
+        "origin": table.origin,
+    }
+    columns = {name: getattr(table, name).astype(kind) for name, kind in TYPES.items()}
+    write_parquet(path, columns, about)
+
+
+def load_table(path: str | Path) -> ProfileTable:
+    """Read a profile table, its rows in any order. Raises InputError when it is missing, unreadable or not one."""
+    rows = read_parquet(path)
+    about = about_of(path, rows, SCHEMA, "profile table")
+    layers, experts, top_k = (whole_number(path, about, key) for key in ("layers", "experts", "top_k"))
+    missing = [name for name in TYPES if name not in rows.column_names]
+    if missing:
+        raise InputError(f"{path}: expected columns {list(TYPES)}, missing {missing}")
+    if not rows.num_rows:
+        raise InputError(f"{path}: expected at least one row, got an empty profile table")
+    found = {name: column(path, rows, name, kind) for name, kind in TYPES.items()}
+    for name, end in (("layer", layers), ("expert", experts)):
+        low, high = found[name].min(), found[name].max()
+        if low < 0 or high >= end:
+            raise InputError(f"{path}: {name}: expected 0..{end - 1}, got {low}..{high}")
+    if not (np.isfinite(found["count"]).all() and found["count"].min() >= 0):
+        raise InputError(f"{path}: count: expected numbers >= 0 in every row")
+    keys = np.stack([found[name].astype(np.int32) for name in COLUMNS]).T
+    table = ProfileTable(keys, found["count"], layers, experts, top_k, about.get("origin", {}))
+    return ProfileTable.merged([table])
