@@ -129,12 +129,6 @@ class LambdaService:
             raise InputError(f"function: no function '{target.row.function}' with a program is deployed")
         return function.program
 
-    def call(self, record: Record, program: Program) -> simpy.Event:
-        """Invoke a function; the event succeeds with the row of the last attempt."""
-        done = self.env.event()
-        self.invoke(record, program, lambda last: (done.succeed(last), None)[1])
-        return done
-
     def invoke(
         self,
         record: Record,
