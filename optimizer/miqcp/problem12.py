@@ -224,7 +224,7 @@ class _LayerProgramme:
         one, many = cost_model.block_s(p, x, 1.0), cost_model.block_s(p, x, most)
         blocks = []
         for what, at_0, at_1 in zip(("compute", "send"), cost_model.block_s(p, x, 0.0), one, strict=True):
-            slope = m.equal(f"{what}{name}", *self._linear(at_1 - at_0, k))
+            slope = self._variable(f"{what}{name}", at_1 - at_0, k)
             blocks.append(self._linear(at_0, k)[0] + beta * slope)
         block_range = Range.of(self._of(np.maximum(*one), k), self._of(np.maximum(*many), k))
         block = m.maximum(f"block{name}", blocks, block_range)
@@ -236,11 +236,11 @@ class _LayerProgramme:
         m, p, x, problem = self.m, self.p, self.layer.x, self.layer.problem
         name = f"[{self.e},{self.layer.experts[k]}]"
         price = 1.0 if problem.objective == "gb_s" else p.price_per_gb_s
-        gb = m.equal(f"gb{name}", *self._linear(cost_model.billed_gb_s(x, np.ones(1)) * price / self.unit, k))
+        gb = self._variable(f"gb{name}", cost_model.billed_gb_s(x, np.ones(1)) * price / self.unit, k)
         cost = gb * time
         if problem.objective == "usd":
             fixed, one = cost_model.requests_usd(p, x, 0), cost_model.requests_usd(p, x, 1)
-            each = m.equal(f"requests{name}", *self._linear((one - fixed) / self.unit, k))
+            each = self._variable(f"requests{name}", (one - fixed) / self.unit, k)
             cost = cost + self._linear(fixed / self.unit, k)[0] + n * each
         return m.maximum(f"c{name}", [cost], within), within
 
@@ -250,7 +250,7 @@ class _LayerProgramme:
         name = f"[{self.e},{self.layer.experts[k]}]"
         at_0 = cost_model.last_minibatch_s(p, x, 0.0)
         per_token = (cost_model.last_minibatch_s(p, x, np.inf) - at_0) / x.replica_tokens
-        slope = m.equal(f"last_s{name}", *self._linear(per_token, k))
+        slope = self._variable(f"last_s{name}", per_token, k)
         r, r_range = self._linear(x.replica_tokens, k)
         last = m.minimum(f"last{name}", beta, r, Range.of(min(1.0, r_range.low), min(most, d)))
         return cost_model.upload_s(p, self.layer.part) + self._linear(at_0, k)[0] + last * slope
@@ -280,7 +280,14 @@ class _LayerProgramme:
     def _linear(self, values: np.ndarray | float, k: int) -> tuple[Any, Range]:
         """The value of expert k's chosen deployment."""
         of = self._of(values, k)
+        if (of == of[0]).all():
+            return float(of[0]), Range.of(of)
         return self.m.total(of, self.options[k]), Range.of(of)
+
+    def _variable(self, name: str, values: np.ndarray | float, k: int) -> Any:
+        """The same as a variable, to be multiplied."""
+        expression, within = self._linear(values, k)
+        return expression if isinstance(expression, float) else self.m.equal(name, expression, within)
 
 
 def _added(ranges: list[Range]) -> Range:
