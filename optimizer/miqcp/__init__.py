@@ -4,6 +4,7 @@
 - `fixed_method_miqcp(...)`: the same programme with one method for all layers: an inner solver of Alg. 1.
 """
 
-from optimizer.miqcp.solve import NoIncumbent, fixed_method_miqcp, solve_miqcp
+from optimizer.miqcp.programme import Backend
+from optimizer.miqcp.solve import PAPER_TIME_LIMIT_S, NoIncumbent, fixed_method_miqcp, solve_miqcp
 
-__all__ = ["NoIncumbent", "fixed_method_miqcp", "solve_miqcp"]
+__all__ = ["PAPER_TIME_LIMIT_S", "Backend", "NoIncumbent", "fixed_method_miqcp", "solve_miqcp"]

@@ -1,7 +1,7 @@
 """Problem (12) of Liu, Wang, Wu, INFOCOM 2025, written down as a mixed-integer quadratic programme.
 
-As printed, with the corrections of docs/formats.md's model (an indicator selects the cost; `direct` only where
-payloads fit; Eq. 6 takes beta as a size). Decisions, with the names of their variables:
+As printed, but for its misprints: an indicator selects the cost, `direct` is for payloads that fit (12f), beta is
+a size in Eq. 6. Decisions, with the names of their variables:
 
 - `a[e,method]`: the communication method of layer e; no variable where one method is left.
 - `x[e,i,j,g]`: expert i has memory j and g replicas. A deployment that its memory does not hold (12c) is not
@@ -13,7 +13,7 @@ Kept quadratic as in the paper: the method's selector x cost and latency (3, 12d
 beta x time per token, memory x time (5, 6). Made linear, as the paper's solver needs: each maximum is an
 auxiliary variable that is at least each of its terms, and each minimum one that is at least a chosen one, since
 cost and latency press them down. The ceiling of r/beta is the least integer n with n beta >= ceil(r), which is
-the same. A solver that is stopped can leave such variables too large; a plan's real cost is then lower, never higher.
+the same. A solver that is stopped can leave such variables too large; the plan's cost is then lower than it says.
 
 Coefficients come from `optimizer.cost_model`. Where the shape of an equation had to be written again, it is
 cited, and the tests hold the programme against `evaluate`.
@@ -149,7 +149,9 @@ class _LayerProgramme:
             return cost, None
         return cost, self._selected("latency", a, {method: part[1] for method, part in parts.items()})
 
-    def _selected(self, what: str, a: dict[Communication, Any], parts: dict[Communication, tuple[Any, Range]]) -> Any:
+    def _selected(
+        self, what: str, a: dict[Communication, Any], parts: dict[Communication, tuple[Any, Range]]
+    ) -> Any:
         """The chosen method's part: Eq. 3's selector as an indicator."""
         if len(parts) == 1:
             return next(iter(parts.values()))[0]
@@ -287,7 +289,8 @@ class _LayerProgramme:
     def _variable(self, name: str, values: np.ndarray | float, k: int) -> Any:
         """The same as a variable, to be multiplied."""
         expression, within = self._linear(values, k)
-        return expression if isinstance(expression, float) else self.m.equal(name, expression, within)
+        of = self._of(values, k)
+        return expression if (of == of[0]).all() else self.m.equal(name, expression, within)
 
 
 def _added(ranges: list[Range]) -> Range:

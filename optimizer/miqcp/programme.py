@@ -9,12 +9,13 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from moe.errors import InputError
+from moe.errors import InputError, nearest
 
+Backend: TypeAlias = Literal["scip", "gurobi"]
 Kind: TypeAlias = Literal["binary", "integer", "continuous"]
 Sense: TypeAlias = Literal["<=", ">=", "=="]
 Status: TypeAlias = Literal["optimal", "stopped", "infeasible"]
@@ -189,14 +190,14 @@ class Values(Programme):
         return value
 
 
-def backend(name: str) -> SolverProgramme:
-    """An empty programme of the solver `scip` or `gurobi`. Raises InputError where it cannot be used."""
-    if name == "scip":
+def empty_programme(backend: Backend) -> SolverProgramme:
+    """A programme of a back end, with nothing in it. Raises InputError where the back end cannot be used."""
+    if backend == "scip":
         from optimizer.miqcp.scip import ScipProgramme
 
         return ScipProgramme()
-    if name == "gurobi":
+    if backend == "gurobi":
         from optimizer.miqcp.gurobi import GurobiProgramme
 
         return GurobiProgramme()
-    raise InputError(f"backend: expected 'scip' or 'gurobi', got '{name}'")
+    raise InputError(f"backend: no back end '{backend}'{nearest(backend, get_args(Backend))}")

@@ -7,8 +7,8 @@ from moe.errors import InputError
 from optimizer.cost_model import evaluate, fixed_latency_s, with_evaluation
 from optimizer.exact import Beta, Infeasible, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.miqcp.problem12 import Methods, decisions, describe, layers_of, money_unit, usable_methods
-from optimizer.miqcp.programme import Solution, Values, backend
-from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem, LayerPlan
+from optimizer.miqcp.programme import Backend, Solution, Values, empty_programme
+from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 PAPER_TIME_LIMIT_S = 180.0
 AGREEMENT = 1e-5
@@ -32,7 +32,7 @@ class NoIncumbent(RuntimeError):
 def solve_miqcp(
     problem: DeploymentProblem,
     beta: Beta = "per-layer",
-    backend_name: str = "scip",
+    backend: Backend = "scip",
     time_limit_s: float = PAPER_TIME_LIMIT_S,
     start: DeploymentPlan | None = None,
     methods: Sequence[Methods] | None = None,
@@ -42,7 +42,7 @@ def solve_miqcp(
     Args:
         problem: the problem.
         beta: a minibatch size for each pipelined layer, or one for all (the paper).
-        backend_name: `scip` or `gurobi`.
+        backend: `scip` or `gurobi`.
         time_limit_s: wall time, writing the programme down included, and the seconds that `start` took.
         start: an evaluated plan to begin with, if it is feasible; the answer is then no worse.
         methods: those that each layer chooses from; all that it can use by default.
@@ -53,9 +53,9 @@ def solve_miqcp(
     if not time_limit_s > 0:
         raise InputError(f"time_limit_s: expected seconds > 0, got {time_limit_s:g}")
     began = time.perf_counter()
-    solver = f"miqcp-{backend_name}"
+    solver = f"miqcp-{backend}"
     methods = methods or usable_methods(problem)
-    programme = backend(backend_name)
+    programme = empty_programme(backend)
     describe(programme, problem, beta, methods)
     values = None
     if start is not None:
@@ -94,7 +94,7 @@ def fixed_method_miqcp(
     fronts: ModelFronts,
     method: Communication,
     beta: Beta = "per-layer",
-    backend_name: str = "scip",
+    backend: Backend = "scip",
     time_limit_s: float = 60.0,
 ) -> tuple[LayerPlan | None, ...]:
     """Alg. 1, step 1: the best plan found with one method for all layers that can use it; the others take the
@@ -105,7 +105,7 @@ def fixed_method_miqcp(
         fronts: of this problem: where the solver proves that no plan meets the limit, the fastest is theirs.
         method: the method.
         beta: minibatch sizes, of each layer or one for the model.
-        backend_name: `scip` or `gurobi`.
+        backend: `scip` or `gurobi`.
         time_limit_s: wall time (the paper: 60 s).
 
     Returns:
@@ -114,7 +114,7 @@ def fixed_method_miqcp(
     usable = usable_methods(problem)
     methods = [(method,) if method in can else can for can in usable]
     try:
-        layers = solve_miqcp(problem, beta, backend_name, time_limit_s, methods=methods).layers
+        layers = solve_miqcp(problem, beta, backend, time_limit_s, methods=methods).layers
     except NoIncumbent:
         return (None,) * len(problem.layers)
     except Infeasible:
@@ -131,7 +131,7 @@ def _best(
     for solution in solutions:
         plan = DeploymentPlan(solver=solver, layers=layers_of(problem, solution.values, methods))
         found = evaluate(problem, plan)
-        # Not the other way round: a solver stopped by the clock may leave auxiliary variables larger than they are.
+        # Not the other way round: a solver that is stopped may leave auxiliary variables larger than they are.
         if found.objective_value > solution.objective * unit * (1 + AGREEMENT):
             raise RuntimeError(
                 f"{solver}: cost {solution.objective * unit!r} of a plan that costs {found.objective_value!r}"

@@ -161,7 +161,7 @@ def _undominated(cost: np.ndarray, latency: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def small_problem(seed: int) -> DeploymentProblem:
-    """A random problem cut to 2 layers of 2 experts and 2 replicas: one that a general solver solves in seconds."""
+    """A random problem cut to 2 layers of 2 experts and 2 replicas: a general solver solves it in seconds."""
     problem = random_problem(seed)
     layers = [layer.model_copy(update={"experts": layer.experts[:2]}) for layer in problem.layers]
     platform = problem.platform.model_copy(update={"max_replicas": 2})
