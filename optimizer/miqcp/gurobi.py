@@ -59,8 +59,9 @@ class GurobiProgramme(SolverProgramme):
         """Branch and bound until proven, or stopped by the clock. Raises InputError where the licence does not
         allow a programme of that size."""
         model, grb = self._model, self._gurobi.GRB
-        for name, value in (start or {}).items():
-            self._variables[name].Start = value
+        if start is not None:
+            for name, variable in self._variables.items():
+                variable.Start = start[name]
         model.Params.TimeLimit = max(0.0, time_limit_s)
         try:
             model.optimize()
