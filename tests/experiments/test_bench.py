@@ -3,6 +3,8 @@
 import pytest
 
 from experiments.bench import Workload, in_turn, scaling, simulator_speed
+from experiments.miqcp_bench import at_equal_time
+from tests.conftest import reference
 
 
 def test_ratios_are_of_the_first_job() -> None:
@@ -21,3 +23,14 @@ def test_invocations_grow_with_layers_and_experts() -> None:
     (small, _), (large, _) = scaling(((2, 2), (4, 4)))
     assert small == 2 * 2 * 2 + 3
     assert large == 4 * 4 * 2 + 5
+
+
+def test_miqcp_is_compared_at_equal_time_and_never_loses_its_start() -> None:
+    problem = reference("tiny")[0]
+    exact, ods, cold, warm = at_equal_time(problem, time_limit_s=1)
+    assert exact.over_optimum == 0
+    assert ods.cost is not None
+    assert warm.cost is not None
+    assert warm.cost <= ods.cost
+    assert cold.cost is None or cold.cost >= exact.cost
+    assert max(x.seconds for x in (cold, warm)) < 5
