@@ -117,7 +117,7 @@ def _check_optimal(problem: DeploymentProblem, beta: Beta, backend: Backend) -> 
 def test_a_general_solver_finds_the_exact_solvers_cost(
     seed: int, beta: Beta, share: float | None, backend: Backend
 ) -> None:
-    """The seeds are of both objectives; with presolving SCIP calls a plan of 8 optimal that costs 11% too much."""
+    """The seeds are of both objectives; SCIP as it comes calls a plan of 8 optimal that costs 11% too much."""
     _check_optimal(_limited(seed, share), beta, backend)
 
 
