@@ -20,8 +20,8 @@ class ScipProgramme(SolverProgramme):
         self._model = pyscipopt.Model()
         self._model.hideOutput()
         self._model.setParam("numerics/feastol", FEASIBILITY)
-        # With presolving SCIP 10.0 cuts optima off: of 192 small problems it "proved" 5 to cost 6% to 21% more than
-        # they do, where Gurobi, and SCIP without it, agree with the exact solver on all.
+        # With presolving SCIP 10.0 cuts optima off: of 192 small problems it "proved" 5 to cost 6% to 21% more
+        # than they do, where Gurobi, and SCIP without it, agree with the exact solver on all.
         self._model.setParam("presolving/maxrounds", 0)
         self._variables: dict[str, Any] = {}
 
