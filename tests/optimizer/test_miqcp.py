@@ -117,16 +117,15 @@ def _check_optimal(problem: DeploymentProblem, beta: Beta, backend: Backend) -> 
 def test_a_general_solver_finds_the_exact_solvers_cost(
     seed: int, beta: Beta, share: float | None, backend: Backend
 ) -> None:
-    """The seeds are of both objectives; SCIP as it comes calls a plan of 8 optimal that costs 11% too much."""
+    """The seeds are of both objectives; with presolving SCIP calls a plan of 8 optimal that costs 11% too much."""
     _check_optimal(_limited(seed, share), beta, backend)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10, 18))
-def test_and_on_more_problems(seed: int) -> None:
-    for share in (None, 0.2, 0.7):
-        for beta in BETAS:
-            _check_optimal(_limited(seed, share), beta, "scip")
+@pytest.mark.parametrize(("seed", "share"), [(3, 0.0), (10, 0.2), (11, 0.7), (12, 0.2), (15, 0.7)])
+def test_and_on_more_problems(seed: int, share: float) -> None:
+    """With presolving SCIP says that 3 has no plan."""
+    _check_optimal(_limited(seed, share), "per-layer", "scip")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
