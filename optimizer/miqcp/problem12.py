@@ -87,7 +87,8 @@ def describe(m: Programme, problem: DeploymentProblem, beta: Beta, methods: Sequ
         betas = {e: (one, max(largest.values())) for e in pipelined}
     else:
         betas = {e: (m.variable(f"beta[{e}]", "integer", Range(1, largest[e])), largest[e]) for e in pipelined}
-    parts = [_LayerProgramme(m, layer, methods[e], betas.get(e)).write() for e, layer in layers.items()]
+    unit = money_unit(problem)
+    parts = [_LayerProgramme(m, layer, methods[e], betas.get(e), unit).write() for e, layer in layers.items()]
     m.minimise(m.total(np.ones(len(parts)), [cost for cost, _ in parts]))
     if problem.latency_limit_s is not None and parts:
         latency = m.total(np.ones(len(parts)), [latency for _, latency in parts])
@@ -117,11 +118,12 @@ class _Layer:
 class _LayerProgramme:
     """Writes one layer down. `k` counts the experts that tokens reach."""
 
-    def __init__(self, m: Programme, layer: _Layer, methods: Methods, beta: tuple[Any, float] | None) -> None:
-        self.m, self.layer, self.methods, self.beta = m, layer, methods, beta
+    def __init__(
+        self, m: Programme, layer: _Layer, methods: Methods, beta: tuple[Any, float] | None, unit: float
+    ) -> None:
+        self.m, self.layer, self.methods, self.beta, self.unit = m, layer, methods, beta, unit
         self.p, self.e = layer.problem.platform, layer.e
         self.limited = layer.problem.latency_limit_s is not None
-        self.unit = money_unit(layer.problem)
         self.every = range(len(layer.experts))
         self.options = [
             [
@@ -189,8 +191,8 @@ class _LayerProgramme:
         m.require(m.total(np.ones(len(holds)), holds), "==", a)
         for k in self.every:  # Eq. 12e: some expert's replicas hold beta
             m.require(beta, "<=", self._linear(ceil_r, k)[0] + most * (1 - holds[k]))
-        # At these betas, and no others, the number of some replica's minibatches is about to change: between
-        # them all grows with beta, so they have the least and the most.
+        # At these betas the number of some replica's minibatches has changed, or is about to; between them all
+        # grows with beta. So the least and the most are among them.
         steps = minibatch_breakpoints(layer.x.replica_tokens)
         betas = np.unique(np.concatenate([steps, steps - 1, [1.0, most]]))
         betas = betas[(betas >= 1) & (betas <= most)].reshape(-1, 1, 1, 1)

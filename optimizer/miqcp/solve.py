@@ -55,6 +55,8 @@ def solve_miqcp(
     began = time.perf_counter()
     solver = f"miqcp-{backend}"
     methods = methods or usable_methods(problem)
+    if not any(layer.tokens.any() for layer in problem.layers):
+        return _nothing_to_decide(problem, beta, methods, solver, began)
     programme = empty_programme(backend)
     describe(programme, problem, beta, methods)
     values = None
@@ -76,6 +78,16 @@ def solve_miqcp(
         raise RuntimeError(f"{solver}: lower bound {bound!r} above the cost {value!r} of a plan")
     bound = None if bound is None else min(bound, value)
     return with_evaluation(problem, plan, bound, time.perf_counter() - began)
+
+
+def _nothing_to_decide(
+    problem: DeploymentProblem, beta: Beta, methods: Sequence[Methods], solver: str, began: float
+) -> DeploymentPlan:
+    """The plan of a model that no token reaches. Raises Infeasible."""
+    plan = DeploymentPlan(solver=solver, layers=layers_of(problem, {}, methods))
+    if not evaluate(problem, plan).feasible:
+        raise _infeasible(problem, beta, methods, solver)
+    return with_evaluation(problem, plan, 0.0, time.perf_counter() - began)
 
 
 def start_values(

@@ -220,6 +220,21 @@ def test_the_size_limited_licence_is_named_with_its_sizes() -> None:
     assert int(said.split("this programme has ")[1].split()[0]) > 12 * 4 * 13 * 8
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_model_that_no_token_reaches_is_solved(backend: Backend) -> None:
+    """No tokens at all: a solver would get a programme without variables."""
+    problem = small_problem(2)
+    idle = tuple(
+        layer.model_copy(update={"experts": tuple(x.model_copy(update={"tokens": 0.0}) for x in layer.experts)})
+        for layer in problem.layers
+    )
+    problem = problem.model_copy(update={"layers": idle, "latency_limit_s": 3.0})
+    plan = solve_miqcp(problem, backend=backend, time_limit_s=20)
+    assert (plan.feasible, plan.billed_gb_s, plan.gap) == (True, 0.0, 0.0)
+    with pytest.raises(Infeasible):
+        solve_miqcp(problem.with_limit(0.1), backend=backend, time_limit_s=20)
+
+
 def test_wrong_names_get_the_nearest() -> None:
     problem = small_problem(0)
     with pytest.raises(InputError, match="backend: no back end 'gurobbi'; did you mean 'gurobi'"):
