@@ -11,6 +11,7 @@ Computing, INFOCOM 2025.
 
 from optimizer.cost_model import Evaluation, evaluate
 from optimizer.exact import Infeasible, front
+from optimizer.miqcp import NoIncumbent
 from optimizer.solvers import SOLVERS, solve
 
-__all__ = ["SOLVERS", "Evaluation", "Infeasible", "evaluate", "front", "solve"]
+__all__ = ["SOLVERS", "Evaluation", "Infeasible", "NoIncumbent", "evaluate", "front", "solve"]

@@ -101,12 +101,18 @@ def minibatches(x: Deployments, beta: np.ndarray | float) -> np.ndarray:
     return np.ceil(x.replica_tokens / beta)
 
 
-def pipelined_s(p: ProblemPlatform, x: Deployments, beta: np.ndarray | float, n: np.ndarray) -> np.ndarray:
-    """Eq. 6: billed time of a replica that works through n minibatches of beta tokens."""
+def block_s(p: ProblemPlatform, x: Deployments, beta: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """The two times of which a block of Eq. 6 takes the longer: download and compute of one minibatch, or upload
+    of the results of the one before. Both are linear in beta."""
     t_in, t_out = x.token_in_bytes / x.storage_bandwidth, x.token_out_bytes / x.storage_bandwidth
     compute = x.seconds_per_call + beta * (t_in + x.seconds_per_token)
-    block = p.storage_delay_s + np.maximum(compute, beta * t_out)
-    return head_s(p, x) + n * block + (p.storage_delay_s + beta * t_out)
+    return p.storage_delay_s + compute, p.storage_delay_s + beta * t_out
+
+
+def pipelined_s(p: ProblemPlatform, x: Deployments, beta: np.ndarray | float, n: np.ndarray | float) -> np.ndarray:
+    """Eq. 6: billed time of a replica that works through n minibatches of beta tokens."""
+    compute, send = block_s(p, x, beta)
+    return head_s(p, x) + n * np.maximum(compute, send) + send
 
 
 def storage_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:

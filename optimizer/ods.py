@@ -12,24 +12,28 @@ Settled here, where the paper leaves it open:
   infinite: in a mix the method may still be what makes one slow layer fast enough.
 - Step 4 takes the cheapest single method among those that meet the limit; only if none does, among all, and
   the plan says that it is infeasible.
+- The inner solvers `scip` and `gurobi` (the paper's) have a time limit for each problem; where they find no plan
+  in it, nor that there is none, the method's costs are infinite.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from moe.errors import InputError
+from moe.errors import InputError, nearest
 from optimizer.cost_model import ROUNDING, evaluate_layer, fixed_latency_s, with_evaluation
 from optimizer.exact import Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.miqcp import NoIncumbent, fixed_method_miqcp
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Mode: TypeAlias = Literal["per-layer", "paper"]
 
-FixedMethod: TypeAlias = Callable[[Communication], tuple[LayerPlan | None, ...]]
-"""Solves the problem with one method: each layer's plan, None where the layer cannot use the method."""
+Inner: TypeAlias = Literal["exact", "scip", "gurobi"]
+"""What solves the problem with one method: step 1."""
+
+PAPER_INNER_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class OdsResult:
     """What ODS found.
 
     Attributes:
-        plan: evaluated; infeasible where it says so.
+        plan: evaluated; infeasible where it says so. Its `lower_bound` is the optimum, its `gap` the true one.
         rounds: in order.
         single_method: step 4 was taken: no mix met the limit.
         paper_ratio: the paper's claim (Theorem 1) of how far from the optimum a plan can be,
@@ -65,7 +69,8 @@ def solve_ods(
     problem: DeploymentProblem,
     beta: Beta = "per-layer",
     methods: Mode = "per-layer",
-    fixed_method: FixedMethod | None = None,
+    inner: Inner = "exact",
+    time_limit_s: float = PAPER_INNER_LIMIT_S,
 ) -> OdsResult:
     """Alg. 1 over a solver of the problem with its method fixed.
 
@@ -73,32 +78,38 @@ def solve_ods(
         problem: the problem.
         beta: minibatch sizes, of each layer or one for the model.
         methods: what becomes of a method that one layer cannot use: `per-layer` or `paper`.
-        fixed_method: the inner solver; the exact one by default.
+        inner: the solver of step 1: `exact`, or the programme (12) by `scip` or `gurobi`.
+        time_limit_s: of `scip` and `gurobi`, for each method.
 
-    Raises InputError where an expert fits no memory size.
+    Raises InputError where an expert fits no memory size or the inner solver cannot be used, NoIncumbent where it
+    finds a plan in time with no method.
     """
     if methods not in ("per-layer", "paper"):
         raise InputError(f"methods: expected 'per-layer' or 'paper', got '{methods}'")
+    if inner not in get_args(Inner):
+        raise InputError(f"inner: no inner solver '{inner}'{nearest(inner, get_args(Inner))}")
     started = time.perf_counter()
-    bound: float | None = None
-    if fixed_method is None:
-        fronts = model_fronts(problem)
-        bound = fronts.bound(problem)
-
-        def fixed_method(method: Communication) -> tuple[LayerPlan | None, ...]:
-            return fixed_method_exact(problem, fronts, method, beta)
-
-    plans = {method: fixed_method(method) for method in COMMUNICATIONS}
+    fronts = model_fronts(problem)
+    plans = {
+        method: fixed_method_exact(problem, fronts, method, beta)
+        if inner == "exact"
+        else fixed_method_miqcp(problem, fronts, method, beta, inner, time_limit_s)
+        for method in COMMUNICATIONS
+    }
     cost, latency = _layer_costs(problem, plans)
+    if np.isinf(cost).all(axis=0).any():
+        raise NoIncumbent(f"ods-{inner}", time_limit_s, None)
     if methods == "paper":
         cost[np.isinf(cost).any(axis=1)] = np.inf
     chosen, rounds, single = _select(cost, latency, latency_budget_s(problem), fixed_latency_s(problem))
     layers = [plans[COMMUNICATIONS[a]][e] for e, a in enumerate(chosen)]
-    plan = DeploymentPlan(solver="ods", layers=tuple(x for x in layers if x is not None))
+    solver = "ods" if inner == "exact" else f"ods-{inner}"
+    plan = DeploymentPlan(solver=solver, layers=tuple(x for x in layers if x is not None))
     least = float(cost.min(axis=0).sum())
     most = float(np.where(np.isfinite(cost), cost, 0.0).max(axis=0).sum())
+    seconds = time.perf_counter() - started
     return OdsResult(
-        plan=with_evaluation(problem, plan, bound, time.perf_counter() - started),
+        plan=with_evaluation(problem, plan, fronts.bound(problem), seconds),
         rounds=tuple(rounds),
         single_method=single,
         paper_ratio=most / least if least > 0 else 1.0,

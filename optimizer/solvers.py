@@ -1,13 +1,14 @@
 """All solvers of the deployment problem behind one interface: problem in, evaluated plan out."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from moe.errors import InputError, nearest
 from optimizer.baselines import best_uniform, lambdaml, random_methods
 from optimizer.exact import Beta, solve_exact
-from optimizer.ods import FixedMethod, Mode, solve_ods
+from optimizer.miqcp import PAPER_TIME_LIMIT_S, Backend, solve_miqcp
+from optimizer.ods import PAPER_INNER_LIMIT_S, Inner, Mode, solve_ods
 from simulator.plan import DeploymentPlan, DeploymentProblem
 
 Solver = Callable[..., DeploymentPlan]
@@ -17,14 +18,29 @@ def _ods(
     problem: DeploymentProblem,
     beta: Beta = "per-layer",
     methods: Mode = "per-layer",
-    fixed_method: FixedMethod | None = None,
+    inner: Inner = "exact",
+    time_limit_s: float = PAPER_INNER_LIMIT_S,
 ) -> DeploymentPlan:
-    return solve_ods(problem, beta, methods, fixed_method).plan
+    return solve_ods(problem, beta, methods, inner, time_limit_s).plan
+
+
+def _miqcp(
+    problem: DeploymentProblem,
+    beta: Beta = "per-layer",
+    backend: Backend = "scip",
+    time_limit_s: float = PAPER_TIME_LIMIT_S,
+    warm_start: Literal["ods"] | None = None,
+) -> DeploymentPlan:
+    if warm_start not in (None, "ods"):
+        raise InputError(f"warm_start: no warm start '{warm_start}'{nearest(warm_start, ['ods'])}")
+    start = None if warm_start is None else solve_ods(problem, beta).plan
+    return solve_miqcp(problem, beta, backend, time_limit_s, start)
 
 
 SOLVERS: dict[str, Solver] = {
     "exact": solve_exact,
     "ods": _ods,
+    "miqcp": _miqcp,
     "lambdaml": lambdaml,
     "best-uniform": best_uniform,
     "random": random_methods,
@@ -50,17 +66,24 @@ def solve(
         options: what this solver takes besides; see its function.
 
     Raises InputError for an unknown solver or option and for an expert that fits no memory size; Infeasible
-    (an InputError that carries the least latency) where an exact solver finds the latency limit out of reach.
+    (an InputError that carries the least latency) where `exact` or `miqcp` finds the latency limit out of reach;
+    NoIncumbent where a solver's time limit passes without a plan.
     """
-    if solver not in SOLVERS:
-        raise InputError(f"solver: no solver '{solver}'{nearest(solver, SOLVERS)}")
+    takes = check_options(solver, options)
     if beta not in ("per-layer", "global"):
         raise InputError(f"beta: expected 'per-layer' or 'global', got '{beta}'")
+    if "seed" in takes:
+        options["seed"] = seed
+    return SOLVERS[solver](problem, beta=beta, **options)
+
+
+def check_options(solver: str, options: Iterable[str]) -> list[str]:
+    """The options that a solver takes. Raises InputError for an unknown solver and for any other option."""
+    if solver not in SOLVERS:
+        raise InputError(f"solver: no solver '{solver}'{nearest(solver, SOLVERS)}")
     takes = list(inspect.signature(SOLVERS[solver]).parameters)
     for name in options:
         if name not in takes:
             known = [x for x in takes if x not in ("problem", "beta", "seed")]
             raise InputError(f"solver '{solver}': no option '{name}'{nearest(name, known)}")
-    if "seed" in takes:
-        options["seed"] = seed
-    return SOLVERS[solver](problem, beta=beta, **options)
+    return takes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -99,3 +100,33 @@ def predictors(accuracy: bool, routing: Path | None, out: Path | None, as_json: 
     from experiments.bench_predictors import run
 
     run(accuracy, routing, out, as_json)
+
+
+@bench.command()
+@click.argument("problem_path", metavar="PROBLEM", type=FILE)
+@click.option("--time-limit", "time_limit_s", default=20.0, show_default=True, help="Seconds for each.")
+@click.option("--backend", type=click.Choice(["scip", "gurobi"]), default="scip", show_default=True)
+@json_option
+def miqcp(problem_path: Path, time_limit_s: float, backend: Any, as_json: bool) -> None:
+    """The paper's MIQCP, cold and from ODS's plan, beside ODS and the exact solver.
+
+    \b
+    Example: ./smoe bench miqcp problem.json --time-limit 20
+    """
+    from dataclasses import asdict
+
+    from experiments.bench_miqcp import at_equal_time
+    from simulator.plan import read_problem
+
+    rows = at_equal_time(read_problem(problem_path), time_limit_s, backend)
+    if as_json:
+        print_json({"rows": [asdict(row) for row in rows]})
+        return
+    click.echo(
+        f"{'':<16}{'cost':>14}{'over optimum':>14}{'lower bound':>14}{'gap':>9}{'feasible':>10}{'seconds':>9}"
+    )
+    for row in rows:
+        cost, bound = (f"{x:.6g}" if x is not None else "none" for x in (row.cost, row.lower_bound))
+        over, gap = (f"{x:.2%}" if x is not None else "" for x in (row.over_optimum, row.gap))
+        feasible = {None: "no plan", True: "yes", False: "no"}[row.feasible]
+        click.echo(f"{row.name:<16}{cost:>14}{over:>14}{bound:>14}{gap:>9}{feasible:>10}{row.seconds:>9.2f}")

@@ -14,6 +14,8 @@ from moe.errors import InputError
 if TYPE_CHECKING:
     from simulator.plan import DeploymentPlan, DeploymentProblem
 
+EXIT_NO_PLAN = 1
+
 
 @click.command()
 @click.option("--model", required=True, help="Preset or YAML file of a model's sizes.")
@@ -67,10 +69,17 @@ def problem(
 
 @click.command()
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
-@click.option("--solver", default="exact", show_default=True, help="exact, ods, lambdaml, best-uniform, random.")
+@click.option(
+    "--solver", default="exact", show_default=True, help="exact, ods, miqcp, lambdaml, best-uniform, random."
+)
 @click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
 @click.option("--objective", type=click.Choice(["gb_s", "usd"]), help="Default: the problem's.")
 @click.option("--beta", type=click.Choice(["per-layer", "global"]), default="per-layer", show_default=True)
+@click.option("--inner", help="ods: what solves it with one method: exact (default), scip, gurobi.")
+@click.option("--backend", help="miqcp: scip (default), gurobi.")
+@click.option("--time-limit", type=float, help="Seconds; miqcp: 180; ods with scip or gurobi: 60 for each method.")
+@click.option("--warm-start", help="miqcp: ods.")
+@click.option("--trace", "trace_path", type=FILE, help="ods: write its rounds and Theorem 1's ratio there (JSON).")
 @click.option("--out", type=FILE, help="Write the plan there.")
 @seed_option
 @json_option
@@ -80,6 +89,11 @@ def plan(
     latency_limit: str | None,
     objective: str | None,
     beta: Any,
+    inner: str | None,
+    backend: str | None,
+    time_limit: float | None,
+    warm_start: str | None,
+    trace_path: Path | None,
     out: Path | None,
     seed: int,
     as_json: bool,
@@ -89,11 +103,12 @@ def plan(
     \b
     Example: ./smoe plan problem.json --solver exact --latency-limit 60 --out plan.json
     """
+    from experiments.solving import show_ods, solve_traced, write_trace
     from moe.files import write_json
-    from optimizer.exact import Infeasible
-    from optimizer.solvers import solve
+    from optimizer import Infeasible, NoIncumbent
     from simulator.plan import DeploymentProblem, read_problem
 
+    options = {"inner": inner, "backend": backend, "time_limit_s": time_limit, "warm_start": warm_start}
     given = read_problem(problem_path)
     changes: dict[str, Any] = {}
     if latency_limit is not None:
@@ -102,18 +117,27 @@ def plan(
         changes["objective"] = objective
     given = DeploymentProblem.model_validate(given.model_copy(update=changes))
     try:
-        solved = solve(given, solver, beta=beta, seed=seed)
+        solved, ods = solve_traced(given, solver, trace_path is not None, beta=beta, seed=seed, **options)
     except Infeasible as error:
         if as_json:
             print_json({"feasible": False, "least_latency_s": error.least_latency_s})
         click.echo(f"smoe: {problem_path}: {error}", err=True)
         return EXIT_BAD_INPUT
+    except NoIncumbent as error:
+        if as_json:
+            print_json({"feasible": None, "time_limit_s": error.time_limit_s, "lower_bound": error.lower_bound})
+        click.echo(f"smoe: {problem_path}: {error}", err=True)
+        return EXIT_NO_PLAN
     if out is not None:
         write_json(out, solved)
+    if trace_path is not None and ods is not None:
+        write_trace(trace_path, given, ods)
     if as_json:
         print_json(solved.model_dump(mode="json", by_alias=True))
     else:
         _show_plan(given, solved)
+        if ods is not None:
+            show_ods(given, ods)
     return 0
 
 

@@ -158,3 +158,11 @@ def _undominated(cost: np.ndarray, latency: np.ndarray) -> tuple[np.ndarray, np.
     best = np.minimum.accumulate(cost)
     keep = np.append(True, best[1:] < best[:-1])
     return cost[keep], latency[keep]
+
+
+def small_problem(seed: int) -> DeploymentProblem:
+    """A random problem cut to 2 layers of 2 experts and 2 replicas: a general solver solves it in seconds."""
+    problem = random_problem(seed)
+    layers = [layer.model_copy(update={"experts": layer.experts[:2]}) for layer in problem.layers]
+    platform = problem.platform.model_copy(update={"max_replicas": 2})
+    return problem.model_copy(update={"platform": platform, "layers": tuple(layers)})
