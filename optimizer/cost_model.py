@@ -109,10 +109,21 @@ def block_s(p: ProblemPlatform, x: Deployments, beta: np.ndarray | float) -> tup
     return p.storage_delay_s + compute, p.storage_delay_s + beta * t_out
 
 
-def pipelined_s(p: ProblemPlatform, x: Deployments, beta: np.ndarray | float, n: np.ndarray | float) -> np.ndarray:
-    """Eq. 6: billed time of a replica that works through n minibatches of beta tokens."""
-    compute, send = block_s(p, x, beta)
-    return head_s(p, x) + n * np.maximum(compute, send) + send
+def pipelined_s(
+    p: ProblemPlatform,
+    x: Deployments,
+    beta: np.ndarray | float,
+    n: np.ndarray | float,
+    block_tokens: np.ndarray | float | None = None,
+) -> np.ndarray:
+    """Eq. 6: billed time of a replica that works through n minibatches of beta tokens.
+
+    What bounds it for a range of minibatch sizes has other tokens in a block (`block_tokens`) than in the last
+    upload (`beta`).
+    """
+    compute, send = block_s(p, x, beta if block_tokens is None else block_tokens)
+    _, last = block_s(p, x, beta)
+    return head_s(p, x) + n * np.maximum(compute, send) + last
 
 
 def storage_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:
@@ -215,8 +226,13 @@ def outcome(
     x: Deployments,
     communication: Communication,
     beta: np.ndarray | float = 1.0,
+    other_beta: np.ndarray | float | None = None,
 ) -> Outcome:
     """Cost and latency contribution of every expert of a layer with one communication method.
+
+    With `other_beta`, bounds on cost and time for every minibatch size between the two: lower ones where beta is
+    the smaller, upper ones where it is the larger. There are n = ceil(r/other_beta) minibatches at least (at
+    most), and together they count for at least r (at most r + beta) tokens.
 
     Args:
         p: the platform's constants.
@@ -224,6 +240,7 @@ def outcome(
         x: deployments, (experts,) or (experts, sizes, replicas).
         communication: the method.
         beta: minibatch size(s) of `pipelined`, tokens; a scalar, or shape (betas, 1, 1, 1).
+        other_beta: the other end of a range of sizes; beta alone by default.
     """
     if communication == "direct":
         t = direct_s(p, x)
@@ -235,8 +252,10 @@ def outcome(
         t = storage_s(p, x)
         done = finish_s(p, x, t, upload)
         return Outcome(billed_gb_s(x, t), requests_usd(p, x, 1), done, 0.0, floor, rest)
-    n = minibatches(x, beta)
-    t = pipelined_s(p, x, beta, n)
+    n = minibatches(x, beta if other_beta is None else other_beta)
+    r = x.replica_tokens
+    block_tokens = None if other_beta is None else np.clip(beta, r / n, (r + beta) / n)
+    t = pipelined_s(p, x, beta, n, block_tokens)
     done = finish_s(p, x, t, first_minibatch_s(p, layer, beta))
     done = np.maximum(done, upload + last_minibatch_s(p, x, beta))
     return Outcome(billed_gb_s(x, t), requests_usd(p, x, n), done, 0.0, floor, rest)

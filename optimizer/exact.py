@@ -1,7 +1,8 @@
 """The certified optimum of the deployment problem, and its whole cost-latency front.
 
 The problem separates: experts meet only in their layer's latency (`fronts`), layers only in the latency limit
-(`knapsack`). Source: this project; the problem is (12) of Liu, Wang, Wu, INFOCOM 2025.
+(`knapsack`). Under one limit most minibatch sizes need only a bound (`priced`, `ranges`). Source: this project;
+the problem is (12) of Liu, Wang, Wu, INFOCOM 2025.
 """
 
 import time
@@ -16,6 +17,7 @@ from optimizer.cost_model import ROUNDING, fixed_latency_s, with_evaluation
 from optimizer.fronts import LayerFront, LayerOptions
 from optimizer.global_beta import cheapest_global_beta
 from optimizer.knapsack import Front, cheapest, fastest, merged, relax
+from optimizer.priced import NEAR, cheapest_within
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Beta: TypeAlias = Literal["per-layer", "global"]
@@ -94,27 +96,41 @@ def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = 
 
 
 def solve_exact(
-    problem: DeploymentProblem, beta: Beta = "per-layer", fronts: ModelFronts | None = None
+    problem: DeploymentProblem, beta: Beta = "per-layer", fronts: ModelFronts | None = None, gap: float = 0.0
 ) -> DeploymentPlan:
-    """The cheapest plan within the latency limit, certified: its lower bound is its own objective, its gap 0.
+    """The cheapest plan within the latency limit, with its certificate: a lower bound on every plan's objective,
+    and its gap to that.
 
     Args:
         problem: the problem.
         beta: a minibatch size for each layer, or one for all layers that are `pipelined` (the paper).
-        fronts: of this problem under whatever limit, to save making them again.
+        fronts: of this problem under whatever limit, to solve for many limits; without them only those labels
+            are made that this limit asks for.
+        gap: how far the plan may be from its bound, as a share of its objective; 0: the optimum.
 
-    Raises Infeasible when no plan meets the limit, InputError where an expert fits no memory size.
+    Raises Infeasible when no plan meets the limit, InputError where an expert fits no memory size or the gap is
+    no share.
     """
     started = time.perf_counter()
-    fronts = fronts or model_fronts(problem)
-    layers, latency = cheapest_layers(problem, fronts, beta)
-    if latency > latency_budget_s(problem) * (1 + ROUNDING):
+    if not 0 <= gap < 1:
+        raise InputError(f"gap: expected a share from 0 to below 1, got {gap}")
+    budget, bound = latency_budget_s(problem), None
+    if fronts is None:
+        found = cheapest_within(problem, PREFERRED, budget, gap if beta == "per-layer" else NEAR)
+        layers, latency, bound = found.plans(), found.selection.latency_s, found.bound
+        if beta == "global":
+            methods = (PREFERRED,) * len(problem.layers)
+            layers, latency, bound = cheapest_global_beta(problem, methods, budget, found.price, gap)
+    else:
+        layers, latency = cheapest_layers(problem, fronts, beta)
+    if latency > budget * (1 + ROUNDING):
         raise Infeasible(problem.latency_limit_s or np.inf, latency + fixed_latency_s(problem))
     plan = DeploymentPlan(solver="exact", layers=layers)
-    seconds = time.perf_counter() - started
-    plan = with_evaluation(problem, plan, solve_s=seconds)
+    plan = with_evaluation(problem, plan, bound, time.perf_counter() - started)
     value = plan.billed_gb_s if problem.objective == "gb_s" else plan.full_cost_usd
-    return plan.model_copy(update={"lower_bound": value, "gap": 0.0})
+    if bound is None or gap == 0 or bound >= (value or 0.0):
+        plan = plan.model_copy(update={"lower_bound": value, "gap": 0.0})
+    return plan
 
 
 def front(problem: DeploymentProblem, tolerance: float = 0.0) -> Front:
@@ -127,10 +143,18 @@ def front(problem: DeploymentProblem, tolerance: float = 0.0) -> Front:
     Returns:
         cost in the objective's unit (points,) falling, and latency in s (points,) rising.
 
-    Raises InputError where an expert fits no memory size.
+    Raises InputError where an expert fits no memory size, and for a tolerance below 0.
     """
+    if not 0 <= tolerance < np.inf:
+        raise InputError(f"tolerance: expected a share of the cost, at least 0, got {tolerance}")
     cost, latency = merged([x.pair() for x in model_fronts(problem).fronts], tolerance)
     return cost, latency + fixed_latency_s(problem)
+
+
+def least_latency_s(problem: DeploymentProblem) -> float:
+    """The least latency of any plan (per-layer beta), s. Raises InputError where an expert fits no memory size."""
+    found = cheapest_within(problem, PREFERRED, -1.0)  # out of reach of any
+    return found.selection.latency_s + fixed_latency_s(problem)
 
 
 def latency_budget_s(problem: DeploymentProblem) -> float:
@@ -149,7 +173,7 @@ def cheapest_layers(
     found = cheapest(pairs, budget)
     if beta == "global" and any("pipelined" in usable for usable in fronts.methods):
         price = relax(pairs, budget).price if found is not None else 0.0
-        return cheapest_global_beta(problem, fronts.methods, budget, price)
+        return cheapest_global_beta(problem, fronts.methods, budget, price)[:2]
     found = found or fastest(pairs)
     layers = [x.plan(y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True)]
     return tuple(layers), found.latency_s

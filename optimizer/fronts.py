@@ -12,8 +12,10 @@ import numpy as np
 
 from moe.errors import InputError
 from optimizer import cost_model
-from optimizer.cost_model import Deployments, Outcome
+from optimizer.candidates import Candidates, Window
+from optimizer.cost_model import Outcome
 from optimizer.knapsack import Front, undominated
+from optimizer.sweep import sweep
 from simulator.plan import (
     COMMUNICATIONS,
     MB,
@@ -22,7 +24,6 @@ from simulator.plan import (
     ExpertPlan,
     LayerPlan,
     needed_memory_bytes,
-    payload_bytes,
 )
 
 BLOCK = 16_000
@@ -108,11 +109,11 @@ class LayerOptions:
         self.count = np.bincount(list(self._listed_as.values()))
         kinds = [self.layer.experts[i] for i in representatives]
         self._part = self.layer.model_copy(update={"experts": tuple(kinds)})
-        self.x: Deployments = cost_model.all_deployments(problem.platform, self._part)
-        self._r = np.broadcast_to(self.x.replica_tokens, (len(kinds), 1, problem.platform.max_replicas))
-        self._fits = needed_memory_bytes(self._part, self._r) <= self.x.memory_mb * MB
-        payload = payload_bytes(self._part, problem.platform, self._r)
-        self._payload_fits = self._fits & (payload <= problem.platform.payload_limit_bytes)
+        self.every = Candidates.every(problem.platform, self._part, self.count)
+
+    def candidates(self, window: Window | None) -> Candidates:
+        """The deployments in a window; all without one."""
+        return self.every if window is None or window.place is None else self.every.take(window.place)
 
     def front(self, communication: Communication) -> LayerFront:
         """The layer's front with one method; without labels where the method cannot be used."""
@@ -120,7 +121,7 @@ class LayerOptions:
         if not self.reached:
             return LayerFront(np.zeros(1), np.zeros(1), np.array([method]), np.zeros(1), np.zeros(1))
         rows = self.rows(communication)
-        per_block = max(1, BLOCK // self._fits.size)
+        per_block = max(1, BLOCK // self.every.size)
         found = [self.labels(communication, rows[k : k + per_block]) for k in range(0, len(rows), per_block)]
         return LayerFront.joined([LayerFront.empty(), *found])
 
@@ -129,36 +130,88 @@ class LayerOptions:
         if communication == "storage":
             return np.zeros(1)
         if communication == "direct":
-            least = np.where(self._payload_fits, self._r, np.inf).min(axis=(1, 2)).max()
-            r = np.unique(self._r)
+            least = np.where(self.every.payload_fits, self.every.r, np.inf).min(axis=(1, 2)).max()
+            r = np.unique(self.every.r)
             return r[r >= least]
-        return minibatch_breakpoints(self._r)
+        return minibatch_breakpoints(self.every.r)
 
-    def labels(self, communication: Communication, rows: np.ndarray, witness: int | None = None) -> LayerFront:
+    def labels(
+        self,
+        communication: Communication,
+        rows: np.ndarray,
+        window: Window | None = None,
+        witness: int | None = None,
+    ) -> LayerFront:
         """The labels of some rows, the dominated ones among them.
 
         Args:
             communication: the method.
             rows: shape (rows,).
+            window: deployments and labels to look at; all by default.
             witness: an expert held to replicas of more than beta - 1 tokens, as Eq. 12e asks of one. Where
                 each layer has its own beta none is needed: one that is too large is never optimal.
         """
-        result, allowed = self._outcomes(communication, rows)
+        at, cost, latency, finish = self.points(communication, rows, rows, window, witness)
+        method = np.full(len(at), COMMUNICATIONS.index(communication))
+        return LayerFront(cost, latency, method, rows[at], finish)
+
+    def points(
+        self,
+        communication: Communication,
+        low: np.ndarray,
+        high: np.ndarray,
+        window: Window | None = None,
+        witness: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Every label of ranges of rows; of a range of more than one, labels that bound it: for each label of a
+        row in the range there is one that is neither dearer nor slower.
+
+        Args:
+            communication: the method.
+            low, high: first and last row of each range, shape (ranges,).
+            window, witness: as in `labels`.
+
+        Returns:
+            index of the range, cost, latency, finish time of each label; by range, then rising finish time.
+        """
+        among = self.candidates(window)
+        result, allowed = self._outcomes(communication, low, high, among)
         if witness is not None:
             allowed = allowed.copy()
-            allowed[:, witness] &= np.ceil(self._r[witness]) >= rows.reshape(-1, 1, 1)
-        cost = result.objective(self.problem) * self.count.reshape(-1, 1, 1)
-        shape = (len(rows), len(self.count), -1)
-        row, finish, total = _sweep(
-            np.where(allowed, result.finish_s, np.inf).reshape(shape),
-            np.where(allowed, cost, np.inf).reshape(shape),
+            allowed[:, witness] &= np.ceil(among.r[witness]) >= low.reshape(-1, 1, 1)
+        at, finish, total = sweep(
+            np.where(allowed, result.finish_s, np.inf).reshape(len(low), -1),
+            np.where(allowed, result.objective(self.problem) * among.count, np.inf).reshape(len(low), -1),
+            among.begin,
+            window.from_s if window else 0.0,
         )
         latency = np.maximum(result.floor_s, finish) + result.rest_s
         if communication == "direct":
             per_token = self.layer.token_in_bytes / self.problem.platform.direct_bandwidth_bytes_per_s
-            latency = latency + rows[row] * per_token
-        method = np.full(len(row), COMMUNICATIONS.index(communication))
-        return LayerFront(total, latency, method, rows[row], finish)
+            latency = latency + low[at] * per_token
+        return at, total, latency, finish
+
+    def useful(
+        self, communication: Communication, low: float, high: float, window: Window, from_s: float
+    ) -> np.ndarray:
+        """Which deployments of a window can be of use in rows from low to high when experts may take until
+        `from_s`: indices in the flat order of all.
+
+        No label is done before the slowest expert's earliest bound. A deployment that costs more than another of
+        its expert, which is surely done by then or by `from_s`, is of no use.
+        """
+        among = self.candidates(window)
+        first, last = np.array([low]), np.array([high])
+        least, allowed = self._outcomes(communication, first, last, among)
+        most, surely = self._outcomes(communication, last, first, among)
+        finish = np.where(allowed, least.finish_s, np.inf).ravel()
+        start = max(from_s, np.minimum.reduceat(finish, among.begin).max())
+        dearest = np.where(surely & (most.finish_s <= start), most.objective(self.problem), np.inf).ravel()
+        enough = np.minimum.reduceat(dearest, among.begin) * SAME
+        cost = np.broadcast_to(least.objective(self.problem), allowed.shape).ravel()
+        expert = np.searchsorted(among.begin, np.arange(among.size), side="right") - 1
+        kept = np.flatnonzero(allowed.ravel() & (cost <= enough[expert]))
+        return kept.astype(np.int32) if window.place is None else window.place[kept]
 
     def plan(self, front: LayerFront, label: int, hold_beta: bool = False) -> LayerPlan:
         """The deployment behind a label; of equally cheap deployments the smallest memory, then the fewest
@@ -174,7 +227,8 @@ class LayerOptions:
         if not self.reached:
             idle = [idle_expert(self.problem, self.e, i) for i in range(len(self.layer.experts))]
             return LayerPlan(communication="storage", experts=tuple(idle))
-        result, allowed = self._outcomes(communication, front.row[label : label + 1])
+        row = front.row[label : label + 1]
+        result, allowed = self._outcomes(communication, row, row, self.every)
         in_time = allowed & (result.finish_s <= front.finish_s[label] * SAME)
         cost = np.where(in_time, result.objective(self.problem), np.inf)
         cost = np.broadcast_to(cost, in_time.shape).reshape(len(self.count), -1)
@@ -209,20 +263,28 @@ class LayerOptions:
         """
         if np.ceil(self._replica_tokens(best)).max() >= beta:
             return best
-        r = np.broadcast_to(np.ceil(self._r), self._fits.shape).reshape(cost.shape)
+        r = np.broadcast_to(np.ceil(self.every.r), self.every.shape).reshape(cost.shape)
         large = np.where(r >= beta, cost, np.inf)
         w = int((large.min(axis=1) - cost.min(axis=1)).argmin())
         return np.where(np.arange(len(best)) == w, large.argmin(axis=1), best)
 
-    def _outcomes(self, communication: Communication, rows: np.ndarray) -> tuple[Outcome, np.ndarray]:
-        """Outcomes of all deployments, and which are allowed, (rows, experts, sizes, replicas)."""
-        column = rows.reshape(-1, 1, 1, 1)
-        beta = column if communication == "pipelined" else 1.0
-        result = cost_model.outcome(self.problem.platform, self.layer, self.x, communication, beta)
-        allowed = self._fits
+    def _outcomes(
+        self, communication: Communication, row: np.ndarray, other: np.ndarray, among: Candidates
+    ) -> tuple[Outcome, np.ndarray]:
+        """Outcomes in ranges of rows (bounds where a range has more than one: lower ones where `row` is the
+        smaller end, upper ones where it is the larger), and which deployments are allowed in some row (in all),
+        shape (ranges, *among.shape)."""
+        one, end = (x.reshape(-1, *(1,) * len(among.shape)) for x in (row, other))
+        platform, layer = self.problem.platform, self.layer
+        allowed = among.fits
+        if communication == "pipelined":
+            other_beta = None if np.array_equal(row, other) else end
+            result = cost_model.outcome(platform, layer, among.x, communication, one, other_beta)
+        else:
+            result = cost_model.outcome(platform, layer, among.x, communication)
         if communication == "direct":
-            allowed = self._payload_fits & (self._r <= column)
-        return result, np.broadcast_to(allowed, (len(rows), *self._fits.shape))
+            allowed = among.payload_fits & (among.r <= end)
+        return result, np.broadcast_to(allowed, (len(row), *among.shape))
 
 
 def minibatch_breakpoints(replica_tokens: np.ndarray) -> np.ndarray:
@@ -259,40 +321,3 @@ def idle_expert(problem: DeploymentProblem, e: int, i: int) -> ExpertPlan:
     needed = needed_memory_bytes(layer, np.zeros(len(layer.experts)))[i]
     sizes = problem.platform.memory_mb
     return ExpertPlan(memory_mb=next((m for m in sizes if m * MB >= needed), sizes[-1]), replicas=1)
-
-
-def _sweep(finish: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each row, the least summed cost at every finish time at which it falls.
-
-    Args:
-        finish, cost: of each deployment, shape (rows, experts, deployments); inf where not allowed.
-
-    Returns:
-        row, finish time and summed cost of each point.
-    """
-    possible = np.flatnonzero(np.isfinite(finish.min(axis=2).max(axis=1)))
-    if len(possible) < len(finish):
-        finish, cost = finish[possible], cost[possible]
-    rows, experts, deployments = finish.shape
-    # `order` holds flat indices: taking by them is several times faster than take_along_axis.
-    order = np.argsort(finish, axis=2)
-    order += np.arange(0, finish.size, deployments).reshape(rows, experts, 1)
-    finish = finish.take(order)
-    best = np.minimum.accumulate(cost.take(order), axis=2)
-    # A row starts when its slowest expert can be done; what the others can do by then is its first point.
-    start = finish[:, :, 0].max(axis=1)
-    late = finish > start[:, None, None]
-    by_start = (~late).sum(axis=2, keepdims=True) - 1
-    first = np.take_along_axis(best, by_start, axis=2)[:, :, 0].sum(axis=1)
-    # From there on, whenever an expert's next cheaper deployment is done, the sum falls by the difference.
-    cheaper = late
-    cheaper[:, :, 1:] &= best[:, :, 1:] < best[:, :, :-1]
-    event = np.flatnonzero(cheaper)
-    row, when = event // (experts * deployments), finish.take(event)
-    saving = best.take(event - 1) - best.take(event)
-    order = np.lexsort((when, row))
-    row, when = row[order], when[order]
-    saved = np.concatenate(([0.0], np.cumsum(saving[order])))
-    total = first[row] - (saved[1:] - saved[np.searchsorted(row, np.arange(rows))][row])
-    row = np.concatenate((np.arange(rows), row))
-    return possible[row], np.concatenate((start, when)), np.concatenate((first, total))

@@ -25,8 +25,12 @@ class _Layer:
 
 
 def cheapest_global_beta(
-    problem: DeploymentProblem, methods: Sequence[Sequence[Communication]], budget_s: float, price: float
-) -> tuple[tuple[LayerPlan, ...], float]:
+    problem: DeploymentProblem,
+    methods: Sequence[Sequence[Communication]],
+    budget_s: float,
+    price: float,
+    gap: float = 0.0,
+) -> tuple[tuple[LayerPlan, ...], float, float]:
     """The cheapest layers' plans whose pipelined layers share one minibatch size.
 
     Sizes are tried by what they can at best come to; the rest is left out once none can beat the best found.
@@ -36,9 +40,11 @@ def cheapest_global_beta(
         methods: communication methods that each layer chooses from.
         budget_s: latency left for the MoE layers, s.
         price: cost of a second of latency, to bound with; any number >= 0 is right, a good one is fast.
+        gap: how far the plans may be from the bound, as a share of their cost.
 
     Returns:
-        the plans and the sum of their latencies, s; the fastest plans where none meets the budget.
+        the plans, the sum of their latencies in s, and a bound that no plans within the budget go below; the
+        fastest plans where none meets the budget.
     """
     options = [LayerOptions(problem, e, merge_alike=False) for e in range(len(problem.layers))]
     betas = np.unique(np.concatenate([np.ones(1), *(x.rows("pipelined") for x in options if x.reached)]))
@@ -50,9 +56,10 @@ def cheapest_global_beta(
     extra = np.subtract(least_pipelined, least, where=possible, out=np.full_like(least, np.inf)).min(axis=0)
     bounds = least.sum(axis=0) + extra - spare
     fronts = [layer.others for layer in layers]
-    best = cheapest([x.pair() for x in fronts], budget_s)
+    best, bound = cheapest([x.pair() for x in fronts], budget_s), np.inf
     for k in np.argsort(bounds, kind="stable"):
-        if bounds[k] >= (np.inf if best is None else best.cost):
+        if best is not None and bounds[k] >= best.cost * (1 - gap):
+            bound = float(bounds[k])
             break
         at_beta = [layer.at(betas[k]) for layer in layers]
         found = cheapest([x.pair() for x in at_beta], budget_s)
@@ -66,7 +73,7 @@ def cheapest_global_beta(
         layer.options.plan(front, label, hold_beta=True)
         for layer, front, label in zip(layers, fronts, best.labels, strict=True)
     ]
-    return tuple(plans), best.latency_s
+    return tuple(plans), best.latency_s, min(bound, best.cost)
 
 
 def _layer(options: LayerOptions, methods: Sequence[Communication], betas: np.ndarray) -> _Layer:
@@ -84,7 +91,7 @@ def _layer(options: LayerOptions, methods: Sequence[Communication], betas: np.nd
     for witness in np.flatnonzero(np.ceil(tokens) > least_r.max()):
         held = betas[~free & (betas <= np.ceil(tokens[witness]))]
         if len(held):
-            parts.append(options.labels("pipelined", held, int(witness)))
+            parts.append(options.labels("pipelined", held, witness=int(witness)))
     pipelined = LayerFront.concatenated(parts)
     return _Layer(options, others, pipelined.take(np.argsort(pipelined.row, kind="stable")))
 

@@ -84,8 +84,8 @@ def fastest(fronts: Sequence[Front]) -> Selection:
 
 def relax(fronts: Sequence[Front], budget_s: float) -> Relaxation:
     """The linear relaxation: from the fastest labels, buy cheapness where a second of latency saves most."""
-    hulls = [_hull(*front) for front in fronts]
-    steps = [(np.diff(cost[h]), np.diff(latency[h])) for (cost, latency), h in zip(fronts, hulls, strict=True)]
+    on_hull = [hulls(np.zeros(len(cost), int), cost, latency) for cost, latency in fronts]
+    steps = [(np.diff(cost[h]), np.diff(latency[h])) for (cost, latency), h in zip(fronts, on_hull, strict=True)]
     saving = np.concatenate([-cost / latency for cost, latency in steps])
     seconds = np.concatenate([latency for _, latency in steps])
     owner = np.repeat(np.arange(len(fronts)), [len(cost) for cost, _ in steps])
@@ -94,7 +94,7 @@ def relax(fronts: Sequence[Front], budget_s: float) -> Relaxation:
     taken = int(np.searchsorted(fastest + np.cumsum(seconds[order]), budget_s, side="right"))
     price = float(saving[order[taken]]) if taken < len(order) else 0.0
     at = np.bincount(owner[order[:taken]], minlength=len(fronts))
-    labels = tuple(int(h[k]) for h, k in zip(hulls, at, strict=True))
+    labels = tuple(int(h[k]) for h, k in zip(on_hull, at, strict=True))
     least = sum(float((cost + price * latency).min()) for cost, latency in fronts)
     bound = least - price * budget_s if price > 0 else least
     return Relaxation(price, bound, _selection(fronts, labels))
@@ -122,18 +122,23 @@ def merged(fronts: Sequence[Front], tolerance: float) -> Front:
     return cost, latency
 
 
-def _hull(cost: np.ndarray, latency: np.ndarray) -> np.ndarray:
-    """Indices of a front's labels on its lower convex hull, by rising latency."""
-    c, s = cost.tolist(), latency.tolist()
-    kept: list[int] = []
-    for k in range(len(c)):
-        while len(kept) > 1:
-            a, b = kept[-2], kept[-1]
-            if (c[a] - c[b]) * (s[k] - s[a]) > (c[a] - c[k]) * (s[b] - s[a]):
-                break
-            kept.pop()
-        kept.append(k)
-    return np.array(kept)
+def hulls(group: np.ndarray, cost: np.ndarray, latency: np.ndarray) -> np.ndarray:
+    """Indices of the labels on their group's lower convex hull.
+
+    Args:
+        group: rising, shape (labels,).
+        cost, latency: in each group falling and rising, shape (labels,).
+    """
+    kept = np.arange(len(group))
+    while True:
+        g, c, s = group[kept], cost[kept], latency[kept]
+        # A label on or above the line between its neighbours is none of the hull; the ends of a group are.
+        inside = (g[2:] == g[:-2]) & (
+            (c[:-2] - c[1:-1]) * (s[2:] - s[:-2]) <= (c[:-2] - c[2:]) * (s[1:-1] - s[:-2])
+        )
+        if not inside.any():
+            return kept
+        kept = kept[np.concatenate(([True], ~inside, [True]))]
 
 
 def _search(fronts: Sequence[Front], budget_s: float, relaxed: Relaxation, allowed: float) -> Selection | None:

@@ -130,3 +130,31 @@ def miqcp(problem_path: Path, time_limit_s: float, backend: Any, as_json: bool) 
         over, gap = (f"{x:.2%}" if x is not None else "" for x in (row.over_optimum, row.gap))
         feasible = {None: "no plan", True: "yes", False: "no"}[row.feasible]
         click.echo(f"{row.name:<16}{cost:>14}{over:>14}{bound:>14}{gap:>9}{feasible:>10}{row.seconds:>9.2f}")
+
+
+@bench.command()
+@json_option
+def optimizer(as_json: bool) -> None:
+    """The exact solver by layers x experts, to the optimum and to a certified gap; fronts; ODS; a plain sweep.
+
+    \b
+    Example: ./smoe bench optimizer
+    """
+    from dataclasses import asdict
+
+    from experiments.bench_optimizer import GAP, optimizer_speed, slope
+
+    rows = optimizer_speed()
+    slopes = {job: slope(rows, job) for job in ("exact", f"exact, gap {GAP:g}")}
+    if as_json:
+        print_json({"rows": [asdict(row) for row in rows], "slopes": slopes})
+        return
+    click.echo("layers x experts  job                 seconds  process s  x the first  certified gap")
+    for row in rows:
+        gap = "" if row.gap is None else f"{row.gap:.1e}"
+        click.echo(
+            f"{row.layers:>6} x {row.experts:<7}  {row.job:<18} {row.seconds:>8.3f} {row.cpu_s:>10.3f} "
+            f"{row.of_first:>12.3f}  {gap}"
+        )
+    for job, exponent in slopes.items():
+        click.echo(f"{job}: process time grows like (layers x experts)^{exponent:.2f}")

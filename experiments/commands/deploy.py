@@ -21,7 +21,7 @@ EXIT_NO_PLAN = 1
 @click.option("--model", required=True, help="Preset or YAML file of a model's sizes.")
 @click.option("--popularity", "popularity_path", required=True, type=FILE, help="Parquet made by smoe predict.")
 @click.option("--experts", type=int, help="Experts of a layer; default: those of the popularity.")
-@click.option("--top-k", type=int, default=1, show_default=True)
+@click.option("--top-k", type=int, help="Experts that each token uses; default: the preset's.")
 @click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
 @click.option("--latency-limit", type=float, help="Seconds, head to tail.")
 @click.option("--target-throughput", type=float, help="Tokens/s; sets the latency limit.")
@@ -32,7 +32,7 @@ def problem(
     model: str,
     popularity_path: Path,
     experts: int | None,
-    top_k: int,
+    top_k: int | None,
     profile: str,
     latency_limit: float | None,
     target_throughput: float | None,
@@ -54,9 +54,10 @@ def problem(
     if latency_limit is not None and target_throughput is not None:
         raise InputError("--target-throughput: expected at most one of --latency-limit and --target-throughput")
     tokens = load_popularity(popularity_path)
-    spec = load_spec(model, experts=experts or tokens.shape[1], top_k=top_k)
+    chosen = {} if top_k is None else {"top_k": top_k}
+    spec = load_spec(model, experts=experts or tokens.shape[1], **chosen)
     if target_throughput is not None:
-        latency_limit = float(tokens.sum(axis=1).max()) / top_k / target_throughput
+        latency_limit = float(tokens.sum(axis=1).max()) / spec.top_k / target_throughput
     made = make_problem(spec, tokens, load_profile(profile), objective=objective, latency_limit_s=latency_limit)
     write_json(out, made)
     if as_json:
@@ -80,7 +81,11 @@ def problem(
 @click.option("--time-limit", type=float, help="Seconds; miqcp: 180; ods with scip or gurobi: 60 for each method.")
 @click.option("--warm-start", help="miqcp: ods.")
 @click.option("--trace", "trace_path", type=FILE, help="ods: write its rounds and Theorem 1's ratio there (JSON).")
-@click.option("--out", type=FILE, help="Write the plan there.")
+@click.option("--gap", type=float, help="exact: share of the cost to come within; default 0: the optimum.")
+@click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
+@click.option("--tolerance", type=float, default=0.0, show_default=True, help="Thins the curve: share of cost.")
+@click.option("--figure", type=FILE, help="With --front: draw it there (.png, and .svg beside it).")
+@click.option("--out", type=FILE, help="Write the plan there (JSON); with --front the curve (.csv or .parquet).")
 @seed_option
 @json_option
 def plan(
@@ -94,6 +99,10 @@ def plan(
     time_limit: float | None,
     warm_start: str | None,
     trace_path: Path | None,
+    gap: float | None,
+    front: bool,
+    tolerance: float,
+    figure: Path | None,
     out: Path | None,
     seed: int,
     as_json: bool,
@@ -102,13 +111,21 @@ def plan(
 
     \b
     Example: ./smoe plan problem.json --solver exact --latency-limit 60 --out plan.json
+             ./smoe plan problem.json --front --figure front.png --out front.csv
     """
     from experiments.solving import show_ods, solve_traced, write_trace
     from moe.files import write_json
     from optimizer import Infeasible, NoIncumbent
+    from optimizer.fronts import check_experts_fit
     from simulator.plan import DeploymentProblem, read_problem
 
-    options = {"inner": inner, "backend": backend, "time_limit_s": time_limit, "warm_start": warm_start}
+    options = {
+        "inner": inner,
+        "backend": backend,
+        "time_limit_s": time_limit,
+        "warm_start": warm_start,
+        "gap": gap,
+    }
     given = read_problem(problem_path)
     changes: dict[str, Any] = {}
     if latency_limit is not None:
@@ -116,6 +133,11 @@ def plan(
     if objective is not None:
         changes["objective"] = objective
     given = DeploymentProblem.model_validate(given.model_copy(update=changes))
+    try:
+        for e in range(len(given.layers)):
+            check_experts_fit(given, e)
+    except InputError as error:
+        raise InputError(f"{problem_path}: {error}") from None
     try:
         solved, ods = solve_traced(given, solver, trace_path is not None, beta=beta, seed=seed, **options)
     except Infeasible as error:
@@ -128,6 +150,13 @@ def plan(
             print_json({"feasible": None, "time_limit_s": error.time_limit_s, "lower_bound": error.lower_bound})
         click.echo(f"smoe: {problem_path}: {error}", err=True)
         return EXIT_NO_PLAN
+    if front:
+        from experiments.commands.front import show_front
+
+        show_front(given, solved, tolerance, seed, out, figure, as_json)
+        return 0
+    if figure is not None or tolerance:
+        raise InputError("--figure and --tolerance: expected together with --front")
     if out is not None:
         write_json(out, solved)
     if trace_path is not None and ods is not None:

@@ -99,7 +99,26 @@ def test_a_limit_that_nothing_meets_says_the_least_latency(smoe: Run) -> None:
             lambda p: p["platform"].update(warm_strat_s=1),
             "warm_strat_s: unknown key; did you mean 'warm_start_s'?",
         ),
-        (lambda p: p["layers"][0]["experts"][0].update(parameter_bytes=9e9), "3072"),
+        (
+            lambda p: p["layers"][0]["experts"][0].update(parameter_bytes=9e9),
+            "problem.json: layers.0.experts.0: needs 8733 MB with 4 replicas, the largest of platform.memory_mb",
+        ),
+        (lambda p: p["layers"][0]["experts"][0].update(tokens=float("nan")), "should be a finite number, got nan"),
+        (lambda p: p["layers"][0].update(token_out_bytes=-1), "layers.0.token_out_bytes: input should be greater"),
+        (
+            lambda p: p["platform"].update(storage_bandwidth_bytes_per_s=[1e6, 1e6]),
+            "storage_bandwidth_bytes_per_s has 2 values for 3 memory_mb",
+        ),
+        (
+            lambda p: p["platform"].update(direct_bandwidth_bytes_per_s=0),
+            "platform.direct_bandwidth_bytes_per_s: input should be greater than 0, got 0",
+        ),
+        (lambda p: p["layers"][0].update(seconds_per_call=[1.0]), "seconds_per_call has 1 values for 3 memory_mb"),
+        (lambda p: p["platform"].update(memory_mb=[3072, 768, 128]), "memory_mb must increase"),
+        (lambda p: p["platform"].update(max_replicas=0), "platform.max_replicas"),
+        (lambda p: p.update(layers=[]), "layers: tuple should have at least 1 item"),
+        (lambda p: p.update(latency_limit_s=0), "latency_limit_s: input should be greater than 0, got 0"),
+        (lambda p: p.update(objective="gbs"), "got 'gbs'; did you mean 'gb_s'?"),
     ],
 )
 def test_an_impossible_problem_is_named(
@@ -120,7 +139,23 @@ def test_a_plan_for_another_problem_is_refused(smoe: Run) -> None:
     assert "layers: expected 2, as in the problem, got 12" in err
 
 
-def test_an_unknown_solver_names_the_nearest(smoe: Run) -> None:
-    code, _, err = smoe("plan", str(EXAMPLES / "tiny.problem.json"), "--solver", "exat")
-    assert code == 2
-    assert "did you mean 'exact'?" in err
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--solver", "exat"], "did you mean 'exact'?"),
+        (["--gap", "-1"], "gap: expected a share from 0 to below 1, got -1.0"),
+        (["--gap", "nan"], "gap: expected a share"),
+        (["--gap", "0.1", "--solver", "lambdaml"], "solver 'lambdaml': no option 'gap'"),
+        (["--latency-limit", "nan"], "--latency-limit: expected seconds > 0, or none, got 'nan'"),
+        (["--front", "--tolerance", "-1"], "tolerance: expected a share of the cost, at least 0, got -1.0"),
+        (["--front", "--out", "front.txt"], "--out: with --front expected a name ending in .csv or .parquet"),
+        (["--front", "--figure", "front.pdf"], "--figure: with --front expected a name ending in .png or .svg"),
+        (["--figure", "front.png"], "--figure and --tolerance: expected together with --front"),
+        (["--front", "--latency-limit", "5"], "the least achievable latency is 6.21228 s"),
+    ],
+)
+def test_a_wrong_option_of_plan_is_named(smoe: Run, options: list[str], said: str) -> None:
+    code, out, err = smoe("plan", str(EXAMPLES / "tiny.problem.json"), *options)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1

@@ -4,10 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moe.errors import InputError
+from optimizer import fronts as fronts_module
+from optimizer import ranges
+from optimizer.candidates import Window
 from optimizer.cost_model import evaluate
-from optimizer.exact import Infeasible, front, model_fronts, solve_exact
+from optimizer.exact import Infeasible, front, least_latency_s, model_fronts, solve_exact
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from tests.conftest import NAMES, reference
 from tests.optimizer.random_problems import distinct, front_by_trying, random_problem
@@ -36,6 +41,108 @@ def test_the_optimum_is_what_an_independent_program_found(name: str) -> None:
         assert evaluate(limited, plan).feasible
         assert plan.gap == 0.0
         assert plan.lower_bound == pytest.approx(optimum[key], rel=1e-6)
+
+
+TIES = (1 + 1e-12, 1 - 1e-12)
+"""Finish times that differ by less are the same but for rounding."""
+
+
+@pytest.fixture(params=["as it is", "all pruned"])
+def pruning(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small problems leave most ranges whole and no deployment out; here they do what large ones do."""
+    if request.param == "all pruned":
+        monkeypatch.setattr(ranges, "MANY", 0)
+        monkeypatch.setattr(ranges, "FIRST_RANGES", 2)
+        monkeypatch.setattr(ranges, "PARTS", 2)
+        monkeypatch.setattr(ranges, "AT_ONCE", 1)
+        monkeypatch.setattr(ranges, "BLOCK", 1)
+
+
+@pytest.mark.usefixtures("pruning")
+@pytest.mark.parametrize("seed", range(25))
+def test_no_plan_beats_the_optimum_of_one_limit(seed: int) -> None:
+    """The search that one limit asks for finds what trying every plan finds."""
+    problem = random_problem(seed)
+    cost, latency = front_by_trying(seed)
+    assert least_latency_s(problem) == pytest.approx(latency[0], rel=1e-9)
+    for k in (*range(0, len(cost), max(1, len(cost) // 6)), len(cost) - 1):
+        plan = solve_exact(problem.with_limit(latency[k] * (1 + 1e-12)))
+        assert plan.feasible, plan.violations
+        assert _objective(problem, plan) == pytest.approx(cost[k], rel=1e-9)
+    assert _objective(problem, solve_exact(problem)) == pytest.approx(cost[-1], rel=1e-9)
+    with pytest.raises(Infeasible) as error:
+        solve_exact(problem.with_limit(latency[0] * (1 - 1e-8)))
+    assert error.value.least_latency_s == pytest.approx(latency[0], rel=1e-9)
+
+
+@pytest.mark.usefixtures("pruning")
+@pytest.mark.parametrize("beta", ["per-layer", "global"])
+@pytest.mark.parametrize("gap", [1e-4, 0.02, 0.3])
+def test_a_gap_is_certified(gap: float, beta: str) -> None:
+    """A user who stops early is told, rightly, how much there may be to gain."""
+    left = 0
+    for seed in range(25):
+        problem = random_problem(seed)
+        cost, latency = front_by_trying(seed, beta == "global")
+        for k in (0, len(cost) // 3, len(cost) - 1):
+            plan = solve_exact(problem.with_limit(latency[k] * (1 + 1e-12)), beta, gap=gap)
+            value, bound = _objective(problem, plan), plan.lower_bound or 0.0
+            assert plan.feasible, plan.violations
+            assert bound <= cost[k] * (1 + 1e-12)
+            assert cost[k] <= value * (1 + 1e-12)
+            assert plan.gap is not None
+            assert plan.gap <= gap
+            assert plan.gap == pytest.approx(1 - bound / value, abs=1e-12)
+            left += plan.gap > 0
+    assert left > 0 or gap < 0.01
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_limit_and_all_limits_agree(name: str) -> None:
+    """Two ways to the optimum: whole fronts, and the search that one limit asks for."""
+    problem, _, expected = reference(name)
+    fronts = model_fronts(problem)
+    for optimum in expected["optimum"]:
+        if optimum["feasible"]:
+            limited = problem.with_limit(optimum["latency_limit_s"])
+            value = _objective(problem, solve_exact(limited))
+            assert value == pytest.approx(_objective(problem, solve_exact(limited, fronts=fronts)), rel=1e-12)
+            rough = solve_exact(limited, gap=1e-3)
+            assert (rough.lower_bound or 0) <= value * (1 + 1e-12) <= _objective(problem, rough) * (1 + 2e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), cut=st.tuples(st.floats(0, 1), st.floats(0, 1)), late=st.floats(0, 1))
+def test_a_range_s_labels_bound_those_of_its_rows(seed: int, cut: tuple[float, float], late: float) -> None:
+    """A bound that is none cuts the optimum off, and calls what is left certified."""
+    problem = random_problem(seed)
+    options = fronts_module.LayerOptions(problem, 0)
+    if not options.reached:
+        return
+    for method in ("pipelined", "direct"):
+        rows = options.rows(method)
+        if not len(rows):
+            continue
+        first, last = sorted(round(x * (len(rows) - 1)) for x in cut)
+        _, cost, latency, finish = options.points(method, rows[first : first + 1], rows[last : last + 1])
+        exact = [options.labels(method, rows[k : k + 1]) for k in range(first, last + 1)]
+        for labels in exact:
+            at = np.searchsorted(latency, labels.latency_s * (1 + 1e-12), side="right") - 1
+            assert at.min(initial=0) >= 0
+            assert np.all(cost[at] <= labels.cost * (1 + 1e-12))
+        if not len(finish):
+            continue
+        # Deployments of no use from a finish time on are in no label from there on.
+        from_s = float(np.quantile(finish, late))
+        place = options.useful(method, rows[first], rows[last], Window(), from_s)
+        for row, labels in zip(rows[first : last + 1], exact, strict=True):
+            kept = options.labels(method, np.array([row]), Window(place, from_s))
+            later = labels.take(np.flatnonzero(labels.finish_s >= max(from_s, kept.finish_s.min(initial=np.inf))))
+            soon, before = (np.searchsorted(kept.finish_s, later.finish_s * x, side="right") - 1 for x in TIES)
+            assert np.all(kept.cost[soon] <= later.cost * (1 + 1e-12))
+            assert np.all((before < 0) | (kept.cost[before] >= later.cost * (1 - 1e-12)))
+            early = labels.take(np.flatnonzero(labels.finish_s < from_s))
+            assert np.all(early.cost >= cost[np.searchsorted(finish, from_s)] * (1 - 1e-12))
 
 
 @pytest.mark.parametrize("one_beta", [False, True], ids=["per-layer", "global"])
@@ -83,6 +190,20 @@ def test_the_curve_of_the_model_is_exact(seed: int) -> None:
     np.testing.assert_allclose(found_latency, latency, rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["tiny", "whole-bill", "zero-and-uneven", "measured-platform"])
+def test_every_sampled_point_of_the_curve_is_a_plan_and_the_best_one(name: str) -> None:
+    """A point that no plan attains, or that a plan beats, is a promise that cannot be kept."""
+    problem, _, _ = reference(name)
+    cost, latency = front(problem)
+    assert np.all(np.diff(latency) > 0)
+    assert np.all(np.diff(cost) < 0)
+    for k in np.unique(np.linspace(0, len(cost) - 1, 7).astype(int)):
+        plan = solve_exact(problem.with_limit(float(latency[k])))
+        found = evaluate(problem, plan)
+        assert found.objective_value == pytest.approx(cost[k], rel=1e-9)
+        assert found.latency_s <= latency[k] * (1 + 1e-9)
+
+
 def test_a_thinned_curve_is_within_its_tolerance() -> None:
     """A user trades points for seconds, not for truth: each limit's optimum is missed by 1% at most."""
     problem, _, _ = reference("measured-platform")
@@ -127,6 +248,12 @@ def test_an_expert_that_fits_nowhere_is_named() -> None:
     layers = (problem.layers[0], layer.model_copy(update={"experts": (*layer.experts[:2], huge)}))
     with pytest.raises(InputError, match=r"layers\.1\.experts\.2: needs 49\d\d MB .* 3072"):
         solve_exact(problem.model_copy(update={"layers": layers}))
+
+
+@pytest.mark.parametrize("gap", [-0.1, 1.0, float("nan")])
+def test_a_gap_is_a_share(gap: float) -> None:
+    with pytest.raises(InputError, match="gap: expected a share from 0 to below 1"):
+        solve_exact(reference("tiny")[0], gap=gap)
 
 
 def test_an_unreachable_limit_says_what_is_reachable() -> None:

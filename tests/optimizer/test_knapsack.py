@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from optimizer.knapsack import cheapest, merged, relax, undominated
+from optimizer.knapsack import cheapest, hulls, merged, relax, undominated
 
 
 def _random_fronts(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -53,3 +53,20 @@ def test_the_merged_front_has_every_undominated_sum() -> None:
         found = cheapest(fronts, float(budget))
         assert found is not None
         assert found.cost == least
+
+
+def test_hulls_are_convex_and_below_every_label() -> None:
+    """A label wrongly left out of a hull is a bound that is none."""
+    rng = np.random.default_rng(3)
+    fronts = _random_fronts(rng) + _random_fronts(rng) + [(np.array([2.0]), np.array([1.0]))]
+    group = np.repeat(np.arange(len(fronts)), [len(cost) for cost, _ in fronts])
+    cost, latency = (np.concatenate(column) for column in zip(*fronts, strict=True))
+    kept = hulls(group, cost, latency)
+    for price in np.geomspace(1e-3, 1e3, 50):
+        value = cost + price * latency
+        for g in range(len(fronts)):
+            assert value[kept][group[kept] == g].min() == value[group == g].min()
+    for g in range(len(fronts)):
+        mine = kept[group[kept] == g]
+        slopes = np.diff(cost[mine]) / np.diff(latency[mine])
+        assert np.all(np.diff(slopes) > 0)
