@@ -196,6 +196,16 @@ class Outcome:
     floor_s: float
     rest_s: float
 
+    def latency_s(self, reached: np.ndarray, late_s: np.ndarray | float = 0.0) -> float:
+        """Latency of a layer whose experts are deployed so, shape (experts,).
+
+        Args:
+            reached: which experts tokens reach.
+            late_s: what is added to each expert's finish.
+        """
+        slowest = float((self.finish_s + late_s)[reached].max())
+        return max(self.floor_s, slowest) + float(np.max(self.input_s)) + self.rest_s
+
     def objective(self, problem: DeploymentProblem) -> np.ndarray:
         """Cost of each expert in the objective's unit."""
         if problem.objective == "gb_s":
@@ -309,10 +319,7 @@ def evaluate_layer(problem: DeploymentProblem, e: int, plan: LayerPlan) -> tuple
         return 0.0, 0.0, 0.0
     x = chosen(problem, e, plan)
     result = outcome(problem.platform, layer, x, plan.communication, float(plan.minibatch_tokens or 1))
-    slowest = float(result.finish_s[reached].max())
-    slowest_input = float(np.max(result.input_s))
-    latency = max(result.floor_s, slowest) + slowest_input + result.rest_s
-    return float(result.gb_s.sum()), float(result.requests_usd.sum()), latency
+    return float(result.gb_s.sum()), float(result.requests_usd.sum()), result.latency_s(reached)
 
 
 def with_evaluation(
