@@ -164,7 +164,7 @@ class KeyRange:
     def draw(
         self, rng: np.random.Generator, pairs: int, limited: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """New pairs: keys (pairs, 5) and counts (pairs,); token IDs are of `limited` (L), or of the whole range."""
+        """New pairs: keys (pairs, 5) and counts (pairs,); token IDs of `limited` (L), or of the whole range."""
         if limited is None:
             token_ids = rng.choice(self.token_ids, pairs, p=self.token_share)
         else:

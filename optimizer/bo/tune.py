@@ -10,7 +10,6 @@ from optimizer.bo.history import Row, row_of
 from optimizer.bo.judge import Judge
 from optimizer.bo.sampler import Sampler, Trial, best_trial
 from optimizer.bo.space import Tuning
-from simulator.plan import DeploymentPlan
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,12 @@ class Tuned:
 
     Attributes:
         tuning: the best.
-        plan: made with it for the batches tuned on; None where no trial was made in this run.
         best: its trial.
         rows: the history.
         stopped: why it ended.
     """
 
     tuning: Tuning
-    plan: DeploymentPlan | None
     best: int
     rows: tuple[Row, ...]
     stopped: str
@@ -87,7 +84,6 @@ def tune(
         raise InputError(f"trials: expected 1 or more, got {budget.trials}")
     rows: list[Row] = []
     trials: list[Trial] = []
-    plan: DeploymentPlan | None = None
     for row in earlier:
         proposal = sampler.ask(trials)
         if proposal is None:
@@ -107,12 +103,10 @@ def tune(
         if proposal is None:
             stopped = "nothing left to try"
             break
-        judged, made = judge(proposal.tuning)
+        judged, _ = judge(proposal.tuning)
         trials.append(Trial(proposal, judged))
         rows.append(row_of(name, rows, proposal, judged, judge.batches.tokens, clock() - began))
-        if best_trial(trials) == len(trials) - 1:
-            plan = made
         if after_trial is not None:
             after_trial(rows)
     best = best_trial(trials)
-    return Tuned(trials[best].proposal.tuning, plan, best, tuple(rows), stopped)
+    return Tuned(trials[best].proposal.tuning, best, tuple(rows), stopped)
