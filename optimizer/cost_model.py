@@ -219,6 +219,7 @@ def outcome(
     x: Deployments,
     communication: Communication,
     beta: np.ndarray | float = 1.0,
+    even: bool = False,
 ) -> Outcome:
     """Cost and latency contribution of every expert of a layer with one communication method.
 
@@ -228,6 +229,8 @@ def outcome(
         x: deployments, (experts,) or (experts, sizes, replicas).
         communication: the method.
         beta: minibatch size(s) of `pipelined`, tokens; a scalar, or shape (betas, 1, 1, 1).
+        even: each replica's minibatches have r/n tokens, not beta: no time for tokens that are not there. For what
+            a plan comes to on other tokens than it was made for.
     """
     if communication == "direct":
         t = direct_s(p, x)
@@ -240,9 +243,10 @@ def outcome(
         done = finish_s(p, x, t, upload)
         return Outcome(billed_gb_s(x, t), requests_usd(p, x, 1), done, 0.0, floor, rest)
     n = minibatches(x, beta)
-    t = pipelined_s(p, x, beta, n)
+    size = x.replica_tokens / np.maximum(n, 1) if even else beta
+    t = pipelined_s(p, x, size, n)
     done = finish_s(p, x, t, first_minibatch_s(p, layer, beta))
-    done = np.maximum(done, upload + last_minibatch_s(p, x, beta))
+    done = np.maximum(done, upload + last_minibatch_s(p, x, size))
     return Outcome(billed_gb_s(x, t), requests_usd(p, x, n), done, 0.0, floor, rest)
 
 

@@ -72,10 +72,11 @@ def _bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None
 
     from experiments.bo_study import run_study
     from experiments.console import progress
-    from experiments.figures.bo_study import draw_study
 
     with progress("tuning", "units") as update:
         found = run_study(out, seeds, trials, workers, lambda done, of: update(done, of, 0.0))
+    from experiments.figures.bo_study import draw_study
+
     draw_study(out, out / "gap")
     if as_json:
         print_json({"summary": json.loads(found.to_json(orient="records"))})

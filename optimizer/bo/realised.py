@@ -6,6 +6,9 @@ A replica that meets more tokens than it was planned for pays for it:
   payload holds. It runs as n replicas in parallel, each billed at r_real / n, n the least count that fits.
 - neither, but its tokens differ from the predicted ones by more than alpha: nothing happens; Alg. 2 notes it.
 
+The tokens that are there are billed: `pipelined` minibatches are even (r/n tokens each), where Eq. 6 charges the
+last one as if it were full.
+
 `foreseen` has the right n at once. With `retry` the call that overflows is billed first, until it fails: out of
 memory once its input (`storage`) or its parameters (the others) are there; a request over the payload limit is
 refused at once and free; a response over it fails when it is computed.
@@ -14,14 +17,14 @@ Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2; the least count that fits: simulato
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from moe.errors import InputError
 from optimizer import cost_model
-from optimizer.cost_model import Deployments, chosen, evaluate_layer, fixed_latency_s, outcome
+from optimizer.cost_model import Deployments, chosen, fixed_latency_s, outcome
 from simulator.overflow import replicas_that_fit
 from simulator.plan import (
     MB,
@@ -109,41 +112,37 @@ def _layer(
     served: DeploymentProblem, e: int, plan: DeploymentPlan, overflow: Overflow
 ) -> tuple[float, float, float]:
     """GB-s, price of the requests and latency of layer e, which serves its problem's tokens."""
-    planned, layer = plan.layers[e], served.layers[e]
-    replicas = replicas_that_fit(served, e, planned, layer.tokens)
-    if (replicas == planned.replicas).all():
-        return evaluate_layer(served, e, planned)
-    experts = tuple(
-        x.model_copy(update={"replicas": g}) for x, g in zip(planned.experts, replicas.tolist(), strict=True)
-    )
-    fitting = planned.model_copy(update={"experts": experts})
-    if overflow == "foreseen":
-        return evaluate_layer(served, e, fitting)
-    failing, x = chosen(served, e, planned), chosen(served, e, fitting)
-    failed_s, refused = _failed_call_s(served, layer, failing, planned.communication)
-    failed_s = np.where(replicas > planned.replicas, failed_s, 0.0)
-    called = (failed_s > 0) & ~refused
-    result = outcome(served.platform, layer, x, planned.communication, float(planned.minibatch_tokens or 1))
-    gb_s = result.gb_s + cost_model.billed_gb_s(failing, failed_s)
-    per_call = cost_model.requests_usd(served.platform, failing, 0)
-    requests = result.requests_usd + np.where(called, per_call, 0.0)
-    return float(gb_s.sum()), float(requests.sum()), result.latency_s(layer.tokens > 0, failed_s)
+    planned, layer, platform = plan.layers[e], served.layers[e], served.platform
+    reached = layer.tokens > 0
+    if not reached.any():
+        return 0.0, 0.0, 0.0
+    planned_x = chosen(served, e, planned)
+    x = replace(planned_x, replicas=replicas_that_fit(served, e, planned, layer.tokens))
+    result = outcome(platform, layer, x, planned.communication, float(planned.minibatch_tokens or 1), even=True)
+    gb_s, requests_usd, late_s = result.gb_s, result.requests_usd, np.zeros(len(reached))
+    if overflow == "retry" and (x.replicas > planned_x.replicas).any():
+        failed_s, input_s = _failed_call_s(served, layer, planned_x, planned.communication)
+        failed_s, late_s = np.where(x.replicas > planned_x.replicas, (failed_s, failed_s + input_s), 0.0)
+        gb_s = gb_s + cost_model.billed_gb_s(planned_x, failed_s)
+        requests_usd = requests_usd + (failed_s > 0) * cost_model.requests_usd(platform, planned_x, 0)
+    return float(gb_s.sum()), float(requests_usd.sum()), result.latency_s(reached, late_s)
 
 
 def _failed_call_s(
     problem: DeploymentProblem, layer: ProblemLayer, x: Deployments, communication: Communication
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Billed time of a replica until it fails, and whether it is refused before it starts; shape (experts,)."""
+    """Billed time of a replica until it fails, 0 if it is refused, and how long its payload took before, s."""
     p = problem.platform
     head, r = cost_model.head_s(p, x), x.replica_tokens
     if communication == "pipelined":
-        return head, np.zeros(len(head), bool)
+        return head, np.zeros(len(head))
     if communication == "storage":
-        return head + p.storage_delay_s + r * x.token_in_bytes / x.storage_bandwidth, np.zeros(len(head), bool)
+        return head + p.storage_delay_s + r * x.token_in_bytes / x.storage_bandwidth, np.zeros(len(head))
     refused = r * layer.token_in_bytes * p.payload_encoding_factor > p.payload_limit_bytes
     out_of_memory = needed_memory_bytes(layer, r) > x.memory_mb * MB
     computed = head + x.seconds_per_call + r * x.seconds_per_token
-    return np.where(refused, 0.0, np.where(out_of_memory, head, computed)), refused
+    failed_s = np.where(refused, 0.0, np.where(out_of_memory, head, computed))
+    return failed_s, np.where(refused, 0.0, cost_model.payload_s(p, x))
 
 
 @dataclass(frozen=True)
