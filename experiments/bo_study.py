@@ -63,13 +63,13 @@ SENSITIVE_AT, SENSITIVITY_SEEDS = 0.5, 5
 
 @dataclass(frozen=True)
 class Unit:
-    """What one process does at a time: all samplers and objectives on the same batches."""
+    """What one process does at a time: some samplers on the same batches."""
 
+    objective: Objective
     drift: float
     seed: int
-    counting: str
-    samplers: tuple[str, ...]
-    objectives: tuple[Objective, ...]
+    counting: str = "hard"
+    samplers: tuple[str, ...] = tuple(SAMPLERS)
     changes: tuple[str, ...] = ("",)
     trials: int = 30
 
@@ -113,16 +113,17 @@ class Run:
 
 def units(seeds: int, trials: int) -> list[Unit]:
     """The whole study: the paper's predictor under both objectives, `expected` counting, and the constants."""
-    both: tuple[Objective, ...] = ("bill+slo", "bill")
-    slo = both[:1]
-    some = ("none", "random", "multi-epsilon", "few", "recount")
-    found = [Unit(d, s, "hard", tuple(SAMPLERS), both, trials=trials) for s in range(seeds) for d in DRIFTS]
-    found += [Unit(d, s, "expected", some, slo, trials=trials) for s in range(seeds) for d in (0.0, 1.0)]
+    each = range(seeds)
+    found = [Unit("bill+slo", drift, seed) for seed in each for drift in DRIFTS]
+    found += [Unit("bill", drift, seed) for drift in (0.0, 1.0) for seed in each]
+    some = ("none", "multi-epsilon", "few", "recount")
+    found += [Unit("bill+slo", drift, seed, "expected", some) for seed in each for drift in (0.0, 1.0)]
     found += [
-        Unit(SENSITIVE_AT, s, "hard", ("multi-epsilon",), slo, SENSITIVITY, trials)
-        for s in range(min(seeds, SENSITIVITY_SEEDS))
+        Unit("bill+slo", SENSITIVE_AT, seed, samplers=("multi-epsilon",), changes=SENSITIVITY)
+        for seed in each[:SENSITIVITY_SEEDS]
     ]
-    return found
+    found += [Unit("bill", drift, seed) for drift in DRIFTS[1:-1] for seed in each]
+    return [replace(unit, trials=trials) for unit in found]
 
 
 @lru_cache(maxsize=1)
@@ -204,15 +205,13 @@ def run_unit(unit: Unit) -> list[Run]:
         assert isinstance(table_predictor, TablePredictor)
         planner = Planner(problem, table, table_predictor)
         known = Known(planner, KeyRange.of(table, seen, settings.by_frequency), seen)
-        for objective in unit.objectives:
-            judges = [Judge(planner, x, closed_form(), objective, settings) for x in (seen, unseen)]
-            for name in unit.samplers:
-                found.append(_run(unit, change, name, known, judges[0], judges[1], settings))
+        judges = [Judge(planner, x, closed_form(), unit.objective, settings) for x in (seen, unseen)]
+        found += [_run(unit, change, name, known, *judges) for name in unit.samplers]
     return found
 
 
-def _run(unit: Unit, change: str, name: str, known: Known, seen: Judge, unseen: Judge, settings: Alg2) -> Run:
-    result = tune(seen, sampler(name, known, settings, unit.seed), name, Budget(unit.trials))
+def _run(unit: Unit, change: str, name: str, known: Known, seen: Judge, unseen: Judge) -> Run:
+    result = tune(seen, sampler(name, known, seen.settings, unit.seed), name, Budget(unit.trials))
     none, tuned = (unseen(x)[0] for x in (Tuning(), result.tuning))
     rows, rule = result.rows, Alg2()
     stops = (k for k in range(1, len(rows) + 1) if converged(rows[:k], rule))
@@ -270,9 +269,9 @@ def run_study(
     out.mkdir(parents=True, exist_ok=True)
     path = out / "runs.csv"
     runs = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=_columns())
-    there = set(zip(runs["drift"], runs["seed"], runs["counting"], runs["change"], strict=True))
+    there = set(zip(*(runs[name] for name in ("objective", "drift", "seed", "counting", "change")), strict=True))
     every = units(seeds, trials)
-    todo = [x for x in every if (x.drift, x.seed, x.counting, x.changes[0]) not in there]
+    todo = [x for x in every if (x.objective, x.drift, x.seed, x.counting, x.changes[0]) not in there]
     with ProcessPoolExecutor(workers) as pool:
         for k, done in enumerate(as_completed([pool.submit(run_unit, unit) for unit in todo])):
             new = pd.DataFrame([asdict(run) for run in done.result()])

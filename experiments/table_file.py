@@ -8,11 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from moe.errors import InputError
-from moe.trace import SCHEMA, load_trace
+from moe.trace import SCHEMA, RoutingTrace, load_trace
 from optimizer.popularity import ProfileTable
 from simulator.plan import DeploymentProblem
 
 KEYS = ("layer", "token_id", "position_id", "attention_id", "expert")
+
+
+def load_layers(path: Path, layers: list[int] | None) -> RoutingTrace:
+    """The trace in a file, with these of its layers (None: all, in order). Raises InputError."""
+    trace = load_trace(path)
+    if layers is None:
+        return trace
+    if not all(0 <= layer < trace.layers for layer in layers):
+        raise InputError(f"--layers: {path} has layers 0..{trace.layers - 1}, got {layers}")
+    return trace.with_layers(layers)
 
 
 def save_table(table: ProfileTable, path: Path) -> None:
@@ -44,8 +54,7 @@ def load_table(path: Path, problem: DeploymentProblem, layers: list[int] | None 
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
     if any(SCHEMA.encode() in value for value in (found.schema.metadata or {}).values()):
-        trace = load_trace(path)
-        return ProfileTable.from_trace(trace if layers is None else trace.with_layers(layers))
+        return ProfileTable.from_trace(load_layers(path, layers))
     missing = [name for name in (*KEYS, "count") if name not in found.column_names]
     if missing or not found.num_rows:
         raise InputError(f"{path}: expected a routing trace, or rows with columns {list(KEYS)} and count")

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.table_file import load_table, save_table
+from experiments.table_file import load_layers, load_table, save_table
 from moe.errors import InputError, nearest
 from moe.files import write_json
-from moe.trace import RoutingTrace, load_trace
+from moe.trace import RoutingTrace
 from optimizer.bo import (
     Alg2,
     Batches,
@@ -35,7 +35,7 @@ from optimizer.bo import (
 )
 from optimizer.bo.history import Row, load_history, save_history
 from optimizer.bo.realised import Overflow
-from optimizer.popularity import ProfileTable, TablePredictor, predictor
+from optimizer.popularity import PREDICTORS, ProfileTable, TablePredictor, predictor
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_problem
 from simulator.profile import PlatformProfile, load_profile
 from simulator.simulate import simulate
@@ -161,11 +161,7 @@ def _batches(
     size = round(problem.served_tokens)
 
     def of(path: Path) -> list[RoutingTrace]:
-        trace = load_trace(path)
-        if layers is not None:
-            if not all(0 <= layer < trace.layers for layer in layers):
-                raise InputError(f"--layers: {path} has layers 0..{trace.layers - 1}, got {layers}")
-            trace = trace.with_layers(layers)
+        trace = load_layers(path, layers)
         shape = (len(problem.layers), len(problem.layers[0].experts))
         if (trace.layers, trace.num_experts) != shape:
             raise InputError(
@@ -187,12 +183,10 @@ def _batches(
 
 def _predictor(options: TuneOptions) -> TablePredictor:
     given: dict[str, Any] = {"variant": options.variant} if options.predictor == "bayes" else {}
-    try:
-        found = predictor(options.predictor, counting=options.counting, **given)
-    except InputError as error:
-        raise InputError(f"--predictor: {error}") from None
-    if not isinstance(found, TablePredictor):
+    if not issubclass(PREDICTORS.get(options.predictor, TablePredictor), TablePredictor):
         raise InputError(f"--predictor {options.predictor}: expected one that predicts from a profile table")
+    found = predictor(options.predictor, counting=options.counting, **given)
+    assert isinstance(found, TablePredictor)
     return found
 
 
