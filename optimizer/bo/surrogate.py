@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 from skopt.acquisition import gaussian_ei
 from skopt.learning import GaussianProcessRegressor
 from skopt.learning.gaussian_process.kernels import ConstantKernel, HammingKernel, Matern
@@ -25,7 +26,7 @@ def posterior_mean(slots: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def next_point(
-    points: np.ndarray, scores: np.ndarray, rng: np.random.Generator, candidates: int = 2000
+    points: np.ndarray, scores: np.ndarray, rng: np.random.Generator, candidates: int = 1000
 ) -> np.ndarray:
     """The candidate of largest expected improvement, half of them uniform, half around the best point.
 
@@ -43,9 +44,15 @@ def next_point(
     return some[int(np.argmax(gaussian_ei(some, process, y_opt=scores.min())))]
 
 
+def _few_steps(loss: Any, theta: np.ndarray, bounds: Any) -> tuple[np.ndarray, float]:
+    """Hyperparameters after a few steps of L-BFGS: a few dozen points say no more about them."""
+    found = minimize(loss, theta, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 5})
+    return found.x, float(found.fun)
+
+
 def _fitted(kernel: Any, x: np.ndarray, y: np.ndarray) -> Any:
     process = GaussianProcessRegressor(
-        kernel=kernel, normalize_y=True, noise="gaussian", n_restarts_optimizer=0, random_state=0
+        kernel=kernel, normalize_y=True, noise="gaussian", optimizer=_few_steps, random_state=0
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # length scales at their bounds: 30 points in 1,000 dimensions

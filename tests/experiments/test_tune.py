@@ -1,12 +1,14 @@
 """smoe tune, on files that a user brings."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from experiments.bo_study import bootstrap, ratio_of_sums
+from experiments.bo_study import Unit, bootstrap, ratio_of_sums, run_unit, summary
 from experiments.figures.convergence import Curve
 from experiments.table_file import load_table
 from experiments.tune_job import cut, gap_closed
@@ -165,3 +167,23 @@ def test_batches_of_the_study_share_no_sequence_and_hold_the_drift(monkeypatch: 
             assert (ids >= 1000).sum() == 12
             assert real.sum(axis=1).tolist() == [40, 40]
     assert not set(np.concatenate(seen.token_ids)) & set(np.concatenate(unseen.token_ids))
+
+
+def test_a_unit_of_the_study_judges_all_samplers_on_the_same_unseen_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layers = [0, 1] * 6
+    traces = tuple(random_trace(k, tokens=2560, vocabulary=40).with_layers(layers) for k in range(3))
+    monkeypatch.setattr("experiments.bo_study.recordings", lambda: traces)
+    monkeypatch.setattr("experiments.bo_study.BATCH_TOKENS", 1280)
+    unit = Unit("bill+slo", 0.5, seed=3, samplers=("none", "random", "recount"), trials=3)
+    runs = run_unit(unit)
+    assert [x.trials for x in runs] == [1, 3, 3]
+    assert len({(x.none, x.oracle, x.seen_none, x.seen_oracle) for x in runs}) == 1
+    assert runs[0].tuned == runs[0].none
+    assert [x.served_tokens for x in runs] == [2560, 7680, 7680]
+    again = run_unit(unit)
+    assert [replace(x, wall_s=0) for x in again] == [replace(x, wall_s=0) for x in runs]
+    found = summary(pd.DataFrame([asdict(x) for x in runs])).set_index("sampler")
+    expected = (runs[2].none - runs[2].tuned) / (runs[2].none - runs[2].oracle)
+    assert found.loc["recount", "gap_closed"] == pytest.approx(expected)
