@@ -1,6 +1,6 @@
 """What a tuning comes to on batches: plan, serve, compare (the second half of a trial of Alg. 2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -48,7 +48,7 @@ class Judged:
 
 
 class Judge:
-    """Judges tunings on a fixed set of batches.
+    """Judges tunings on a fixed set of batches; `oracle` is the plan made from their mean real counts, judged.
 
     Args:
         planner: predicts and plans.
@@ -70,7 +70,7 @@ class Judge:
             raise InputError("objective bill+slo: expected a problem with latency_limit_s, got null")
         self.planner, self.batches, self.evaluate = planner, batches, evaluate
         self.objective, self.settings = objective, settings
-        self.oracle = self.popularity(batches.mean)
+        self.oracle = self._judged(batches.mean, planner.plan(batches.mean))
 
     def __call__(self, tuning: Tuning) -> tuple[Judged, DeploymentPlan]:
         """Predict, plan and serve."""
@@ -78,11 +78,7 @@ class Judge:
         plan = self.planner.plan(popularity, tuning.margin)
         judged = self._judged(popularity, plan)
         cheaper = judged.cost < self.oracle.cost * CHEAPER
-        return Judged(**(judged.__dict__ | {"cheaper_than_oracle": cheaper})), plan
-
-    def popularity(self, popularity: np.ndarray) -> Judged:
-        """What the plan made for this popularity, (layers, experts), comes to."""
-        return self._judged(popularity, self.planner.plan(popularity))
+        return replace(judged, cheaper_than_oracle=cheaper), plan
 
     def _judged(self, popularity: np.ndarray, plan: DeploymentPlan) -> Judged:
         problem, settings, real = self.planner.problem, self.settings, self.batches.real

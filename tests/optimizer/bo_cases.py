@@ -1,7 +1,5 @@
 """A small model whose tuning takes milliseconds: 2 layers of 4 experts, its trace, its batches, its planner."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from optimizer.bo import Alg2, Batches, Judge, KeyRange, Known, Objective, Planner, closed_form
@@ -59,8 +57,3 @@ def small_judge(
     planner = Planner(small_problem(binding_limit_s()), table, table_predictor())
     judge = Judge(planner, batches, closed_form(), objective, settings)
     return judge, Known(planner, KeyRange.of(table, batches), batches)
-
-
-def fewer_pairs(pairs: int) -> Alg2:
-    """The settings with so many pairs."""
-    return replace(SETTINGS, pairs=pairs)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe.errors import InputError
@@ -31,6 +31,7 @@ def drawn_pairs(seed: int, slots: int = 60) -> Pairs:
     return Pairs.empty(slots).with_drawn(np.arange(slots), keys, count, trial=1)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_pairs_are_written_as_with_counts_would(seed: int) -> None:
     table, pairs = small_table(), drawn_pairs(seed)
