@@ -77,6 +77,6 @@ def draw_study(folder: Path, path: Path) -> None:
         axes.axhline(1, color="black", linewidth=1, linestyle="--")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.grid(alpha=0.25)
-    left.legend(fontsize=7, frameon=False, ncols=2)
+    left.legend(fontsize=7, frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0.02, 0.86))
     left.set_title("bill+slo, Bert MoE 12 x 4; 95% intervals over seeds", loc="left", fontsize=9)
     style.save(figure, path)
