@@ -25,7 +25,8 @@ from optimizer.popularity import (
     predictor,
 )
 from optimizer.popularity.table_file import SCHEMA as TABLE_SCHEMA
-from optimizer.regret import Realised, Regret, best_realised, regret, with_tokens
+from optimizer.problem import with_tokens
+from optimizer.regret import OnRealTokens, Regret, best_on_real_tokens, regret
 from simulator.plan import DeploymentProblem
 
 DEFAULT_COUNTING = "expected"
@@ -92,7 +93,7 @@ class Served:
 
     trace: RoutingTrace
     problem: DeploymentProblem | None = None
-    best: Realised | None = None
+    best: OnRealTokens | None = None
 
     @staticmethod
     def of(trace: RoutingTrace, problem: DeploymentProblem | None = None) -> Served:
@@ -102,7 +103,7 @@ class Served:
         if trace.top_k != problem.top_k:
             raise InputError(f"top_k: expected {trace.top_k}, as served, got {problem.top_k}")
         real = with_tokens(problem, trace.popularity() * problem.served_tokens / trace.tokens)
-        return Served(trace, real, best_realised(real))
+        return Served(trace, real, best_on_real_tokens(real))
 
     def regret(self, predicted: np.ndarray) -> Regret | None:
         """What planning with a prediction of the whole trace costs, in a batch of the problem's size."""

@@ -71,6 +71,7 @@ def solve_ods(
     methods: Mode = "per-layer",
     inner: Inner = "exact",
     time_limit_s: float = PAPER_INNER_LIMIT_S,
+    fronts: ModelFronts | None = None,
 ) -> OdsResult:
     """Alg. 1 over a solver of the problem with its method fixed.
 
@@ -80,6 +81,7 @@ def solve_ods(
         methods: what becomes of a method that one layer cannot use: `per-layer` or `paper`.
         inner: the solver of step 1: `exact`, or the programme (12) by `scip` or `gurobi`.
         time_limit_s: of `scip` and `gurobi`, for each method.
+        fronts: of the problem's layers, to save making them again.
 
     Raises InputError where an expert fits no memory size or the inner solver cannot be used, NoIncumbent where it
     finds a plan in time with no method.
@@ -89,7 +91,7 @@ def solve_ods(
     if inner not in get_args(Inner):
         raise InputError(f"inner: no inner solver '{inner}'{nearest(inner, get_args(Inner))}")
     started = time.perf_counter()
-    fronts = model_fronts(problem)
+    fronts = fronts or model_fronts(problem)
     plans = {
         method: fixed_method_exact(problem, fronts, method, beta)
         if inner == "exact"

@@ -91,6 +91,22 @@ def make_problem(
     )
 
 
+def with_tokens(problem: DeploymentProblem, popularity: np.ndarray) -> DeploymentProblem:
+    """The problem with other tokens of its experts, (layers, experts). Raises InputError for another shape."""
+    popularity = np.asarray(popularity, float)
+    shape = (len(problem.layers), len(problem.layers[0].experts))
+    if popularity.shape != shape:
+        raise InputError(
+            f"{problem.name}: expected popularity of its {shape[0]} layers x {shape[1]} experts, "
+            f"got {' x '.join(map(str, popularity.shape))}"
+        )
+    layers = []
+    for layer, tokens in zip(problem.layers, popularity.tolist(), strict=True):
+        experts = [x.model_copy(update={"tokens": d}) for x, d in zip(layer.experts, tokens, strict=True)]
+        layers.append(layer.model_copy(update={"experts": tuple(experts)}))
+    return problem.model_copy(update={"layers": tuple(layers)})
+
+
 def _expert_compute(
     spec: MoESpec, profile: PlatformProfile, memory_mb: Sequence[int]
 ) -> dict[str, tuple[float, ...]]:

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.cost_model import ROUNDING, evaluate
+from optimizer.cost_model import ROUNDING
 from optimizer.exact import Infeasible
+from optimizer.problem import with_tokens
+from optimizer.realised import realise
 from optimizer.solvers import solve
-from simulator.overflow import replicas_that_fit
-from simulator.plan import DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
+from simulator.overflow import replicas_run
+from simulator.plan import DeploymentPlan, DeploymentProblem
 
 
 @dataclass(frozen=True)
-class Realised:
+class OnRealTokens:
     """A plan on real tokens.
 
     Attributes:
@@ -43,8 +45,8 @@ class Regret:
         failure: no plan keeps the limit on the predicted tokens, or the plan has no room for a real one.
     """
 
-    made: Realised | None
-    best: Realised
+    made: OnRealTokens | None
+    best: OnRealTokens
     failure: str | None = None
 
     @property
@@ -53,45 +55,29 @@ class Regret:
         return None if self.made is None else self.made.cost / self.best.cost - 1
 
 
-def with_tokens(problem: DeploymentProblem, popularity: np.ndarray) -> DeploymentProblem:
-    """The problem with other tokens of its experts, (layers, experts). Raises InputError for another shape."""
-    popularity = np.asarray(popularity, float)
-    shape = (len(problem.layers), len(problem.layers[0].experts))
-    if popularity.shape != shape:
-        raise InputError(
-            f"{problem.name}: expected popularity of its {shape[0]} layers x {shape[1]} experts, "
-            f"got {' x '.join(map(str, popularity.shape))}"
-        )
-    layers = []
-    for layer, tokens in zip(problem.layers, popularity.tolist(), strict=True):
-        experts = [x.model_copy(update={"tokens": d}) for x, d in zip(layer.experts, tokens, strict=True)]
-        layers.append(layer.model_copy(update={"experts": tuple(experts)}))
-    return problem.model_copy(update={"layers": tuple(layers)})
-
-
-def realised(problem: DeploymentProblem, plan: DeploymentPlan) -> Realised:
-    """What a plan made for other tokens comes to on the problem's: Eq. 3-11 with the replicas that they need.
+def on_real_tokens(problem: DeploymentProblem, plan: DeploymentPlan) -> OnRealTokens:
+    """What a plan made for other tokens comes to on the problem's (`optimizer.realised`).
 
     Raises InputError where an expert of the plan has no room for a token.
     """
-    layers, overflowed = [], 0
-    for e, (layer, chosen) in enumerate(zip(problem.layers, plan.layers, strict=True)):
-        replicas = replicas_that_fit(problem, e, chosen, layer.tokens)
-        overflowed += int(replicas.sum() - chosen.replicas.sum())
-        layers.append(_with_replicas(chosen, replicas))
-    found = evaluate(problem, plan.model_copy(update={"layers": tuple(layers)}))
+    tokens = [layer.tokens for layer in problem.layers]
+    found = realise(problem, plan, np.array(tokens))
+    if found.failed is not None:
+        raise InputError(found.failed)
+    runs = replicas_run(problem, plan, tokens, "foreseen")
+    overflowed = sum(int((g - layer.replicas).sum()) for g, layer in zip(runs, plan.layers, strict=True))
     limit = problem.latency_limit_s
     late = limit is not None and found.latency_s > limit * (1 + ROUNDING)
-    return Realised(found.objective_value, found.latency_s, late, overflowed)
+    return OnRealTokens(found.cost(problem), found.latency_s, late, overflowed)
 
 
-def best_realised(problem: DeploymentProblem, solver: str = "exact") -> Realised:
+def best_on_real_tokens(problem: DeploymentProblem, solver: str = "exact") -> OnRealTokens:
     """The plan made from the problem's own tokens, on these. Raises Infeasible where none keeps the limit."""
-    return realised(problem, solve(problem, solver))
+    return on_real_tokens(problem, solve(problem, solver))
 
 
 def regret(
-    problem: DeploymentProblem, predicted: np.ndarray, best: Realised | None = None, solver: str = "exact"
+    problem: DeploymentProblem, predicted: np.ndarray, best: OnRealTokens | None = None, solver: str = "exact"
 ) -> Regret:
     """The regret of a prediction.
 
@@ -103,20 +89,12 @@ def regret(
 
     Raises Infeasible where no plan keeps the limit on the real tokens, InputError for another shape.
     """
-    best = best or best_realised(problem, solver)
+    best = best or best_on_real_tokens(problem, solver)
     try:
         plan = solve(with_tokens(problem, predicted), solver)
     except Infeasible as error:
         return Regret(None, best, f"no plan for the predicted tokens: {error}")
     try:
-        return Regret(realised(problem, plan), best)
+        return Regret(on_real_tokens(problem, plan), best)
     except InputError as error:
         return Regret(None, best, f"the batch fails: {error}")
-
-
-def _with_replicas(layer: LayerPlan, replicas: np.ndarray) -> LayerPlan:
-    experts = [
-        ExpertPlan(memory_mb=x.memory_mb, replicas=g)
-        for x, g in zip(layer.experts, replicas.tolist(), strict=True)
-    ]
-    return layer.model_copy(update={"experts": tuple(experts)})

@@ -158,3 +158,32 @@ def optimizer(as_json: bool) -> None:
         )
     for job, exponent in slopes.items():
         click.echo(f"{job}: process time grows like (layers x experts)^{exponent:.2f}")
+
+
+@bench.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/runs/bo"), show_default=True)
+@click.option("--seeds", type=click.IntRange(min=2), default=10, show_default=True)
+@click.option("--trials", type=click.IntRange(min=2), default=30, show_default=True, help="Of each run.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@json_option
+def bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None:
+    """Whether Bayesian optimisation of the profile table helps; again, it goes on where it was stopped.
+
+    \b
+    Example: ./smoe bench bo --out results/bo
+    """
+    import json
+
+    from experiments.bo_study import run_study
+    from experiments.console import progress
+    from experiments.figures.bo_study import draw_study
+
+    with progress("tuning", "units") as update:
+        found = run_study(out, seeds, trials, workers, lambda done, of: update(done, of, 0.0))
+    draw_study(out, out / "gap")
+    if as_json:
+        print_json({"summary": json.loads(found.to_json(orient="records"))})
+        return
+    columns = ["counting", "objective", "drift", "sampler", "change", "gap_closed", "low", "high", "over_tuned"]
+    click.echo(found[columns].to_string(index=False, float_format="{:.2f}".format))
+    click.echo(f"{out}/: runs.csv, summary.csv, gap.png, provenance.json")

@@ -5,7 +5,8 @@ import pytest
 
 from moe.errors import InputError
 from optimizer.cost_model import evaluate
-from optimizer.regret import best_realised, realised, regret, with_tokens
+from optimizer.problem import with_tokens
+from optimizer.regret import best_on_real_tokens, on_real_tokens, regret
 from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem
 from simulator.simulate import simulate
@@ -51,11 +52,11 @@ def test_a_plan_in_time_is_never_cheaper_than_the_best() -> None:
     """Only lateness, or replicas beyond the allowed ones, can make a wrong plan cheap."""
     rng = np.random.default_rng(1)
     problem = problem_at(slack=1.5)
-    real, best, in_time = tokens_of(problem), best_realised(problem), 0
+    real, best, in_time = tokens_of(problem), best_on_real_tokens(problem), 0
     for spread in (0.01, 0.1, 0.4):
         wrong = with_tokens(problem, real * rng.uniform(1 - spread, 1 + spread, real.shape))
         for limit in (0.7, 0.8, 0.95):
-            made = realised(problem, solve(wrong.with_limit(limit * (problem.latency_limit_s or 0))))
+            made = on_real_tokens(problem, solve(wrong.with_limit(limit * (problem.latency_limit_s or 0))))
             if not made.late and not made.overflowed:
                 assert made.cost >= best.cost * (1 - 1e-12)
                 in_time += 1
@@ -80,7 +81,7 @@ def test_a_replica_that_overflows_runs_as_several_and_costs_what_the_simulator_s
     plan = solve(small, "exact")
     real = np.full(tokens_of(problem).shape, 400_000.0)
     big = with_tokens(small, real)
-    found = realised(big, plan)
+    found = on_real_tokens(big, plan)
     assert found.overflowed > 0
     run = simulate(small, plan, routing=[real.astype(int)], start="just-in-time")
     assert found.overflowed == run.overflowed

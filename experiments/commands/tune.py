@@ -1,0 +1,149 @@
+"""The command tune: Bayesian optimisation of a profile table, and its rivals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from experiments.commands.options import FILE, json_option, print_json, seed_option
+from moe.errors import InputError
+
+
+@click.command()
+@click.argument("problem_path", metavar="PROBLEM", type=FILE)
+@click.option("--profiled", required=True, type=FILE, help="Routing trace, or profile table (parquet), to tune.")
+@click.option("--serve", required=True, type=FILE, help="Routing trace whose batches the trials serve.")
+@click.option("--test", type=FILE, help="Trace to judge on; default: the second half of --serve, never tuned on.")
+@click.option("--layers", metavar="0,0,1,...", help="Recorded layer that stands for each of the problem's.")
+@click.option(
+    "--sampler",
+    default="multi-epsilon",
+    show_default=True,
+    help="none, random, single-epsilon, tpe, gp-ei, multi-epsilon (the paper's), few, recount.",
+)
+@click.option("--trials", type=click.IntRange(min=1), default=30, show_default=True, help="Trial 0 included.")
+@click.option("--served-tokens", type=click.IntRange(min=1), help="Budget of tokens that trials serve.")
+@click.option("--wall-s", type=click.FloatRange(min=0), help="Budget of seconds.")
+@click.option("--objective", type=click.Choice(["bill", "bill+slo"]), default="bill+slo", show_default=True)
+@click.option(
+    "--evaluate", type=click.Choice(["closed-form", "simulator"]), default="closed-form", show_default=True
+)
+@click.option("--profile", help="With the simulator: platform profile; default: the ideal platform.")
+@click.option("--overflow", type=click.Choice(["foreseen", "retry"]), default="foreseen", show_default=True)
+@click.option("--predictor", default="bayes", show_default=True, help="bayes or lina.")
+@click.option("--variant", default="printed", show_default=True, help="Of bayes: printed, mixture, backoff.")
+@click.option("--counting", type=click.Choice(["hard", "expected"]), default="hard", show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A constant of Alg. 2: pairs=500.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/tune-SAMPLER."
+)
+@click.option("--resume", is_flag=True, help="Go on with the history in --out.")
+@seed_option
+@json_option
+def tune(
+    problem_path: Path,
+    profiled: Path,
+    serve: Path,
+    test: Path | None,
+    layers: str | None,
+    sampler: str,
+    trials: int,
+    served_tokens: int | None,
+    wall_s: float | None,
+    objective: Any,
+    evaluate: Any,
+    profile: str | None,
+    overflow: Any,
+    predictor: str,
+    variant: str,
+    counting: Any,
+    settings: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Tune the profile table so that the bill is least, and judge it on batches that no trial saw.
+
+    \b
+    Example: ./smoe tune problem.json --profiled a.parquet --serve b.parquet --sampler multi-epsilon --trials 30
+    """
+    from experiments.tune_job import TuneOptions, alg2_settings, run_tune
+    from optimizer.bo import Budget
+
+    if profile is not None and evaluate != "simulator":
+        raise InputError("--profile: expected --evaluate simulator with it")
+    options = TuneOptions(
+        problem=problem_path,
+        profiled=profiled,
+        serve=serve,
+        test=test,
+        layers=None if layers is None else _layers(layers),
+        sampler=sampler,
+        objective=objective,
+        budget=Budget(trials, served_tokens, wall_s),
+        settings=alg2_settings(settings),
+        predictor=predictor,
+        variant=variant,
+        counting=counting,
+        evaluate=evaluate,
+        overflow=overflow,
+        profile=profile,
+        seed=seed,
+    )
+    folder = out or Path("results") / "runs" / f"tune-{sampler}"
+    result = run_tune(options, folder, resume)
+    if as_json:
+        print_json(result)
+    else:
+        _show(result, folder)
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--layers {text}: expected whole numbers separated by commas, such as 0,0,1,1") from None
+
+
+def _show(result: dict[str, Any], folder: Path) -> None:
+    """What was found, on the batches tuned on and on the unseen ones."""
+    from rich.table import Table
+
+    from experiments.console import out
+
+    limit = result["latency_limit_s"]
+    limited = f"limit {limit:.4g} s" if limit else "no limit"
+    table = Table(
+        "batches", "table", f"bill, {result['unit']}", "score", f"latency, s ({limited})", "over", "error"
+    )
+    for batches in ("tuning_batches", "unseen_batches"):
+        for name in ("untuned", "tuned", "oracle"):
+            x = result[batches][name]
+            if x["failed"]:
+                table.add_row(batches.replace("_", " "), name, x["failed"], "", "", "", "")
+                continue
+            table.add_row(
+                batches.replace("_", " "),
+                name,
+                f"{x['cost']:.6g}",
+                f"{x['score']:.6g}",
+                f"{x['latency_s']:.4g}",
+                f"{x['over_limit']:.0%}",
+                f"{x['prediction_error_tokens']:,.0f}",
+            )
+    out.print(table)
+    used, taus = result["used"], result["theorem_2_tau"]
+    corrected = "never" if taus["corrected"] is None else f"{taus['corrected']:.1f}"
+    gap = result["unseen_batches"]["gap_closed"]
+    click.echo(
+        f"{result['sampler']}, {result['objective']}: {used['trials']} trials, {used['served_tokens']:,} tokens "
+        f"served; stopped: {result['stopped']}; best: trial {result['best_trial']}; of the gap to the oracle "
+        + ("there is none to close" if gap is None else f"{gap:.0%} closed on unseen batches")
+    )
+    click.echo(f"Theorem 2's tau: {taus['as_printed']:.1f} as printed, corrected: {corrected}")
+    if result["cheaper_than_oracle"]:
+        click.echo("Cheaper than the oracle: look at its latency before you believe it.")
+    click.echo(f"{folder}/: history.parquet, table.parquet, plan.json, convergence.png, result.json")
