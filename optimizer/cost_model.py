@@ -196,6 +196,16 @@ class Outcome:
     floor_s: float
     rest_s: float
 
+    def latency_s(self, reached: np.ndarray, late_s: np.ndarray | float = 0.0) -> float:
+        """Latency of a layer whose experts are deployed so, shape (experts,).
+
+        Args:
+            reached: which experts tokens reach.
+            late_s: what is added to each expert's finish.
+        """
+        slowest = float((self.finish_s + late_s)[reached].max())
+        return max(self.floor_s, slowest) + float(np.max(self.input_s)) + self.rest_s
+
     def objective(self, problem: DeploymentProblem) -> np.ndarray:
         """Cost of each expert in the objective's unit."""
         if problem.objective == "gb_s":
@@ -209,6 +219,7 @@ def outcome(
     x: Deployments,
     communication: Communication,
     beta: np.ndarray | float = 1.0,
+    even: bool = False,
 ) -> Outcome:
     """Cost and latency contribution of every expert of a layer with one communication method.
 
@@ -218,6 +229,8 @@ def outcome(
         x: deployments, (experts,) or (experts, sizes, replicas).
         communication: the method.
         beta: minibatch size(s) of `pipelined`, tokens; a scalar, or shape (betas, 1, 1, 1).
+        even: each replica's minibatches have r/n tokens, not beta: no time for tokens that are not there. For what
+            a plan comes to on other tokens than it was made for.
     """
     if communication == "direct":
         t = direct_s(p, x)
@@ -230,9 +243,10 @@ def outcome(
         done = finish_s(p, x, t, upload)
         return Outcome(billed_gb_s(x, t), requests_usd(p, x, 1), done, 0.0, floor, rest)
     n = minibatches(x, beta)
-    t = pipelined_s(p, x, beta, n)
+    size = x.replica_tokens / np.maximum(n, 1) if even else beta
+    t = pipelined_s(p, x, size, n)
     done = finish_s(p, x, t, first_minibatch_s(p, layer, beta))
-    done = np.maximum(done, upload + last_minibatch_s(p, x, beta))
+    done = np.maximum(done, upload + last_minibatch_s(p, x, size))
     return Outcome(billed_gb_s(x, t), requests_usd(p, x, n), done, 0.0, floor, rest)
 
 
@@ -309,10 +323,7 @@ def evaluate_layer(problem: DeploymentProblem, e: int, plan: LayerPlan) -> tuple
         return 0.0, 0.0, 0.0
     x = chosen(problem, e, plan)
     result = outcome(problem.platform, layer, x, plan.communication, float(plan.minibatch_tokens or 1))
-    slowest = float(result.finish_s[reached].max())
-    slowest_input = float(np.max(result.input_s))
-    latency = max(result.floor_s, slowest) + slowest_input + result.rest_s
-    return float(result.gb_s.sum()), float(result.requests_usd.sum()), latency
+    return float(result.gb_s.sum()), float(result.requests_usd.sum()), result.latency_s(reached)
 
 
 def with_evaluation(
