@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from experiments.commands import bench, deploy, house, platform, routing, run, traffic
+from experiments.commands import bench, deploy, house, platform, robust, routing, run, traffic
 from experiments.commands.options import EXIT_BAD_INPUT
 from moe.errors import InputError, nearest
 
@@ -43,7 +43,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for module in (bench, run, routing, deploy, traffic, platform, house):
+for module in (bench, run, routing, deploy, robust, traffic, platform, house):
     for command in vars(module).values():
         if isinstance(command, click.Command):
             cli.add_command(command)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from experiments.commands.options import EXIT_BAD_INPUT, FILE, json_option, print_json, seed_option
+from experiments.planning import Planning, planning_options
 from moe.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,11 +68,14 @@ def problem(
 
 @click.command()
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
-@click.option("--solver", default="exact", show_default=True, help="exact, ods, lambdaml, best-uniform, random.")
+@click.option("--solver", default="exact", show_default=True, help="exact, ods, lambdaml, ...: docs/rivals.md.")
 @click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
 @click.option("--objective", type=click.Choice(["gb_s", "usd"]), help="Default: the problem's.")
 @click.option("--beta", type=click.Choice(["per-layer", "global"]), default="per-layer", show_default=True)
-@click.option("--out", type=FILE, help="Write the plan there.")
+@planning_options
+@click.option(
+    "--out", type=FILE, help="Write the plan there; with --group the grouped problem and the groups too."
+)
 @seed_option
 @json_option
 def plan(
@@ -83,11 +87,13 @@ def plan(
     out: Path | None,
     seed: int,
     as_json: bool,
+    **more: Any,
 ) -> int:
     """Solve a deployment problem (JSON or YAML).
 
     \b
     Example: ./smoe plan problem.json --solver exact --latency-limit 60 --out plan.json
+             ./smoe plan problem.json --group 2 --group-by load --out plan.json
     """
     from moe.files import write_json
     from optimizer.exact import Infeasible
@@ -101,8 +107,10 @@ def plan(
     if objective is not None:
         changes["objective"] = objective
     given = DeploymentProblem.model_validate(given.model_copy(update=changes))
+    planning = Planning.of(given, more)
+    given = planning.problem
     try:
-        solved = solve(given, solver, beta=beta, seed=seed)
+        solved = solve(given, solver, beta=beta, seed=seed, **planning.options)
     except Infeasible as error:
         if as_json:
             print_json({"feasible": False, "least_latency_s": error.least_latency_s})
@@ -110,6 +118,7 @@ def plan(
         return EXIT_BAD_INPUT
     if out is not None:
         write_json(out, solved)
+        planning.write_groups(out)
     if as_json:
         print_json(solved.model_dump(mode="json", by_alias=True))
     else:
