@@ -7,6 +7,8 @@ quantiles, each under a few tightened limits. Layers are then recombined: exactl
 layer at a time for a quantile.
 
 A plan that cannot serve a sample, or needs more than `max_replicas` replicas of an expert on one, is not taken.
+One that overflows on some samples may be the best; on the problem's own popularity it may break a constraint, and
+then says so.
 
 Source: this project; the overflow rule is that of Liu, Wang, Wu, INFOCOM 2025, Alg. 2, feedback cases.
 """
@@ -20,7 +22,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from moe.errors import InputError, nearest
-from optimizer.bo.realised import realise, with_tokens
+from optimizer.bo.realised import Overflow, realise, with_tokens
 from optimizer.cost_model import ROUNDING, fixed_latency_s, with_evaluation
 from optimizer.exact import Beta, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.knapsack import cheapest, fastest, undominated
@@ -48,15 +50,19 @@ class Criterion:
         risk: `mean` of the samples' bills, or the `quantile` of them.
         quantile: which one; the least bill that this share of the samples does not exceed.
         limit_share: share of the samples whose latency must keep the limit; None: their mean must.
+        overflow: `foreseen`: as many replicas as fit start at once; `retry`: first a call fails, and is billed.
     """
 
     risk: Risk = "mean"
     quantile: float = 0.9
     limit_share: float | None = None
+    overflow: Overflow = "foreseen"
 
     def __post_init__(self) -> None:
-        if self.risk not in get_args(Risk):
-            raise InputError(f"risk: no risk '{self.risk}'{nearest(self.risk, get_args(Risk))}")
+        for name, known in (("risk", get_args(Risk)), ("overflow", get_args(Overflow))):
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(f"{name}: expected {' or '.join(known)}, got '{value}'{nearest(value, known)}")
         for name in ("quantile", "limit_share"):
             share = getattr(self, name)
             if share is not None and not 0 < share <= 1:
@@ -126,14 +132,15 @@ def solve_robust(
     risk: Risk = "mean",
     quantile: float = 0.9,
     limit_share: float | None = None,
+    overflow: Overflow = "foreseen",
 ) -> DeploymentPlan:
-    """The plan of `plan_robustly`; without samples, the cheapest (else the fastest) for the problem's popularity."""
+    """The plan of `plan_robustly`; without samples the cheapest (or fastest) for the problem's popularity."""
     if samples is None:
         started = time.perf_counter()
         layers, _ = cheapest_layers(problem, model_fronts(problem), beta)
         plan = DeploymentPlan(solver="robust", layers=layers)
         return with_evaluation(problem, plan, solve_s=time.perf_counter() - started)
-    return plan_robustly(problem, samples, Criterion(risk, quantile, limit_share), beta).plan
+    return plan_robustly(problem, samples, Criterion(risk, quantile, limit_share, overflow), beta).plan
 
 
 def plan_robustly(
@@ -156,7 +163,7 @@ def plan_robustly(
     criterion = criterion or Criterion()
     samples = _checked(problem, samples)
     candidates = _candidates(problem, samples, beta)
-    outcomes = Outcomes.of(problem, candidates, samples)
+    outcomes = Outcomes.of(problem, candidates, samples, criterion.overflow)
     labels = _selected(problem, outcomes, criterion, recombine=beta == "per-layer")
     bills, latencies = outcomes.totals(labels)
     limit = problem.latency_limit_s or np.inf
@@ -196,10 +203,15 @@ class Outcomes:
     fixed_s: float
 
     @staticmethod
-    def of(problem: DeploymentProblem, plans: Sequence[tuple[LayerPlan, ...]], samples: np.ndarray) -> "Outcomes":
+    def of(
+        problem: DeploymentProblem,
+        plans: Sequence[tuple[LayerPlan, ...]],
+        samples: np.ndarray,
+        overflow: Overflow = "foreseen",
+    ) -> "Outcomes":
         """Serve all samples with all candidates."""
         by_layer = [list(dict.fromkeys(plan[e] for plan in plans)) for e in range(len(problem.layers))]
-        found = [_serve(problem, e, layer, samples[:, e]) for e, layer in enumerate(by_layer)]
+        found = [_serve(problem, e, layer, samples[:, e], overflow) for e, layer in enumerate(by_layer)]
         return Outcomes(
             layers=tuple(map(tuple, by_layer)),
             cost=tuple(cost for cost, _ in found),
@@ -242,7 +254,7 @@ def _candidates(problem: DeploymentProblem, samples: np.ndarray, beta: Beta) -> 
 
 
 def _serve(
-    problem: DeploymentProblem, e: int, plans: Sequence[LayerPlan], samples: np.ndarray
+    problem: DeploymentProblem, e: int, plans: Sequence[LayerPlan], samples: np.ndarray, overflow: Overflow
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bills and latencies of plans of layer e on samples (samples, experts); shape (plans, samples) each."""
     layer = problem.layers[e].model_copy(update={"non_moe_s": 0.0})
@@ -251,7 +263,7 @@ def _serve(
     for k, chosen in enumerate(plans):
         plan = DeploymentPlan(solver="", layers=(chosen,))
         for s, tokens in enumerate(samples):
-            real = realise(alone, plan, tokens[None])
+            real = realise(alone, plan, tokens[None], overflow)
             if real.failed is None and _within_replicas(alone, chosen, tokens):
                 found[:, k, s] = real.cost(alone), real.latency_s
     return found[0], found[1]

@@ -1,8 +1,8 @@
 """Samples of the popularity: the bootstrap of a predictor.
 
 What is uncertain is what the profile happened to hold: its sequences are drawn anew with replacement, the
-predictor is fitted on them, and predicts. Sequences, not tokens, are drawn, since the tokens of one text are alike.
-A predictor that is wrong in the same way on every profile is wrong in every sample: the spread is too small by that.
+predictor is fitted on them, and predicts. Sequences, not tokens, are drawn: the tokens of one text are alike. A
+predictor that is wrong in the same way on every profile is wrong in every sample; the spread is too small by that.
 """
 
 from collections.abc import Callable

@@ -16,6 +16,7 @@ def bench() -> None:
     \b
     Example: ./smoe bench simulator
              ./smoe bench validation --public measurements/ --out docs/validation.md
+             ./smoe bench rivals
     """
 
 
@@ -86,3 +87,23 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
         print_json(as_data(found))
     elif out is None:
         click.echo(markdown(found))
+
+
+@bench.command()
+@click.argument("problems", nargs=-1, type=FILE)
+@json_option
+def rivals(problems: tuple[Path, ...], as_json: bool) -> None:
+    """Every solver and rival on the same problems, by default three Bert models, under two limits each.
+
+    \b
+    Example: ./smoe bench rivals problem.json
+    """
+    from dataclasses import asdict
+
+    from experiments.bench_rivals import PROBLEMS, compare_rivals, markdown
+
+    rows = compare_rivals(problems or PROBLEMS, say=lambda what: click.echo(what, err=True))
+    if as_json:
+        print_json({"rivals": [asdict(row) for row in rows]})
+    else:
+        click.echo(markdown(rows))

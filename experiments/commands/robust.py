@@ -65,6 +65,7 @@ def samples(
 @click.option("--risk", default="mean", show_default=True, help="mean or quantile of the samples' bills.")
 @click.option("--quantile", default=0.9, show_default=True)
 @click.option("--limit-share", type=float, help="Samples that must keep the limit; default: their mean must.")
+@click.option("--overflow", default="foreseen", show_default=True, help="foreseen, or retry: first a call fails.")
 @click.option("--beta", type=click.Choice(["per-layer", "global"]), default="per-layer", show_default=True)
 @click.option("--out", type=FILE, help="Write the plan there.")
 @json_option
@@ -74,6 +75,7 @@ def robust(
     risk: Any,
     quantile: float,
     limit_share: float | None,
+    overflow: Any,
     beta: Any,
     out: Path | None,
     as_json: bool,
@@ -89,7 +91,7 @@ def robust(
     from simulator.plan import read_problem
 
     problem = read_problem(problem_path)
-    criterion = Criterion(risk, quantile, limit_share)
+    criterion = Criterion(risk, quantile, limit_share, overflow)
     found = plan_robustly(problem, load_samples(samples_path), criterion, beta)
     if out is not None:
         write_json(out, found.plan)
