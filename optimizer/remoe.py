@@ -16,6 +16,7 @@ function whose replicas share them by LPT, and takes time over memory to be an e
   judged with the real ones: in Remoe's favour as well.
 """
 
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -184,11 +185,14 @@ def _main_function(problem: DeploymentProblem, e: int, hot: list[int]) -> tuple[
 
 
 def _with_fitted_times(problem: DeploymentProblem) -> DeploymentProblem:
-    memory_mb = np.asarray(problem.platform.memory_mb, float)
+    sizes = problem.platform.memory_mb
     layers = [
-        layer.model_copy(
-            update={"seconds_per_token": tuple(exponential_fit(memory_mb, np.array(layer.seconds_per_token)))}
-        )
+        layer.model_copy(update={"seconds_per_token": _fitted(sizes, layer.seconds_per_token)})
         for layer in problem.layers
     ]
     return problem.model_copy(update={"layers": tuple(layers)})
+
+
+@functools.cache
+def _fitted(memory_mb: tuple[int, ...], seconds: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(exponential_fit(np.array(memory_mb, float), np.array(seconds)).tolist())

@@ -240,17 +240,24 @@ def _candidates(problem: DeploymentProblem, samples: np.ndarray, beta: Beta) -> 
     """Layers' plans for several popularities and limits; the first is that for the mean under the limit."""
     some = np.unique(np.linspace(0, len(samples) - 1, SAMPLE_PLANS).astype(int))
     levels = [samples.mean(axis=0), *np.quantile(samples, QUANTILES, axis=0), *samples[some]]
+    # Overflow counts whole tokens: what holds d + G on g replicas holds each replica's share of d, rounded up.
+    most = samples.max(axis=0)
+    levels.append(np.where(most > 0, np.ceil(most) + problem.platform.max_replicas, 0.0))
     budget, fixed = latency_budget_s(problem), fixed_latency_s(problem)
     shares = TIGHTER if np.isfinite(budget) and budget > 0 else TIGHTER[:1]
-    found = []
-    for tokens in np.unique(levels, axis=0, return_index=True)[1]:
-        level = with_tokens(problem, levels[tokens])
-        fronts = model_fronts(level)
+    found: list[tuple[LayerPlan, ...]] = []
+    for k in sorted(np.unique(levels, axis=0, return_index=True)[1]):
+        level = with_tokens(problem, levels[k])
+        try:
+            fronts = model_fronts(level)
+        except InputError:  # some expert's tokens fit nowhere
+            if not found:
+                raise
+            continue
         for share in shares:
             limited = level.with_limit(None if np.isinf(budget) else fixed + share * budget)
-            found.append((tokens, share, cheapest_layers(limited, fronts, beta)[0]))
-    found.sort(key=lambda x: (x[0], -x[1]))
-    return [layers for _, _, layers in found]
+            found.append(cheapest_layers(limited, fronts, beta)[0])
+    return found
 
 
 def _serve(
