@@ -19,12 +19,12 @@ function whose replicas share them by LPT, and takes time over memory to be an e
 import functools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.cost_model import ROUNDING, with_evaluation
+from optimizer.cost_model import with_evaluation
 from optimizer.exact import Beta
 from optimizer.grouping import grouped_layer, lpt
 from optimizer.rivals import memory_only
@@ -44,8 +44,6 @@ class RemoePlan:
         hot: of each layer the experts in the main function, the most popular first.
         hot_gb_s: GB-s of the main functions for the hot experts.
         billed_gb_s, full_cost_usd: with the hot experts.
-        latency_s: head to tail.
-        feasible: whether the plan keeps the rewritten problem's constraints and the limit.
     """
 
     problem: DeploymentProblem
@@ -54,8 +52,6 @@ class RemoePlan:
     hot_gb_s: float
     billed_gb_s: float
     full_cost_usd: float
-    latency_s: float
-    feasible: bool
 
     def cost(self) -> float:
         """The bill in the objective's unit, hot experts included."""
@@ -76,9 +72,11 @@ def remoe(problem: DeploymentProblem, beta: Beta = "per-layer") -> RemoePlan:
             failure = error
     if not found:
         raise failure
-    best = min(found, key=lambda x: (not x.feasible, x.cost() if x.feasible else x.latency_s))
+    best = min(
+        found, key=lambda x: (not x.plan.feasible, x.cost() if x.plan.feasible else x.plan.latency_s or 0.0)
+    )
     plan = best.plan.model_copy(update={"solve_s": time.perf_counter() - started})
-    return RemoePlan(**(vars(best) | {"plan": plan}))
+    return replace(best, plan=plan)
 
 
 def exponential_fit(memory_mb: np.ndarray, seconds: np.ndarray) -> np.ndarray:
@@ -117,19 +115,13 @@ def _planned(problem: DeploymentProblem, hot_count: int, replicas: int, beta: Be
     rewritten, hot, hot_gb_s = _rewritten(problem, hot_count, replicas)
     plan = memory_only(_with_fitted_times(rewritten), beta)
     plan = with_evaluation(rewritten, plan.model_copy(update={"solver": "remoe"}))
-    price = problem.platform.price_per_gb_s
-    limit = problem.latency_limit_s
-    latency = float(plan.latency_s or 0.0)
-    late = limit is not None and latency > limit * (1 + ROUNDING)
     return RemoePlan(
         problem=rewritten,
         plan=plan,
         hot=hot,
         hot_gb_s=hot_gb_s,
         billed_gb_s=(plan.billed_gb_s or 0.0) + hot_gb_s,
-        full_cost_usd=(plan.full_cost_usd or 0.0) + hot_gb_s * price,
-        latency_s=latency,
-        feasible=not plan.violations and not late,
+        full_cost_usd=(plan.full_cost_usd or 0.0) + hot_gb_s * problem.platform.price_per_gb_s,
     )
 
 
