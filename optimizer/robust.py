@@ -92,7 +92,7 @@ class Robust:
         cost: the criterion's number for it: mean or quantile of the bills on the samples.
         latency_s: mean, or quantile, of the latencies on the samples, as the limit asks.
         over_limit: share of the samples above the limit.
-        lower_bound: no plan's cost is below (`wait_and_see`); None where the limit is out of reach.
+        lower_bound: no plan that keeps the limit costs less (`wait_and_see`); None where it is out of reach.
         mean_plan_cost, mean_plan_latency_s: of the exact plan for the mean popularity, which may miss the limit;
             infinite where it cannot serve a sample.
         samples: their number.
