@@ -13,9 +13,9 @@ import numpy as np
 from moe.errors import InputError, nearest
 from optimizer import cost_model
 from optimizer.cost_model import with_evaluation
-from optimizer.exact import PREFERRED, Beta, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.exact import PREFERRED, Beta, cheapest_layers, model_fronts
 from optimizer.fronts import minibatch_breakpoints
-from optimizer.knapsack import cheapest, fastest, undominated
+from optimizer.minibatches import MinibatchChoice, cheapest_minibatches
 from simulator.plan import (
     COMMUNICATIONS,
     MB,
@@ -61,7 +61,7 @@ def lambdaml(
         if method in (None, x)
     ]
     found = [with_evaluation(problem, plan, solve_s=time.perf_counter() - started) for plan in plans]
-    return min(found, key=lambda plan: (_kinds_broken(plan), _objective(problem, plan)))
+    return min(found, key=lambda plan: (kinds_broken(plan), objective_of(problem, plan)))
 
 
 def best_uniform(
@@ -84,7 +84,7 @@ def best_uniform(
     started = time.perf_counter()
     if popularity not in ("uniform", "known"):
         raise InputError(f"popularity: expected 'uniform' or 'known', got '{popularity}'")
-    level = _equally_popular(problem) if popularity == "uniform" else problem
+    level = equally_popular(problem) if popularity == "uniform" else problem
     best: tuple[tuple[bool, float], DeploymentPlan] | None = None
     for method in PREFERRED:
         tables = _tables(level, method, beta)
@@ -183,33 +183,30 @@ def _uniform_plan(
 ) -> DeploymentPlan:
     """The plan with memory size j, g replicas and the tables' method everywhere, its minibatch sizes the
     cheapest within the limit, or the fastest."""
-    fronts = [(table.cost[:, j, g - 1], table.latency_s[:, j, g - 1]) for table in tables]
-    if beta == "global":
-        # One label for the model: the layers' sums, of the sizes that Eq. 12e allows everywhere.
-        sizes = np.flatnonzero(tables[0].betas <= min(table.largest_beta[g - 1] for table in tables))
-        cost, latency = np.sum([(c[sizes], s[sizes]) for c, s in fronts], axis=0)
-        fronts, candidates = [(cost, latency)], [sizes]
-    else:
-        candidates = [np.arange(len(table.betas)) for table in tables]
-    kept = [undominated(*front) for front in fronts]
-    fronts = [(cost[k], latency[k]) for (cost, latency), k in zip(fronts, kept, strict=True)]
-    labels = (cheapest(fronts, latency_budget_s(problem)) or fastest(fronts)).labels
-    rows = [sizes[k[label]] for sizes, k, label in zip(candidates, kept, labels, strict=True)]
-    if beta == "global":
-        rows *= len(tables)
+    choices = [
+        MinibatchChoice(
+            communication=table.communication,
+            betas=table.betas,
+            largest_beta=float(table.largest_beta[g - 1]),
+            cost=table.cost[:, j, g - 1],
+            latency_s=table.latency_s[:, j, g - 1],
+        )
+        for table in tables
+    ]
+    minibatches = cheapest_minibatches(problem, choices, beta)
     expert = ExpertPlan(memory_mb=problem.platform.memory_mb[j], replicas=g)
     layers = [
         LayerPlan(
             communication=table.communication,
-            minibatch_tokens=int(table.betas[row]) if table.communication == "pipelined" else None,
+            minibatch_tokens=size,
             experts=(expert,) * len(layer.experts),
         )
-        for table, layer, row in zip(tables, problem.layers, rows, strict=True)
+        for table, layer, size in zip(tables, problem.layers, minibatches, strict=True)
     ]
     return DeploymentPlan(solver=solver, layers=tuple(layers))
 
 
-def _equally_popular(problem: DeploymentProblem) -> DeploymentProblem:
+def equally_popular(problem: DeploymentProblem) -> DeploymentProblem:
     """The problem with each layer's tokens shared evenly among its experts."""
     layers = []
     for layer in problem.layers:
@@ -219,12 +216,12 @@ def _equally_popular(problem: DeploymentProblem) -> DeploymentProblem:
     return problem.model_copy(update={"layers": tuple(layers)})
 
 
-def _kinds_broken(plan: DeploymentPlan) -> int:
+def kinds_broken(plan: DeploymentPlan) -> int:
     """0: a feasible plan; 1: one that only misses the latency limit; 2: one that cannot run as planned."""
     kinds = {kind for _, _, kind in plan.violations}
     return 0 if not kinds else 1 if kinds == {"latency"} else 2
 
 
-def _objective(problem: DeploymentProblem, plan: DeploymentPlan) -> float:
+def objective_of(problem: DeploymentProblem, plan: DeploymentPlan) -> float:
     value = plan.billed_gb_s if problem.objective == "gb_s" else plan.full_cost_usd
     return float(value or 0.0)

@@ -9,6 +9,9 @@ from optimizer.baselines import best_uniform, lambdaml, random_methods
 from optimizer.exact import Beta, solve_exact
 from optimizer.miqcp import PAPER_TIME_LIMIT_S, Backend, solve_miqcp
 from optimizer.ods import PAPER_INNER_LIMIT_S, Inner, Mode, solve_ods
+from optimizer.replicas_only import replicas_only
+from optimizer.rivals import best_memory, memory_only, reactive
+from optimizer.robust import solve_robust
 from simulator.plan import DeploymentPlan, DeploymentProblem
 
 Solver = Callable[..., DeploymentPlan]
@@ -43,6 +46,11 @@ SOLVERS: dict[str, Solver] = {
     "miqcp": _miqcp,
     "lambdaml": lambdaml,
     "best-uniform": best_uniform,
+    "best-memory": best_memory,
+    "memory-only": memory_only,
+    "replicas-only": replicas_only,
+    "reactive": reactive,
+    "robust": solve_robust,
     "random": random_methods,
 }
 """By name; each takes the problem, `beta`, `seed` if it draws random numbers, and options of its own."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from experiments.commands.options import FILE, FOLDER, json_option, print_json
+from experiments.commands.options import FILE, FOLDER, json_option, print_json, seed_option
 
 
 @click.group()
@@ -17,6 +17,7 @@ def bench() -> None:
     \b
     Example: ./smoe bench simulator
              ./smoe bench validation --public measurements/ --out docs/validation.md
+             ./smoe bench rivals
     """
 
 
@@ -187,3 +188,57 @@ def bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None:
     columns = ["counting", "objective", "drift", "sampler", "change", "gap_closed", "low", "high", "over_tuned"]
     click.echo(found[columns].to_string(index=False, float_format="{:.2f}".format))
     click.echo(f"{out}/: runs.csv, summary.csv, gap.png, provenance.json")
+
+
+@click.argument("problems", nargs=-1, type=FILE)
+@json_option
+def rivals(problems: tuple[Path, ...], as_json: bool) -> None:
+    """Every solver and rival on the same problems, by default three Bert models, under two limits each.
+
+    \b
+    Example: ./smoe bench rivals problem.json
+    """
+    from dataclasses import asdict
+
+    from experiments.bench_rivals import PROBLEMS, compare_rivals, markdown
+
+    rows = compare_rivals(problems or PROBLEMS, say=lambda what: click.echo(what, err=True))
+    if as_json:
+        print_json({"rivals": [asdict(row) for row in rows]})
+    else:
+        click.echo(markdown(rows))
+
+
+@bench.command()
+@click.option("--profiled", "profiled_path", required=True, type=FILE, help="Trace to learn from.")
+@click.option(
+    "--serve", "served_path", required=True, type=FILE, help="Trace: half to plan for, half to judge on."
+)
+@click.option("--model", default="bert-moe", show_default=True, help="Preset or YAML file of a model's sizes.")
+@click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
+@seed_option
+@json_option
+def robust(profiled_path: Path, served_path: Path, model: str, profile: str, seed: int, as_json: bool) -> None:
+    """Robust plans beside the exact plan for the prediction, on batches that no sample saw.
+
+    \b
+    Example: ./smoe bench robust --profiled a.parquet --serve b.parquet
+    """
+    from dataclasses import asdict
+
+    from experiments.bench_robust import markdown, study_robust
+    from moe.spec import load_spec
+    from moe.trace import load_trace
+    from simulator.profile import load_profile
+
+    profiled, served = load_trace(profiled_path), load_trace(served_path)
+    spec = load_spec(model, experts=served.num_experts, top_k=served.top_k)
+    found = study_robust(profiled, served, spec, load_profile(profile), seed)
+    if as_json:
+        print_json(asdict(found))
+        return
+    click.echo(
+        f"the samples of an expert's load vary by {found.spread:.1%} of the mean load; the prediction is "
+        f"{found.prediction_error:.1%} of it off\n"
+    )
+    click.echo(markdown(found.rows))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from experiments.commands.options import EXIT_BAD_INPUT, FILE, json_option, print_json, seed_option
+from experiments.planning import Planning, planning_options
 from moe.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,21 +72,21 @@ def problem(
 @click.command()
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
 @click.option(
-    "--solver", default="exact", show_default=True, help="exact, ods, miqcp, lambdaml, best-uniform, random."
+    "--solver", default="exact", show_default=True, help="exact, ods, miqcp, lambdaml, ...: docs/solvers.md."
 )
 @click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
 @click.option("--objective", type=click.Choice(["gb_s", "usd"]), help="Default: the problem's.")
 @click.option("--beta", type=click.Choice(["per-layer", "global"]), default="per-layer", show_default=True)
-@click.option("--inner", help="ods: what solves it with one method: exact (default), scip, gurobi.")
-@click.option("--backend", help="miqcp: scip (default), gurobi.")
-@click.option("--time-limit", type=float, help="Seconds; miqcp: 180; ods with scip or gurobi: 60 for each method.")
-@click.option("--warm-start", help="miqcp: ods.")
+@planning_options
 @click.option("--trace", "trace_path", type=FILE, help="ods: write its rounds and Theorem 1's ratio there (JSON).")
-@click.option("--gap", type=float, help="exact: share of the cost to come within; default 0: the optimum.")
 @click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
 @click.option("--tolerance", type=float, default=0.0, show_default=True, help="Thins the curve: share of cost.")
 @click.option("--figure", type=FILE, help="With --front: draw it there (.png, and .svg beside it).")
-@click.option("--out", type=FILE, help="Write the plan there (JSON); with --front the curve (.csv or .parquet).")
+@click.option(
+    "--out",
+    type=FILE,
+    help="The plan (JSON), with --group the groups beside it; with --front the curve (.csv, .parquet).",
+)
 @seed_option
 @json_option
 def plan(
@@ -94,24 +95,21 @@ def plan(
     latency_limit: str | None,
     objective: str | None,
     beta: Any,
-    inner: str | None,
-    backend: str | None,
-    time_limit: float | None,
-    warm_start: str | None,
     trace_path: Path | None,
-    gap: float | None,
     front: bool,
     tolerance: float,
     figure: Path | None,
     out: Path | None,
     seed: int,
     as_json: bool,
+    **more: Any,
 ) -> int:
     """Solve a deployment problem (JSON or YAML).
 
     \b
     Example: ./smoe plan problem.json --solver exact --latency-limit 60 --out plan.json
              ./smoe plan problem.json --front --figure front.png --out front.csv
+             ./smoe plan problem.json --group 2 --group-by load --out plan.json
     """
     from experiments.solving import show_ods, solve_traced, write_trace
     from moe.files import write_json
@@ -119,13 +117,6 @@ def plan(
     from optimizer.fronts import check_experts_fit
     from simulator.plan import DeploymentProblem, read_problem
 
-    options = {
-        "inner": inner,
-        "backend": backend,
-        "time_limit_s": time_limit,
-        "warm_start": warm_start,
-        "gap": gap,
-    }
     given = read_problem(problem_path)
     changes: dict[str, Any] = {}
     if latency_limit is not None:
@@ -133,13 +124,15 @@ def plan(
     if objective is not None:
         changes["objective"] = objective
     given = DeploymentProblem.model_validate(given.model_copy(update=changes))
+    planning = Planning.of(given, more)
+    given = planning.problem
     try:
         for e in range(len(given.layers)):
             check_experts_fit(given, e)
     except InputError as error:
         raise InputError(f"{problem_path}: {error}") from None
     try:
-        solved, ods = solve_traced(given, solver, trace_path is not None, beta=beta, seed=seed, **options)
+        solved, ods = solve_traced(given, solver, trace_path is not None, beta=beta, seed=seed, **planning.options)
     except Infeasible as error:
         if as_json:
             print_json({"feasible": False, "least_latency_s": error.least_latency_s})
@@ -159,6 +152,7 @@ def plan(
         raise InputError("--figure and --tolerance: expected together with --front")
     if out is not None:
         write_json(out, solved)
+        planning.write_groups(out)
     if trace_path is not None and ods is not None:
         write_trace(trace_path, given, ods)
     if as_json:

@@ -1,0 +1,133 @@
+"""Commands about popularity as samples: samples, robust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from experiments.commands.options import FILE, json_option, print_json, seed_option
+
+if TYPE_CHECKING:
+    from optimizer.robust import Robust
+
+
+@click.command()
+@click.option("--profiled", "profiled_path", required=True, type=FILE, help="Trace to learn from.")
+@click.option("--serve", "served_path", required=True, type=FILE, help="Trace whose popularity is predicted.")
+@click.option("--predictor", default="bayes", show_default=True)
+@click.option("--variant", default="printed", show_default=True, help="Of bayes: printed, mixture, backoff.")
+@click.option("--counting", default="expected", show_default=True, help="hard or expected.")
+@click.option("--count", default=50, show_default=True, help="Samples.")
+@click.option("--resample-served", is_flag=True, help="Draw the served sequences too: for batches to come.")
+@click.option("--out", required=True, type=FILE)
+@seed_option
+@json_option
+def samples(
+    profiled_path: Path,
+    served_path: Path,
+    predictor: str,
+    variant: str,
+    counting: str,
+    count: int,
+    resample_served: bool,
+    out: Path,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Predict the popularity many times, each time from other draws of the profiled sequences (bootstrap).
+
+    \b
+    Example: ./smoe samples --profiled a.parquet --serve b.parquet --count 50 --out samples.parquet
+    """
+    from experiments.inputs import make_predictor
+    from experiments.popularity_samples import save_samples
+    from experiments.schema import Prediction
+    from moe.files import validated
+    from moe.trace import load_trace
+    from optimizer.samples import bootstrap
+
+    profiled, served = load_trace(profiled_path), load_trace(served_path)
+    options = validated(Prediction, {"predictor": predictor, "variant": variant, "counting": counting}, "samples")
+    found = bootstrap(lambda: make_predictor(predictor, options), profiled, served, count, seed, resample_served)
+    save_samples(found, out)
+    spread = float(found.std(axis=0).mean() / found.mean())
+    if as_json:
+        print_json({"out": str(out), "samples": count, "spread": spread, "mean": found.mean(axis=0).tolist()})
+    else:
+        click.echo(f"{out}: {count} samples; the load of an expert varies by {spread:.1%} of the mean load")
+
+
+@click.command()
+@click.argument("problem_path", metavar="PROBLEM", type=FILE)
+@click.option("--samples", "samples_path", required=True, type=FILE, help="Popularity samples (smoe samples).")
+@click.option("--risk", default="mean", show_default=True, help="mean or quantile of the samples' bills.")
+@click.option("--quantile", default=0.9, show_default=True)
+@click.option("--limit-share", type=float, help="Samples that must keep the limit; default: their mean must.")
+@click.option("--overflow", default="foreseen", show_default=True, help="foreseen, or retry: first a call fails.")
+@click.option("--beta", type=click.Choice(["per-layer", "global"]), default="per-layer", show_default=True)
+@click.option("--out", type=FILE, help="Write the plan there.")
+@json_option
+def robust(
+    problem_path: Path,
+    samples_path: Path,
+    risk: Any,
+    quantile: float,
+    limit_share: float | None,
+    overflow: Any,
+    beta: Any,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Plan for uncertain popularity, and say what that is worth: bound, plan for the mean, perfect information.
+
+    \b
+    Example: ./smoe robust problem.json --samples samples.parquet --limit-share 0.95 --out plan.json
+    """
+    from experiments.popularity_samples import load_samples
+    from moe.files import write_json
+    from optimizer.robust import Criterion, plan_robustly
+    from simulator.plan import read_problem
+
+    problem = read_problem(problem_path)
+    criterion = Criterion(risk, quantile, limit_share, overflow)
+    found = plan_robustly(problem, load_samples(samples_path), criterion, beta)
+    if out is not None:
+        write_json(out, found.plan)
+    if as_json:
+        print_json(as_data(found))
+        return
+    unit = "GB-s" if problem.objective == "gb_s" else "USD"
+    what = "mean bill" if risk == "mean" else f"bill that {quantile:.0%} of the samples do not exceed"
+    click.echo(f"{found.samples} samples, {what}: {found.cost:.6g} {unit}, latency {found.latency_s:.6g} s")
+    click.echo(f"over the limit: {found.over_limit:.0%} of the samples")
+    if found.lower_bound is not None and found.perfect_information_at_most is not None:
+        click.echo(
+            f"no plan is below {found.lower_bound:.6g} {unit}: knowing the popularity would save "
+            f"{found.perfect_information_at_most / found.cost:.2%} at most"
+        )
+    click.echo(
+        f"the plan for the mean popularity: {found.mean_plan_cost:.6g} {unit}, {found.mean_plan_latency_s:.6g} s"
+    )
+
+
+def as_data(found: Robust) -> dict[str, Any]:
+    """A robust plan and its numbers as JSON; null where there is no number."""
+    import math
+
+    numbers = {name: getattr(found, name) for name in NUMBERS}
+    finite = {name: x if x is not None and math.isfinite(x) else None for name, x in numbers.items()}
+    return finite | {"samples": found.samples, "plan": found.plan.model_dump(mode="json", by_alias=True)}
+
+
+NUMBERS = (
+    "cost",
+    "latency_s",
+    "over_limit",
+    "lower_bound",
+    "mean_plan_cost",
+    "mean_plan_latency_s",
+    "stochastic_gain",
+    "perfect_information_at_most",
+)
