@@ -1,4 +1,4 @@
-"""What a user brings: an object named as `module:object`."""
+"""What a user brings: a class or function named as `module:name`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ import os
 import sys
 from typing import Any
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError
 
 
-def load_object(name: str) -> Any:
-    """The object that `module:object` names; modules of the current folder are found as well.
+def load_object(name: str, what: str) -> Any:
+    """The class or function that `module:name` names, of the current folder or wherever Python looks.
+
+    Args:
+        name: of it. what: it is for; errors begin with that.
 
     Raises:
-        InputError: there is no such module, or no such object in it.
+        InputError: the module cannot be imported, or has nothing callable of that name.
     """
-    module_name, _, object_name = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    module, _, attribute = name.partition(":")
+    here = os.getcwd()
+    sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise InputError(f"{name}: the module '{module_name}' cannot be imported: {error}") from None
-    if not object_name or not hasattr(module, object_name):
-        public = [each for each in vars(module) if not each.startswith("_")]
-        raise InputError(f"{name}: no '{object_name}' in {module_name}{nearest(object_name, public)}")
-    return getattr(module, object_name)
+        found = getattr(importlib.import_module(module), attribute, None)
+    except (ImportError, ValueError, SyntaxError) as error:
+        raise InputError(f"{what}: '{name}': cannot import {module or 'nothing'}: {error}") from None
+    finally:
+        sys.path.remove(here)
+    if not callable(found):
+        raise InputError(f"{what}: '{name}': module {module} has no class or function '{attribute}'")
+    return found

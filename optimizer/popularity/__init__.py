@@ -4,14 +4,12 @@
 `prediction_error` and `skew` measure it. `predictor("my_module:MyPredictor")` is one of a user's own.
 """
 
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from moe.errors import InputError, nearest
+from moe.plugins import load_object
 from optimizer.popularity.accuracy import PredictionError, prediction_error, skew
 from optimizer.popularity.interface import Batch, History, Oracle, Predictor, TablePredictor, Uniform
 from optimizer.popularity.lstm import Lstm
@@ -78,23 +76,8 @@ def _maker(name: str | Callable[..., Predictor]) -> Callable[..., Predictor]:
         return PREDICTORS[name]
     if ":" not in name:
         raise InputError(f"predictor: no predictor '{name}'{nearest(name, PREDICTORS)}")
-    module, _, attribute = name.partition(":")
-    made = getattr(_module(module, name), attribute, None)
-    if not callable(made):
-        raise InputError(f"predictor: '{name}': module {module} has no class or function '{attribute}'")
+    made: Callable[..., Predictor] = load_object(name, "predictor")
     return made
-
-
-def _module(module: str, name: str) -> Any:
-    """A module of the user's, from the current folder or wherever Python looks."""
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        return importlib.import_module(module)
-    except (ImportError, ValueError, SyntaxError) as error:
-        raise InputError(f"predictor: '{name}': cannot import {module or 'nothing'}: {error}") from None
-    finally:
-        sys.path.remove(here)
 
 
 def _shown(name: str | Callable[..., Predictor]) -> str:

@@ -59,5 +59,5 @@ def test_an_unknown_policy_or_option_is_refused() -> None:
         prewarming_policy("keep-warm", {"every": 60})
     with pytest.raises(InputError, match="expected every_s > 0"):
         prewarming_policy("keep-warm", {"every_s": -1})
-    with pytest.raises(InputError, match="module 'no_such_module' cannot be imported"):
+    with pytest.raises(InputError, match="prewarming: 'no_such_module:Policy': cannot import no_such_module"):
         prewarming_policy("no_such_module:Policy", {})
