@@ -32,7 +32,7 @@ def simulator(requests: int, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from experiments.bench import Workload, batch_times, scaling, simulator_speed, slope_us
+    from experiments.benches.simulator import Workload, batch_times, scaling, simulator_speed, slope_us
 
     requests_rows = simulator_speed(Workload(requests=requests))
     batches, sizes = batch_times(), scaling()
@@ -98,7 +98,7 @@ def predictors(accuracy: bool, routing: Path | None, out: Path | None, as_json: 
     Example: ./smoe bench predictors
              ./smoe bench predictors --accuracy --routing routing/ --out docs/popularity.md
     """
-    from experiments.bench_predictors import run
+    from experiments.benches.predictors import run
 
     run(accuracy, routing, out, as_json)
 
@@ -116,7 +116,7 @@ def miqcp(problem_path: Path, time_limit_s: float, backend: Any, as_json: bool) 
     """
     from dataclasses import asdict
 
-    from experiments.bench_miqcp import at_equal_time
+    from experiments.benches.miqcp import at_equal_time
     from simulator.plan import read_problem
 
     rows = at_equal_time(read_problem(problem_path), time_limit_s, backend)
@@ -143,7 +143,7 @@ def optimizer(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from experiments.bench_optimizer import GAP, optimizer_speed, slope
+    from experiments.benches.optimizer import GAP, optimizer_speed, slope
 
     rows = optimizer_speed()
     slopes = {job: slope(rows, job) for job in ("exact", f"exact, gap {GAP:g}")}
@@ -175,9 +175,9 @@ def bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None:
     """
     import json
 
-    from experiments.bo_study import run_study
     from experiments.console import progress
     from experiments.figures.bo_study import draw_study
+    from experiments.studies.bo import run_study
 
     with progress("tuning", "units") as update:
         found = run_study(out, seeds, trials, workers, lambda done, of: update(done, of, 0.0))
@@ -200,7 +200,7 @@ def rivals(problems: tuple[Path, ...], as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from experiments.bench_rivals import PROBLEMS, compare_rivals, markdown
+    from experiments.benches.rivals import PROBLEMS, compare_rivals, markdown
 
     rows = compare_rivals(problems or PROBLEMS, say=lambda what: click.echo(what, err=True))
     if as_json:
@@ -226,7 +226,7 @@ def robust(profiled_path: Path, served_path: Path, model: str, profile: str, see
     """
     from dataclasses import asdict
 
-    from experiments.bench_robust import markdown, study_robust
+    from experiments.benches.robust import markdown, study_robust
     from moe.spec import load_spec
     from moe.trace import load_trace
     from simulator.profile import load_profile

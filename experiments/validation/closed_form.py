@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.bench import bert_problem
+from experiments.benches.simulator import bert_problem
 from experiments.validation.checks import Check
 from optimizer.cost_model import evaluate
 from simulator.plan import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.bench import bert_problem, uniform_plan
+from experiments.benches.simulator import bert_problem, uniform_plan
 from experiments.validation.switches import each_transfer_alone, with_sustained_burst, with_value, without_tails
 from optimizer.cost_model import evaluate
 from optimizer.solvers import solve

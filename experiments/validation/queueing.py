@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import simpy
 
-from experiments.bench import bert_problem
+from experiments.benches.simulator import bert_problem
 from experiments.validation.checks import Check, over_seeds
 from simulator.draws import Draws
 from simulator.lambda_service import LambdaService

@@ -2,8 +2,16 @@
 
 import pytest
 
-from experiments.bench import BatchTime, Workload, batch_times, in_turn, scaling, simulator_speed, slope_us
-from experiments.bench_miqcp import at_equal_time
+from experiments.benches.miqcp import at_equal_time
+from experiments.benches.simulator import (
+    BatchTime,
+    Workload,
+    batch_times,
+    in_turn,
+    scaling,
+    simulator_speed,
+    slope_us,
+)
 from tests.conftest import reference
 
 

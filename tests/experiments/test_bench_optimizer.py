@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.bench_optimizer import optimizer_speed, plain_sweep, shaped_problem, slope, zipf_popularity
+from experiments.benches.optimizer import optimizer_speed, plain_sweep, shaped_problem, slope, zipf_popularity
 from optimizer.exact import least_latency_s, model_fronts, solve_exact
 from tests.conftest import NAMES, reference
 

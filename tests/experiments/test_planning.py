@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.bench_rivals import compare_rivals, markdown
+from experiments.benches.rivals import compare_rivals, markdown
 from experiments.popularity_file import save_popularity
 from experiments.popularity_samples import load_samples, save_samples
 from moe.errors import InputError

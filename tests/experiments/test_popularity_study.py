@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.bench_predictors import predictor_speed, speed_lines
-from experiments.popularity_page import page
-from experiments.popularity_study import Study, cases, measured
-from experiments.real_routing import EXPERT_COUNTS, TOKEN_COUNTS, mixtral_left_out, mixtral_tables, olmoe_left_out
+from experiments.benches.predictors import predictor_speed, speed_lines
+from experiments.studies.popularity import Study, cases, measured
+from experiments.studies.popularity_page import page
+from experiments.studies.real_routing import (
+    EXPERT_COUNTS,
+    TOKEN_COUNTS,
+    mixtral_left_out,
+    mixtral_tables,
+    olmoe_left_out,
+)
 from moe.errors import InputError
 from optimizer.popularity import PREDICTORS
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.bo_study import Unit, bootstrap, ratio_of_sums, run_unit, summary
 from experiments.figures.convergence import Curve
+from experiments.studies.bo import Unit, bootstrap, ratio_of_sums, run_unit, summary
 from experiments.table_file import load_profile_table
 from experiments.tune_job import cut, gap_closed
 from moe.files import write_json
@@ -150,8 +150,8 @@ def test_intervals_of_the_study() -> None:
 
 
 def test_batches_of_the_study_share_no_sequence_and_hold_the_drift(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.bo_study.SEQUENCE_TOKENS", 4)
-    monkeypatch.setattr("experiments.bo_study.BATCH_TOKENS", 40)
+    monkeypatch.setattr("experiments.studies.bo.SEQUENCE_TOKENS", 4)
+    monkeypatch.setattr("experiments.studies.bo.BATCH_TOKENS", 40)
     own, other = random_trace(0, tokens=400), random_trace(1, tokens=400)
     own, other = (
         type(x)(**(x.__dict__ | {"token_id": start + np.arange(400, dtype=np.int32)}))
@@ -172,8 +172,8 @@ def test_a_unit_of_the_study_judges_all_samplers_on_the_same_unseen_batches(
 ) -> None:
     layers = [0, 1] * 6
     traces = tuple(random_trace(k, tokens=2560, vocabulary=40).with_layers(layers) for k in range(3))
-    monkeypatch.setattr("experiments.bo_study.recordings", lambda: traces)
-    monkeypatch.setattr("experiments.bo_study.BATCH_TOKENS", 1280)
+    monkeypatch.setattr("experiments.studies.bo.recordings", lambda: traces)
+    monkeypatch.setattr("experiments.studies.bo.BATCH_TOKENS", 1280)
     unit = Unit("bill+slo", 0.5, seed=3, samplers=("none", "random", "recount"), trials=3)
     runs = run_unit(unit)
     assert [x.trials for x in runs] == [1, 3, 3]

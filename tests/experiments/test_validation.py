@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.bench import bert_problem, uniform_plan
+from experiments.benches.simulator import bert_problem, uniform_plan
 from experiments.validation import page
 from experiments.validation.checks import Check, Measured, scatter
 from experiments.validation.closed_form import closed_form_checks

@@ -18,7 +18,7 @@ from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_problem
 from simulator.simulate import simulate
 
-EXAMPLES = Path(__file__).parents[1] / "tests" / "reference" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "tests" / "reference" / "examples"
 PROBLEMS = tuple(EXAMPLES / f"{name}.problem.json" for name in ("bert-4", "bert-8", "bert2bert-4"))
 TIGHTNESS = (0.6, 0.2)
 """Where the limits lie between the least latency and that of the cheapest plan."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.real_routing import LeftOut, mixtral_left_out, olmoe_left_out
+from experiments.studies.real_routing import LeftOut, mixtral_left_out, olmoe_left_out
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -79,8 +79,8 @@ def run(accuracy: bool, routing: Path | None, out: Path | None, as_json: bool) -
             click.echo("\n".join(speed_lines(rows)))
         return
     from experiments.console import progress
-    from experiments.popularity_page import page
-    from experiments.popularity_study import Study, measured
+    from experiments.studies.popularity import Study, measured
+    from experiments.studies.popularity_page import page
 
     with progress("predicting", "cases") as update:
         found = measured(Study(), update)

@@ -1,0 +1,1 @@
+"""Studies: what holds, measured over seeds and written as pages and tables."""
