@@ -195,21 +195,7 @@ def platform_of_profile(
     return Platform(
         name=profile.name,
         is_ideal=False,
-        prices=Prices(
-            gb_s=profile.prices.gb_s.median,
-            gb_s_arm64=profile.prices.gb_s_arm64.median,
-            invocation=profile.prices.invocation.median,
-            put=profile.storage_class.put_usd,
-            get=profile.storage_class.get_usd,
-            billing_step_s=profile.prices.billing_step_s.on(profile.prices.date),
-            warm_start_is_billed=False,
-            tmp_gb_s=profile.prices.tmp_gb_s.median,
-            free_gb_s=profile.prices.free_gb_s.median,
-            free_invocations=profile.prices.free_invocations.median,
-            provisioned_gb_s=profile.prices.provisioned_gb_s.median,
-            provisioned_duration_gb_s=profile.prices.provisioned_duration_gb_s.median,
-            provisioned_step_s=profile.prices.provisioned_step_s.median,
-        ),
+        prices=_prices(profile),
         link_rates=link_rates,
         warm_start=draws(profile.start.warm_s),
         package=packages[profile.start.package],
@@ -244,6 +230,25 @@ def platform_of_profile(
         mb_per_vcpu=profile.compute.mb_per_vcpu.median,
         flops_per_vcpu=profile.compute.flops_per_vcpu.median,
         visible_cores=profile.compute.visible_cores.at,
+    )
+
+
+def _prices(profile: PlatformProfile) -> Prices:
+    """What is charged on the day that a profile names."""
+    return Prices(
+        gb_s=profile.prices.gb_s.median,
+        gb_s_arm64=profile.prices.gb_s_arm64.median,
+        invocation=profile.prices.invocation.median,
+        put=profile.storage_class.put_usd,
+        get=profile.storage_class.get_usd,
+        billing_step_s=profile.prices.billing_step_s.on(profile.prices.date),
+        warm_start_is_billed=False,
+        tmp_gb_s=profile.prices.tmp_gb_s.median,
+        free_gb_s=profile.prices.free_gb_s.median,
+        free_invocations=profile.prices.free_invocations.median,
+        provisioned_gb_s=profile.prices.provisioned_gb_s.median,
+        provisioned_duration_gb_s=profile.prices.provisioned_duration_gb_s.median,
+        provisioned_step_s=profile.prices.provisioned_step_s.median,
     )
 
 

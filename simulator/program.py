@@ -81,18 +81,19 @@ class Call:
 
 
 class Phase:
-    """One step of a program. Depends on nobody else unless it overrides `meet` and sets `alone` to False."""
+    """One step of a program: `run` where it depends on nobody else; `meet`, with `alone` False, where it does."""
 
     __slots__ = ()
     alone: ClassVar[bool] = True
 
     def run(self, call: Call, at: float) -> float:
         """Do it, from `at` (s) on; returns when it ends. Raises CallFailed."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} meets others: it cannot be reckoned ahead")
 
     def meet(self, call: Call, at: float) -> Steps:
         """The same, for a phase that waits for others or that others wait for."""
-        raise NotImplementedError
+        yield from ()
+        return self.run(call, at)
 
 
 Program: TypeAlias = tuple[Phase, ...]

@@ -14,6 +14,7 @@ from moe.errors import InputError
 
 if TYPE_CHECKING:
     from simulator.plan import DeploymentPlan, DeploymentProblem
+    from simulator.simulate import SimulatedRun
 
 EXIT_NO_PLAN = 1
 
@@ -115,15 +116,9 @@ def plan(
     from moe.files import write_json
     from optimizer import Infeasible, NoIncumbent
     from optimizer.fronts import check_experts_fit
-    from simulator.plan import DeploymentProblem, read_problem
+    from simulator.plan import read_problem
 
-    given = read_problem(problem_path)
-    changes: dict[str, Any] = {}
-    if latency_limit is not None:
-        changes["latency_limit_s"] = _limit(latency_limit)
-    if objective is not None:
-        changes["objective"] = objective
-    given = DeploymentProblem.model_validate(given.model_copy(update=changes))
+    given = _changed(read_problem(problem_path), latency_limit, objective)
     planning = Planning.of(given, more)
     given = planning.problem
     try:
@@ -238,6 +233,15 @@ def simulate(
     if records_path is not None:
         records_path.parent.mkdir(parents=True, exist_ok=True)
         run.to_pandas().to_parquet(records_path)
+    answer = _answer(run, decode is not None)
+    if as_json:
+        print_json(answer)
+    else:
+        _show_run(answer)
+
+
+def _answer(run: SimulatedRun, decoded: bool) -> dict[str, Any]:
+    """The three bills with their parts, latency, and what the plan breaks."""
     answer: dict[str, Any] = {
         "billed_gb_s": run.bill.billed_gb_s,
         "billed_cost_usd": run.bill.billed_cost_usd,
@@ -247,11 +251,12 @@ def simulate(
         "violations": [list(violation) for violation in run.violations],
         "parts": {name: usd for name, usd in asdict(run.bill).items() if name.endswith("_usd")},
     }
-    if decode is not None:
+    if decoded:
         answer |= {"time_to_first_token_s": run.mean_latency_s, "time_per_token_s": float(run.decode_s.mean())}
-    if as_json:
-        print_json(answer)
-        return
+    return answer
+
+
+def _show_run(answer: dict[str, Any]) -> None:
     parts = answer.pop("parts")
     for name, value in answer.items():
         click.echo(f"{name:<16} {value if name == 'violations' else format(value, '.6g')}")
@@ -259,6 +264,16 @@ def simulate(
     for name, usd in parts.items():
         inside = "  (in the line above)" if name == "waiting_usd" else ""
         click.echo(f"  {name:<20} {usd:.6g}{inside}")
+
+
+def _changed(problem: DeploymentProblem, latency_limit: str | None, objective: str | None) -> DeploymentProblem:
+    """The problem with what the command line says instead."""
+    changes: dict[str, Any] = {}
+    if latency_limit is not None:
+        changes["latency_limit_s"] = _limit(latency_limit)
+    if objective is not None:
+        changes["objective"] = objective
+    return type(problem).model_validate(problem.model_copy(update=changes))
 
 
 def _limit(text: str) -> float | None:
