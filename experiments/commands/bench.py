@@ -190,6 +190,7 @@ def bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None:
     click.echo(f"{out}/: runs.csv, summary.csv, gap.png, provenance.json")
 
 
+@bench.command()
 @click.argument("problems", nargs=-1, type=FILE)
 @json_option
 def rivals(problems: tuple[Path, ...], as_json: bool) -> None:
