@@ -40,7 +40,7 @@ def chrome_trace(records: Iterable[Record]) -> dict[str, Any]:
             if phase in row.phases:
                 start, end = row.phases[phase]
                 events.append(_slice(phase.replace("_", " "), row.layer, track, start, end, {}))
-        events.append(_name("thread_name", row.layer, track, row.instance))
+        events.append(_name("thread_name", row.layer, track, row.instance or "refused"))
     events += [_name("process_name", layer, 0, name) for layer, name in layers.items()]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
