@@ -61,19 +61,33 @@ def clean(runs: bool, yes: bool) -> None:
 
 
 @click.command()
+@click.argument(
+    "what", type=click.Choice(["experiment", "traffic", "profile", "problem", "plan"]), default="experiment"
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there instead of stdout.")
-def schema(out: Path | None) -> None:
-    """Print the JSON Schema of experiment files, for editors.
+def schema(what: str, out: Path | None) -> None:
+    """Print the JSON Schema of a kind of file that people write, for editors.
 
     \b
-    Example: ./smoe schema --out experiment.schema.json, and as the first line of the YAML
-             # yaml-language-server: $schema=experiment.schema.json
+    Example: ./smoe schema traffic --out traffic.schema.json, and as the first line of the YAML
+             # yaml-language-server: $schema=traffic.schema.json
     """
     import json
 
     from experiments.schema import Experiment
+    from moe.files import FileModel
+    from simulator.plan import DeploymentPlan, DeploymentProblem
+    from simulator.profile import PlatformProfile
+    from simulator.scenario import Scenario
 
-    text = json.dumps(Experiment.model_json_schema(by_alias=True), indent=1)
+    models: dict[str, type[FileModel]] = {
+        "experiment": Experiment,
+        "traffic": Scenario,
+        "profile": PlatformProfile,
+        "problem": DeploymentProblem,
+        "plan": DeploymentPlan,
+    }
+    text = json.dumps(models[what].model_json_schema(by_alias=True), indent=1)
     if out is None:
         click.echo(text)
     else:

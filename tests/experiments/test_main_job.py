@@ -168,6 +168,8 @@ def test_a_lower_bill_that_costs_more_in_all_is_said() -> None:
 
 
 def test_the_schema_for_editors_knows_every_packaged_experiment(smoe: Run) -> None:
+    for what in ("traffic", "profile", "problem", "plan"):
+        assert json.loads(smoe("schema", what)[1])["additionalProperties"] is False
     schema = json.loads(smoe("schema")[1])
     assert "workload" in schema["properties"]
     assert schema["additionalProperties"] is False
