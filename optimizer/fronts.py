@@ -125,6 +125,10 @@ class LayerOptions:
         found = [self.labels(communication, rows[k : k + per_block]) for k in range(0, len(rows), per_block)]
         return LayerFront.joined([LayerFront.empty(), *found])
 
+    def can_use(self, communication: Communication) -> bool:
+        """Whether there is a deployment of the layer with this method."""
+        return not self.reached or len(self.rows(communication)) > 0
+
     def rows(self, communication: Communication) -> np.ndarray:
         """What is fixed in each sweep: minibatch sizes, largest payloads in tokens, or nothing (one 0)."""
         if communication == "storage":

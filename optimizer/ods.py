@@ -24,8 +24,9 @@ import numpy as np
 
 from moe.errors import InputError, nearest
 from optimizer.cost_model import ROUNDING, evaluate_layer, fixed_latency_s, with_evaluation
-from optimizer.exact import Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.miqcp import NoIncumbent, fixed_method_miqcp
+from optimizer.priced import cheapest_within
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Mode: TypeAlias = Literal["per-layer", "paper"]
@@ -81,7 +82,7 @@ def solve_ods(
         methods: what becomes of a method that one layer cannot use: `per-layer` or `paper`.
         inner: the solver of step 1: `exact`, or the programme (12) by `scip` or `gurobi`.
         time_limit_s: of `scip` and `gurobi`, for each method.
-        fronts: of the problem's layers, to save making them again.
+        fronts: of the problem's layers, where they are there already; for one limit none are needed.
 
     Raises InputError where an expert fits no memory size or the inner solver cannot be used, NoIncumbent where it
     finds a plan in time with no method.
@@ -91,13 +92,17 @@ def solve_ods(
     if inner not in get_args(Inner):
         raise InputError(f"inner: no inner solver '{inner}'{nearest(inner, get_args(Inner))}")
     started = time.perf_counter()
-    fronts = fronts or model_fronts(problem)
-    plans = {
-        method: fixed_method_exact(problem, fronts, method, beta)
-        if inner == "exact"
-        else fixed_method_miqcp(problem, fronts, method, beta, inner, time_limit_s)
-        for method in COMMUNICATIONS
-    }
+    if fronts is None and (inner != "exact" or beta == "global"):
+        fronts = model_fronts(problem)
+    plans: dict[Communication, tuple[LayerPlan | None, ...]] = {}
+    for method in COMMUNICATIONS:
+        if fronts is None:
+            plans[method] = fixed_method_within(problem, method)
+        elif inner == "exact":
+            plans[method] = fixed_method_exact(problem, fronts, method, beta)
+        else:
+            plans[method] = fixed_method_miqcp(problem, fronts, method, beta, inner, time_limit_s)
+    bound = optimum(problem) if fronts is None else fronts.bound(problem)
     cost, latency = _layer_costs(problem, plans)
     if np.isinf(cost).all(axis=0).any():
         raise NoIncumbent(f"ods-{inner}", time_limit_s, None)
@@ -111,11 +116,24 @@ def solve_ods(
     most = float(np.where(np.isfinite(cost), cost, 0.0).max(axis=0).sum())
     seconds = time.perf_counter() - started
     return OdsResult(
-        plan=with_evaluation(problem, plan, fronts.bound(problem), seconds),
+        plan=with_evaluation(problem, plan, bound, seconds),
         rounds=tuple(rounds),
         single_method=single,
         paper_ratio=most / least if least > 0 else 1.0,
     )
+
+
+def fixed_method_within(problem: DeploymentProblem, method: Communication) -> tuple[LayerPlan | None, ...]:
+    """The same as `fixed_method_exact`, without whole fronts: for one limit, per-layer beta."""
+    found = cheapest_within(problem, (method,), latency_budget_s(problem), otherwise=PREFERRED)
+    usable = [options.can_use(method) for options in found.options]
+    return tuple(layer if can else None for layer, can in zip(found.plans(), usable, strict=True))
+
+
+def optimum(problem: DeploymentProblem) -> float | None:
+    """The least objective of any plan within the limit (per-layer beta); None where it is out of reach."""
+    found = cheapest_within(problem, PREFERRED, latency_budget_s(problem))
+    return found.bound if np.isfinite(found.bound) else None
 
 
 def fixed_method_exact(

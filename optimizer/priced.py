@@ -45,9 +45,15 @@ class Found:
 class _Model:
     """The searches of all layers; alike layers share theirs."""
 
-    def __init__(self, problem: DeploymentProblem, methods: Sequence[Communication]) -> None:
+    def __init__(
+        self, problem: DeploymentProblem, methods: Sequence[Communication], otherwise: Sequence[Communication]
+    ) -> None:
         first_like = {layer: e for e, layer in reversed(list(enumerate(problem.layers)))}
-        searches = {e: LayerSearch(LayerOptions(problem, e), methods) for e in sorted(first_like.values())}
+        searches = {}
+        for e in sorted(first_like.values()):
+            options = LayerOptions(problem, e)
+            usable = [method for method in methods if options.can_use(method)]
+            searches[e] = LayerSearch(options, usable or otherwise)
         self.layers = [searches[first_like[layer]] for layer in problem.layers]
         self.searches = list(searches.values())
 
@@ -71,7 +77,11 @@ class _Model:
 
 
 def cheapest_within(
-    problem: DeploymentProblem, methods: Sequence[Communication], budget_s: float, gap: float = 0.0
+    problem: DeploymentProblem,
+    methods: Sequence[Communication],
+    budget_s: float,
+    gap: float = 0.0,
+    otherwise: Sequence[Communication] = (),
 ) -> Found:
     """The cheapest selection whose latencies sum to at most the budget.
 
@@ -80,10 +90,11 @@ def cheapest_within(
         methods: communication methods that each layer chooses from.
         budget_s: latency left for the MoE layers, s.
         gap: how much the selection may cost above the bound, as a share of its cost; 0: the optimum.
+        otherwise: methods of a layer that can use none of them.
 
     Raises InputError where an expert fits no memory size.
     """
-    model = _Model(problem, methods)
+    model = _Model(problem, methods, otherwise)
     if not _reach(model, budget_s):
         return model.found(fastest(model.pairs()), np.inf, 0.0)
     relaxed, bound, price = _seek_price(model, budget_s, gap)
@@ -104,7 +115,7 @@ def cheapest_within(
 def _reach(model: _Model, budget_s: float) -> bool:
     """Search the layers until their fastest known labels meet the budget; False where no labels do."""
     within = budget_s + ROUNDING * abs(budget_s)
-    while sum(x.least_known(None) for x in model.layers) > within:
+    while (least := sum(x.least_known(None) for x in model.layers)) > within or least == np.inf:
         refined = [x.refine(None) for x in model.searches]
         if not any(refined):
             return False

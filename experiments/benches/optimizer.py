@@ -25,8 +25,6 @@ EVERY_MEMORY_MB = (128, *range(768, 10_177, 192), 10_240)
 GAP = 1e-4
 TIGHTNESS = 0.05
 """Where the latency limit lies between the least latency and that of the cheapest plan."""
-LARGEST_ODS = 2000
-"""Layers x experts up to which ODS is timed: it makes the whole front of every layer and method."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,8 @@ def _timed(problem: DeploymentProblem, rounds: int) -> list[Timed]:
     jobs: dict[str, Callable[[], float | None]] = {
         "exact": lambda: solve_exact(problem).gap,
         f"exact, gap {GAP:g}": lambda: solve_exact(problem, gap=GAP).gap,
+        "ODS": lambda: solve(problem, "ods").gap,
     }
-    if layers * experts <= LARGEST_ODS:
-        jobs["ODS"] = lambda: solve(problem, "ods").gap
     if layers * experts < 100:
         jobs = {"plain sweep": lambda: _no_gap(plain_sweep(problem))} | jobs
         jobs["whole front"] = lambda: _no_gap(front(problem))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe.errors import InputError
-from optimizer.exact import front
+from optimizer.exact import front, model_fronts
 from optimizer.ods import _select, solve_ods
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from tests.conftest import NAMES, reference
@@ -34,6 +34,18 @@ def test_on_the_examples_ods_meets_every_reachable_limit_within_ten_percent(name
         if plan.feasible:
             assert plan.gap is not None
             assert plan.gap < 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_fronts_change_nothing(name: str) -> None:
+    problem, _, expected = reference(name)
+    fronts = model_fronts(problem)
+    for optimum in expected["optimum"]:
+        limited = problem.with_limit(optimum["latency_limit_s"])
+        one, other = solve_ods(limited), solve_ods(limited, fronts=fronts)
+        assert one.plan.billed_gb_s == pytest.approx(other.plan.billed_gb_s, rel=1e-9)
+        assert one.plan.lower_bound == (other.plan.lower_bound and pytest.approx(other.plan.lower_bound, rel=1e-9))
+        assert len(one.rounds) == len(other.rounds)
 
 
 @pytest.mark.parametrize("seed", range(15))
