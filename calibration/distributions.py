@@ -12,12 +12,12 @@ from scipy.special import ndtr, ndtri
 
 from simulator.draws import quantile_at
 
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
+LEVELS = (0.05, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95, 0.99, 0.999)
 """Probabilities of a table."""
 JUDGED = (*np.round(np.arange(0.05, 0.96, 0.05), 2).tolist(), 0.99)
 """Probabilities at which a table is held against samples."""
 SAMPLES_BEYOND = 5  # a quantile is estimated, and judged, where at least so many samples lie beyond it
-EM_STEPS = 100
+EM_STEPS, MOST_IN_EM = 100, 400  # more samples are thinned to so many of their quantiles
 LEAST_SIGMA = 1e-6
 
 
@@ -54,7 +54,8 @@ def shifted_lognormal(samples: np.ndarray) -> dict[float, float]:
 
 def mixture(samples: np.ndarray) -> dict[float, float]:
     """Two lognormals, by expectation and maximisation from the lower and the upper half."""
-    logs = np.sort(np.log(samples))
+    count = min(len(samples), MOST_IN_EM)
+    logs = np.quantile(np.log(samples), (np.arange(count) + 0.5) / count)
     halves = np.array_split(logs, 2)
     mean = np.array([half.mean() if len(half) else logs.mean() for half in halves])
     least = max(0.02 * float(logs.std()), LEAST_SIGMA)  # else one part may shrink to a single sample

@@ -8,12 +8,13 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from calibration.laws import Law, Runs
+from calibration.laws import Law, Runs, Value
 from calibration.tables import Origin
 from simulator.constant import Constant, Fit
 
+Errors: TypeAlias = tuple[float, float | None]
 Confidence: TypeAlias = Literal["high", "medium", "low"]
-RESAMPLES = 400
+RESAMPLES = 200
 LEAST_RUNS = 3  # that can be split into fit, selection and test
 
 
@@ -47,14 +48,16 @@ class Fitted:
     Attributes:
         quantity: what was fitted. constant: what stands in the profile now.
         before: the base profile's; None where it had none. fitted: the value of the fit, kept or not.
-        select_error: of the fit and of the base on the runs that choose; None of fewer than three runs.
+        select_error, test_error: of the fit and of the base (None: it had none) on the runs that choose, and on
+            those that choose nothing; None of fewer than three runs.
     """
 
     quantity: Quantity
     constant: Constant
     before: Constant | None
     fitted: Constant
-    select_error: tuple[float, float | None] | None
+    select_error: Errors | None
+    test_error: Errors | None
 
     @property
     def fit(self) -> Fit:
@@ -93,8 +96,9 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
     method = min(errors, key=errors.__getitem__) if errors else next(iter(candidates))
     used = [*first, *select]
     value = law.candidates(used)[method]
-    of_base = law.error(before.value, select) if before is not None and select else None
-    keep = of_base is not None and of_base <= errors[method]
+    chosen = _errors(law, candidates[method], before, select)
+    held_out = _errors(law, value, before, test)
+    keep = chosen is not None and chosen[1] is not None and chosen[1] <= chosen[0]
     fitted = Constant(
         value=value if not isinstance(value, float) else float(f"{value:.6g}"),
         unit=quantity.unit,
@@ -106,14 +110,21 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
             samples=sum(len(run) for run in used),
             runs=len(used),
             interval=interval(lambda runs: law.centre(runs, method), used, seed),
-            held_out_error=_rounded(law.error(value, test)) if test else None,
+            held_out_error=_rounded(held_out[0]) if held_out else None,
             region=quantity.origin.region,
             file=quantity.origin.file,
             sha256=quantity.origin.sha256,
         ),
     )
     constant = before.model_copy(update={"kept": "better than the fit"}) if keep and before else fitted
-    return Fitted(quantity, constant, before, fitted, (errors[method], of_base) if select else None)
+    return Fitted(quantity, constant, before, fitted, chosen, held_out)
+
+
+def _errors(law: Law, value: Value, before: Constant | None, runs: Runs) -> Errors | None:
+    """Errors of a value and of the base's on runs."""
+    if not runs:
+        return None
+    return law.error(value, runs), None if before is None else law.error(before.value, runs)
 
 
 def interval(centre: Callable[[Runs], float], runs: Runs, seed: int) -> tuple[float, float] | None:

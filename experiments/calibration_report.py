@@ -14,9 +14,9 @@ from simulator.constant import Dated
 
 HEAD = """# Calibration of `{name}` from public measurements
 
-Base: `{base}`. `fit` is the fitted value (of a distribution its median, of jitter its 99% quantile) with its 95%
-interval from a bootstrap over runs; `error` is relative, on the runs that choose (fit, base) and on those that
-choose nothing (test). `-`: fewer than three runs cannot be split, one run has no interval. `kept`: the base
+Base: `{base}`. `fit` is the fitted value (of a distribution its median, of jitter its 99% quantile) with its
+95% interval from a bootstrap over runs; errors are relative, on the runs that choose (selection) and on those
+that choose nothing (test). `-`: fewer than three runs cannot be split, one run has no interval. `kept`: the base
 profile's value describes the selection at least as well, and stands.
 
 """
@@ -28,7 +28,8 @@ COLUMNS = (
     "95% interval",
     "family or estimator",
     "values, runs",
-    "error: fit, base, test",
+    "error on selection: fit, base",
+    "error on test: fit, base",
     "stands",
     "region, date",
     "file, sha256",
@@ -79,7 +80,7 @@ def summary(made: Calibration, base: str) -> Iterator[str]:
 
 
 def _row(found: Fitted) -> tuple[str, ...]:
-    fit, errors, number = found.fit, found.select_error, found.quantity.law.number
+    fit, number = found.fit, found.quantity.law.number
     between = f"{fit.interval[0]:.4g} to {fit.interval[1]:.4g}" if fit.interval else "-"
     return (
         f"`{'.'.join(found.quantity.path)}`",
@@ -89,7 +90,10 @@ def _row(found: Fitted) -> tuple[str, ...]:
         between,
         fit.method,
         f"{fit.samples:,}, {fit.runs}",
-        ", ".join("-" if x is None else f"{x:.1%}" for x in (*(errors or (None, None)), fit.held_out_error)),
+        *(
+            ", ".join("-" if x is None else f"{x:.1%}" for x in errors or (None, None))
+            for errors in (found.select_error, found.test_error)
+        ),
         "base, kept" if found.constant.kept else "fit",
         f"{fit.region or 'not stated'}, {found.fitted.date}",
         f"{fit.file}, {fit.sha256[:12]}",

@@ -78,7 +78,7 @@ def judgement(name: str, rows: Sequence[Judged], fitted_to: Sequence[str]) -> st
         f"spread, {within} are within it.\n"
     )
     if fitted_to:
-        said += f"The profile was fitted to rows of {', '.join(fitted_to)}: only other days of these are a test.\n"
+        said += f"The profile was fitted to rows of {', '.join(fitted_to)}: only rows of other days are a test.\n"
     cells = (
         (
             row.measured.quantity,

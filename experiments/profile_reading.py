@@ -131,9 +131,12 @@ def _verdict(row: Measured) -> Verdict:
     return "within" if abs(row.error) <= row.spread else "outside"
 
 
-def fitted_to(profile: PlatformProfile, folder: Path) -> list[str]:
-    """Files of a folder to which constants of the profile were fitted."""
+def fitted_to(profile: PlatformProfile, folder: Path, period: Period) -> list[str]:
+    """Files of a folder, with rows in a period, to which constants of the profile were fitted."""
+    import pandas as pd
+
     fits = {leaf.fit.sha256 for leaf in constants_of(profile).values() if not isinstance(leaf, Dated) and leaf.fit}
     names = dict.fromkeys(name for name, _ in FILES)
     there = [folder / name for name in names if (folder / name).is_file()]
-    return [path.name for path in there if sorted_sha256(path) in fits]
+    known = [path for path in there if sorted_sha256(path) in fits]
+    return [path.name for path in known if len(period.rows(pd.read_csv(path), path.name))]

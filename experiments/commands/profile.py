@@ -82,8 +82,8 @@ def check(name: str, folder: Path, since: str | None, until: str | None, as_json
     from simulator.profile import load_profile
 
     held = load_profile(name)
-    rows = check_profile(held, folder, Period(since, until))
-    known = fitted_to(held, folder)
+    period = Period(since, until)
+    rows, known = check_profile(held, folder, period), fitted_to(held, folder, period)
     if as_json:
         print_json({"profile": held.name, "fitted_to": known, "quantities": [row.as_data for row in rows]})
     else:

@@ -50,7 +50,7 @@ def inits(profile: PlatformProfile, count: int, package: str | None = None) -> n
             f"profile '{profile.name}': start.packages: no package '{package}', which was measured"
             f"{nearest(package, profile.start.packages)}"
         )
-    start = profile.start.model_copy(update={"package": package})
+    start = profile.start.model_copy(update={"package": package, "keep_alive_halving_s": None})
     forgetful = with_value(profile.model_copy(update={"start": start}), "start", "keep_alive_s", 0.0)
     rows = calls(forgetful, 1024, Compute(), count, warm=0)
     return np.array([row.phases["init"][1] - row.phases["init"][0] for row in rows])
