@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -109,14 +109,17 @@ class Judged:
     @property
     def as_data(self) -> dict[str, Any]:
         """As JSON has it."""
-        row = asdict(self.measured)
-        del row["data"]
+        row = self.measured
         return {
-            **{name: row.pop(name) for name in ("quantity", "unit")},
-            "predicted": row.pop("simulated"),
-            **row,
-            "error": self.measured.error,
+            "quantity": row.quantity,
+            "unit": row.unit,
+            "predicted": float(row.simulated),
+            "measured": float(row.measured),
+            "error": float(row.error),
+            "spread": None if row.spread is None else float(row.spread),
+            "spread_of": row.spread_of,
             "verdict": self.verdict,
+            "source": row.source,
         }
 
 

@@ -12,7 +12,7 @@ from calibration.tables import Period
 from experiments.figures.calibration import draw_fit
 from experiments.profile_reading import changes, constants_of, fitted_to, value_text
 from simulator.profile import load_profile
-from tests.calibration.test_public import init_file, network_file
+from tests.calibration.test_public import SHARED, init_file, network_file
 from tests.experiments.conftest import Run
 
 BASE = load_profile()
@@ -127,6 +127,17 @@ def test_one_month_is_fitted_and_another_tests_it(smoe: Run, folder: Path, tmp_p
     _, printed, _ = smoe("profile", "check", march, "--public", str(folder), "--since", "2026-04")
     assert "The profile was fitted to rows of coldstart_maxday_raw_2026.csv" in printed
     assert fitted_to(BASE, folder, Period()) == []
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public measurements are not here")
+def test_every_public_file_is_judged(smoe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.validation.public_bytes.MANY", 200)
+    monkeypatch.setattr("experiments.validation.public_start.MANY", 200)
+    code, printed, _ = smoe("profile", "check", "--public", str(SHARED), "--json")
+    rows = json.loads(printed)["quantities"]
+    assert (code, len(rows)) == (0, 101)
+    assert {row["verdict"] for row in rows} == {"within", "outside", "spread unknown"}
+    assert all((row["spread"] is None) == (row["verdict"] == "spread unknown") for row in rows)
 
 
 def test_a_profile_that_halves_is_checked_as_well(smoe: Run, folder: Path, tmp_path: Path) -> None:
