@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calibration.fitting import Quantity
-from calibration.laws import Distribution, Halving, Level, Published
+from calibration.laws import Distribution, Halving, Level, Published, table_of
 from calibration.regression import halving_period
 from calibration.tables import Origin
 from simulator.draws import quantile_at
@@ -65,8 +65,8 @@ def invocation(table: pd.DataFrame, origin: Origin, profile: PlatformProfile) ->
     values = table.set_index("metric")
     warm = values.loc["warm_invocation_response_ms_minus_rtt"]
     small, large = (float(values.loc[f"inline_transfer_{size}_ms"].p50) * MS for size in ("1KB", "4MB"))
-    before = profile.payload.overhead_s
-    tail = quantile_at(before.value.quantiles, 0.99) / before.median if hasattr(before.value, "quantiles") else 1.0
+    overhead = table_of(profile.payload.overhead_s.value)
+    tail = quantile_at(overhead, 0.99) / quantile_at(overhead, 0.5)
     levels = (0.5, 0.99)
     for path, quantiles, what in (
         (("start", "warm_s"), (warm.p50 * MS, warm.p99 * MS), "warm invocation, network round trip subtracted"),
