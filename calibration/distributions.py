@@ -16,19 +16,19 @@ LEVELS = (0.05, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95, 0.99, 0.999)
 """Probabilities of a table."""
 JUDGED = (*np.round(np.arange(0.05, 0.96, 0.05), 2).tolist(), 0.99)
 """Probabilities at which a table is held against samples."""
-SAMPLES_BEYOND = 5  # a quantile is estimated, and judged, where at least so many samples lie beyond it
+TOLD_BY, JUDGED_BY = 2, 5  # samples beyond a quantile, from which on it is estimated, and judged
 EM_STEPS, MOST_IN_EM = 100, 400  # more samples are thinned to so many of their quantiles
 LEAST_SIGMA = 1e-6
 
 
-def known_levels(levels: tuple[float, ...], count: int) -> list[float]:
-    """The probabilities that so many samples can tell; the median always."""
-    return [p for p in levels if p == 0.5 or min(p, 1 - p) * count >= SAMPLES_BEYOND]
+def known_levels(levels: tuple[float, ...], count: int, beyond: int) -> list[float]:
+    """The probabilities beyond which so many of `count` samples lie; the median always."""
+    return [p for p in levels if p == 0.5 or round(min(p, 1 - p) * count, 9) >= beyond]
 
 
 def empirical(samples: np.ndarray) -> dict[float, float]:
     """The samples' own quantiles."""
-    levels = known_levels(LEVELS, len(samples))
+    levels = known_levels(LEVELS, len(samples), TOLD_BY)
     return dict(zip(levels, np.quantile(samples, levels).tolist(), strict=True))
 
 
@@ -74,7 +74,7 @@ def mixture(samples: np.ndarray) -> dict[float, float]:
 
 def quantile_error(table: Mapping[float, float], samples: np.ndarray) -> float:
     """Mean distance of the table's quantiles from the samples', |log ratio|: about their mean relative error."""
-    levels = known_levels(JUDGED, len(samples))
+    levels = known_levels(JUDGED, len(samples), JUDGED_BY)
     drawn = np.array([quantile_at(table, p) for p in levels])
     return float(np.abs(np.log(drawn / np.quantile(samples, levels))).mean())
 

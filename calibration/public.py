@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from calibration import public_platform, public_start
 from calibration.fitting import Fitted, Quantity, fit
 from calibration.tables import Origin, Period, read_table
@@ -78,6 +80,7 @@ def calibrate_public(
             if quantity.path[:2] == ("start", "packages") and quantity.path[2] not in base.start.packages:
                 unknown.append(quantity.path[2])
                 continue
+            _check_values(path, quantity)
             found = fit(quantity, constant_at(base, quantity.path), seed)
             profile = with_constant(profile, quantity.path, found.constant)
             fits.append(found)
@@ -113,6 +116,13 @@ def _columns(path: Path) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{path}: a column is missing: {' '.join(str(error).split())}") from None
+
+
+def _check_values(path: Path, quantity: Quantity) -> None:
+    """Raises InputError where a value is no number, or not above 0 (of points: below 0)."""
+    for run in quantity.runs:
+        if not np.isfinite(run).all() or run.min() < 0 or (run.ndim == 1 and run.min() == 0):
+            raise InputError(f"{path}: {'.'.join(quantity.path)}: expected positive numbers, got {run.min():g}")
 
 
 def _marked(inside: Any) -> Any:

@@ -163,7 +163,28 @@ def test_a_file_without_its_columns_is_said(tmp_path: Path, name: str, text: str
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("nan")])
+def test_a_measurement_that_cannot_be_is_said(tmp_path: Path, value: float) -> None:
+    init_file(tmp_path)
+    path = tmp_path / "coldstart_maxday_raw_2026.csv"
+    table = pd.read_csv(path)
+    table.loc[3, "init_ms"] = value
+    table.to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"python3\.12-x86_64-zip\.init_s: expected positive numbers"):
+        calibrate_public(tmp_path, BASE)
+
+
 shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the public measurements are not here")
+
+
+@shared
+@pytest.mark.slow
+def test_shuffled_public_files_give_the_same_profile(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for path in SHARED.glob("*.csv"):
+        head, *lines = path.read_text().splitlines()
+        (tmp_path / path.name).write_text("\n".join([head, *rng.permutation(lines)]) + "\n")
+    assert calibrate_public(tmp_path, BASE).profile == calibrate_public(SHARED, BASE).profile
 
 
 @shared
