@@ -39,7 +39,7 @@ def _basis(leaf: object) -> str:
     """What a calibration says of a constant."""
     fit, kept = getattr(leaf, "fit", None), getattr(leaf, "kept", None)
     if kept is not None:
-        return {"not measured": "kept: not measured", "better than the fit": "kept: better than the fit"}[kept]
+        return f"kept: {kept}"
     if fit is None:
         return ""
     parts = [f"{fit.method}, {fit.samples:,} values in {fit.runs} runs"]
