@@ -1,166 +1,136 @@
-"""Public measurements of AWS into constants of a platform profile: INIT and S3 latency.
+"""Public measurements of AWS into a platform profile.
 
-Reads the files by their columns; a constant whose file is not there keeps the base profile's value.
-
-| file | from | columns used |
-|---|---|---|
-| coldstart_maxday_raw_*.csv | maxday/lambda-perf | date, runtime, package_type, architecture, init_ms |
-| skyrise_s3_latency_raw_*.csv | hpides/skyrise | run_date, storage, operation, latency_ms |
+Reads the files by their columns. A constant whose file is not there keeps the base profile's value and is marked
+`not measured`; one that the base describes better keeps it as well. What is fitted and how: docs/calibration.md.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from calibration import public_platform, public_start
+from calibration.fitting import Fitted, Quantity, fit
+from calibration.tables import Origin, Period, read_table
 from moe.errors import InputError
-from simulator.constant import Constant, Quantiles
-from simulator.profile import PlatformProfile, constant_at, with_constant
+from moe.files import FileModel
+from simulator.constant import Constant
+from simulator.profile import PlatformProfile, VisibleCores, constant_at, with_constant
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PROBABILITIES = (0.05, 0.25, 0.5, 0.9, 0.99, 0.999)
-SAMPLES_BEYOND = 5  # a tail quantile is fitted where at least so many samples lie beyond it
-MILLISECONDS = 1e-3
+Reader: TypeAlias = "Callable[[pd.DataFrame, Origin, PlatformProfile], Iterator[Quantity]]"
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """One constant that a public file measures.
-
-    Attributes:
-        path: where it stands in the profile.
-        pattern: of the file's name. source: what the profile then names.
-        run: the column of independent runs. value: the column of values, ms.
-        wanted: which rows count.
-    """
-
-    path: tuple[str, ...]
-    pattern: str
-    source: str
-    run: str
-    value: str
-    wanted: Callable[[pd.DataFrame], pd.Series]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted constant beside the one it replaces.
-
-    Attributes:
-        quantity: what was fitted. samples, runs: how much it rests on.
-        constant: the fit. before: the base profile's.
-        median_interval_s: 95% interval of the median, from a bootstrap over runs; None of a single run.
-    """
-
-    quantity: Quantity
-    samples: int
-    runs: int
-    constant: Constant
-    before: Constant
-    median_interval_s: tuple[float, float] | None
-
-
-def _init(runtime: str, package_type: str, architecture: str) -> Quantity:
-    def wanted(t: pd.DataFrame) -> pd.Series:
-        return (
-            (t.runtime == runtime) & (t.package_type == package_type) & t.architecture.str.startswith(architecture)
-        )
-
-    return Quantity(
-        ("start", "packages", f"{runtime}-{architecture}-{package_type}", "init_s"),
-        "coldstart_maxday_raw_*.csv",
-        f"maxday/lambda-perf, Init Duration, {runtime} {architecture} {package_type}, hello world",
-        "date",
-        "init_ms",
-        wanted,
-    )
-
-
-def _s3(name: str, operation: str) -> Quantity:
-    return Quantity(
-        ("storage", name),
-        "skyrise_s3_latency_raw_*.csv",
-        f"Skyrise, 1 KB {'GET' if operation == 'Read' else 'PUT'} from Lambda, us-east-1",
-        "run_date",
-        "latency_ms",
-        lambda t: (t.storage == "S3 Standard") & (t.operation == operation),
-    )
-
-
-QUANTITIES = (
-    *(
-        _init(*which)
-        for which in itertools.product(("python3.12", "python3.13"), ("zip", "image"), ("x86_64", "arm64"))
-    ),
-    _s3("get_latency_s", "Read"),
-    _s3("put_latency_s", "Write"),
+FILES: tuple[tuple[str, str | None, Reader], ...] = (
+    ("coldstart_maxday_raw_*.csv", None, public_start.init),
+    ("fourtheorem_init_by_memory_*.csv", None, public_start.init_with_imports),
+    ("sebs_container_eviction_*.csv", None, public_start.keep_alive),
+    ("stellar_aws_scalars_*.csv", None, public_start.invocation),
+    ("skyrise_s3_latency_raw_*.csv", "us-east-1", public_platform.s3_latency),
+    ("sebs_aws_s3_by_memory_*.csv", None, public_platform.s3_by_memory),
+    ("s3_ec2_*_dvassallo_*.csv", None, public_platform.s3_connection),
+    ("skyrise_lambda_network_intervals*.csv", "us-east-1", public_platform.network),
+    ("lambda_memory_scaling_cebert_*.csv", "us-east-2", public_platform.single_thread),
+    ("sebs_aws_s3_by_memory_*.csv", None, public_platform.resnet50),
+    ("ec2_ondemand_prices_*.csv", "us-east-1", public_platform.cluster_price),
 )
+"""Names of the files, the region where their source states one, what reads them. Later ones see earlier fits."""
+CORES = "lambda_vcpu_tiers*.csv"
 
 
-def calibrate_public(folder: Path, base: PlatformProfile, seed: int = 0) -> tuple[PlatformProfile, list[Fit]]:
-    """The base profile with every constant that the folder's files measure, and the fits.
+@dataclass(frozen=True)
+class Calibration:
+    """A profile made from measurements.
 
-    Raises InputError when the folder has none of the files, or one without the columns.
+    Attributes:
+        profile: the base with what was measured. fits: by quantity.
+        not_in_base: measured packages that the base profile does not have.
     """
-    fits = [
-        found
-        for quantity in QUANTITIES
-        for path in sorted(folder.glob(quantity.pattern))[-1:]
-        if (found := fit(quantity, path, base, seed)) is not None
-    ]
-    if not fits:
-        names = ", ".join(sorted({quantity.pattern for quantity in QUANTITIES}))
+
+    profile: PlatformProfile
+    fits: list[Fitted]
+    not_in_base: list[str]
+
+
+def calibrate_public(
+    folder: Path, base: PlatformProfile, seed: int = 0, period: Period | None = None
+) -> Calibration:
+    """The base profile with every constant that the folder's files measure in a period.
+
+    Raises InputError when the folder has none of the files, one without the columns, or nothing in the period.
+    """
+    period = period or Period()
+    profile, fits, unknown = _marked(base), [], []
+    there = [(path, region, read) for name, region, read in FILES if (path := _newest(folder, name))]
+    cores = _newest(folder, CORES)
+    if not there and cores is None:
+        names = ", ".join(sorted({name for name, _, _ in FILES} | {CORES}))
         raise InputError(f"{folder}: none of the public files is there; expected {names}")
-    profile = base
-    for found in fits:
-        profile = with_constant(profile, found.quantity.path, found.constant)
-    return profile, fits
+    for path, region, read in there:
+        table, origin = read_table(path, period, region)
+        for quantity in _read(path, read, table, origin, profile):
+            if not quantity.runs:
+                continue
+            if quantity.path[:2] == ("start", "packages") and quantity.path[2] not in base.start.packages:
+                unknown.append(quantity.path[2])
+                continue
+            _check_values(path, quantity)
+            found = fit(quantity, constant_at(base, quantity.path), seed)
+            profile = with_constant(profile, quantity.path, found.constant)
+            fits.append(found)
+    if cores is not None:
+        table, origin = read_table(cores, period, None)
+        if len(table):
+            with _columns(cores):
+                seen = public_platform.visible_cores(table, origin)
+            compute = profile.compute.model_copy(update={"visible_cores": seen})
+            profile = profile.model_copy(update={"compute": compute})
+    if profile == _marked(base):
+        raise InputError(
+            f"{folder}: nothing was measured from {period.since or 'ever'} to {period.until or 'now'}"
+        )
+    return Calibration(profile, fits, unknown)
 
 
-def fit(quantity: Quantity, path: Path, base: PlatformProfile, seed: int) -> Fit | None:
-    """Quantiles of one quantity, and how sure its median is; None where the file has no row of it.
+def _newest(folder: Path, name: str) -> Path | None:
+    return max(folder.glob(name), default=None)
 
-    Raises InputError when the file lacks a column.
-    """
-    import pandas as pd
 
-    table = pd.read_csv(path)
+def _read(
+    path: Path, read: Reader, table: pd.DataFrame, origin: Origin, profile: PlatformProfile
+) -> list[Quantity]:
+    with _columns(path):
+        return list(read(table, origin, profile)) if len(table) else []
+
+
+@contextmanager
+def _columns(path: Path) -> Iterator[None]:
+    """Raises InputError where a table lacks a column or a row, or has another type there."""
     try:
-        rows = table[quantity.wanted(table)]
-        runs = [group.to_numpy(float) * MILLISECONDS for _, group in rows.groupby(quantity.run)[quantity.value]]
-    except (AttributeError, KeyError) as error:
-        raise InputError(f"{path}: a column is missing: {error}") from None
-    if not runs:
-        return None
-    values = np.concatenate(runs)
-    known = [p for p in PROBABILITIES if min(p, 1 - p) * len(values) >= SAMPLES_BEYOND]
-    table_of_quantiles = dict(zip(known, np.quantile(values, known).round(6).tolist(), strict=True))
-    before = constant_at(base, quantity.path)
-    constant = Constant(
-        value=Quantiles(quantiles=table_of_quantiles),
-        unit=before.unit,
-        source=f"{quantity.source}; {len(values)} samples in {len(runs)} runs",
-        date=str(rows[quantity.run].max())[:7],
-        confidence="high" if len(runs) >= 5 else "medium",
-    )
-    return Fit(quantity, len(values), len(runs), constant, before, _median_interval(runs, seed))
+        yield
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: a column is missing: {' '.join(str(error).split())}") from None
 
 
-def _median_interval(runs: list[np.ndarray], seed: int) -> tuple[float, float] | None:
-    """95% interval of the median, resampling whole runs: samples of one run are not independent."""
-    if len(runs) < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    medians = [
-        float(np.median(np.concatenate([runs[k] for k in rng.integers(len(runs), size=len(runs))])))
-        for _ in range(200)
-    ]
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return float(low), float(high)
+def _check_values(path: Path, quantity: Quantity) -> None:
+    """Raises InputError where a value is no number, or not above 0 (of points: below 0)."""
+    for run in quantity.runs:
+        if not np.isfinite(run).all() or run.min() < 0 or (run.ndim == 1 and run.min() == 0):
+            raise InputError(f"{path}: {'.'.join(quantity.path)}: expected positive numbers, got {run.min():g}")
+
+
+def _marked(inside: Any) -> Any:
+    """A profile in which every constant is marked as not measured."""
+    if isinstance(inside, Constant | VisibleCores):
+        return inside.model_copy(update={"kept": "not measured"})
+    if isinstance(inside, dict):
+        return {key: _marked(value) for key, value in inside.items()}
+    if isinstance(inside, FileModel):
+        return inside.model_copy(update={name: _marked(value) for name, value in inside})
+    return inside

@@ -42,14 +42,41 @@ class Samples(FileModel):
         return np.array(self.samples)
 
 
+class Fit(FileModel):
+    """What a calibrated value rests on.
+
+    `method` is the family or estimator; `samples` counts values in `runs` independent runs (fit and selection,
+    without the test); `interval` is the 95% interval of the value, of a distribution of its median (of one around
+    1, its 99% quantile), from a bootstrap over runs; `held_out_error` is the relative error on the runs by which
+    nothing was chosen; `sha256` is of the sorted lines of the `file`.
+    """
+
+    method: str
+    samples: int = Field(ge=1)
+    runs: int = Field(ge=1)
+    interval: tuple[float, float] | None = None
+    held_out_error: float | None = None
+    region: str | None = None
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+Kept: TypeAlias = Literal["not measured", "better than the fit"]
+
+
 class Constant(FileModel):
-    """A value or a distribution, and where it comes from."""
+    """A value or a distribution, and where it comes from.
+
+    A calibration adds its `fit`, or why it `kept` the value that was there.
+    """
 
     value: float | Quantiles | Samples
     unit: str
     source: str = Field(min_length=1)
     date: str = Field(min_length=4)
     confidence: Literal["high", "medium", "low"]
+    fit: Fit | None = None
+    kept: Kept | None = None
 
     @property
     def median(self) -> float:

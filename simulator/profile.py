@@ -23,6 +23,8 @@ from simulator.constant import (
     BytesPerSecond,
     Constant,
     Dated,
+    Fit,
+    Kept,
     Ratio,
     RequestsPerSecond,
     Seconds,
@@ -115,6 +117,8 @@ class VisibleCores(FileModel):
     source: str = Field(min_length=1)
     date: str = Field(min_length=4)
     confidence: Literal["high", "medium", "low"]
+    fit: Fit | None = None
+    kept: Kept | None = None
 
     @field_validator("up_to_mb")
     @classmethod

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import yaml
 
-from experiments.commands.options import FILE, json_option, print_json, seed_option
+from experiments.commands.options import FILE, FOLDER, json_option, print_json, seed_option
+
+since_option = click.option("--since", help="Measurements from then on only: a year, month or day (2026-04).")
+until_option = click.option("--until", help="Measurements until then only, itself included.")
 
 
 @click.command()
@@ -15,36 +17,53 @@ from experiments.commands.options import FILE, json_option, print_json, seed_opt
     "--public",
     "folder",
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with public measurements of AWS (names and columns: calibration/public.py).",
+    type=FOLDER,
+    help="Folder with public measurements of AWS (names: docs/calibration.md).",
 )
 @click.option("--base", default="aws-us-east-1-2026", show_default=True, help="Profile whose other values stay.")
 @click.option("--out", required=True, type=FILE)
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write a page and a picture per quantity there.",
+)
+@since_option
+@until_option
 @seed_option
 @json_option
-def calibrate(folder: Path, base: str, out: Path, seed: int, as_json: bool) -> None:
+def calibrate(
+    folder: Path,
+    base: str,
+    out: Path,
+    report: Path | None,
+    since: str | None,
+    until: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Fit constants of a platform profile to measurements.
 
     \b
-    Example: ./smoe calibrate --public measurements/ --out profile.yaml
+    Example: ./smoe calibrate --public measurements/ --out profile.yaml --report profile-report/
+             ./smoe calibrate --public measurements/ --until 2026-03 --out march.yaml
     """
+    from dataclasses import replace
+
     from calibration.public import calibrate_public
+    from calibration.tables import Period
+    from experiments.calibration_report import summary, write_report
+    from experiments.profile_reading import write_profile
     from simulator.profile import load_profile
 
-    profile, fits = calibrate_public(folder, load_profile(base), seed)
-    profile = profile.model_copy(update={"name": out.stem})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(
-        yaml.safe_dump(profile.model_dump(mode="json", by_alias=True), sort_keys=False), encoding="utf-8"
-    )
+    made = calibrate_public(folder, load_profile(base), seed, Period(since, until))
+    about = f"{base} with what public measurements tell; each constant says what it rests on, or that it was kept."
+    made = replace(made, profile=made.profile.model_copy(update={"name": out.stem, "about": about}))
+    write_profile(made.profile, out)
+    if report is not None:
+        write_report(made, base, report)
     if as_json:
-        print_json(profile.model_dump(mode="json", by_alias=True))
+        print_json(made.profile.model_dump(mode="json", by_alias=True, exclude_none=True))
         return
-    for found in fits:
-        between = found.median_interval_s
-        interval = f"[{between[0] * 1e3:.1f}, {between[1] * 1e3:.1f}]" if between else "(one run: no interval)"
-        click.echo(
-            f"{'.'.join(found.quantity.path)}: median {found.constant.median * 1e3:.1f} ms "
-            f"{interval}, was {found.before.median * 1e3:.1f} ({found.samples} samples, {found.runs} runs)"
-        )
-    click.echo(f"{out}: {len(fits)} constants fitted, the rest kept from {base}")
+    for line in summary(made, base):
+        click.echo(line)
+    click.echo(f"{out}" + (f", {report / 'report.md'}" if report else ""))

@@ -6,6 +6,7 @@ import numpy as np
 import simpy
 
 from experiments.validation.switches import with_value
+from moe.errors import InputError, nearest
 from simulator.invocation import Invoke, Target
 from simulator.lambda_service import LambdaService
 from simulator.platform import Platform, platform_of_profile
@@ -43,7 +44,13 @@ def warm_starts(profile: PlatformProfile, count: int) -> np.ndarray:
 
 def inits(profile: PlatformProfile, count: int, package: str | None = None) -> np.ndarray:
     """INIT of calls each of which starts an instance of a package (None: the default), s, shape (count,)."""
-    start = profile.start.model_copy(update={"package": package or profile.start.package})
+    package = package or profile.start.package
+    if package not in profile.start.packages:
+        raise InputError(
+            f"profile '{profile.name}': start.packages: no package '{package}', which was measured"
+            f"{nearest(package, profile.start.packages)}"
+        )
+    start = profile.start.model_copy(update={"package": package, "keep_alive_halving_s": None})
     forgetful = with_value(profile.model_copy(update={"start": start}), "start", "keep_alive_s", 0.0)
     rows = calls(forgetful, 1024, Compute(), count, warm=0)
     return np.array([row.phases["init"][1] - row.phases["init"][0] for row in rows])

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from calibration.tables import Period
 from experiments.validation import public_bytes, public_compute, public_start
 from experiments.validation.checks import Measured
 from moe.errors import InputError
@@ -38,10 +41,12 @@ FILES: tuple[tuple[str, Callable[[pd.DataFrame, PlatformProfile], Iterator[Measu
 the sum of many clients' throughput, which the simulator does not bound; and what two files have."""
 
 
-def public_rows(folder: Path, profile: PlatformProfile | None = None) -> list[Measured]:
-    """Every quantity that a file in the folder measures, beside a probe of the profile.
+def public_rows(
+    folder: Path, profile: PlatformProfile | None = None, period: Period | None = None
+) -> list[Measured]:
+    """Every quantity that a file in the folder measures (in a period), beside a probe of the profile.
 
-    Raises InputError when the folder has none of the files, or one without its columns.
+    Raises InputError when the folder has none of the files, one without its columns, or nothing in the period.
     """
     import pandas as pd
 
@@ -53,7 +58,13 @@ def public_rows(folder: Path, profile: PlatformProfile | None = None) -> list[Me
     found: list[Measured] = []
     for path, rows in there:
         try:
-            found += rows(pd.read_csv(path), profile)
-        except (AttributeError, KeyError, IndexError) as error:
+            table = (period or Period()).rows(pd.read_csv(path), path.name)
+            found += rows(table, profile) if len(table) else []
+        except InputError:
+            raise
+        except (AttributeError, KeyError, IndexError, ValueError) as error:
             raise InputError(f"{path}: a column or row is missing: {error}") from None
+    found = [row for row in found if np.isfinite(row.measured)]
+    if not found:
+        raise InputError(f"{folder}: nothing was measured in the period that is asked for")
     return found

@@ -24,10 +24,12 @@ def init_raw(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured
     """INIT by package; that of the default one with its tail."""
     for runtime, architecture, package in PACKAGES:
         name = f"{runtime}-{architecture}-{package}"
-        simulated = probes.inits(profile, MANY, name)
         rows = table[
             (table.runtime == runtime) & (table.package_type == package) & (table.architecture == architecture)
         ]
+        if rows.empty:
+            continue
+        simulated = probes.inits(profile, MANY, name)
         days = [day.init_ms for _, day in rows.groupby("date")]
         for q in (0.5, 0.9, 0.99) if name == profile.start.package else (0.5, 0.99):
             yield Measured(
