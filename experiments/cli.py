@@ -6,7 +6,19 @@ import sys
 
 import click
 
-from experiments.commands import bench, deploy, house, platform, prediction, robust, routing, run, traffic, tune
+from experiments.commands import (
+    bench,
+    deploy,
+    house,
+    local_lambda,
+    platform,
+    prediction,
+    robust,
+    routing,
+    run,
+    traffic,
+    tune,
+)
 from experiments.commands.options import EXIT_BAD_INPUT
 from moe.errors import InputError, nearest
 
@@ -43,7 +55,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for module in (bench, run, routing, prediction, deploy, robust, tune, traffic, platform, house):
+for module in (bench, run, routing, prediction, deploy, robust, tune, traffic, platform, local_lambda, house):
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]
     for command in found:

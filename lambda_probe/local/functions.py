@@ -170,7 +170,7 @@ class Functions:
         return function
 
     def update(self, name: str, **fields: Any) -> Function:
-        """Change code or configuration: a new revision. Raises ApiError (ResourceConflictException) while pending."""
+        """Change code or configuration: a new revision. Raises ApiError (a conflict) while it is pending."""
         with self._lock:
             function = self.get(name)
             if function.pending:
