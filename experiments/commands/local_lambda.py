@@ -42,7 +42,8 @@ def local_lambda(
         init_throttled=init_throttled,
         log_folder=logs,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for sent in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job ignores it
+        signal.signal(sent, signal.default_int_handler)
     try:
         with LocalEndpoint(settings) as endpoint:
             variables = endpoint.environment()
