@@ -71,6 +71,8 @@ class LambdaApi:
         """What a request gets, errors included."""
         path = re.sub(r"^/\d{4}-\d\d-\d\d", "", request.path)
         try:
+            if not request.headers.get("authorization", "").startswith("AWS4-"):  # a web page cannot send that
+                raise ApiError(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
             for method, pattern, act in self._routes:
                 match = re.fullmatch(pattern, path)
                 if match and method == request.method:
