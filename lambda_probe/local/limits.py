@@ -67,8 +67,10 @@ class _Limit:
     def _run(self) -> None:
         while not self._closed:
             self._active.wait()
-            with suppress(OSError):  # the process is gone
+            try:
                 self._work()
+            except OSError:  # the process is gone
+                self._active.clear()
 
     def _on(self) -> bool:
         return self._active.is_set() and not self._closed
@@ -84,7 +86,7 @@ class CpuLimit(_Limit):
 
     Args:
         share: cores, 0.25 is a quarter of one; threads share it.
-        stop, resume: SIGSTOP and SIGCONT to the process.
+        stop, resume: what stops the process, and lets it go on.
     """
 
     def __init__(self, pid: int, share: float, stop: Callable[[], None], resume: Callable[[], None]) -> None:

@@ -45,9 +45,10 @@ class Sandbox:
     ) -> None:
         self.function, self.idle_since = function, time.monotonic()
         self._log, self._log_lock = bytearray(), Lock()
-        self._out_of_memory = self._closed = False
+        self._out_of_memory = self._closed = self._frozen = False
+        self._freeze_lock = Lock()
         self._temporary = Path(tempfile.mkdtemp(prefix="tmp-", dir=function.code.folder.parent))
-        self._runtime = RuntimeApi(idle=self._stop, busy=self._resume)
+        self._runtime = RuntimeApi(idle=self._freeze, busy=self._thaw)
         self._started = time.perf_counter()
         vcpu, limit_bytes = settings.vcpu(function.memory_mb), function.memory_mb * _MB
         self._process = nursery.spawn(
@@ -58,6 +59,9 @@ class Sandbox:
             2 * limit_bytes + 256 * _MB if limits.SUPPORTED else None,
         )
         self.pid = self._process.pid
+        assert self._process.stdout is not None
+        self._pipe = self._process.stdout
+        os.set_blocking(self._pipe.fileno(), False)
         self._memory = self._cpu = None
         if limits.SUPPORTED:
             self._memory = limits.MemoryWatch(self.pid, limit_bytes, self._kill_out_of_memory)
@@ -138,7 +142,19 @@ class Sandbox:
         self._process.send_signal(signal.SIGSTOP)
 
     def _resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+        with self._freeze_lock:
+            if not self._frozen:
+                self._process.send_signal(signal.SIGCONT)
+
+    def _freeze(self) -> None:
+        """Between calls nothing runs, threads of the handler included."""
+        with self._freeze_lock:
+            self._frozen = True
+            self._stop()
+
+    def _thaw(self) -> None:
+        self._frozen = False
+        self._resume()
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -153,26 +169,21 @@ class Sandbox:
         self._runtime.tell(Said("exited", _exit_reason(code).encode()))
 
     def _read_log(self) -> None:
-        assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
-        with self._process.stdout as pipe:
-            while True:
-                select.select([pipe], [], [])
-                if not self._drain():
-                    return
+        something = select.poll()
+        something.register(self._pipe, select.POLLIN)
+        while self._drain():
+            something.poll()
 
     def _drain(self) -> bool:
-        """Read what is in the pipe; False at its end."""
-        pipe = self._process.stdout
-        assert pipe is not None
+        """Read what is in the pipe; False at its end, and then it is closed."""
         with self._log_lock:
-            while not pipe.closed:
+            while not self._pipe.closed:
                 try:
-                    read = os.read(pipe.fileno(), 65536)
+                    read = os.read(self._pipe.fileno(), 65536)
                 except BlockingIOError:
                     return True
                 if not read:
-                    return False
+                    self._pipe.close()
                 self._log = (self._log + read)[-_KEPT_LOG_BYTES:]
         return False
 

@@ -36,6 +36,13 @@ def test_init_runs_at_full_speed_unless_asked_otherwise(other, make_zip):
     assert init_ms[0] < init_ms[1] / 1.5
 
 
+def test_an_instance_is_frozen_between_calls(deploy):
+    function = deploy("app.count_in_the_background", MemorySize=885)
+    before = function().body
+    time.sleep(0.6)
+    assert 1 <= function().body - before < 35  # 0.8 s of counting would be 80
+
+
 def test_an_idle_instance_expires(other):
     with LocalEndpoint(LocalSettings(pending_s=0.0, keep_alive_s=0.3)) as endpoint:
         function = other[0](endpoint, "app.echo")

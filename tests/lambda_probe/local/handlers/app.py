@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import threading
 import time
 
 CALLS = 0
@@ -40,6 +41,21 @@ def busy(event, context):
     while time.perf_counter() - began < event["seconds"]:
         pass
     return {"share": (time.process_time() - used) / (time.perf_counter() - began)}
+
+
+def count_in_the_background(event, context):
+    global CALLS
+    if CALLS == 0:
+        threading.Thread(target=_count, daemon=True).start()
+    time.sleep(0.2)
+    return CALLS
+
+
+def _count():
+    global CALLS
+    while True:
+        CALLS += 1
+        time.sleep(0.01)
 
 
 def imports(event, context):
