@@ -18,6 +18,7 @@ from lambda_probe.local import LocalEndpoint, LocalSettings
 from lambda_probe.report import Report, parse_report
 
 REPEATS = 15
+BUSY_S = 2.0
 _APP = """
 import time
 {imports}
@@ -106,7 +107,7 @@ def _payloads(bench: _Bench) -> None:
 def _shares(bench: _Bench) -> None:
     for memory_mb in (128, 256, 442, 885, 1769):
         bench.deploy(f"busy-{memory_mb}", "", memory_mb)
-        shares = [bench.call(f"busy-{memory_mb}", {"busy_s": 2.0})[2]["share"] for _ in range(3)]
+        shares = [bench.call(f"busy-{memory_mb}", {"busy_s": BUSY_S})[2]["share"] for _ in range(3)]
         low, middle, high = sorted(shares)
         print(
             f"{memory_mb:>5} MB: asked {memory_mb / 1769:.4f} of a core, got {middle:.4f} ({low:.4f}-{high:.4f})"

@@ -105,7 +105,7 @@ def test_a_crash_is_told(deploy):
     [("raise ValueError('at import')", "ValueError"), ("import no_such_module", "Runtime.ImportModuleError")],
 )
 def test_a_failed_init_is_tried_twice_and_reported(deploy, make_zip, source, kind):
-    failed = deploy("broken.handler", code=make_zip(broken=source))()
+    failed = deploy("broken.handler", code=make_zip(broken=source), MemorySize=1769)()
     assert (failed.error, failed.body["errorType"]) == ("Unhandled", kind)
     reports = [line for line in failed.log.splitlines() if line.startswith("INIT_REPORT")]
     assert [line.split("\t")[1:3] for line in reports] == [
