@@ -13,7 +13,15 @@ from experiments.commands.options import json_option, print_json
 
 @click.command("local-lambda")
 @click.option("--mb-per-core", type=float, default=1769.0, show_default=True, help="Memory that buys one core.")
-@click.option("--keep-alive", "keep_alive_s", type=float, default=600.0, show_default=True, metavar="S")
+@click.option(
+    "--keep-alive",
+    "keep_alive_s",
+    type=float,
+    default=600.0,
+    show_default=True,
+    metavar="S",
+    help="An instance idle for so long is removed.",
+)
 @click.option("--concurrency", type=int, default=50, show_default=True, help="Calls at once, of all functions.")
 @click.option("--init-throttled", is_flag=True, help="INIT gets the memory's CPU share only.")
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep each function's log there.")
