@@ -10,6 +10,7 @@ from experiments.commands import (
     bench,
     deploy,
     house,
+    local_lambda,
     platform,
     prediction,
     profile,
@@ -55,7 +56,10 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for module in (bench, run, routing, prediction, deploy, robust, tune, traffic, platform, profile, house):
+for module in (
+    *(bench, run, routing, prediction, deploy, robust, tune),
+    *(traffic, platform, profile, local_lambda, house),
+):
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]
     for command in found:

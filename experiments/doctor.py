@@ -50,11 +50,20 @@ def checks() -> list[Check]:
     found += [_package(name) for name in PACKAGES]
     found += [_weights(name, what) for name, what in WEIGHTS.items()]
     found.append(Check("platform profiles", bool(profile_names()), ", ".join(profile_names())))
+    found.append(_local_lambda())
     cache = cache_dir()
     size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.exists() else 0
     found.append(Check("cache", True, f"{cache} ({size / 1e6:,.0f} MB; ./smoe clean empties it)"))
     found.append(Check("AWS", True, "not contacted; nothing talks to AWS unless --backend aws is given"))
     return found
+
+
+def _local_lambda() -> Check:
+    missing = [name for name in ("awslambdaric", "moto", "flask") if importlib.util.find_spec(name) is None]
+    what = f"missing: {', '.join(missing)}" if missing else "./smoe local-lambda works here"
+    if not missing and not sys.platform.startswith("linux"):
+        what += f", without limits of CPU and memory on {sys.platform}"
+    return Check("local Lambda", not missing, what)
 
 
 def _package(name: str) -> Check:

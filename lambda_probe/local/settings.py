@@ -1,0 +1,54 @@
+"""What the embedded endpoint can be told, and the limits of AWS that it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe.errors import InputError
+
+HOST = "127.0.0.1"
+ACCOUNT = "000000000000"
+MEMORY_MB = (128, 10_240)
+TIMEOUT_S = (1, 900)
+REQUEST_BYTES = 6 * 2**20  # of a synchronous call
+EVENT_BYTES = 2**20  # of an asynchronous one
+RESPONSE_BYTES = 6_291_556
+LOG_TAIL_BYTES = 4096
+UNZIPPED_BYTES = 262_144_000
+ZIPPED_BYTES = 50 * 2**20
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """How the endpoint behaves where accounts and years of AWS differ.
+
+    Args:
+        mb_per_core: memory that buys one core (AWS: 1769).
+        keep_alive_s: an instance that is idle for so long is removed.
+        account_concurrency: instances that may be busy at once, of all functions together.
+        init_throttled: INIT gets the memory's CPU share only (AWS: runs at about full speed).
+        init_timeout_s: a longer INIT is stopped, and run again as part of the first call.
+        pending_s: a new or changed function is Pending (InProgress) for so long.
+        region: named in ARNs and handed to functions.
+        log_folder: each function's log is kept there in a file of its own.
+    """
+
+    mb_per_core: float = 1769.0
+    keep_alive_s: float = 600.0
+    account_concurrency: int = 50
+    init_throttled: bool = False
+    init_timeout_s: float = 10.0
+    pending_s: float = 0.2
+    region: str = "us-east-1"
+    log_folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mb_per_core", "keep_alive_s", "account_concurrency", "init_timeout_s"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise InputError(f"local endpoint: {name}={value}: expected a number above 0")
+
+    def vcpu(self, memory_mb: int) -> float:
+        """Cores that a function of this memory gets."""
+        return memory_mb / self.mb_per_core

@@ -1,0 +1,129 @@
+"""CPU share, expiry, INIT and S3 of the embedded endpoint: if these fail, measurements made on it mislead."""
+
+import io
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from boto3.s3.transfer import TransferConfig
+
+from lambda_probe.local import LocalEndpoint, LocalSettings, measure
+from lambda_probe.local.report_lines import end_and_report
+from lambda_probe.report import parse_report
+
+
+def test_a_quarter_of_the_memory_of_a_core_buys_a_quarter_of_a_core(deploy):
+    function = deploy("app.busy", MemorySize=442, Timeout=10)
+    assert function(seconds=1.5).body["share"] == pytest.approx(0.25, abs=0.08)
+
+
+def test_cpu_share_follows_the_memory_size_and_mb_per_core(other):
+    with LocalEndpoint(LocalSettings(pending_s=0.0, mb_per_core=512)) as endpoint:
+        functions = [other[0](endpoint, "app.busy", MemorySize=memory, Timeout=10) for memory in (128, 256)]
+        shares = [function(seconds=1.0).body["share"] for function in functions]
+    assert shares == pytest.approx([0.25, 0.5], abs=0.1)
+
+
+def test_init_runs_at_full_speed_unless_asked_otherwise(other, make_zip):
+    code = make_zip(app="import time\nwhile time.process_time() < 0.2: pass\ndef handler(event, context): pass\n")
+    init_ms = []
+    for throttled in (False, True):
+        with LocalEndpoint(LocalSettings(pending_s=0.0, init_throttled=throttled)) as endpoint:
+            function = other[0](endpoint, "app.handler", code=code, MemorySize=442)
+            init_ms.append(function().report.init_ms)
+    assert init_ms[1] > 0.2 / 0.25 * 1000 * 0.7
+    assert init_ms[0] < init_ms[1] / 1.5
+
+
+def test_an_instance_is_frozen_between_calls(deploy):
+    function = deploy("app.count_in_the_background", MemorySize=885)
+    before = function().body
+    time.sleep(0.6)
+    assert 1 <= function().body - before < 35  # 0.8 s of counting would be 80
+
+
+def test_an_idle_instance_expires(other):
+    with LocalEndpoint(LocalSettings(pending_s=0.0, keep_alive_s=0.3)) as endpoint:
+        function = other[0](endpoint, "app.echo")
+        assert function().report.init_ms is not None
+        assert function().report.init_ms is None
+        deadline = time.monotonic() + 5
+        while len(endpoint.pids()) > 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(endpoint.pids()) == 1  # S3 is left
+        assert function().report.init_ms is not None
+
+
+def test_an_init_that_takes_too_long_is_run_again_inside_the_call(other, make_zip):
+    code = make_zip(app="import time\ntime.sleep(0.6)\ndef handler(event, context): return 1\n")
+    with LocalEndpoint(LocalSettings(pending_s=0.0, init_timeout_s=0.3)) as endpoint:
+        got = other[0](endpoint, "app.handler", code=code)()
+    assert (got.body, got.error) == (1, None)
+    assert "Phase: init\tStatus: timeout" in got.log
+    assert got.report.init_ms is None
+    assert got.report.duration_ms > 600
+
+
+def test_the_account_concurrency_is_shared_by_all_functions(other):
+    with LocalEndpoint(LocalSettings(pending_s=0.0, account_concurrency=1)) as endpoint:
+        one, two = (other[0](endpoint, "app.sleep") for _ in range(2))
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(one, seconds=0.6)
+            time.sleep(0.3)
+            with pytest.raises(two.client.exceptions.TooManyRequestsException) as caught:
+                two(seconds=0)
+            running.result()
+    assert caught.value.response["Reason"] == "ConcurrentInvocationLimitExceeded"
+
+
+def test_s3_stores_what_boto3_gives_it(endpoint, other):
+    s3 = other[1](endpoint, "s3")
+    s3.create_bucket(Bucket="data")
+    body = os.urandom(11 * 2**20)
+    parts = TransferConfig(multipart_threshold=5 * 2**20, multipart_chunksize=5 * 2**20)
+    s3.upload_fileobj(io.BytesIO(body), "data", "large", Config=parts)
+    assert s3.get_object(Bucket="data", Key="large", Range="bytes=7-106")["Body"].read() == body[7:107]
+    assert s3.get_object(Bucket="data", Key="large")["Body"].read() == body
+    assert s3.head_object(Bucket="data", Key="large")["ETag"].endswith('-3"')  # three parts
+
+
+def test_a_function_reads_and_writes_the_endpoints_s3(deploy, endpoint, other):
+    s3 = other[1](endpoint, "s3")
+    s3.create_bucket(Bucket="shared")
+    s3.put_object(Bucket="shared", Key="in", Body=b"token")
+    got = deploy("app.copy_object", MemorySize=1769, Timeout=30)(bucket="shared", key="in")
+    assert (got.body, got.error) == (5, None)
+    assert s3.get_object(Bucket="shared", Key="copy")["Body"].read() == b"nekot"
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_page_can_be_measured_again(monkeypatch, capsys):
+    monkeypatch.setattr(measure, "REPEATS", 1)
+    monkeypatch.setattr(measure, "BUSY_S", 0.1)
+    measure.main()
+    out = capsys.readouterr().out
+    for line in (
+        "import numpy     128 MB: cold ",
+        "payload of 5 MB: request ",
+        "S3, 32 MB: put ",
+        " 1769 MB: asked 1.0000",
+    ):
+        assert line in out
+
+
+def test_a_log_can_be_kept(other, tmp_path):
+    with LocalEndpoint(LocalSettings(pending_s=0.0, log_folder=tmp_path / "logs")) as endpoint:
+        function = other[0](endpoint, "app.echo")
+        function(say="kept")
+    assert "echo: kept\n" in (tmp_path / "logs" / f"{function.name}.log").read_text()
+
+
+def test_report_lines_are_those_that_the_parser_of_aws_reads():
+    line = end_and_report("id", 0.10231, 0.0912, 1769, 64, "error", "Runtime.OutOfMemory")
+    report = parse_report(line)
+    assert (report.duration_ms, report.billed_ms, report.init_ms) == (102.31, 194, 91.2)
+    assert (report.status, report.error_type) == ("error", "Runtime.OutOfMemory")
+    assert line.startswith(
+        "END RequestId: id\nREPORT RequestId: id\tDuration: 102.31 ms\tBilled Duration: 194 ms\t"
+    )
