@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from moe.errors import InputError
+from moe.parquet import read_columns
 
 
 def save_popularity(tokens: np.ndarray, path: str | Path, real: np.ndarray | None = None) -> None:
@@ -29,18 +30,7 @@ def save_popularity(tokens: np.ndarray, path: str | Path, real: np.ndarray | Non
 
 def load_popularity(path: str | Path) -> np.ndarray:
     """Tokens of each expert, shape (layers, experts). Raises InputError."""
-    import pandas as pd
-    import pyarrow as pa
-
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
-    missing = {"layer", "expert", "tokens"} - set(table.columns)
-    if missing:
-        raise InputError(f"{path}: expected columns layer, expert, tokens; missing {', '.join(sorted(missing))}")
+    table = read_columns(path, ("layer", "expert", "tokens"))
     tokens = table.pivot(index="layer", columns="expert", values="tokens").to_numpy(float)
     if not np.isfinite(tokens).all() or (tokens < 0).any():
         raise InputError(f"{path}: tokens: expected a number >= 0 for every layer and expert")

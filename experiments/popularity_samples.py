@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from moe.errors import InputError
+from moe.parquet import read_columns
 
 COLUMNS = ("sample", "layer", "expert", "tokens")
 
@@ -25,18 +26,7 @@ def save_samples(samples: np.ndarray, path: str | Path) -> None:
 
 def load_samples(path: str | Path) -> np.ndarray:
     """Popularity samples, shape (samples, layers, experts). Raises InputError."""
-    import pandas as pd
-    import pyarrow as pa
-
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
-    missing = set(COLUMNS) - set(table.columns)
-    if missing:
-        raise InputError(f"{path}: expected columns {', '.join(COLUMNS)}; missing {', '.join(sorted(missing))}")
+    table = read_columns(path, COLUMNS)
     table = table.sort_values(list(COLUMNS[:3]))
     shape = tuple(table[name].nunique() for name in COLUMNS[:3])
     places = np.stack([table[name].to_numpy() for name in COLUMNS[:3]], axis=1)

@@ -5,12 +5,16 @@ The schema's metadata key `serverless-moe` holds JSON; its `schema` names the ki
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moe.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METADATA_KEY = b"serverless-moe"
 
@@ -42,6 +46,15 @@ def read_parquet(path: str | Path) -> Any:
         return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
+
+
+def read_columns(path: str | Path, columns: Sequence[str]) -> "pd.DataFrame":
+    """The file as a data frame, which has these columns at least. Raises InputError."""
+    table = read_parquet(path).to_pandas()
+    missing = sorted(set(columns) - set(table.columns))
+    if missing:
+        raise InputError(f"{path}: expected columns {', '.join(columns)}; missing {', '.join(missing)}")
+    return table
 
 
 def schema_of(path: str | Path) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -44,7 +45,7 @@ def peak_bytes(pid: int) -> int:
     return 0
 
 
-class _Limit:
+class _Limit(ABC):
     """A thread that works between `begin` and `end`, and waits otherwise."""
 
     def __init__(self) -> None:
@@ -75,8 +76,9 @@ class _Limit:
     def _on(self) -> bool:
         return self._active.is_set() and not self._closed
 
+    @abstractmethod
     def _work(self) -> None:
-        raise NotImplementedError
+        """One period of watching; until it is closed, again and again."""
 
 
 class CpuLimit(_Limit):
