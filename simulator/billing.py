@@ -19,7 +19,6 @@ class Prices:
     """What is charged, USD, and how durations are rounded.
 
     Attributes:
-        gb_s: of a function, x86. gb_s_arm64: of one on arm64.
         invocation, put, get: of a request.
         billing_step_s: durations are rounded up to it; 0: not at all.
         warm_start_is_billed: whether the front end's overhead is (the paper's closed form bills it).
@@ -29,13 +28,11 @@ class Prices:
         free_gb_s, free_invocations: that are not charged, the first ones.
     """
 
-    gb_s: float
     invocation: float
     put: float
     get: float
     billing_step_s: float
     warm_start_is_billed: bool
-    gb_s_arm64: float = 0.0
     provisioned_gb_s: float = 0.0
     provisioned_duration_gb_s: float = 0.0
     provisioned_step_s: float = 300.0

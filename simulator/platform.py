@@ -236,8 +236,6 @@ def platform_of_profile(
 def _prices(profile: PlatformProfile) -> Prices:
     """What is charged on the day that a profile names."""
     return Prices(
-        gb_s=profile.prices.gb_s.median,
-        gb_s_arm64=profile.prices.gb_s_arm64.median,
         invocation=profile.prices.invocation.median,
         put=profile.storage_class.put_usd,
         get=profile.storage_class.get_usd,
@@ -321,7 +319,6 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
         name="ideal",
         is_ideal=True,
         prices=Prices(
-            gb_s=constants.price_per_gb_s,
             invocation=constants.price_per_invocation,
             put=constants.price_per_put,
             get=constants.price_per_get,

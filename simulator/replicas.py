@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulator.plan import MB, DeploymentProblem, LayerPlan, memory_indices, memory_terms
+from simulator.plan import DeploymentProblem, LayerPlan, memory_indices, memory_terms
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,6 @@ class Replica:
     def compute_s(self) -> float:
         """t_call + r t_cal: all its tokens in one call, s."""
         return self.seconds_per_call + self.tokens * self.seconds_per_token
-
-    @property
-    def fits(self) -> bool:
-        """Whether its memory holds parameters, runtime and its tokens (Eq. 12c)."""
-        return self.needed_bytes <= self.memory_mb * MB
 
 
 def replicas_of(

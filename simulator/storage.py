@@ -111,11 +111,6 @@ class Requests:
         self.served = 0
         self.refused = 0
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Requests served and refused so far."""
-        return self.served, self.refused
-
     def one(self, at: float) -> float:
         """From sending a request at `at` to its first byte, s, refusals and backoffs included.
 

@@ -162,7 +162,7 @@ def test_the_free_tier_goes_to_the_first_calls_and_is_off_by_default(aws: Platfo
     assert [row.request_cost_usd for row in rows] == [0.0, 0.0, 2e-7]
     assert sum(row.billed_gb_s for row in rows) == pytest.approx(0.3)
     saved = sum(row.compute_cost_usd for row in paid) - sum(row.compute_cost_usd for row in rows)
-    assert saved == pytest.approx(0.15 * aws.prices.gb_s)
+    assert saved == pytest.approx(0.15 * aws.package.gb_s_usd)
 
 
 def test_provisioned_instances_are_never_cold_and_charged_by_five_minutes(aws: Platform) -> None:
@@ -174,7 +174,7 @@ def test_provisioned_instances_are_never_cold_and_charged_by_five_minutes(aws: P
     assert bill([kept]).standby_usd == pytest.approx(2 * 2100 * 0.0000041667)
     prices = aws.prices
     rates = [row.compute_cost_usd / row.billed_gb_s for row in service.records[:5]]
-    assert rates == pytest.approx([prices.provisioned_duration_gb_s] * 4 + [prices.gb_s])
+    assert rates == pytest.approx([prices.provisioned_duration_gb_s] * 4 + [aws.package.gb_s_usd])
 
 
 def test_pings_keep_an_instance_and_are_billed(aws: Platform) -> None:

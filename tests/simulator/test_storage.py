@@ -119,7 +119,7 @@ def test_without_limits_and_errors_a_request_is_its_latency() -> None:
     requests = Requests(Draws(0.03, np.random.default_rng(0)))
     assert requests.many(np.zeros(4)).tolist() == [0.03] * 4
     assert requests.one(5.0) == 0.03
-    assert requests.counts == (5, 0)
+    assert (requests.served, requests.refused) == (5, 0)
 
 
 def test_a_refused_get_is_tried_again_counted_and_not_billed() -> None:
