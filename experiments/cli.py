@@ -11,6 +11,7 @@ from experiments.commands import (
     deploy,
     house,
     local_lambda,
+    map,
     platform,
     prediction,
     profile,
@@ -59,7 +60,7 @@ def cli(ctx: click.Context) -> None:
 
 for module in (
     *(bench, run, routing, prediction, deploy, robust, tune),
-    *(sensitivity, traffic, platform, profile, local_lambda, house),
+    *(map, sensitivity, traffic, platform, profile, local_lambda, house),
 ):
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]
