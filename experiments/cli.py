@@ -14,6 +14,7 @@ from experiments.commands import (
     map,
     platform,
     prediction,
+    presets,
     profile,
     robust,
     routing,
@@ -60,7 +61,7 @@ def cli(ctx: click.Context) -> None:
 
 for module in (
     *(bench, run, routing, prediction, deploy, robust, tune),
-    *(map, sensitivity, traffic, platform, profile, local_lambda, house),
+    *(map, presets, sensitivity, traffic, platform, profile, local_lambda, house),
 ):
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]

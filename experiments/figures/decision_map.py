@@ -75,4 +75,4 @@ def _regions(axes: Any, asked: DecisionMap, found: Found) -> None:
         Line2D([], [], color="black", linestyle=line, label=f"{level:.0%} sure that Lambda is")
         for level, line in LINES.items()
     ]
-    axes.legend(handles=handles, fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False)
+    axes.figure.legend(handles=handles, fontsize=8, loc="outside lower left", ncols=3, frameon=False)

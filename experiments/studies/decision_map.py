@@ -17,10 +17,10 @@ from pydantic import Field, model_validator
 
 from experiments.studies.headline import zipf
 from experiments.studies.uncertainty import Uncertainty, scaled, uncertainty
+from experiments.studies.whole_bill import cheapest_in_all
 from moe.files import FileModel
 from moe.spec import MoESpec, load_spec
 from optimizer.problem import make_problem
-from optimizer.solvers import solve
 from simulator.cluster import SECONDS_PER_HOUR, run_on_cluster
 from simulator.plan import DeploymentPlan, DeploymentProblem, MemoryMB
 from simulator.profile import DEFAULT_PROFILE, PlatformProfile, constant_at, load_profile, with_constant
@@ -247,7 +247,7 @@ def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float
             profile = with_constant(profile, ON_CONSTANT[axis], constant.model_copy(update={"value": value}))
     tokens = at["batch_tokens"] * spec.top_k * zipf(spec.moe_layers, spec.experts, at["skew"], asked.seed)
     problem = _problem(asked, spec, tokens, profile)
-    plan = min(_candidates(problem), key=lambda plan: _total_usd(problem, plan))
+    plan = cheapest_in_all(problem)
     return _Place(x, y, profile, tokens, at["batch_tokens"], at["batches_per_hour"], plan)
 
 
@@ -262,23 +262,6 @@ def _problem(asked: DecisionMap, spec: MoESpec, tokens: np.ndarray, profile: Pla
         non_moe_memory_mb=asked.non_moe_memory_mb,
         **options,
     )
-
-
-def _candidates(problem: DeploymentProblem) -> list[DeploymentPlan]:
-    """Plans of least experts' bill, under no limit and under tighter ones: what experts save, gates wait for."""
-    cheapest = solve(problem, "exact")
-    assert cheapest.latency_s is not None
-    found = [cheapest]
-    for share in (0.8, 0.65, 0.5):
-        plan = solve(problem.with_limit(share * cheapest.latency_s), "exact")
-        if plan.feasible:
-            found.append(plan)
-    return found
-
-
-def _total_usd(problem: DeploymentProblem, plan: DeploymentPlan) -> float:
-    """The whole bill of a plan on the platform of the closed form."""
-    return simulate(problem, plan, start="just-in-time").bill.total_cost_usd
 
 
 def _bills(
