@@ -28,19 +28,18 @@ def grids(asked: DecisionMap, found: Found) -> dict[str, np.ndarray]:
 
 
 def draw_map(asked: DecisionMap, found: Found, path: Path) -> None:
-    """Draw regions, probability and worth to `path`.png and `path`.svg."""
-    figure = style.new_figure(10.0, 4.6)
-    left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
-    _regions(left, asked, found)
+    """Draw regions, probability and, where it is worth anything, what to measure next to `path`.png and `path`.svg."""
     rows = [(name, worth) for name, worth in found.worth.items() if worth > 0][:WORTH_SHOWN][::-1]
-    right.barh([name.replace(".", ".\n", 1) for name, _ in rows], [worth for _, worth in rows], color=style.GREEN)
-    right.set_xlabel("saved by knowing it, USD per million tokens,\nmean over the map")
-    right.tick_params(axis="y", labelsize=7)
-    if not rows:
-        right.text(0.5, 0.5, "no constant's uncertainty\nchanges a decision here", ha="center", va="center")
-        right.set_xticks([])
-        right.set_yticks([])
-    right.set_title("what to measure next", loc="left", fontsize=9)
+    figure = style.new_figure(10.0 if rows else 6.5, 4.6)
+    panels = figure.subplots(1, 2, width_ratios=(1.7, 1)) if rows else [figure.subplots()]
+    _regions(panels[0], asked, found)
+    for axes in panels[1:]:
+        axes.barh(
+            [name.replace(".", ".\n", 1) for name, _ in rows], [worth for _, worth in rows], color=style.GREEN
+        )
+        axes.set_xlabel("saved by knowing it, USD per million tokens,\nmean over the map")
+        axes.tick_params(axis="y", labelsize=7)
+        axes.set_title("what to measure next", loc="left", fontsize=9)
     style.save(figure, path)
 
 
