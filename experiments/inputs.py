@@ -10,6 +10,7 @@ from moe.errors import InputError
 from moe.models import layers_of
 from moe.spec import MoESpec, load_spec
 from optimizer.popularity import Predictor, options_of, predictor
+from optimizer.solvers import check_options
 from simulator.profile import PlatformProfile, load_profile
 
 
@@ -29,6 +30,8 @@ def load_inputs(experiment: Experiment) -> Inputs:
     check_layers(work, spec, layers_of(work.record))
     make_predictor(experiment.prediction.predictor, experiment.prediction)
     load_corpus(work.corpus)
+    for name in experiment.plans:
+        check_options(name, ())
     return Inputs(experiment, spec, load_profile(experiment.platform.profile))
 
 

@@ -28,7 +28,7 @@ def grids(asked: DecisionMap, found: Found) -> dict[str, np.ndarray]:
 
 
 def draw_map(asked: DecisionMap, found: Found, path: Path) -> None:
-    """Draw regions, probability and, where it is worth anything, what to measure next to `path`.png and `path`.svg."""
+    """Draw regions, probability and, where it pays, what to measure next to `path`.png and `path`.svg."""
     rows = [(name, worth) for name, worth in found.worth.items() if worth > 0][:WORTH_SHOWN][::-1]
     figure = style.new_figure(10.0 if rows else 6.5, 4.6)
     panels = figure.subplots(1, 2, width_ratios=(1.7, 1)) if rows else [figure.subplots()]
