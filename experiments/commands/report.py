@@ -1,0 +1,38 @@
+"""Commands that make pages of runs: report, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from experiments.commands.options import FILE, json_option, print_json
+
+RUN = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=RUN)
+@click.option("--out", type=FILE, help="Default: report.html in the folder.")
+@json_option
+def report(folder: Path, out: Path | None, as_json: bool) -> None:
+    """One self-contained HTML page of a run: open it in a browser, offline.
+
+    DIR is what ./smoe run, traffic or tune made, or a folder of tables (points.csv of a sweep).
+
+    \b
+    Example: ./smoe report results/bert --out bert.html
+    """
+    from experiments.report.pages import page_of
+    from experiments.report.page import write_page
+    from experiments.report.reading import load_run
+
+    run = load_run(folder)
+    page = page_of(run)
+    path = out or folder / "report.html"
+    size = write_page(page, path)
+    if as_json:
+        sections = [section.title for section in page.sections]
+        print_json({"page": str(path), "kind": run.kind, "title": page.title, "sections": sections, "bytes": size})
+    else:
+        click.echo(f"{path}: {page.title} ({size / 2**20:.1f} MB); open it in a browser")
