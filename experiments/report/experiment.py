@@ -23,7 +23,9 @@ from experiments.report.reading import ExperimentResult, Run, read_records, reco
 from experiments.schema import Experiment
 
 USD = "USD per million tokens"
-NO_RECORDS = "records.parquet is not in this folder (git leaves it out): run it again for the interactive timeline."
+NO_RECORDS = (
+    "records.parquet is not in this folder (git leaves it out): run it again for the interactive timeline."
+)
 
 
 def experiment_page(run: Run) -> Page:
@@ -62,7 +64,9 @@ def _methods(result: ExperimentResult) -> Section:
     rows = [_method_row(row, result.methods, gaps) for row in result.methods]
     methods = [row.method for row in result.methods]
     bills = {"billed": "billed_usd", "full": "full_usd", "total": "total_usd"}
-    series = [{"name": name, "values": [getattr(row, key) for row in result.methods]} for name, key in bills.items()]
+    series = [
+        {"name": name, "values": [getattr(row, key) for row in result.methods]} for name, key in bills.items()
+    ]
     limit = f", at most {result.latency_limit_s:.4g} s a batch" if result.latency_limit_s else ""
     return Section(
         "Cost and throughput of the methods",
@@ -76,7 +80,10 @@ def _methods(result: ExperimentResult) -> Section:
                 "To the right is faster, down is cheaper; any column over any other.",
             ),
         ],
-        [f"Batches of {result.batch_tokens:,} tokens{limit}, on {result.profile}; means of {result.batches} batches."],
+        [
+            f"Batches of {result.batch_tokens:,} tokens{limit}, on {result.profile}; "
+            f"means of {result.batches} batch{'es' * (result.batches > 1)}."
+        ],
         result.claims,
     )
 
@@ -104,7 +111,7 @@ def _bill(result: ExperimentResult) -> Section | None:
     if not bills:
         return None
     scale = MILLION / result.batch_tokens
-    return Section("What is paid for", [bill_bars("The bill by its parts", bills, scale, USD)])
+    return Section("What is paid for", [bill_bars(bills, scale, USD)])
 
 
 def _time(run: Run, result: ExperimentResult) -> list[Section]:
@@ -125,15 +132,17 @@ def _time(run: Run, result: ExperimentResult) -> list[Section]:
             name = f"{TITLES.get(plan, plan)}, {start}"
             seconds[name] = {phase: float(np.mean([way[phase] for way in ways])) for phase in ways[0]}
     about = (
-        "Along the way that decides the latency: the head, of each MoE layer the replica that ended last, the tail. "
-        "Means over batches; the parts add up to the latency of a batch."
+        "Along the way that decides the latency: the head, of each MoE layer the replica that ended last, the "
+        "tail. Means over batches; the parts add up to the latency of a batch."
     )
-    drawn = [
+    shown = [
         (f"{TITLES.get(plan, plan)}, {start}, batch {min(batches)}", batches[min(batches)])
         for (plan, start), batches in played.items()
         if batches
     ]
-    bars = timeline("What every function of a batch did", drawn, "A line for each instance, a colour for each phase.")
+    bars = timeline(
+        "What every function of a batch did", shown, "A line for each instance, a colour for each phase."
+    )
     return [
         Section("Where the time goes", [phase_bars("Latency by phase", seconds, about)] if seconds else []),
         Section("Timeline of a batch", [bars]),
@@ -161,8 +170,10 @@ def _experts(run: Run, result: ExperimentResult) -> Section | None:
         grids.append(_grid(f"replicas, {title}", "replicas", replicas))
         grids.append(_grid(f"memory, {title}", "MB", np.array([layer.memory_mb for layer in plan.layers])))
         rows += [
-            [title, e, layer.communication, layer.minibatch_tokens, int(layer.replicas.sum())]
-            + [_listed(layer.replicas), _listed(layer.memory_mb)]
+            [
+                *(title, e, layer.communication, layer.minibatch_tokens),
+                *(int(layer.replicas.sum()), _listed(layer.replicas), _listed(layer.memory_mb)),
+            ]
             for e, layer in enumerate(plan.layers)
         ]
     columns = [
@@ -205,6 +216,12 @@ def _real(run: Run, shape: tuple[int, ...]) -> np.ndarray | None:
 
 def _prediction(result: ExperimentResult) -> Section:
     """How far off the predictors are."""
-    columns = [Column("predictor"), Column("mean error", "tokens per expert"), Column("mean error", "% of the mean load")]
-    rows = [[each.predictor, each.mean_error_tokens, 100 * each.mean_error_share] for each in result.prediction]
+    columns = [
+        Column("predictor"),
+        Column("mean error", "tokens per expert"),
+        Column("mean error", "% of the mean load"),
+    ]
+    rows: list[list[Value]] = [
+        [each.predictor, each.mean_error_tokens, 100 * each.mean_error_share] for each in result.prediction
+    ]
     return Section("Prediction of expert popularity", [DataTable("prediction", columns, rows)])

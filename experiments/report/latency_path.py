@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from simulator.records import PHASES, Record
 
@@ -41,9 +42,7 @@ def latency_by_phase(records: Sequence[Record]) -> dict[str, float] | None:
     return seconds
 
 
-def _add(
-    seconds: dict[str, float], start_s: float, end_s: float, ways: Sequence[tuple[Record, float]]
-) -> None:
+def _add(seconds: dict[str, float], start_s: float, end_s: float, ways: Sequence[tuple[Record, float]]) -> None:
     """Divide a span of time among what the rows did in it, each from its time on."""
     spans = [
         (name, max(row.phases[name][0], from_s), row.phases[name][1])
@@ -52,7 +51,7 @@ def _add(
         if name in row.phases
     ]
     edges = sorted({start_s, end_s, *(t for _, a, b in spans for t in (a, b) if start_s < t < end_s)})
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         going_on = {name for name, from_s, to_s in spans if from_s <= a and to_s >= b}
         seconds[next((name for name in ORDER if name in going_on), OTHER)] += b - a
 

@@ -20,6 +20,7 @@ PlotKind: TypeAlias = Literal["scatter", "bars", "dots", "heat", "timeline"]
 
 SCRIPTS = ("common.js", "table.js", "scatter.js", "bars.js", "dots.js", "heat.js", "timeline.js", "page.js")
 MOST_ROWS = 5000  # of a table on a page
+MOST_LETTERS = 160  # of a cell; the rest is shown when it is pointed at
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Cell:
 
     text: str
     raw: str | None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ def _is_number(value: Value) -> bool:
 
 def _cell(value: Value) -> Cell:
     text = text_of(value)
+    if len(text) > MOST_LETTERS:
+        return Cell(f"{text[: MOST_LETTERS - 1]}…", text, is_cut=True)
     return Cell(text, repr(value) if _is_number(value) and text != repr(value) else None)
 
 

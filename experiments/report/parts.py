@@ -29,26 +29,30 @@ BILL_PARTS = {
 
 def flat(data: Any, prefix: str = "") -> dict[str, Value]:
     """A file's mapping as `a.b.c` -> value; lists of values stay one value."""
-    if isinstance(data, dict) and data:
-        return {key: value for name, inner in data.items() for key, value in flat(inner, f"{prefix}{name}.").items()}
-    if isinstance(data, list) and any(isinstance(item, dict) for item in data):
+    if isinstance(data, dict) and (data or not prefix):
         return {
-            key: value for n, inner in enumerate(data) for key, value in flat(inner, f"{prefix}{n}.").items()
+            key: value for name, inner in data.items() for key, value in flat(inner, f"{prefix}{name}.").items()
         }
+    if isinstance(data, list) and any(isinstance(item, dict) for item in data):
+        return {key: value for n, inner in enumerate(data) for key, value in flat(inner, f"{prefix}{n}.").items()}
     if isinstance(data, list):
         data = ", ".join(map(str, data))
     return {prefix.rstrip("."): plain(data) if data != {} else None}
 
 
-def bill_bars(title: str, bills: dict[str, Bill], scale: float, unit: str) -> Plot:
+def bill_bars(bills: dict[str, Bill], scale: float, unit: str, of_experts: bool = True) -> Plot:
     """What is paid for: a bar a bill. `scale` takes USD of a bill to the unit."""
-    parts = []
+    title, parts = "The bill by its parts", []
     for place, (name, value) in enumerate(BILL_PARTS.items()):
         values = [max(0.0, value(bill) * scale) for bill in bills.values()]
         if any(values):
-            parts.append({"name": name, "colour": f"c{place}", "values": values})
+            said = name if of_experts else name.replace("experts'", "functions'")
+            parts.append({"name": said, "colour": f"c{place}", "values": values})
     about = (
-        "The first part is the paper's bill (billed cost); with the next two it is the full bill; all is the total."
+        "The experts' GB-s are the billed cost, the paper's bill; with their requests and those that carry tokens "
+        "it is the full bill; all is the total."
+        if of_experts
+        else "The functions' GB-s are the billed cost; with their requests it is the full bill; all is the total."
     )
     return Plot("bars", title, {"unit": unit, "rows": list(bills), "parts": parts}, about)
 
@@ -107,7 +111,7 @@ def configuration(run: Run, model: type[BaseModel] | None = None) -> Section | N
     columns = [Column("key"), Column("value"), Column("what it is")]
     if not any(row[2] for row in rows):
         rows, columns = [row[:2] for row in rows], columns[:2]
-    about = "config.yaml of the folder: every key, defaults included; ./smoe run on it repeats the run."
+    about = "config.yaml of the folder: every key, those left at their defaults included."
     return Section("What was asked", [DataTable("config", columns, rows, about=about)])
 
 

@@ -146,7 +146,9 @@ def load_run(path: Path) -> Run:
     elif tables:
         result, kind = {}, "tables"
     elif (path / "config.yaml").exists():
-        raise InputError(f"{path}: the run is not finished, result.json is missing; the command that made it goes on")
+        raise InputError(
+            f"{path}: the run is not finished, result.json is missing; the command that made it goes on"
+        )
     else:
         raise InputError(
             f"{path}: no run; expected result.json (of ./smoe run, traffic or tune) or tables such as {POINTS}"
@@ -186,8 +188,8 @@ def _kind(path: Path, result: dict[str, Any]) -> Kind:
     family = str(schema).split("/")[0]
     if family in known:
         raise InputError(
-            f"{path}: schema: expected '{known[family]}', got '{schema}', which another version of the code wrote; "
-            "run it again"
+            f"{path}: schema: expected '{known[family]}', got '{schema}', which another version of the "
+            "code wrote; run it again"
         )
     raise InputError(f"{path}: schema: expected one of {', '.join(SCHEMAS)}, got {schema!r}")
 

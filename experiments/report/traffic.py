@@ -45,7 +45,13 @@ def _metrics(run: Run, result: TrafficResult) -> Section:
         titles = {name: about for name, *_, about in SHOWN}
         values, low, high = _interval(result.metrics, known)
         series = [{"name": "latency", "values": values, "low": low, "high": high}]
-        data = {"unit": "s", "rows": [titles[name] for name in known], "series": series, "log": False, "zero": True}
+        data = {
+            "unit": "s",
+            "rows": [titles[name] for name in known],
+            "series": series,
+            "log": False,
+            "zero": True,
+        }
         blocks.append(Plot("dots", "Latency of a request", data, f"The SLO is {result.slo_s:g} s."))
     blocks += picture(run.path / "latency.svg", "Distribution of latency")
     return Section("Latency, SLO and cost", blocks, [f"{result.confidence[0].upper()}{result.confidence[1:]}."])
@@ -69,7 +75,9 @@ def _bill(result: TrafficResult) -> Section | None:
     if not parts:
         return None
     bill = Bill(**{name: value for name, value in parts.items() if name in Bill.__dataclass_fields__})
-    plot = bill_bars("The bill by its parts", {"1,000 requests": bill}, 1.0, "USD per 1,000 requests")
+    tokens = result.metrics.get("billed_usd_per_1000_tokens")
+    is_moe = tokens is not None and tokens.mean is not None
+    plot = bill_bars({"1,000 requests": bill}, 1.0, "USD per 1,000 requests", of_experts=is_moe)
     return Section("What is paid for", [plot])
 
 

@@ -14,14 +14,18 @@ def tuning_page(run: Run) -> Page:
     """The page. Raises InputError for files that are broken."""
     result = run.read(TuningResult)
     closed = result.unseen_batches.get("gap_closed")
-    gained = "the oracle is no better than no tuning" if closed is None else f"{closed:.0%} of the gap to the oracle"
+    gained = (
+        "the oracle is no better than no tuning" if closed is None else f"{closed:.0%} of the gap to the oracle"
+    )
     lead = [
         f"{result.sampler} on the objective {result.objective}: {result.used.get('trials')} trials "
         f"({result.stopped}); on batches that it never saw, closed: {gained}."
     ]
     settings = [[key, value] for key, value in flat(result.settings).items()]
     asked = DataTable("settings", [Column("setting"), Column("value")], settings, about="Constants of Alg. 2.")
-    sections = present(_outcome(result), _history(run, result), Section("What was asked", [asked]), provenance(run))
+    sections = present(
+        _outcome(result), _history(run, result), Section("What was asked", [asked]), provenance(run)
+    )
     return Page(f"{run.name}: {result.sampler}", lead, sections, f"Made by ./smoe report from {run.path}.")
 
 

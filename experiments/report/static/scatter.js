@@ -62,7 +62,7 @@ function drawScatter(figure, data) {
       const said = spot.slice(0, 5).map(({ row }) => label(row)).join("\n\n") + more;
       for (const { at, row } of spot) {
         const { colour: fill, shape: kind } = look(row);
-        add(shape(kind, ...at, usable.length > 400 ? 4 : 6, { fill, "fill-opacity": 0.8 }, svg), said);
+        add(shape(kind, ...at, usable.length > 400 ? 4 : usable.length > 100 ? 5 : 6, { fill, "fill-opacity": 0.8 }, svg), said);
       }
     }
     const out = table.visible.length - usable.length;
