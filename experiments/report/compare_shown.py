@@ -47,7 +47,7 @@ def configuration_table(found: Comparison) -> Table:
 
 
 def difference_table(found: Comparison) -> Table:
-    """Every number, with its difference and the interval of that, a block for each method; one line where all of it is the same."""
+    """Every number and its difference, a block for each method; one line where all of them are the same."""
     from rich import box
     from rich.table import Table
 
@@ -66,8 +66,8 @@ def difference_table(found: Comparison) -> Table:
             continue
         for place, each in enumerate(rows):
             cells = [_name(each), text_of(each.a), text_of(each.b), _short(each.change), percent(each.relative)]
-            name = [of if place == 0 else ""] if named else []
-            table.add_row(*name, *cells, interval(each), each.verdict, end_section=place + 1 == len(rows))
+            first = [of if place == 0 else ""] if named else []
+            table.add_row(*first, *cells, interval(each), each.verdict, end_section=place + 1 == len(rows))
     return table
 
 

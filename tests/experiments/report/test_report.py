@@ -5,11 +5,12 @@ import shutil
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
 
-from experiments.report.page import Column, DataTable, Page, Plot, Section, html_of, text_of
+from experiments.report.page import Column, DataTable, Page, PlotKind, Section, html_of, text_of
 from simulator.records import PHASES
 from tests.experiments.conftest import Run
 from tests.experiments.report.conftest import REFERENCE, points
@@ -157,21 +158,16 @@ def _broken(tmp_path: Path, name: str, text: str) -> Path:
 
 def test_a_broken_folder_is_one_clear_line(smoe: Run, a_run: Path, tmp_path: Path) -> None:
     whole = (REFERENCE / "result.json").read_text()
-    result = json.loads(whole)
+
+    def changed(**keys: Any) -> str:
+        return json.dumps(json.loads(whole) | keys)
+
     cases = {
         "half": ("result.json", whole[:999], "result.json: not valid json"),
-        "older": (
-            "result.json",
-            json.dumps(result | {"schema": "result/0"}),
-            "expected 'result/1', got 'result/0'",
-        ),
-        "other": ("result.json", json.dumps(result | {"schema": "x"}), "schema: expected one of result/1"),
-        "lacking": ("result.json", json.dumps({"schema": "result/1"}), "required, but missing"),
-        "wrong": (
-            "result.json",
-            json.dumps(result | {"methods": 3}),
-            "methods: input should be a valid list, got 3",
-        ),
+        "older": ("result.json", changed(schema="result/0"), "expected 'result/1', got 'result/0'"),
+        "other": ("result.json", changed(schema="x"), "schema: expected one of result/1"),
+        "lacking": ("result.json", '{"schema": "result/1"}', "required, but missing"),
+        "wrong": ("result.json", changed(methods=3), "methods: input should be a valid list, got 3"),
         "plan": ("plans/ods.json", "{", "plans/ods.json: not valid json"),
         "problem": ("problem.json", "[]", "problem.json: expected a mapping"),
         "config": ("config.yaml", "a: [", "config.yaml: not valid yaml"),
@@ -214,15 +210,7 @@ def test_long_tables_say_what_they_leave_out() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [
-        (None, ""),
-        (True, "yes"),
-        (0.123456, "0.1235"),
-        (1234.5, "1,234"),
-        (1e-7, "1e-07"),
-        (10240, "10,240"),
-        (0.0, "0"),
-    ],
+    [(None, ""), (True, "yes"), (0.123456, "0.1235"), (1234.5, "1,234"), (1e-7, "1e-07"), (10240, "10,240")],
 )
 def test_numbers_read_easily(value: float | None, text: str) -> None:
     assert text_of(value) == text
@@ -233,7 +221,5 @@ def test_every_phase_has_a_colour_and_every_plot_a_drawer() -> None:
     css = (static / "page.css").read_text()
     assert [phase for phase in (*PHASES, "other") if f"--phase-{phase}:" not in css] == []
     script = (static / "page.js").read_text()
-    kinds = Plot.__dataclass_fields__["kind"]
-    assert kinds
-    for kind in ("scatter", "bars", "dots", "heat", "timeline"):
+    for kind in get_args(PlotKind):
         assert f"{kind}: draw{kind.capitalize()}" in script
