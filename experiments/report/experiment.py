@@ -48,9 +48,13 @@ def _methods(result: ExperimentResult) -> Section:
     """Cost and throughput of the methods."""
     columns = [
         Column("method"),
-        Column("billed", USD, "the experts' functions; of the cluster: the MoE layers' share"),
-        Column("full", USD, "billed, and the experts' requests"),
-        Column("total", USD, "everything"),
+        Column(
+            "billed",
+            "USD/M tokens",
+            "USD per million tokens: the experts' functions; of the cluster: its MoE share",
+        ),
+        Column("full", "USD/M tokens", "billed, and the experts' requests"),
+        Column("total", "USD/M tokens", "everything"),
         Column("warm latency", "s", "of a batch, head to tail"),
         Column("cold latency", "s", "of a first batch, no instance running"),
         Column("throughput", "tokens/s", "of a warm batch"),

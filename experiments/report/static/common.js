@@ -175,7 +175,7 @@ function whenSized(figure, redraw) {
   let width = 0;
   const look = () => { if (box.clientWidth !== width) { width = box.clientWidth; redraw(); } };
   look();
-  new ResizeObserver(() => requestAnimationFrame(look)).observe(box);
+  addEventListener("resize", look);
 }
 
 function short(text, most) {

@@ -10,12 +10,13 @@ function drawHeat(figure, data) {
   }
 
   function redraw() {
-    const width = Math.max(260, figure.querySelector(".canvas").clientWidth), left = 34;
+    const width = Math.max(260, figure.querySelector(".canvas").clientWidth), left = 58;
     const rows = grid.values.length, columns = grid.values[0].length;
     const wide = Math.max(4, Math.min(64, (width - left - 8) / columns)), high = rows > 40 ? Math.max(4, 600 / rows) : 24;
-    const { svg, add } = canvas(figure, Math.max(width, left + wide * columns + 8), rows * high + 70);
+    const { svg, add } = canvas(figure, Math.max(width, left + wide * columns + 8), rows * high + 76);
     const largest = Math.max(...grid.values.flat().map((v) => Math.abs(v ?? 0)));
-    draw("text", { x: left, y: 12 }, svg, data.across);
+    draw("text", { x: left, y: 12 }, svg, `${data.across} →`);
+    draw("text", { x: 0, y: 12 }, svg, `${data.up} ↓`);
     const every = Math.ceil(24 / wide), everyRow = Math.ceil(14 / high);
     for (let c = 0; c < columns; c += every) draw("text", { x: left + (c + 0.5) * wide, y: 28, "text-anchor": "middle", class: "soft" }, svg, c);
     grid.values.forEach((values, r) => {
@@ -32,13 +33,12 @@ function drawHeat(figure, data) {
   }
 
   function key(svg, top, left, largest) {
-    draw("text", { x: 2, y: 28, class: "soft" }, svg, short(data.up, 6));
     const ends = grid.diverging ? [-largest, 0, largest] : [0, largest / 2, largest];
     for (let n = 0; n <= 20; n++) {
       const value = ends[0] + ((ends[2] - ends[0]) * n) / 20;
       draw("rect", { x: left + n * 8, y: top, width: 8, height: 9, style: `fill:${fill(value, largest)}` }, svg);
     }
-    draw("text", { x: left + 176, y: top + 9, class: "soft" }, svg, `${number(ends[0])} to ${number(ends[2])} ${grid.unit}`);
+    draw("text", { x: left, y: top + 24, class: "soft" }, svg, `${number(ends[0])} to ${number(ends[2])} ${grid.unit}`);
   }
   whenSized(figure, redraw);
 }

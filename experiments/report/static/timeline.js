@@ -37,7 +37,7 @@ function drawTimeline(figure, data) {
     const { svg, add } = canvas(figure, width, height);
     const right = width - 12, at = (s) => left + ((s - from) / (to - from)) * (right - left);
     const x = { place: at, low: from, high: to, ticks: ticks(from, to, Math.max(2, (right - left) / 80)) };
-    xAxis(svg, x, 18, bottom, "seconds from the start of the batch");
+    xAxis(svg, x, 18, bottom, "seconds from the first call");
     for (const tick of x.ticks) draw("text", { x: at(tick), y: 12, "text-anchor": "middle", class: "soft" }, svg, number(tick));
     if (step > 8) instances.forEach((name, n) => draw("text", { x: left - 6, y: 20 + n * step + 10, "text-anchor": "end", class: "soft", style: `font-size:${narrow ? 9 : 10}px` }, svg, short(name, narrow ? 19 : 30)));
     for (const call of batch.calls) for (const [phase, start, end] of call.phases) {

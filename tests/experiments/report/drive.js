@@ -67,5 +67,10 @@
   seen.width = innerWidth;
   seen.tooWide = document.documentElement.scrollWidth - innerWidth;
   seen.empty = [...document.querySelectorAll("figure.plot")].filter((each) => marks(each) === 0).map((each) => each.querySelector("h3").textContent);
+
+  const widths = () => [...document.querySelectorAll(".canvas")].map((box) => box.querySelector("svg").clientWidth - box.clientWidth);
+  document.body.style.maxWidth = "390px";
+  dispatchEvent(new Event("resize"));
+  seen.widerThanTheirBox = widths().filter((more) => more > 0);
   parent.postMessage(JSON.stringify(seen), "*");
 })();

@@ -60,6 +60,7 @@ def unharmed(seen: dict[str, Any], width: int = 1400) -> None:
     assert seen["width"] == width
     assert seen["tooWide"] <= 0
     assert seen["empty"] == []
+    assert seen["widerThanTheirBox"] == []
     light, dark, system = seen["papers"]
     assert light != dark
     assert system in (light, dark)
