@@ -23,14 +23,16 @@ def report(folder: Path, out: Path | None, as_json: bool) -> None:
     \b
     Example: ./smoe report results/bert --out bert.html
     """
+    from experiments.console import log
     from experiments.report.page import write_page
     from experiments.report.pages import page_of
     from experiments.report.reading import load_run
 
-    run = load_run(folder)
-    page = page_of(run)
     path = out or folder / "report.html"
-    size = write_page(page, path)
+    with log.status(f"Reading {folder} ..."):
+        run = load_run(folder)
+        page = page_of(run)
+        size = write_page(page, path)
     if as_json:
         sections = [section.title for section in page.sections]
         print_json({"page": str(path), "kind": run.kind, "title": page.title, "sections": sections, "bytes": size})
@@ -51,12 +53,14 @@ def compare(before: Path, after: Path, out: Path | None, as_json: bool) -> None:
     \b
     Example: ./smoe compare results/bert results/gpt2 --out bert-gpt2.html
     """
+    from experiments.console import log
     from experiments.report.compare import compare as compare_runs
     from experiments.report.compare_shown import comparison_page, show
     from experiments.report.page import write_page
     from experiments.report.reading import load_run
 
-    found = compare_runs(load_run(before), load_run(after))
+    with log.status(f"Reading {before} and {after} ..."):
+        found = compare_runs(load_run(before), load_run(after))
     if out is not None:
         write_page(comparison_page(found), out)
     if as_json:

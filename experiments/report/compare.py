@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from experiments.answer import MILLION
 from experiments.main_job import TITLES
-from experiments.report.difference import Difference, paired, unpaired, unrepeated
+from experiments.report.difference import Difference, known, paired, unpaired, unrepeated
 from experiments.report.latency_path import latency_s
 from experiments.report.page import Value
 from experiments.report.parts import flat
@@ -21,6 +23,7 @@ from experiments.report.reading import (
     read_records,
     records_of,
 )
+from experiments.report.tables import GROUPS
 from experiments.report.tuning import JUDGED, NAMES
 from experiments.traffic_run import SHOWN
 from moe.errors import InputError
@@ -29,6 +32,9 @@ from simulator.records import Bill, bill
 if TYPE_CHECKING:
     import pandas as pd
 
+ROW_NUMBER = "point"  # of a sweep's points: says where a row stands, not what it is
+WALL_TIMES = "wall_times.csv"
+HALF_WIDTH = "ci95_half_width"  # of columns that say how sure another one is
 METHOD_NUMBERS = (
     ("billed", "$/M", "billed_usd"),
     ("full", "$/M", "full_usd"),
@@ -71,12 +77,12 @@ class Comparison:
     @property
     def confidence(self) -> str:
         """What the intervals rest on, in one sentence."""
-        known = Counter(each.how for each in self.differences if each.low is not None)
+        sure = Counter(each.how for each in self.differences if each.low is not None)
         unknown = Counter(each.how for each in self.differences if each.low is None)
         said = []
-        if known:
+        if sure:
             alone = "each stands alone: of twenty numbers that are the same, one is expected to look different"
-            said.append(f"95% intervals of the difference: {'; '.join(known)} ({alone}).")
+            said.append(f"95% intervals of the difference: {'; '.join(sure)} ({alone}).")
         if unknown:
             reasons = "; ".join(f"{how} ({count} numbers)" for how, count in unknown.items())
             said.append(f"No repetition and so no confidence: {reasons}.")
@@ -200,31 +206,52 @@ def _tunings(a: Run, b: Run) -> Iterator[Difference]:
 
 
 def _tables(a: Run, b: Run) -> Iterator[Difference]:
-    """The numbers of tables that both folders have."""
-    names = [name for name in a.tables if name in b.tables]
+    """The numbers of tables that both folders have, of each method where they name methods."""
+    names = [name for name in a.tables if name in b.tables and name != WALL_TIMES]
     if not names:
         raise InputError(f"{b.path}: no table of {a.path} is there: {', '.join(a.tables)}")
     for name in names:
-        yield from _table(name, a.tables[name], b.tables[name])
+        for of, numbers, rows in _matched(name, a.tables[name], b.tables[name]):
+            for column, (x, y) in numbers.items():
+                if not len(known(x)) and not len(known(y)):
+                    continue
+                if rows is None:
+                    mean_a, mean_b = (float(np.nanmean(each)) if len(known(each)) else None for each in (x, y))
+                    yield unrepeated(of, column, "", mean_a, mean_b, "means only, rows cannot be matched")
+                else:
+                    yield paired(of, column, "", x, y, rows)
 
 
-def _table(name: str, a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Difference]:
-    """Numeric columns, over rows that belong together; means alone where rows cannot be matched."""
-    shared = [column for column in a.columns if column in b.columns]
-    keys = [column for column in shared if set(a[column].dropna()) == set(b[column].dropna())]
-    numbers = [c for c in shared if c not in keys and all(t[c].dtype.kind in "if" for t in (a, b))]
-    matched = None
-    if keys and not (a.duplicated(keys).any() or b.duplicated(keys).any()):
-        matched = a.merge(b, on=keys, suffixes=("", " of B"))
-    for column in numbers:
-        if matched is not None and len(matched):
-            x, y = matched[column].tolist(), matched[f"{column} of B"].tolist()
-            yield paired(name, column, "", x, y, f"rows ({_unmatched(matched, a, b)})")
-        else:
-            how = "means only, rows cannot be matched"
-            yield unrepeated(name, column, "", float(a[column].mean()), float(b[column].mean()), how)
+def _matched(
+    name: str, a: pd.DataFrame, b: pd.DataFrame
+) -> Iterator[tuple[str, dict[str, tuple[list[float], list[float]]], str | None]]:
+    """Numbers of a table, of each method: from rows that have a partner, and what these are; None: of all rows."""
+    keys = _keys(a, b)
+    shared = [column for column in a.columns if column in b.columns and column not in (*keys, ROW_NUMBER)]
+    shared = [column for column in shared if not column.endswith(HALF_WIDTH)]
+    numbers = [column for column in shared if all(table[column].dtype.kind in "if" for table in (a, b))]
+    if not keys:
+        yield name, {column: (a[column].tolist(), b[column].tolist()) for column in numbers}, None
+        return
+    both = a.merge(b, on=keys, suffixes=("", " of B"))
+    left, right = len(a) - len(both), len(b) - len(both)
+    rows = "rows" + (f" ({left} of A and {right} of B have no partner)" if left or right else "")
+    by = next((column for column in GROUPS if column in keys), None)
+    for of, group in [(name, both)] if by is None else both.groupby(by, sort=False):
+        yield (
+            str(of),
+            {column: (group[column].tolist(), group[f"{column} of B"].tolist()) for column in numbers},
+            rows,
+        )
 
 
-def _unmatched(matched: Sequence[Any] | pd.DataFrame, a: pd.DataFrame, b: pd.DataFrame) -> str:
-    left, right = len(a) - len(matched), len(b) - len(matched)
-    return f"{left} of A and {right} of B have no partner" if left or right else "all have a partner"
+def _keys(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
+    """The first columns that have the same values in both tables and name each row once; none where none do."""
+    keys: list[str] = []
+    for column in a.columns:
+        if column == ROW_NUMBER or column not in b.columns or set(a[column].dropna()) != set(b[column].dropna()):
+            continue
+        keys.append(column)
+        if not (a.duplicated(keys).any() or b.duplicated(keys).any()):
+            return keys
+    return []

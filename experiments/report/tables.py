@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COST, TIME = ("usd", "cost", "bill", "gb_s"), ("tokens_per_s", "latency", "throughput")
+GROUPS = ("method", "plan", "solver", "sampler", "predictor")  # columns that name what is compared
+MOST_COLOURS = 8
+LOG_FROM = 100  # times the least value
 
 
 def tables_page(run: Run) -> Page:
@@ -39,8 +42,10 @@ def _table(name: str, table: pd.DataFrame) -> Section:
     varied = [column for column in numeric if table[column].nunique() > 1] or numeric
     y = _first(varied, COST, varied[-1])
     x = _first([column for column in varied if column != y], TIME, varied[0])
-    by = next((c.name for c in columns if c.name not in (x, y) and 1 < table[c.name].nunique() <= 8), "")
-    plot = {"table": found.id, "x": x, "y": y, "by": by, "log": False, "line": False}
+    groups = [c.name for c in columns if c.name not in (x, y) and 1 < table[c.name].nunique() <= MOST_COLOURS]
+    by = next((name for name in (*GROUPS, *groups) if name in groups), "")
+    is_wide = all(table[name].min() > 0 for name in (x, y)) and table[y].max() > LOG_FROM * table[y].min()
+    plot = {"table": found.id, "x": x, "y": y, "by": by, "log": bool(is_wide), "line": False}
     about = "Choose the axes and the colour; filters of the table hold here too."
     return Section(_title(name), [found, Plot("scatter", "Any column over any other", plot, about)])
 

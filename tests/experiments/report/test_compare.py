@@ -87,11 +87,24 @@ def test_points_are_matched_by_what_both_sweeps_varied(smoe: Run, tmp_path: Path
     shuffled = pd.read_csv(b / "points.csv").sample(frac=1, random_state=3)
     shuffled[shuffled["seed"] < 9].to_csv(b / "points.csv", index=False)
     _, found = numbers(smoe, a, b)
-    billed = found["points.csv", "billed_usd"]
+    billed = found["<script>alert(1)</script>", "billed_usd"]
     table = pd.read_csv(a / "points.csv").dropna(subset="billed_usd")
-    assert billed["how"] == "paired over 7 rows (all have a partner)"
+    table = table[table["plan"] == "<script>alert(1)</script>"]
+    assert billed["how"] == "paired over 3 rows"
     assert billed["change"] == pytest.approx(0.5 * table["billed_usd"].mean())
     assert billed["verdict"] == "B higher"
+
+
+def test_points_are_not_matched_by_their_number_alone(smoe: Run, tmp_path: Path) -> None:
+    for name, factor in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        experts = [4 * factor, 8 * factor]
+        table = pd.DataFrame({"point": [0, 1], "workload.experts": experts, "billed_usd": [1.0 * factor, 2.0]})
+        table.to_csv(tmp_path / name / "points.csv", index=False)
+    _, found = numbers(smoe, tmp_path / "a", tmp_path / "b")
+    assert {each["how"] for each in found.values()} == {"means only, rows cannot be matched"}
+    _, found = numbers(smoe, tmp_path / "a", tmp_path / "a")
+    assert {(each["what"], each["verdict"]) for each in found.values()} == {("billed_usd", "same")}
 
 
 def test_points_that_cannot_be_matched_have_means_only(smoe: Run, tmp_path: Path) -> None:
