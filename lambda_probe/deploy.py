@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 import zipfile
@@ -17,7 +18,7 @@ from moe.errors import InputError
 PREFIX = "smoe-"
 TAG = "smoe-campaign"
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/smoe-probe"
-UPLOAD_LIMIT = 40 * 2**20  # a larger zip goes through the bucket
+UPLOAD_LIMIT = 4 * 2**20  # a larger zip goes through the bucket, once for all functions that have it
 POLL_S, PATIENCE_S = 0.1, 300.0
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -60,16 +61,22 @@ class Deployment:
         self.clients, self.campaign, self._role, self._poll_s = clients, campaign, role, poll_s
         self._functions: set[str] = set()
         self._bucket: str | None = None
+        self._codes: set[str] = set()
 
     def full_name(self, name: str) -> str:
         """A function's name on the platform."""
         return f"{PREFIX}{self.campaign}-{name}"
 
     @property
+    def bucket_name(self) -> str:
+        """The name of the campaign's bucket, whether or not it is there."""
+        return f"{PREFIX}{self.campaign}"
+
+    @property
     def bucket(self) -> str:
         """The campaign's bucket, made when it is first asked for."""
         if self._bucket is None:
-            name = f"{PREFIX}{self.campaign}"
+            name = self.bucket_name
             where: dict[str, Any] = {}
             if self.clients.region != "us-east-1":
                 where["CreateBucketConfiguration"] = {"LocationConstraint": self.clients.region}
@@ -140,8 +147,10 @@ class Deployment:
     def _code(self, function: Deployable) -> dict[str, Any]:
         if len(function.code) <= UPLOAD_LIMIT:
             return {"ZipFile": function.code}
-        key = f"code/{function.name}.zip"
-        self.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=function.code)
+        key = f"code/{hashlib.sha256(function.code).hexdigest()[:16]}.zip"
+        if key not in self._codes:
+            self.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=function.code)
+            self._codes.add(key)
         return {"S3Bucket": self.bucket, "S3Key": key}
 
     def _wait(self, name: str) -> None:

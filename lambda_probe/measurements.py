@@ -113,7 +113,7 @@ def row_of(measured: Measured, facts: BackendFacts, prices: BackendPrices, began
         "import_s": answer.import_s,
         "cores": answer.cores,
         "log": attempt.log,
-        "error": attempt.error,
+        "error": attempt.error or answer.stopped,
         "backend": facts.name,
         "region": facts.region,
         "versions": json.dumps(dict(facts.versions), sort_keys=True),
