@@ -149,8 +149,10 @@ class _Planner:
             case files.PayloadLimit():
                 low, high = probe.between_bytes
                 ways = [_sending(new, function, high, 0, 1), _sending(new, function, 0, high, 1)]
-                shared = {"manner": "limit", "between": (low, high), "within": probe.within_bytes, "samples": 1}
-                return [replace(step, **shared) for step in ways]
+                return [
+                    replace(step, manner="limit", samples=1, between=(low, high), within=probe.within_bytes)
+                    for step in ways
+                ]
             case files.KeepAlive():
                 return self._gaps(new, function, probe)
             case files.Burst():
@@ -193,9 +195,7 @@ class _Planner:
         vcpus = memory_mb / self.mb_per_vcpu
         if isinstance(probe, files.Multiply):
             threads = [n for n in probe.threads if n <= max(1, math.ceil(vcpus))]
-            return [
-                Multiply(FLOPS_PER_VCPU * min(n, vcpus) * probe.seconds, n, probe.repeats) for n in threads
-            ]
+            return [Multiply(FLOPS_PER_VCPU * min(n, vcpus) * probe.seconds, n, probe.repeats) for n in threads]
         made: list[Work] = []
         for tokens in probe.tokens:
             flop = 4.0 * probe.hidden * probe.intermediate * tokens
