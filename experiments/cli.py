@@ -21,9 +21,9 @@ from experiments.commands import (
     tune,
 )
 from experiments.commands.options import EXIT_BAD_INPUT
-from moe.errors import InputError, nearest
+from moe.errors import InputError, PlatformError, nearest
 
-EXIT_INTERRUPTED = 1
+EXIT_INTERRUPTED = EXIT_PLATFORM = 1
 
 
 class Commands(click.Group):
@@ -75,11 +75,13 @@ def main() -> None:
         _fail(str(error))
     except click.ClickException as error:
         _fail(error.format_message())
+    except PlatformError as error:
+        _fail(str(error), EXIT_PLATFORM)
     except (KeyboardInterrupt, click.Abort):
         click.echo("smoe: interrupted; what was finished is kept", err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = EXIT_BAD_INPUT) -> None:
     click.echo(f"smoe: {' '.join(message.split())}", err=True)
-    sys.exit(EXIT_BAD_INPUT)
+    sys.exit(code)

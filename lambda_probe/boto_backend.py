@@ -16,10 +16,10 @@ from threading import Barrier
 
 from lambda_probe.backend import Account, BackendFacts, BackendPrices, ProbeFunction, ProbePackage
 from lambda_probe.calls import ATTEMPTS, SLEEP, Attempt, call
-from lambda_probe.clients import Clients
+from lambda_probe.clients import CLIENT_ERRORS, Clients, one_line
 from lambda_probe.deploy import LOCAL_ROLE, POLL_S, Deployable, Deployment, zip_of
 from lambda_probe.works import GetObjects, PutObjects, Send, Work, event_of
-from moe.errors import InputError
+from moe.errors import InputError, PlatformError
 
 HANDLER = Path(__file__).parent / "handlers" / "probe.py"
 
@@ -54,7 +54,10 @@ class BotoBackend:
 
     def account(self) -> Account:
         """The account's limits. How much memory an account allows AWS tells only by refusing more."""
-        limit = self._clients.functions.get_account_settings()["AccountLimit"]
+        try:
+            limit = self._clients.control.get_account_settings()["AccountLimit"]
+        except CLIENT_ERRORS as error:
+            raise PlatformError(f"the account's limits cannot be read: {one_line(error)}") from None
         return Account(concurrency=limit["UnreservedConcurrentExecutions"])
 
     def create(self, function: ProbeFunction) -> None:
@@ -140,8 +143,11 @@ class BotoBackend:
         """The work in the platform's names, with all that it needs in the bucket."""
         bucket = self._deployment.bucket if isinstance(work, GetObjects | PutObjects) else ""
         if isinstance(work, GetObjects) and work.size_bytes not in self._objects:
-            body = bytes(work.size_bytes)
-            self._clients.s3.put_object(Bucket=bucket, Key=f"get/{work.size_bytes}", Body=body)
+            key = f"get/{work.size_bytes}"
+            try:
+                self._clients.s3.put_object(Bucket=bucket, Key=key, Body=bytes(work.size_bytes))
+            except CLIENT_ERRORS as error:
+                raise PlatformError(f"{bucket}/{key}: cannot be uploaded: {one_line(error)}") from None
             self._objects.add(work.size_bytes)
         return replace(work, target=self._deployment.full_name(work.target)) if isinstance(work, Send) else work
 

@@ -10,8 +10,8 @@ import pytest
 from lambda_probe.backend import BackendPrices, ProbeFunction, ProbePackage
 from lambda_probe.boto_backend import BotoBackend, facts_of, wheel_files
 from lambda_probe.calls import Attempt
+from lambda_probe.cleanup import leftovers
 from lambda_probe.clients import local_clients
-from lambda_probe.deploy import leftovers
 from lambda_probe.local import LocalEndpoint, LocalSettings
 from lambda_probe.works import (
     Answer,
@@ -53,6 +53,10 @@ def backend(endpoint: LocalEndpoint) -> Iterator[BotoBackend]:
     made.create(ProbeFunction("numpy", 1769, NUMPY))
     yield made
     made.close()
+
+
+def names_left(endpoint: LocalEndpoint, campaign: str) -> list[str]:
+    return [each.name for each in leftovers(local_clients(endpoint)).tagged if each.campaign == campaign]
 
 
 def answered(attempts: list[Attempt]) -> Answer:
@@ -131,11 +135,10 @@ def test_nothing_stays_behind(endpoint: LocalEndpoint) -> None:
     backend.call("a", PutObjects(1000))
     backend.call("a", GetObjects(1000))
     backend.delete("b")
-    assert leftovers(local_clients(endpoint))[1].count("smoe-gone") == 1
+    assert names_left(endpoint, "gone") == ["smoe-gone-a", "smoe-gone"]
     for _ in range(2):
         backend.close()
-    functions, buckets = leftovers(local_clients(endpoint))
-    assert not [name for name in functions + buckets if name.startswith("smoe-gone")]
+    assert not names_left(endpoint, "gone")
 
 
 def test_packages_hold_what_was_asked_for(endpoint: LocalEndpoint, tmp_path: Path) -> None:
