@@ -56,6 +56,7 @@ def run_campaign(
     runtime: str | None = None,
     budget_usd: float | None = None,
     identity: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     watch: Watch = lambda done_s, total_s, doing: None,
 ) -> Outcome:
     """Measure what the folder does not have yet; the table is written however it ends.
@@ -63,7 +64,8 @@ def run_campaign(
     Args:
         folder: new, or of the same campaign. runtime: of packages that name none.
         budget_usd: nothing is called once so much was billed. identity: what else must be the same when a campaign
-            goes on. watch: told (expected seconds of what is done, of all, what is being measured).
+            goes on. provenance: of this session (commit, command).
+        watch: told (expected seconds of what is done, of all, what is being measured).
 
     Everything that the backend has made is removed. Raises InputError, PlatformError where the platform does not
     answer or the disk is full; the same call then goes on where it stopped.
@@ -73,7 +75,7 @@ def run_campaign(
     try:
         with open_folder(folder, campaign, same) as opened:
             plan = plan_of(campaign, facts.name, backend.account(), runtime or default_runtime(facts.name))
-            began_s = _begin(opened, backend)
+            began_s = _begin(opened, backend, provenance or {})
             session = _Session(backend, opened, began_s, budget_usd, watch)
             try:
                 stopped = session.run(plan)
@@ -103,7 +105,7 @@ def deaf() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _begin(folder: CampaignFolder, backend: Backend) -> float:
+def _begin(folder: CampaignFolder, backend: Backend, provenance: Mapping[str, Any]) -> float:
     """Note that a session begins. When the campaign began, s by the backend's clock.
 
     A simulated clock starts anew in each session: then as if this one followed the last.
@@ -111,7 +113,11 @@ def _begin(folder: CampaignFolder, backend: Backend) -> float:
     now_s = backend.now_s()
     began_s = min(folder.provenance.get("began_s", now_s), now_s - last_moment_s(folder.lines))
     account = backend.account()
-    session = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "rows_before": len(folder.rows)}
+    session = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rows_before": len(folder.rows),
+        **provenance,
+    }
     folder.note(
         began_s=folder.provenance.get("began_s", began_s),
         versions=dict(backend.facts.versions),

@@ -11,6 +11,7 @@ from lambda_probe.backend import BackendPrices, ProbeFunction
 from lambda_probe.probes import ATTEMPTS_PER_SAMPLE, DEPLOYING_S, STARTING_S, Step
 from lambda_probe.works import GetObjects, PutObjects, Send
 
+LONGEST_INIT_S = 10.0
 NEVER_RAN = ("throttled", "payload-too-large")
 
 
@@ -20,8 +21,8 @@ class Estimate:
 
     Attributes:
         functions: deployed, one after another. invocations: those that functions make included.
-        gb_s, usd, wall_s: expected. most_gb_s, most_usd: if every call ran into its timeout, and as many calls as
-            are allowed were needed.
+        gb_s, usd, wall_s: expected. most_invocations, most_gb_s, most_usd: if every call ran into its timeout, and
+            as many were needed as are allowed. most_call_usd: of the dearest call or burst: may go beyond a budget.
     """
 
     functions: int
@@ -29,41 +30,70 @@ class Estimate:
     gb_s: float
     usd: float
     wall_s: float
+    most_invocations: int
     most_gb_s: float
     most_usd: float
+    most_call_usd: float
 
 
 def estimate(steps: Iterable[Step], prices: BackendPrices) -> Estimate:
     """What steps are expected to come to, and the most that they can."""
-    functions: dict[str, ProbeFunction] = {}
-    invocations, gb_s, most_gb_s, wall_s = 0, 0.0, 0.0, 0.0
-    requests_usd, most_requests_usd = 0.0, 0.0
+    names: set[str] = set()
+    expected, most, wall_s, dearest_usd = _Bill(), _Bill(), 0.0, 0.0
     for step in steps:
         calls = step.calls + step.samples * (step.manner == "sized")
-        usd = _request_usd(step, prices)
-        for function in filter(None, (step.function, step.target)):
-            new = function.name not in functions
-            functions[function.name] = function
-            gb = function.memory_mb / 1024
-            inner = step.work.repeats if isinstance(step.work, Send) and function is step.target else 1
-            cold = STARTING_S * (calls if step.manner in ("cold", "burst") else new)
-            invocations += calls * inner + new
-            gb_s += gb * (calls * step.call_s + cold)
-            most_gb_s += gb * (ATTEMPTS_PER_SAMPLE * calls * inner + new) * (function.timeout_s + 10)
-            usd += prices.invocation * inner * (function is step.target)
-            wall_s += DEPLOYING_S * new
-        requests_usd += calls * usd
-        most_requests_usd += ATTEMPTS_PER_SAMPLE * calls * usd
+        new = [each for each in (step.target, step.function) if each is not None and each.name not in names]
+        names.update(each.name for each in new)
+        cold = calls if step.manner in ("cold", "burst") else 0
+        expected.add(step, calls, prices, step.call_s, STARTING_S * cold)
+        worst_s = step.function.timeout_s + LONGEST_INIT_S
+        most.add(step, ATTEMPTS_PER_SAMPLE * calls, prices, worst_s)
+        one = _Bill()
+        one.add(step, step.at_once, prices, worst_s)
+        dearest_usd = max(dearest_usd, one.usd(prices))
+        for function in new:
+            expected.start(function, prices, STARTING_S)
+            most.start(function, prices, ATTEMPTS_PER_SAMPLE * worst_s)
+            wall_s += DEPLOYING_S
         wall_s += step.expected_s
     return Estimate(
-        functions=len(functions),
-        invocations=invocations,
-        gb_s=gb_s,
-        usd=gb_s * prices.gb_s + requests_usd,
+        functions=len(names),
+        invocations=expected.invocations,
+        gb_s=expected.gb_s,
+        usd=expected.usd(prices),
         wall_s=wall_s,
-        most_gb_s=most_gb_s,
-        most_usd=most_gb_s * prices.gb_s + most_requests_usd,
+        most_invocations=most.invocations,
+        most_gb_s=most.gb_s,
+        most_usd=most.usd(prices),
+        most_call_usd=dearest_usd,
     )
+
+
+@dataclass
+class _Bill:
+    """A sum over calls: invocations, GB-s, and their requests' price."""
+
+    invocations: int = 0
+    gb_s: float = 0.0
+    requests_usd: float = 0.0
+
+    def add(self, step: Step, calls: int, prices: BackendPrices, call_s: float, init_s: float = 0.0) -> None:
+        """Calls of so many seconds each, and what they start; a function that is called takes as long."""
+        inner = calls * step.work.repeats if isinstance(step.work, Send) else 0
+        functions = 2 if inner else 1
+        self.invocations += calls + inner
+        self.gb_s += step.function.memory_mb / 1024 * (calls * call_s * functions + init_s)
+        self.requests_usd += calls * _request_usd(step, prices) + inner * prices.invocation
+
+    def start(self, function: ProbeFunction, prices: BackendPrices, seconds: float) -> None:
+        """A first call."""
+        self.invocations += 1
+        self.gb_s += function.memory_mb / 1024 * seconds
+        self.requests_usd += prices.invocation
+
+    def usd(self, prices: BackendPrices) -> float:
+        """All of it."""
+        return self.gb_s * prices.gb_s + self.requests_usd
 
 
 def _request_usd(step: Step, prices: BackendPrices) -> float:
