@@ -145,9 +145,11 @@ class _Session:
         self._started: set[str] = set()  # deployed functions that have been called
         self._ever_deployed, self._unanswered = False, 0
         self._done_s, self._total_s = 0.0, 0.0
-        self._amounts = {
-            line.step.partition("/")[2]: line.amount for line in folder.lines if line.amount is not None
-        }
+        self._amounts: dict[str, float] = {}
+        self._last_amount: dict[str, float] = {}  # of the same work at another memory size
+        for line in folder.lines:
+            if line.amount is not None:
+                self._note_amount(line.step, line.amount)
         self._good: dict[str, int] = {}
         for line in folder.lines:
             self._good[line.step] = self._good.get(line.step, 0) + line.good
@@ -313,11 +315,11 @@ class _Session:
 
         Grown in small steps: short work rides inside one CPU period and looks faster than it is.
         """
-        amount = self._amounts.get(step.sizing_key)
-        if amount is not None:
-            return scaled(step.work, amount)
+        known = self._amounts.get(_in_any_run(step.key))
+        if known is not None:
+            return scaled(step.work, known)
         repeats = step.work.repeats if isinstance(step.work, Multiply | ExpertPass) else 1
-        wanted_s, amount = step.call_s / repeats, 1.0
+        wanted_s, amount = step.call_s / repeats, self._last_amount.get(_work_of(step.key), 1.0)
         for _ in range(SIZINGS):
             work = _once(scaled(step.work, amount))
             measured = self._call(step, step.function, work, probe="sizing")
@@ -331,8 +333,11 @@ class _Session:
                 break
             amount *= min(MOST_GROWTH, max(1 / MOST_GROWTH, 1.05 * wanted_s / max(took_s, 1e-9)))
         self._folder.append(Line(step.key, amount=amount))
-        self._amounts[step.sizing_key] = amount
+        self._note_amount(step.key, amount)
         return scaled(step.work, amount)
+
+    def _note_amount(self, key: str, amount: float) -> None:
+        self._amounts[_in_any_run(key)] = self._last_amount[_work_of(key)] = amount
 
     # -- calls --------------------------------------------------------------------------------------------
 
@@ -382,6 +387,17 @@ class _Session:
                 f"{MOST_UNANSWERED} calls in a row were not carried out ({last.status}: {last.error}): check the "
                 "connection, credentials and concurrency; the same command goes on where it stopped"
             )
+
+
+def _in_any_run(key: str) -> str:
+    """A step's key without its run: work is made long enough once, and is then the same in each run."""
+    return key.partition("/")[2]
+
+
+def _work_of(key: str) -> str:
+    """A step's key without run, package and memory size: the same work of the same probe."""
+    _, place, index = key.split("/")
+    return f"{place.partition('-')[0]}/{index}"
 
 
 def checked(attempt: Attempt, function: ProbeFunction) -> Attempt:
