@@ -240,6 +240,7 @@ def result_json(outcome: Outcome, folder: Path, campaign: Campaign, platform: Pl
         "rows": len(outcome.rows),
         "left_out": list(outcome.left_out),
         "short": list(outcome.short),
+        "troubles": list(outcome.troubles),
         "probes": [line.as_json() for line in summaries(outcome.rows)],
     }
 
@@ -275,3 +276,5 @@ def show(outcome: Outcome, folder: Path) -> None:
     show_left_out(outcome.left_out)
     for reason in outcome.short:
         console.log.print(f"short of samples: {reason}", markup=False, soft_wrap=True)
+    for reason in outcome.troubles:
+        console.log.print(f"failed: {reason}", markup=False, soft_wrap=True)
