@@ -123,6 +123,8 @@ def test_the_requests_of_a_deployment_are_exactly_these() -> None:
     control.add_response("create_function", pending, request)
     control.add_response("get_function_configuration", pending, {"FunctionName": name})
     control.add_response("get_function_configuration", ready, {"FunctionName": name})
+    once = {"FunctionName": name, "MaximumRetryAttempts": 0}
+    control.add_response("put_function_event_invoke_config", {}, once)
     control.add_response("update_function_configuration", {}, {"FunctionName": name, "MemorySize": 1024})
     control.add_response("get_function_configuration", ready, {"FunctionName": name})
     control.add_response("delete_function", {}, {"FunctionName": name})
@@ -136,7 +138,7 @@ def test_the_requests_of_a_deployment_are_exactly_these() -> None:
         with Deployment(clients, "id", ROLE, sleep=lambda _: None) as deployment:
             assert deployment.bucket == "smoe-id"
             deployment.create(
-                Deployable("f", code, 512, "probe.handler", "python3.13", "arm64", 33, 512, {"A": "b"})
+                Deployable("f", code, 512, "probe.handler", "python3.13", "arm64", 33, 512, {"A": "b"}, 0)
             )
             deployment.change(name, MemorySize=1024)
         for stub in (control, s3, logs):

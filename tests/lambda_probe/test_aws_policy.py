@@ -58,19 +58,18 @@ def actions(operations: Iterable[str]) -> set[str]:
 
 def written_in(paths: Iterable[Path]) -> set[str]:
     """Operations that code calls, found by the names of boto3's methods and paginators."""
-    session, methods = Session(), {}
+    session, methods, pages = Session(), {}, set()
     for service in SERVICES:
         names = session.get_service_model(service).operation_names
         methods |= {xform_name(name): f"{service}:{name}" for name in names}
+        pages |= {xform_name(name) for name in session.get_paginator_model(service)._paginator_config}
     found = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
-            called = node.func if isinstance(node, ast.Call) else None
-            if isinstance(called, ast.Attribute):
-                name = called.attr
-                if name == "get_paginator" and isinstance(node.args[0], ast.Constant):  # type: ignore[attr-defined]
-                    name = node.args[0].value  # type: ignore[attr-defined]
-                found |= {methods[name]} if name in methods else set()
+            if isinstance(node, ast.Attribute) and node.attr in methods:
+                found.add(methods[node.attr])
+            elif isinstance(node, ast.Constant) and node.value in pages:
+                found.add(methods[node.value])
     return found
 
 
