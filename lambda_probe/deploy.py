@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ POLL_S, PATIENCE_S = 0.1, 300.0
 AWS_EVENT_RETRIES = 2
 REMOVALS, REMOVAL_WAIT_S = 4, 5.0
 _LOG = logging.getLogger(__name__)
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -64,9 +66,11 @@ class Deployment:
     A name is noted before its thing is made: what was made without an answer is removed as well.
 
     Args:
-        clients: of the account. campaign: its id, in every name and tag; letters, digits and `-`.
+        clients: of the account. campaign: its id, in every name and tag; at most 40 of a-z, 0-9 and `-`.
         role: ARN that functions run as. poll_s: between looks at a function that is not ready yet.
         patience_s: until a function must be ready. sleep: replaced in tests.
+
+    Raises InputError for an id that cannot name a bucket.
     """
 
     def __init__(
@@ -78,6 +82,10 @@ class Deployment:
         patience_s: float = PATIENCE_S,
         sleep: SLEEP = time.sleep,
     ) -> None:
+        if not _ID.fullmatch(campaign):
+            raise InputError(
+                f"campaign id {campaign!r}: expected at most 40 of a-z, 0-9 and '-': it names a bucket"
+            )
         self.clients, self.campaign, self._role, self._poll_s = clients, campaign, role, poll_s
         self._patience_s, self._sleep = patience_s, sleep
         self._functions: set[str] = set()

@@ -11,6 +11,7 @@ from threading import Event, Lock, Thread
 from lambda_probe.local.settings import HOST
 
 _CHUNK = 64 * 1024
+_LATE_S = 0.02  # a sleep that ends later than asked for is made up for, up to so much
 _GO_ON = b"HTTP/1.1 100"  # "send the body of your request", not an answer to it
 
 
@@ -28,7 +29,7 @@ class TokenBucket:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._rate, self._most = bytes_per_s, burst_bytes
+        self._rate, self._most = bytes_per_s, max(burst_bytes, bytes_per_s * _LATE_S)
         self._now, self._sleep, self._lock = now, sleep, Lock()
         self._left, self._seen_s = burst_bytes, now()
 
