@@ -13,7 +13,7 @@ from simulator.plan import (
     ProblemLayer,
     ProblemPlatform,
 )
-from simulator.profile import PlatformProfile, closed_form
+from simulator.profile import PlatformProfile, closed_form, expert_seconds
 
 # The paper's 14 sizes (128, 768, 960, ... 3072 MB), and 3008 MB, the maximum that its baselines use.
 PAPER_MEMORY_MB = (128, *range(768, 3009, 192), 3008, 3072)
@@ -111,10 +111,7 @@ def _expert_compute(
     spec: MoESpec, profile: PlatformProfile, memory_mb: Sequence[int]
 ) -> dict[str, tuple[float, ...]]:
     """U_j and a call's fixed time for each memory size: arithmetic per token, and the weights read once."""
-    vcpus = closed_form(profile, memory_mb).vcpus
-    read_weights_s = spec.expert_parameter_bytes / profile.compute.weight_bandwidth_per_vcpu.median
-    per_token = spec.expert_flops / (profile.compute.flops_per_vcpu.median * vcpus)
-    per_call = read_weights_s / np.minimum(1.0, vcpus)
+    per_call, per_token = expert_seconds(profile, memory_mb, spec.expert_parameter_bytes, spec.expert_flops)
     return {"seconds_per_token": tuple(per_token.tolist()), "seconds_per_call": tuple(per_call.tolist())}
 
 
