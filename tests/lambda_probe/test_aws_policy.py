@@ -37,6 +37,7 @@ ACTIONS = {
     "s3:DeleteObjects": "s3:DeleteObject",
     "s3:CreateMultipartUpload": "s3:PutObject",
     "s3:UploadPart": "s3:PutObject",
+    "s3:UploadPartCopy": "s3:PutObject",  # and GetObject of what is copied
     "s3:CompleteMultipartUpload": "s3:PutObject",
 }
 
