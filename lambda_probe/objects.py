@@ -1,4 +1,4 @@
-"""Objects for S3 work: there before a function downloads them, and not uploaded in full over the user's own line."""
+"""Objects for S3 work: there before a function downloads them, and hardly anything of them uploaded."""
 
 from __future__ import annotations
 
