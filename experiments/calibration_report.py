@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from calibration.calibrated import Calibration
 from calibration.fitting import Fitted
-from calibration.public import Calibration
 from experiments.figures.calibration import draw_fit
 from experiments.profile_page import table
 from experiments.profile_reading import constants_of
