@@ -94,7 +94,8 @@ class SimulatedBackend:
 
     def account(self) -> Account:
         """The profile's."""
-        return Account(int(self._profile.concurrency.account.median))
+        packages = tuple(self._profile.start.packages)
+        return Account(int(self._profile.concurrency.account.median), packages=packages)
 
     def create(self, function: ProbeFunction) -> None:
         """Deploy a function. Raises InputError: the profile has no such package."""
