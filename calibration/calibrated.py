@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from calibration.fitting import Fitted, Quantity
 from moe.errors import InputError
 from moe.files import FileModel
 from simulator.constant import Constant
-from simulator.profile import PlatformProfile, VisibleCores
+from simulator.profile import PlatformProfile, VisibleCores, with_constant
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,25 @@ class Calibration:
     not_in_base: list[str]
     rules: list[Rule] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+
+    def upon(self, first: Calibration) -> Calibration:
+        """This one, made with the other's profile as its base, together with what stands of the other."""
+        mine = {found.quantity.path for found in self.fits}
+        gone = ("start", "keep_alive_halving_s") if self.profile.start.keep_alive_halving_s is None else None
+        rest = [found for found in first.fits if found.quantity.path not in {*mine, gone}]
+        profile = self.profile
+        for found in rest:
+            profile = with_constant(profile, found.quantity.path, found.constant)
+        if profile.compute.visible_cores.kept == "not measured":
+            compute = profile.compute.model_copy(update={"visible_cores": first.profile.compute.visible_cores})
+            profile = profile.model_copy(update={"compute": compute})
+        missing = [name for name in first.not_in_base if name not in profile.start.packages]
+        return replace(self, profile=profile, fits=[*rest, *self.fits], not_in_base=[*missing, *self.not_in_base])
+
+
+def renamed(made: Calibration, name: str, about: str) -> Calibration:
+    """The calibration with another name and description of its profile."""
+    return replace(made, profile=made.profile.model_copy(update={"name": name, "about": about}))
 
 
 def check_values(file: object, quantity: Quantity) -> None:

@@ -25,6 +25,7 @@ READERS: tuple[Reader, ...] = (
     measured_start.packages,
     measured_start.fetch,
     measured_start.keep_alive,
+    measured_start.account,
     measured_start.scaling,
     measured_compute.vcpu,
     measured_compute.expert,
@@ -37,6 +38,8 @@ READERS: tuple[Reader, ...] = (
     measured_network.payload_limit,
 )
 """In this order: later ones see what earlier ones fitted, and stand where both fit the same constant."""
+MAIN = ("expert", "multiply", "warm")
+"""Probes whose package is the main one, the first that was measured."""
 
 
 def calibrate_campaigns(folders: Sequence[Path], base: PlatformProfile, seed: int = 0) -> Calibration:
@@ -89,7 +92,7 @@ def _with_packages(
 ) -> tuple[PlatformProfile, list[str]]:
     """The profile with packages that are new and were measured in full, and the names of others.
 
-    The package that most rows are of becomes that of functions that name none.
+    That of the functions that computed becomes the one of functions that name none.
     """
     packages, missing = dict(profile.start.packages), []
     for name, constants in new.items():
@@ -100,7 +103,8 @@ def _with_packages(
         packages[name] = PackageConstants(
             package_type=row.package_type, runtime=row.runtime, architecture=row.architecture, **constants
         )
-    main = measured.rows.package.value_counts().sort_index(kind="stable").idxmax()
+    computing = next((rows for probe in MAIN if len(rows := measured.of(probe))), measured.rows)
+    main = str(computing.package.mode().iloc[0]) if len(computing) else ""
     start = profile.start.model_copy(
         update={"packages": packages, "package": main if main in packages else profile.start.package}
     )

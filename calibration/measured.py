@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SINCE_S = 1e8  # a clock that shows less counts from the start of a simulation
+REFUSALS = ("payload-limit", "burst")
 WRONG_MEMORY = "another memory size than was asked for"
 STARTED, REUSED = (
     "an instance was started, where one was to be there",
@@ -39,6 +40,7 @@ class Measurements:
         failed: attempts that failed.
         origin: file, hash of the sorted rows, day, region.
         what: campaigns and backends, in words. left_out: number of rows by reason.
+        accounts: concurrency of the account of each campaign that noted it.
     """
 
     rows: pd.DataFrame
@@ -46,6 +48,7 @@ class Measurements:
     origin: Origin
     what: str
     left_out: dict[str, int]
+    accounts: tuple[float, ...] = ()
 
     def of(self, probe: str) -> pd.DataFrame:
         """The rows of one probe."""
@@ -120,6 +123,7 @@ def read_campaigns(folders: Sequence[Path]) -> Measurements:
         ),
         what=f"campaign {', '.join(names)} on {backends}",
         left_out=left_out,
+        accounts=tuple(float(about["account"]["concurrency"]) for _, (_, about, _) in apart if "account" in about),
     )
 
 
@@ -130,7 +134,8 @@ def _judged(rows: pd.DataFrame) -> tuple[pd.Series, dict[str, int]]:
     reasons = reasons.mask((reasons == "") & other, WRONG_MEMORY)
     reasons = reasons.mask((reasons == "") & (rows.probe == "warm") & rows.cold, STARTED)
     reasons = reasons.mask((reasons == "") & (rows.probe == "cold") & ~rows.cold, REUSED)
-    counts = reasons[reasons != ""].value_counts().sort_index()
+    told = rows.probe.isin(REFUSALS) & (rows.status != "ok")  # what is refused is what they measure
+    counts = reasons[(reasons != "") & ~told].value_counts().sort_index()
     return reasons == "", {str(reason): int(count) for reason, count in counts.items()}
 
 

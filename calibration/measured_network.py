@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SMALL_BYTES = 65_536  # so small an object is latency
 LEAST_PART_BYTES = 5 * 2**20
 FALL = 1.5  # how many times slower the end of a large move is than its beginning, where its bucket ran dry
+STEADY = 1.25  # rates of an empty bucket are within
+LEAST_MOVE_BYTES = 2**20  # of an object: less is latency
 LEAST_AFTER = 3  # repeats after that, which tell the sustained rate
 
 
@@ -58,7 +60,7 @@ def network(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
         "burst_bytes": [bucket.burst_bytes for bucket in buckets],
         "sustained_bytes_per_s": [bucket.sustained_bytes_per_s for bucket in buckets],
     }
-    bounds = np.array([least_bounds(run[:, :3], run[:, 3]) for run in rates if len(run)]).reshape(-1, 3)
+    bounds = np.array([_bounds(run) for run in rates if len(run)]).reshape(-1, 3)
     by_memory, by_connection, at_most = bounds.T
     for path, unit, numbers, what in (
         (("network", "burst_bytes"), "bytes", values["burst_bytes"], "bytes beyond the sustained rate"),
@@ -70,6 +72,16 @@ def network(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
         known = [np.array([value]) for value in numbers if np.isfinite(value) and value > 0]
         source = f"S3 downloads of several sizes, connections and memory sizes, {what}"
         yield measured.quantity(path, unit, Level(), known, source, "run", f"{path[1]}, {unit}", most="medium")
+
+
+def _bounds(points: np.ndarray) -> np.ndarray:
+    """What bounds rates by memory, by connections, at all; the last where the others do not explain them."""
+    found = least_bounds(points[:, :3], points[:, 3])
+    bound = points[:, 2] * found[2] <= (points[:, :2] * found[:2]).min(axis=1)
+    if len(set(points[bound, 0].tolist())) < 2:  # more memory was not seen to raise no rate
+        found[2] = np.nan
+        found[:2] = least_bounds(points[:, :2], points[:, 3])
+    return found
 
 
 def _moves(rows: pd.DataFrame) -> pd.DataFrame:
@@ -100,18 +112,19 @@ def _bucket(run: pd.DataFrame) -> TokenBucket | None:
 
 
 def _curve(call: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """Of a call whose rate falls: seconds and bytes since its start, and the repeat that finds the bucket empty."""
+    """Of a call whose rate falls: seconds and bytes since its start, and the repeat from which on it is slow."""
     took_s, sizes = call.took_s.to_numpy(float), call.work_size_bytes.to_numpy(float)
     if len(took_s) <= LEAST_AFTER:
         return None
     rate = sizes / took_s
     end = float(np.median(rate[-LEAST_AFTER:]))
-    if rate[:2].max() < FALL * end:
-        return None
     slow = rate < np.sqrt(rate[:2].max() * end)
     after = int(np.argmax(slow))
-    if len(took_s) - after < LEAST_AFTER or not slow[after:].all():
+    late = rate[after + 1 :]
+    if after == 0 or len(late) < LEAST_AFTER or sizes[0] < LEAST_MOVE_BYTES:
         return None
+    if rate[0] < FALL * late.max() or late.max() > STEADY * late.min():
+        return None  # a slow request makes no bucket
     return np.cumsum(took_s), np.cumsum(sizes), after
 
 

@@ -112,6 +112,19 @@ def keep_alive(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]
     )
 
 
+def account(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
+    """Calls at once, as the account's settings say: no campaign goes beyond them."""
+    yield measured.quantity(
+        ("concurrency", "account"),
+        "1",
+        Level(),
+        [np.array([limit]) for limit in measured.accounts],
+        "the account's own setting",
+        "campaign",
+        "calls at once",
+    )
+
+
 def scaling(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
     """New instances that calls at once may start, and how many more some time later."""
     import pandas as pd

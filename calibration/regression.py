@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-TOLD = 0.02  # a bound is told by data that are worse described without it, by so much of their mean |log ratio|
+TOLD = 0.05  # a bound is told by values that are so much worse described without it: mean |log ratio|
 
 
 class Line(NamedTuple):
@@ -79,18 +79,20 @@ def least_bounds(units: np.ndarray, values: np.ndarray) -> np.ndarray:
         Shape (bounds,); NaN for a bound without which the values are described as well.
     """
     every = list(range(units.shape[1]))
-    found, error = _bounds(units, values)
+    found, errors = _bounds(units, values)
+    active = np.argmin(units * found, axis=1)
     told = np.full(len(every), np.nan)
-    for k in every:
+    for k in set(active.tolist()):
         others = [j for j in every if j != k]
-        if not others or _bounds(units[:, others], values)[1] > error + TOLD:
+        without = _bounds(units[:, others], values)[1] if others else np.full(len(values), np.inf)
+        if (without - errors)[active == k].mean() > TOLD:
             told[k] = found[k]
     return told
 
 
-def _bounds(units: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
-    """Factors, and the mean |log ratio| that they leave: the best of two starts."""
-    best = np.full(units.shape[1], np.inf), np.inf
+def _bounds(units: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Factors, and the |log ratio| that they leave of each value: the best of three starts."""
+    best = np.full(units.shape[1], np.inf), np.full(len(values), np.inf)
     for level in (1.0, 0.9, 0.75):
         factors = np.quantile(values[:, None] / units, level, axis=0)
         for _ in range(50):
@@ -101,8 +103,8 @@ def _bounds(units: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
                     factors[k] = np.median(values[active == k] / units[active == k, k])
             if np.allclose(before, factors, rtol=1e-9):
                 break
-        error = float(np.abs(np.log((units * factors).min(axis=1) / values)).mean())
-        best = min(best, (factors, error), key=lambda each: each[1])
+        errors = np.abs(np.log((units * factors).min(axis=1) / values))
+        best = min(best, (factors, errors), key=lambda each: each[1].mean())
     return best
 
 

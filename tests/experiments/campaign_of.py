@@ -23,7 +23,7 @@ from simulator.profile import PlatformProfile
 
 PLAIN = "python3.12-x86_64-zip"
 MIB = 2**20
-MEMORY_MB = (512, 1024, 1769, 3008, 6000)
+MEMORY_MB = (512, 1024, 1769, 3008, 6000, 8000)
 ALL = ("cold", "warm", "multiply", "expert", "get", "put", "send", "payload-limit", "keep-alive", "burst")
 
 
@@ -82,7 +82,7 @@ def _start(prober: Prober, probes: tuple[str, ...]) -> None:
                 prober.call("cold", function, Nothing())
     if "warm" in probes:
         function = prober.function("warm", 1024)
-        prober.call("warm", function, Nothing(), 201)
+        prober.call("warm", function, Nothing(), 501)
     if "keep-alive" in probes:
         for idle_s in (60.0, 120.0, 200.0, 240.0, 280.0, 320.0, 360.0, 420.0, 550.0, 590.0, 605.0, 900.0):
             function = prober.function(f"keep-alive-{idle_s}", 128)
@@ -92,7 +92,7 @@ def _start(prober: Prober, probes: tuple[str, ...]) -> None:
     if "burst" in probes:
         function = prober.function("burst", 128)
         for _ in range(3):
-            prober.at_once("burst", function, 900)
+            prober.at_once("burst", function, 300)
             prober.backend.rest(3.0)
 
 
@@ -114,20 +114,20 @@ def _bytes(prober: Prober, probes: tuple[str, ...]) -> None:
             continue
         for memory_mb in MEMORY_MB:
             function = prober.function(f"{kind}-{memory_mb}", memory_mb)
-            prober.call(kind, function, work(1024, repeats=40))
+            prober.call(kind, function, work(1024, repeats=60))
             for size in (2 * MIB, 16 * MIB, 64 * MIB):
                 prober.call(kind, function, work(size, repeats=3))
-                prober.backend.rest(3.0)
-                if size > 40 * MIB:
-                    prober.call(kind, function, work(size, 8, 3))
-                    prober.call(kind, function, work(2 * size, 8, 3))
+                prober.backend.rest(6.0)
+            for size in (48 * MIB, 96 * MIB) * 4:
+                prober.call(kind, function, work(size, 8))
+                prober.backend.rest(6.0)
         function = prober.function(f"{kind}-large", MEMORY_MB[-1])
         prober.call(kind, function, work(64 * MIB, 8, 20))
     if "send" in probes:
         function, target = prober.function("send", 1769), prober.function("target", 1769)
         prober.backend.call(target.name, Nothing())
         for size in (1024, MIB // 2, MIB, 2 * MIB, 3 * MIB):
-            prober.call("send", function, Send(target.name, size, 0, 100 if size == 1024 else 10))
+            prober.call("send", function, Send(target.name, size, 0, 150 if size == 1024 else 10))
     if "payload-limit" in probes:
         function, target = prober.function("limit", 1769), prober.function("limit-target", 1769)
         low, high = 2 * MIB, 8 * MIB
