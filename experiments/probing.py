@@ -24,7 +24,7 @@ from lambda_probe.campaign_costs import Estimate, estimate
 from lambda_probe.campaign_file import BackendName, Campaign, default_runtime
 from lambda_probe.campaign_folder import read_provenance
 from lambda_probe.probes import Plan, plan_of
-from lambda_probe.summary import summaries
+from lambda_probe.summary import Summary, summaries
 from moe.errors import InputError
 from simulator.profile import PlatformProfile, load_profile
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lambda_probe.local import LocalEndpoint
 
 USUAL_CONCURRENCY = 1000  # of an AWS account, where nobody was asked
+MOST_LINES = 60  # of a table on the terminal
 AWS_BUDGET_USD = 5.0
 SESSION_STRIDE = 1_000_003  # seeds of one campaign's sessions are so far apart
 
@@ -239,8 +240,17 @@ def result_json(outcome: Outcome, folder: Path, campaign: Campaign, platform: Pl
         "rows": len(outcome.rows),
         "left_out": list(outcome.left_out),
         "short": list(outcome.short),
+        "troubles": list(outcome.troubles),
         "probes": [line.as_json() for line in summaries(outcome.rows)],
     }
+
+
+def _ends(lines: list[Summary]) -> list[Summary]:
+    """Of lines that differ by memory size only, those of the smallest and the largest."""
+    groups: dict[tuple[str, str], list[Summary]] = {}
+    for line in lines:
+        groups.setdefault((line.probe, line.what), []).append(line)
+    return [line for group in groups.values() for line in (group if len(group) < 3 else (group[0], group[-1]))]
 
 
 def show(outcome: Outcome, folder: Path) -> None:
@@ -248,8 +258,11 @@ def show(outcome: Outcome, folder: Path) -> None:
     table = Table(title=f"{len(outcome.rows):,} rows in {folder}")
     for name in ("probe", "what", "MB", "samples", "median", "p99", "unit", "failures"):
         table.add_column(name, justify="left" if name in ("probe", "what", "unit") else "right")
-    last = ""
-    for line in (each.as_json() for each in summaries(outcome.rows)):
+    last, lines = "", summaries(outcome.rows)
+    if len(lines) > MOST_LINES:
+        lines = _ends(lines)
+        table.caption = "Of each, the smallest and the largest memory size; all: --json."
+    for line in (each.as_json() for each in lines):
         if last and last != line["probe"]:
             table.add_section()
         numbers = ["-" if line[key] is None else f"{line[key]:,.4g}" for key in ("median", "p99")]
@@ -263,3 +276,5 @@ def show(outcome: Outcome, folder: Path) -> None:
     show_left_out(outcome.left_out)
     for reason in outcome.short:
         console.log.print(f"short of samples: {reason}", markup=False, soft_wrap=True)
+    for reason in outcome.troubles:
+        console.log.print(f"failed: {reason}", markup=False, soft_wrap=True)

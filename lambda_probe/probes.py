@@ -55,11 +55,6 @@ class Step:
     within: int = 1
 
     @property
-    def sizing_key(self) -> str:
-        """The same in all runs: work is made long enough once, and is then the same in each."""
-        return self.key.partition("/")[2]
-
-    @property
     def calls(self) -> int:
         """Invocations by the campaign, if each gives a sample."""
         if self.manner == "limit":
@@ -110,7 +105,10 @@ class _Planner:
         """Of one run, in order."""
         for number, probe in enumerate(self.campaign.probes):
             if self.backend not in probe.backends:
-                self._leave_out(f"{probe.probe}: not asked for on {self.backend}")
+                if not any(
+                    self.backend in each.backends for each in self.campaign.probes if each.probe == probe.probe
+                ):
+                    self._leave_out(f"{probe.probe}: not asked for on {self.backend}")
                 continue
             done = set()
             for name in probe.packages:

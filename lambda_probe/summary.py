@@ -47,6 +47,7 @@ class Summary:
 def summaries(rows: Iterable[dict[str, Any]]) -> list[Summary]:
     """What a measurement table's rows say, in the order of the campaign."""
     found: dict[tuple[str, str, int], Summary] = {}
+    limits: dict[tuple[str, str, int], dict[int, float]] = {}  # the largest that fitted, of each run
     for row in rows:
         if row["probe"] == "sizing":
             continue
@@ -56,9 +57,18 @@ def summaries(rows: Iterable[dict[str, Any]]) -> list[Summary]:
             line = found.setdefault(key, Summary(*key, unit))
             failed = row["status"] != "ok" and row["probe"] != "payload-limit"
             line.failures += failed
-            line.values += [value for value in values if value == value] if not failed else []
-    order = list(dict.fromkeys(key[0] for key in found))
-    return sorted(found.values(), key=lambda line: (order.index(line.probe), line.what != "INIT"))
+            if row["probe"] == "payload-limit":
+                best = limits.setdefault(key, {})
+                best[row["run"]] = max([best.get(row["run"], 0.0), *values])
+            elif not failed:
+                line.values += [value for value in values if value == value]
+    for key, best in limits.items():
+        found[key].values = list(best.values())
+    probes = list(dict.fromkeys(line.probe for line in found.values()))
+    whats = list(dict.fromkeys(line.what for line in found.values()))
+    return sorted(
+        found.values(), key=lambda line: (probes.index(line.probe), whats.index(line.what), line.memory_mb)
+    )
 
 
 def _values(row: dict[str, Any], work: dict[str, Any]) -> list[tuple[str, str, list[float]]]:
@@ -67,8 +77,8 @@ def _values(row: dict[str, Any], work: dict[str, Any]) -> list[tuple[str, str, l
     match row["probe"]:
         case "cold":
             init_s = row.get("init_s", math.nan)
-            about = row["package"].split("-", 1)[1] + _padding(row)
-            return [(f"INIT, {about}", "s", [init_s]), (f"first call, {about}", "s", [wall_s])]
+            about = row["package"].split("-", 2)[-1] + _padding(row)
+            return [(f"INIT {about}", "s", [init_s]), (f"first call {about}", "s", [wall_s])]
         case "warm":
             return [("call", "s", [wall_s])]
         case "multiply":
@@ -76,16 +86,17 @@ def _values(row: dict[str, Any], work: dict[str, Any]) -> list[tuple[str, str, l
             return [(f"{work['threads']} thread" + "s" * (work["threads"] > 1), "GFLOP/s", rates)]
         case "expert":
             per_token = [each / work["tokens"] for each in seconds]
-            return [(f"{work['tokens']} tokens at once", "s/token", per_token)]
+            return [(f"batch of {work['tokens']}", "s/token", per_token)]
         case "get" | "put":
-            over = f", {work['connections']} connections" if work["connections"] > 1 else ""
+            over = f" over {work['connections']}" if work["connections"] > 1 else ""
             return [(size_text(work["size_bytes"]) + over, "s", seconds)]
         case "send":
-            back = f", {size_text(work['answer_bytes'])} back" if work["answer_bytes"] else ""
-            return [(f"{size_text(work['size_bytes'])} there{back}", "s", seconds)]
+            back = work["answer_bytes"] > work["size_bytes"]
+            size = size_text(max(work["answer_bytes"], work["size_bytes"]))
+            return [(f"{size} {'back' if back else 'there'}", "s", seconds)]
         case "payload-limit":
             way, size = ("answer", "answer_bytes") if work["answer_bytes"] else ("request", "size_bytes")
-            return [(f"{way} that fits", "bytes", [float(work[size])] if row["status"] == "ok" else [])]
+            return [(f"largest {way}", "bytes", [float(work[size])] if row["status"] == "ok" else [])]
         case "keep-alive":
             idle_s = row.get("idle_s", math.nan)
             return [] if math.isnan(idle_s) else [(f"cold after {idle_s:g} s", "share", [float(row["cold"])])]
