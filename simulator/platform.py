@@ -114,6 +114,7 @@ class Platform:
     jitter: Draws
     payload_overhead: Draws
     payload_bytes_per_s: float
+    payload_bytes_per_s_per_mb: float
     payload_limit_bytes: float
     payload_encoding_factor: float
     stragglers: Chances
@@ -146,9 +147,14 @@ class Platform:
             ),
         )
 
-    def payload_seconds(self, size: float) -> float:
-        """Overhead and transfer of an invocation's payload of `size` raw bytes, s."""
-        return self.payload_overhead.next() + size * self.payload_encoding_factor / self.payload_bytes_per_s
+    def payload_seconds(self, size: float, memory_mb: float = math.inf) -> float:
+        """Overhead and transfer of a payload of `size` raw bytes, s, alone on a function of `memory_mb`."""
+        rate = min(self.payload_bytes_per_s, self.payload_bytes_per_s_per_mb * memory_mb)
+        return self.payload_overhead.next() + size * self.payload_encoding_factor / rate
+
+    def payload_rates(self, memory_mb: int) -> LinkRates:
+        """What the payloads that a function sends at once share, and each one's own limit."""
+        return LinkRates(self.payload_bytes_per_s_per_mb * memory_mb, self.payload_bytes_per_s)
 
     @property
     def get_latency(self) -> Draws:
@@ -182,11 +188,11 @@ def platform_of_profile(
 
     packages = _packages(profile, draws)
     network, connection = profile.network, profile.storage.connection_bytes_per_s.median
+    by_memory = profile.payload.function_bytes_per_s_per_mb
 
     def link_rates(memory_mb: int) -> LinkRates:
-        by_memory = memory_mb * network.function_bytes_per_s_per_mb.median
         return LinkRates(
-            function=min(by_memory, network.burst_bytes_per_s.median),
+            function=min(memory_mb * network.function_bytes_per_s_per_mb.median, network.burst_bytes_per_s.median),
             connection=connection,
             burst_bytes=network.burst_bytes.median,
             sustained=network.sustained_bytes_per_s.median,
@@ -222,6 +228,7 @@ def platform_of_profile(
         jitter=draws(profile.compute.jitter),
         payload_overhead=draws(profile.payload.overhead_s),
         payload_bytes_per_s=profile.payload.bytes_per_s.median,
+        payload_bytes_per_s_per_mb=by_memory.median if by_memory is not None else math.inf,
         payload_limit_bytes=limit_bytes,
         payload_encoding_factor=encoding,
         stragglers=Chances(profile.failures.straggler.median, next(streams)),
@@ -343,6 +350,7 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
         jitter=constant(1.0),
         payload_overhead=constant(0.0),
         payload_bytes_per_s=constants.direct_bandwidth_bytes_per_s,
+        payload_bytes_per_s_per_mb=math.inf,
         payload_limit_bytes=math.inf,
         payload_encoding_factor=1.0,
         stragglers=Chances(0.0, unused),

@@ -127,10 +127,11 @@ class _Scatter:
         if self._layer.communication == "direct":
             self._direct()
             return
-        with exchange.phase("upload"):
+        with exchange.phase("compute"):
             self._start_next()
             for x in shares:
                 exchange.start(self._layer.experts[x.expert].function, self._asked(x))
+        with exchange.phase("upload"):
             cut = [(x, k, a, b) for x in shares for k, (a, b) in enumerate(cuts(x.tokens, self._size))]
             cut.sort(key=lambda y: y[1])  # round-robin by minibatch, then expert, then replica
             uploads = [partial(self._upload, x, k, a, b) for x, k, a, b in cut]
