@@ -7,6 +7,7 @@ output; functions start each other. Experts are started with their layer, the ne
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ LOOK_FOR_DEAD_S = 2.0
 WARM_UP_AT_ONCE = 4  # functions
 WARM_UP_S = 0.4
 UNLIMITED = 2**31
+RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"  # compiled packages in the zip are this one's
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,8 @@ class LiveModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._deployment.remove()
-        remove = getattr(self._logs, "remove", None)
-        for name in self._memory_mb if remove else ():
-            remove(self._deployment.full_name(name))
+        for name in self._memory_mb:
+            self._logs.remove(self._deployment.full_name(name))
 
     # -- deploying ----------------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class LiveModel:
         if name not in self._memory_mb:
             self._memory_mb[name] = memory_mb
             handler = f"{lambda_probe.__name__}.handlers.live.handler"
-            self._deployment.create(Deployable(name, self._code, memory_mb, handler, timeout_s=300))
+            self._deployment.create(Deployable(name, self._code, memory_mb, handler, RUNTIME, timeout_s=300))
         elif self._memory_mb[name] != memory_mb:
             self._deployment.change(self._deployment.full_name(name), MemorySize=memory_mb)
             self._memory_mb[name] = memory_mb

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXTRA_COLUMNS = {
     "polls": "of gets, those that asked whether something was there yet",
+    "compute_cpu_s": "CPU time of the phase compute, s",
     "duration_s": "Duration of the REPORT line",
     "max_memory_mb": "Max Memory Used of the REPORT line: the most that the instance ever used",
     "error": "what the function said went wrong",
@@ -47,6 +48,7 @@ class LiveRow:
 
     record: Record
     polls: int
+    compute_cpu_s: float
     duration_s: float
     max_memory_mb: int
     error: str
@@ -110,7 +112,14 @@ def row_of(call: LiveCall, number: int, name: str, began_s: float, prices: LiveP
     record.add_phase("queue", record.requested_s, started)
     for phase, (start, end) in account.phases.items():
         record.add_phase(phase, start - began_s, end - began_s)
-    return LiveRow(record, account.polls, report.duration_ms / 1000, report.max_memory_mb, account.error)
+    return LiveRow(
+        record=record,
+        polls=account.polls,
+        compute_cpu_s=account.compute_cpu_s,
+        duration_s=report.duration_ms / 1000,
+        max_memory_mb=report.max_memory_mb,
+        error=account.error,
+    )
 
 
 def status_of(call: LiveCall) -> str:

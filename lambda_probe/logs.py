@@ -12,6 +12,9 @@ class Logs(Protocol):
     def read(self, function: str, since_s: float) -> str:
         """What a function's log has got since a time (s since 1970), or more; so far: lines may come late."""
 
+    def remove(self, function: str) -> None:
+        """Delete a function's log, which stays when the function is gone."""
+
 
 class LocalLogs:
     """Logs that the embedded endpoint keeps in a folder (`LocalSettings.log_folder`)."""
@@ -23,6 +26,10 @@ class LocalLogs:
         """See Logs."""
         file = self._folder / f"{function}.log"
         return file.read_text(errors="replace") if file.is_file() else ""
+
+    def remove(self, function: str) -> None:
+        """See Logs."""
+        (self._folder / f"{function}.log").unlink(missing_ok=True)
 
 
 class CloudWatchLogs:
@@ -45,7 +52,7 @@ class CloudWatchLogs:
         return "\n".join(event["message"].rstrip("\n") for page in pages for event in page["events"])
 
     def remove(self, function: str) -> None:
-        """Delete a function's log; AWS keeps it when the function is gone."""
+        """See Logs."""
         from botocore.exceptions import ClientError
 
         try:
@@ -53,3 +60,10 @@ class CloudWatchLogs:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "ResourceNotFoundException":
                 raise
+
+
+def cloudwatch(region: str) -> Any:
+    """boto3's client of CloudWatch Logs."""
+    import boto3
+
+    return boto3.client("logs", region_name=region)

@@ -105,7 +105,7 @@ def export(
     dense.encoder.layer, dense.pooler = dense.encoder.layer[:layers], None
     statistics = hidden_statistics(dense, sample) if gates.gate == "standardised" else None
     made = make_gates(gates, int(config.hidden_size), layers, statistics)
-    model = convert(dense, made, gates.experts, "perturbed", noise)
+    model: Any = convert(dense, made, gates.experts, "perturbed", noise)
     parts = [_attention_arrays(block) for block in model.encoder.layer]
     parts[0] |= _embedding_arrays(model.embeddings)
     tails = [_norm("output_norm", block.output.LayerNorm) for block in model.encoder.layer]

@@ -282,13 +282,12 @@ class LambdaService:
 
     def _new_instance(self, function: Function) -> Instance:
         function.started += 1
-        rates = self.platform.link_rates(function.memory_mb)
-        now = self.env.now
+        memory_mb, now = function.memory_mb, self.env.now
         slowdown = self.platform.straggler_factor if self.platform.stragglers.next() else 1.0
         return Instance(
             f"{function.name}/{function.started}",
-            Link(rates, now),
-            Link(rates, now),
+            Link(self.platform.link_rates(memory_mb), now),
+            Link(self.platform.upload_rates(memory_mb), now),
             now,
             now + self.platform.keep_alive.next(),
             slowdown,

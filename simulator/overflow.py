@@ -19,7 +19,7 @@ OVERFLOWS = ("out-of-memory", "payload-too-large", "response-too-large")
 
 
 def tokens_that_fit(problem: DeploymentProblem, e: int, plan: LayerPlan) -> np.ndarray:
-    """Tokens that one replica of each expert of layer e holds, by memory and payload, shape (experts,); inf: any."""
+    """Tokens that a replica of each expert of layer e holds, by memory and payload, shape (experts,); inf: any."""
     layer, platform = problem.layers[e], problem.platform
     fixed, per_token = memory_terms(layer)
     with np.errstate(divide="ignore", invalid="ignore"):

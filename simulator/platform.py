@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -90,7 +91,8 @@ class Asynchronous:
 class Platform:
     """Constants and random streams of one simulation.
 
-    `link_rates` maps a function's memory (MB) to its bandwidth. `payload_overhead` stands in place of `warm_start`
+    `link_rates` maps a function's memory (MB) to its bandwidth, `upload_rates` to that of what leaves it.
+    `payload_overhead` stands in place of `warm_start`
     where a call carries a payload. `is_ideal` marks the closed form's platform: there both are counted, loads of
     non-MoE functions take the problem's durations as they stand, and handing on results is free.
     """
@@ -99,6 +101,7 @@ class Platform:
     is_ideal: bool
     prices: Prices
     link_rates: Callable[[int], LinkRates]
+    upload_rates: Callable[[int], LinkRates]
     warm_start: Draws
     package: Package
     packages: Mapping[str, Package]
@@ -190,9 +193,9 @@ def platform_of_profile(
     network, connection = profile.network, profile.storage.connection_bytes_per_s.median
     by_memory = profile.payload.function_bytes_per_s_per_mb
 
-    def link_rates(memory_mb: int) -> LinkRates:
+    def rates(per_mb: Constant, memory_mb: int) -> LinkRates:
         return LinkRates(
-            function=min(memory_mb * network.function_bytes_per_s_per_mb.median, network.burst_bytes_per_s.median),
+            function=min(memory_mb * per_mb.median, network.burst_bytes_per_s.median),
             connection=connection,
             burst_bytes=network.burst_bytes.median,
             sustained=network.sustained_bytes_per_s.median,
@@ -202,7 +205,10 @@ def platform_of_profile(
         name=profile.name,
         is_ideal=False,
         prices=_prices(profile),
-        link_rates=link_rates,
+        link_rates=partial(rates, network.function_bytes_per_s_per_mb),
+        upload_rates=partial(
+            rates, network.function_upload_bytes_per_s_per_mb or network.function_bytes_per_s_per_mb
+        ),
         warm_start=draws(profile.start.warm_s),
         package=packages[profile.start.package],
         packages=packages,
@@ -319,6 +325,9 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
     bandwidth = dict(zip(constants.memory_mb, constants.storage_bandwidths.tolist(), strict=True))
     unused = np.random.default_rng(0)
 
+    def rates(memory_mb: int) -> LinkRates:
+        return LinkRates(function=bandwidth.get(memory_mb, constants.gate_bandwidth))
+
     def constant(value: float) -> Draws:
         return Draws(value, unused)
 
@@ -332,7 +341,8 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
             billing_step_s=0.0,
             warm_start_is_billed=True,
         ),
-        link_rates=lambda memory_mb: LinkRates(function=bandwidth.get(memory_mb, constants.gate_bandwidth)),
+        link_rates=rates,
+        upload_rates=rates,
         warm_start=constant(constants.warm_start_s),
         package=Package(constant(0.0), constant(0.0), True, constants.price_per_gb_s),
         packages={},

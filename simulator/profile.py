@@ -149,9 +149,10 @@ class ComputeConstants(FileModel):
 
 
 class NetworkConstants(FileModel):
-    """Network of a function, each way."""
+    """Network of a function, each way; `function_upload_bytes_per_s_per_mb`: where uploads are slower."""
 
     function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")]
+    function_upload_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
     sustained_bytes_per_s: BytesPerSecond
     burst_bytes_per_s: BytesPerSecond
     burst_bytes: Bytes

@@ -257,7 +257,7 @@ class ForwardPass:
 
     def _first_input_s(self, e: int, size: float) -> float:
         """From the start of layer e until `size` bytes that its gate uploads first are in S3, by medians, s."""
-        rates = self.platform.link_rates(non_moe_memory_mb(self.problem, e))
+        rates = self.platform.upload_rates(non_moe_memory_mb(self.problem, e))
         return self.platform.put_latency.median + size / rates.function
 
     # -- experts ------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class Stopped(RuntimeError):
 
 @dataclass
 class Account:
-    """One call of a function, as its own log tells it; times s since 1970."""
+    """One call of a function, as its own log tells it; times s since 1970; `compute_cpu_s`: CPU time of `compute`."""
 
     batch: str
     layer: int
@@ -75,6 +75,7 @@ class Account:
     bytes_in: float = 0.0
     bytes_out: float = 0.0
     phases: dict[str, list[float]] = field(default_factory=dict)
+    compute_cpu_s: float = 0.0
     error: str = ""
 
     def note(self, phase: str, start_s: float, end_s: float) -> None:
@@ -100,11 +101,13 @@ class Exchange:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a phase of the record table."""
-        start = time.time()
+        start, cpu_s = time.time(), time.process_time()
         try:
             yield
         finally:
             self.account.note(name, start, time.time())
+            if name == "compute":
+                self.account.compute_cpu_s += time.process_time() - cpu_s
 
     def get(self, key: str, exchange: bool = True) -> bytes:
         """Download an object that is there. Raises KeyError where it is not."""
@@ -117,7 +120,7 @@ class Exchange:
         return data
 
     def take(self, key: str, waiting: str = "", taking: str = "") -> bytes:
-        """Download an object, polling until it is there; phases of the wait and of the download. Raises Stopped."""
+        """Download an object, polling until it is there; phases: of the wait, of the download. Raises Stopped."""
         began, missed = time.time(), 0
         while True:
             asked = time.time()

@@ -19,19 +19,20 @@ def serve(exchange: Exchange, event: dict[str, Any]) -> dict[str, Any]:
         arrays = unpack(exchange.get(event["parameters"], exchange=False))
     width = arrays["expert_in.weight"].shape[0]
     if event["communication"] == "direct":
-        rows = _rows(bytes_of(event.pop("data")), width)
+        with exchange.phase("input_download"):
+            rows = _rows(bytes_of(event.pop("data")), width)
         with exchange.phase("compute"):
-            out = layers.expert(rows, arrays)
+            out = layers.expert(rows, arrays).tobytes()
         with exchange.phase("upload"):
             exchange.account.bytes_in += rows.nbytes
-            exchange.account.bytes_out += out.nbytes
-            return {"data": text_of(out.tobytes())}
+            exchange.account.bytes_out += len(out)
+            return {"data": text_of(out)}
     if event["communication"] == "storage":
         rows = _rows(exchange.take(_key(event, "in", 0), "wait", "input_download"), width)
         with exchange.phase("compute"):
-            out = layers.expert(rows, arrays)
+            out = layers.expert(rows, arrays).tobytes()
         with exchange.phase("upload"):
-            exchange.put(_key(event, "out", 0), out.tobytes())
+            exchange.put(_key(event, "out", 0), out)
     else:
         _pipeline(exchange, event, arrays, width)
     return {}
@@ -41,15 +42,15 @@ def _pipeline(exchange: Exchange, event: dict[str, Any], arrays: dict[str, np.nd
     """Take and compute a minibatch while the result of the one before is uploaded; each step ends with both."""
     uploads: list[Future[None]] = []
 
-    def upload(number: int, out: np.ndarray) -> None:
+    def upload(number: int, out: bytes) -> None:
         with exchange.phase("upload"):
-            exchange.put(_key(event, "out", number), out.tobytes())
+            exchange.put(_key(event, "out", number), out)
 
     with ThreadPoolExecutor(1) as pool:
         for number in range(len(cuts(event["tokens"], event["minibatch_tokens"]))):
             rows = _rows(exchange.take(_key(event, "in", number), "input_download", "input_download"), width)
             with exchange.phase("compute"):
-                out = layers.expert(rows, arrays)
+                out = layers.expert(rows, arrays).tobytes()
             for each in uploads:
                 each.result()
             uploads = [pool.submit(upload, number, out)]

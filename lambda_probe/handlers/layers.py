@@ -1,4 +1,4 @@
-"""The arithmetic of a BERT-like encoder with MoE layers, in numpy fp32: it runs inside functions, without torch."""
+"""The arithmetic of a BERT-like encoder with MoE layers, in numpy fp32: it runs in functions, without torch."""
 
 from __future__ import annotations
 

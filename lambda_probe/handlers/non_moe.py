@@ -69,9 +69,7 @@ def _begin(
     return layers.embed(tokens, arrays, sizes)
 
 
-def _gather(
-    exchange: Exchange, event: dict[str, Any], layer: LayerFunctions, sizes: layers.Sizes
-) -> np.ndarray:
+def _gather(exchange: Exchange, event: dict[str, Any], layer: LayerFunctions, sizes: layers.Sizes) -> np.ndarray:
     """The sums of the layer before, (tokens, hidden): downloaded once the largest replica's result is there."""
     import numpy as np
 
@@ -83,12 +81,15 @@ def _gather(
         keys, parts = [_handed_key(event["batch"], e)], [(0, len(pairs))]
     else:
         objects = [(x, k, cut) for x in shares for k, cut in enumerate(cuts(x.tokens, layer.minibatch_tokens))]
-        objects.sort(key=lambda y: (-y[0].tokens, -y[1]))  # the last one of the largest replica is the last to come
+        objects.sort(
+            key=lambda y: (-y[0].tokens, -y[1])
+        )  # the last one of the largest replica is the last to come
         keys = [object_key("out", event["batch"], e, x.expert, x.replica, k) for x, k, _ in objects]
         parts = [(x.first + a, x.first + b) for x, _, (a, b) in objects]
     found = [exchange.take(keys[0], "wait", "gather")]
     with exchange.phase("gather"):
         found += in_order([partial(exchange.take, key) for key in keys[1:]])
+    with exchange.phase("compute"):
         width = len(found[0]) // 4 // (parts[0][1] - parts[0][0])
         results = np.empty((len(pairs), width), np.float32)
         for (first, last), data in zip(parts, found, strict=True):
@@ -131,19 +132,19 @@ class _Scatter:
             self._start_next()
             for x in shares:
                 exchange.start(self._layer.experts[x.expert].function, self._asked(x))
-        with exchange.phase("upload"):
             cut = [(x, k, a, b) for x in shares for k, (a, b) in enumerate(cuts(x.tokens, self._size))]
             cut.sort(key=lambda y: y[1])  # round-robin by minibatch, then expert, then replica
-            uploads = [partial(self._upload, x, k, a, b) for x, k, a, b in cut]
+            uploads = [partial(self._upload, x, k, self._input(x, a, b)) for x, k, a, b in cut]
+        with exchange.phase("upload"):
             (at_once if self._size is None else in_order)(uploads)
 
     @property
     def _size(self) -> int | None:
         return self._layer.minibatch_tokens
 
-    def _upload(self, share: Share, number: int, first: int, last: int) -> None:
+    def _upload(self, share: Share, number: int, data: bytes) -> None:
         key = object_key("in", self._event["batch"], self._event["layer"], share.expert, share.replica, number)
-        self._exchange.put(key, self._input(share, first, last))
+        self._exchange.put(key, data)
 
     def _input(self, share: Share, first: int, last: int) -> bytes:
         pairs = self._pairs[share.first + first : share.first + last]
@@ -153,12 +154,13 @@ class _Scatter:
         """Ask every replica at once, wait for all, hand their results on through S3, start the next function."""
         exchange = self._exchange
 
-        def ask(share: Share) -> bytes:
-            function = self._layer.experts[share.expert].function
-            return exchange.ask(function, self._asked(share), self._input(share, 0, share.tokens))
+        def ask(share: Share, data: bytes) -> bytes:
+            return exchange.ask(self._layer.experts[share.expert].function, self._asked(share), data)
 
+        with exchange.phase("compute"):
+            asks = [partial(ask, x, self._input(x, 0, x.tokens)) for x in self._shares]
         with exchange.phase("wait"):
-            results = at_once([partial(ask, x) for x in self._shares])
+            results = at_once(asks)
         with exchange.phase("upload"):
             key = _handed_key(self._event["batch"], self._event["layer"])
             exchange.put(key, b"".join(results), exchange=False)
