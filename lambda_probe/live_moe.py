@@ -188,7 +188,7 @@ class LiveModel:
             "role": "non-moe",
             "layer": 0,
             "model": self._description,
-            "tokens": text_of(tokens.astype(np.int32).tobytes()),
+            "token_ids": text_of(tokens.astype(np.int32).tobytes()),
             "function": head,
             "caller": "",
             "sent_s": began_s,

@@ -116,7 +116,7 @@ def compare(served: Served, tolerance: float, cores: float) -> Comparison:
 
 
 def rank(comparisons: Sequence[Comparison], quantity: str) -> list[Ranking]:
-    """The order of the plans of each load by `cost_usd`, `latency_s`, ...; oversubscribed and failed ones left out."""
+    """The order of the plans of each load by a quantity; oversubscribed and failed ones are left out."""
     from scipy.stats import kendalltau
 
     found = []

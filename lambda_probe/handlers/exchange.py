@@ -7,6 +7,7 @@ record table. Waiting for an object is polling: GET requests, each `poll_s` afte
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,7 @@ class Stopped(RuntimeError):
 
 @dataclass
 class Account:
-    """One call of a function, as its own log tells it; times s since 1970; `compute_cpu_s`: CPU time of `compute`."""
+    """One call of a function, as its own log tells it; times s since 1970; `compute_cpu_s` is CPU time."""
 
     batch: str
     layer: int
@@ -84,7 +85,8 @@ class Account:
 
     def tell(self) -> None:
         """Write it to the log."""
-        print(MARK + json.dumps(asdict(self)), flush=True)
+        sys.stdout.write(f"{MARK}{json.dumps(asdict(self))}\n")  # one write, so that lines of threads stay whole
+        sys.stdout.flush()
 
 
 class Exchange:

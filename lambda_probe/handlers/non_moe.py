@@ -65,7 +65,7 @@ def _begin(
 
     if results is not None:
         return layers.norm(results, arrays, "output_norm", sizes.epsilon)
-    tokens = np.frombuffer(bytes_of(event["tokens"]), np.int32).reshape(-1, sizes.sequence_tokens)
+    tokens = np.frombuffer(bytes_of(event["token_ids"]), np.int32).reshape(-1, sizes.sequence_tokens)
     return layers.embed(tokens, arrays, sizes)
 
 
