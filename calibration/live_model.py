@@ -149,8 +149,10 @@ def fit_model(
     )
 
 
-def profile_of(base: PlatformProfile, fit: PlatformFit, name: str, mb_per_vcpu: float) -> PlatformProfile:
-    """The base profile with the platform's measured constants; its network has no limit but the functions' CPU."""
+def profile_of(
+    base: PlatformProfile, fit: PlatformFit, name: str, mb_per_vcpu: float, loopback: bool
+) -> PlatformProfile:
+    """The base profile with the platform's measured constants; `loopback`: only CPU limits what functions move."""
     day = datetime.now(UTC).date().isoformat()
 
     def constant(value: float, unit: str) -> Constant:
@@ -161,20 +163,23 @@ def profile_of(base: PlatformProfile, fit: PlatformFit, name: str, mb_per_vcpu: 
 
     unlimited = constant(UNLIMITED_BYTES_PER_S, "bytes/s")
     found = base.model_copy(update={"name": name, "about": SOURCE})
-    for path, value in {
+    limits = {
+        ("storage", "connection_bytes_per_s"): unlimited,
+        ("network", "burst_bytes_per_s"): unlimited,
+        ("network", "sustained_bytes_per_s"): unlimited,
+        ("payload", "bytes_per_s"): unlimited,
+    }
+    constants = {
         ("start", "warm_s"): constant(fit.warm_s, "s"),
         ("compute", "mb_per_vcpu"): constant(mb_per_vcpu, "MB"),
         ("storage", "get_latency_s"): constant(fit.get_s, "s"),
         ("storage", "put_latency_s"): constant(fit.put_s, "s"),
-        ("storage", "connection_bytes_per_s"): unlimited,
         ("network", "function_bytes_per_s_per_mb"): per_mb(fit.get_byte_work),
         ("network", "function_upload_bytes_per_s_per_mb"): per_mb(fit.put_byte_work),
-        ("network", "burst_bytes_per_s"): unlimited,
-        ("network", "sustained_bytes_per_s"): unlimited,
         ("payload", "overhead_s"): constant(fit.payload_s, "s"),
-        ("payload", "bytes_per_s"): unlimited,
         ("payload", "function_bytes_per_s_per_mb"): per_mb(fit.payload_byte_work),
-    }.items():
+    }
+    for path, value in (constants | (limits if loopback else {})).items():
         found = with_constant(found, path, value)
     return found
 

@@ -41,6 +41,8 @@ class Comparison:
         phases_s: mean of each phase over the experts' calls.
         calls: median absolute error of the billed seconds of one expert's call.
         worst: largest difference of an output. correct: outputs and routing are the undistributed model's.
+        busy_cores: of others, before it was served. contention: median over experts' calls of compute time over
+            what its CPU time takes at the function's share of a core; NaN with `pipelined`.
         failed: what failed in live batches. oversubscribed: experts ask for more cores than there are.
     """
 
@@ -60,6 +62,7 @@ class Comparison:
     cores: float
     oversubscribed: bool
     busy_cores: float
+    contention: float
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def compare(served: Served, tolerance: float, cores: float) -> Comparison:
         cores=served.cores,
         oversubscribed=served.cores > cores,
         busy_cores=served.busy_cores,
+        contention=_contention(served),
     )
 
 
@@ -152,6 +156,17 @@ def _phase(phase: str, live: Sequence[Sequence[Record]], simulated: Sequence[Seq
         return float(np.mean([end - start for start, end in spans])) if spans else 0.0
 
     return _measure([one(rows) for rows in live], [one(rows) for rows in simulated])
+
+
+def _contention(served: Served) -> float:
+    ratios = []
+    for batch in served.batches:
+        for row in batch.rows:
+            layer = served.plan.layers[min(row.record.layer, len(served.plan.layers) - 1)]
+            if row.record.role == "expert" and layer.communication != "pipelined" and row.compute_cpu_s > 0:
+                start, end = row.record.phases["compute"]
+                ratios.append((end - start) * row.record.memory_mb / served.mb_per_vcpu / row.compute_cpu_s)
+    return float(np.median(ratios)) if ratios else float("nan")
 
 
 def _calls_error(live: Sequence[Sequence[Record]], simulated: Sequence[Sequence[Record]]) -> float:

@@ -51,9 +51,11 @@ def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Itera
         folder = Path(tempfile.mkdtemp(prefix="smoe-live-"))
         try:
             local = LocalSettings(mb_per_core=settings.mb_per_core, pending_s=0.0, log_folder=folder)
-            with LocalEndpoint(local) as endpoint:
-                with Deployment(local_clients(endpoint), campaign, LOCAL_ROLE) as deployment:
-                    yield deployment, LocalLogs(folder), False
+            with (
+                LocalEndpoint(local) as endpoint,
+                Deployment(local_clients(endpoint), campaign, LOCAL_ROLE) as deployment,
+            ):
+                yield deployment, LocalLogs(folder), False
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     elif backend == "aws":

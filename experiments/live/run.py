@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +63,16 @@ def run_validation(
     Raises:
         InputError: bad input; the platform refuses a function; a calibrating batch fails.
     """
-    began = time.monotonic()
+    began, local = time.monotonic(), backend == "local"
+    if not local or not measure:
+        settings = replace(settings, mb_per_core=profile.compute.mb_per_vcpu.median)
     say("exporting the model")
     model, loads = _model_and_text(settings, seed)
     given = _given(plan_path)
     with live_model(backend, settings, model, profile, role) as live:
-        session = Session(live, settings, loads_of(model, loads, settings.loads), profile, measure, say, seed)
+        session = Session(
+            live, settings, loads_of(model, loads, settings.loads), profile, measure, local, say, seed
+        )
         if given is not None:
             check_plan_fits(session.guess(), given)
         session.calibrate()

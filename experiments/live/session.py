@@ -50,6 +50,7 @@ class Served:
         worst: the largest difference of an output from the undistributed model's.
         right_routing: whether every expert got the tokens that the undistributed model's gates send it.
         cores: that the experts of a layer ask for at once. busy_cores: of others, before.
+        mb_per_vcpu: memory that buys a vCPU.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Served:
     right_routing: bool
     cores: float
     busy_cores: float
+    mb_per_vcpu: float
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Session:
     Attributes:
         live: the model. loads: by tokens of a batch.
         base: the profile that calibration starts from. measure: whether the platform's constants are measured,
-            or the base's.
+            or the base's. loopback: functions share this machine, and its cores.
     """
 
     live: LiveModel
@@ -79,6 +81,7 @@ class Session:
     loads: dict[int, Load]
     base: PlatformProfile
     measure: bool
+    loopback: bool
     say: Say
     seed: int = 0
     platform: PlatformFit | None = None
@@ -100,17 +103,12 @@ class Session:
             self._batch(max(self.loads))
             for tokens in self.loads:
                 rows += self._calibrating_rows(plan, tokens, self._batch(tokens))
-        mb_per_vcpu, encoding = self.mb_per_vcpu, self.base.payload.encoding_factor.median
+        mb_per_vcpu, encoding = self.settings.mb_per_core, self.base.payload.encoding_factor.median
         if self.measure:
             self.platform = fit_platform(rows, mb_per_vcpu, encoding)
-            self.profile = profile_of(self.base, self.platform, "live", mb_per_vcpu)
+            self.profile = profile_of(self.base, self.platform, "live", mb_per_vcpu, self.loopback)
         sizes = token_sizes(self.live.model)
         self.model = fit_model(rows, self.settings.memory_mb, mb_per_vcpu, float(sum(sizes)))
-
-    @property
-    def mb_per_vcpu(self) -> float:
-        """Memory that buys a vCPU."""
-        return self.settings.mb_per_core if self.measure else self.base.compute.mb_per_vcpu.median
 
     def _batch(self, tokens: int) -> LiveBatch:
         found = self.live.serve(self.loads[tokens].tokens)
@@ -235,8 +233,9 @@ class Session:
             simulated=simulated,
             worst=max(differences, default=float("nan")),
             right_routing=all(_routed_right(x, load.routing) for x in batches if x.output is not None),
-            cores=asked_cores(problem, plan, self.mb_per_vcpu),
+            cores=asked_cores(problem, plan, self.settings.mb_per_core) if self.loopback else 0.0,
             busy_cores=busy,
+            mb_per_vcpu=self.settings.mb_per_core,
         )
 
 
