@@ -201,7 +201,9 @@ class SimulatedBackend:
             if last.status != "ok":
                 played.failed.append(f"{work.target}: {last.status}")
 
-        return Target(row, answer, work.size_bytes, then=ended, repeatable=False)
+        return Target(
+            row, answer, max(1, work.size_bytes), then=ended, repeatable=False
+        )  # an event is never empty
 
     # -- what the caller sees -----------------------------------------------------------------------------
 
