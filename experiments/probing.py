@@ -23,9 +23,11 @@ from lambda_probe.campaign import Outcome
 from lambda_probe.campaign_costs import Estimate, estimate
 from lambda_probe.campaign_file import BackendName, Campaign, default_runtime
 from lambda_probe.campaign_folder import read_provenance
+from lambda_probe.cleanup import Leftovers, cleanup, leftovers
+from lambda_probe.clients import aws_clients
 from lambda_probe.probes import Plan, plan_of
 from lambda_probe.summary import Summary, summaries
-from moe.errors import InputError
+from moe.errors import InputError, PlatformError
 from simulator.profile import PlatformProfile, load_profile
 
 if TYPE_CHECKING:
@@ -106,18 +108,29 @@ def opened(platform: Platform, campaign: Campaign, folder: Path, identity: str) 
 
     The random numbers of a simulated one go on in each session of the folder. `aws` has been agreed to.
     """
+    sessions = len(read_provenance(folder).get("sessions", []))
     if platform.backend == "aws":
-        yield open_aws(
+        backend = open_aws(
             identity, platform.prices(), platform.role, True, platform.region, numpy_wheel=platform.numpy_wheel
         )
+        if sessions:
+            remove_earlier(identity, platform.region)
+        yield backend
     elif platform.backend == "simulated":
         from experiments.simulated_backend import SimulatedBackend
 
-        sessions = len(read_provenance(folder).get("sessions", []))
         yield SimulatedBackend(platform.loaded(), platform.seed + SESSION_STRIDE * sessions)
     else:
         with local_endpoint(campaign) as endpoint:
             yield local_backend(endpoint, identity)
+
+
+def remove_earlier(identity: str, region: str | None) -> None:
+    """Remove what an earlier session of this campaign left on AWS, if it was killed."""
+    clients = aws_clients(region)
+    mine = tuple(each for each in leftovers(clients).tagged if each.campaign == identity)
+    for reason in cleanup(clients, Leftovers(mine)):
+        raise PlatformError(f"left by the killed session and not removed: {reason}")
 
 
 @contextmanager
@@ -125,13 +138,7 @@ def local_endpoint(campaign: Campaign) -> Iterator[LocalEndpoint]:
     """The embedded endpoint as a campaign wants it."""
     from lambda_probe.local import LocalEndpoint, LocalSettings
 
-    wanted = campaign.local
-    settings = LocalSettings(
-        mb_per_core=wanted.mb_per_core,
-        keep_alive_s=wanted.keep_alive_s,
-        account_concurrency=wanted.account_concurrency,
-    )
-    with LocalEndpoint(settings) as endpoint:
+    with LocalEndpoint(LocalSettings(**campaign.local.model_dump())) as endpoint:
         yield endpoint
 
 
@@ -204,10 +211,11 @@ def show_plan(plan: Plan, found: Estimate, campaign: Campaign, platform: Platfor
     table.add_section()
     table.add_row("all", *_estimate_texts(found))
     console.out.print(table)
-    console.out.print(
-        f"Expected. At most {found.most_gb_s:,.0f} GB-s and ${found.most_usd:,.2f}: if every call ran into its "
-        "timeout, and each sample took all the attempts that it may have. --budget-usd stops earlier."
-    )
+    if found.usd:
+        console.out.print(
+            f"Expected. At most {found.most_gb_s:,.0f} GB-s and ${found.most_usd:,.2f}: if every call ran into "
+            "its timeout, and each sample took all the attempts that it may have. --budget-usd stops earlier."
+        )
     show_left_out(plan.left_out)
 
 

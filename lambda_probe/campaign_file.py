@@ -146,6 +146,10 @@ class LocalPlatform(FileModel):
     mb_per_core: float = Field(1769.0, gt=0)
     keep_alive_s: float = Field(600.0, gt=0)
     account_concurrency: Count = 16
+    init_throttled: bool = False
+    s3_latency_s: float = Field(0.0, ge=0)
+    s3_bytes_per_s_per_mb: float = Field(0.0, ge=0)
+    s3_burst_bytes: float = Field(0.0, ge=0)
 
 
 class Campaign(FileModel):

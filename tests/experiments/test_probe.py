@@ -200,12 +200,38 @@ def test_what_a_killed_campaign_left_on_aws_is_cleaned_up(tiny: str, tmp_path: P
         with started("--backend", "aws", "--cleanup", **variables) as running:
             assert "expected your consent" in running.communicate()[1]
             assert running.returncode == 2
-        assert leftovers(clients).tagged
-        with started("--backend", "aws", "--cleanup", "--yes", **variables) as running:
-            running.communicate()
+        left = leftovers(clients).tagged
+        assert left
+        clients.s3.create_bucket(Bucket="smoe-of-somebody-else")
+        with started("--backend", "aws", "--cleanup", "--yes", "--json", **variables) as running:
+            result = json.loads(running.communicate()[0])
             assert running.returncode == 0
+        assert [each["name"] for each in result["found"]] == [each.name for each in left]
         assert leftovers(clients).tagged == ()
+        assert leftovers(clients).untagged == ("smoe-of-somebody-else",)
+
+
+@linux_only
+@pytest.mark.slow
+def test_a_killed_campaign_on_aws_goes_on_and_removes_what_it_had_left(tiny: str, tmp_path: Path) -> None:
+    """The embedded endpoint stands in for AWS; no account is touched."""
+    from lambda_probe.cleanup import leftovers
+    from lambda_probe.clients import local_clients
+    from lambda_probe.deploy import Deployable, Deployment, zip_of
+    from lambda_probe.local import LocalEndpoint
+
+    with LocalEndpoint() as endpoint:
+        variables, clients, out = endpoint.environment(), local_clients(endpoint), tmp_path / "out"
+        options = ("--backend", "aws", "--campaign", tiny, "--role", ROLE, "--out", str(out), "--yes")
+        with started(*options, **variables) as running:
+            wait_for_rows(out, 20, running)
+            running.kill()
+            running.communicate()
+        identity = json.loads((out / "provenance.json").read_text())["campaign_id"]
+        forgotten = Deployable("forgotten", zip_of({"probe.py": b"handler = None"}), 128)
+        Deployment(clients, identity).create(forgotten)  # of a step that has ended
         with started(*options, **variables) as running:
             _, err = running.communicate(timeout=120)
             assert running.returncode == 0, err
         assert leftovers(clients).tagged == ()
+    assert len(read_measurements(out / "measurements.parquet")[0].query("probe != 'cold'")) == 28

@@ -178,6 +178,18 @@ def test_it_can_stop_at_any_moment_and_goes_on(error: BaseException, whole: Outc
         assert samples(outcome) == samples(whole)
 
 
+def test_ctrl_c_while_everything_is_removed_changes_nothing(tmp_path: Path) -> None:
+    class Impatient(FakePlatform):
+        def close(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().close()
+
+    platform = Impatient()
+    assert run_campaign(only(WARM), platform, tmp_path / "out").complete
+    assert platform.closed
+
+
 def test_a_finished_campaign_is_not_measured_again(tmp_path: Path) -> None:
     first = run_campaign(campaign(), FakePlatform(), tmp_path / "out")
     platform = FakePlatform()
