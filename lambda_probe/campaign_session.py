@@ -250,7 +250,7 @@ class Session:
             least = isinstance(work, ExpertPass) and work.passes == 1 and took_s > wanted_s
             if LEAST_SHARE * wanted_s <= took_s <= 2 * wanted_s or least:
                 break
-            amount *= min(MOST_GROWTH, max(1 / MOST_GROWTH, 1.05 * wanted_s / max(took_s, 1e-9)))
+            amount *= min(MOST_GROWTH, 1.05 * wanted_s / max(took_s, 1e-9))
         self._folder.append(Line(step.key, amount=amount))
         self._note_amount(step.key, amount)
         return scaled(step.work, amount)
