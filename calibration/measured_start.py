@@ -74,7 +74,7 @@ def fetch(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
     yield measured.quantity(
         ("start", "fetch_bytes_per_s"),
         "bytes/s",
-        Bandwidth(),
+        Bandwidth(by_distance=True),
         runs,
         "cold starts of a package with more and less incompressible bytes",
         "package beyond a small one, bytes",

@@ -35,7 +35,7 @@ def draw_fit(found: Fitted, path: Path) -> None:
     above.set_title(".".join(quantity.path), loc="left", fontsize=9)
     above.grid(alpha=0.25)
     above.legend(fontsize=7, frameon=False)
-    residual = 100 * (curve.y / fitted - 1)
+    residual = 100 * (curve.y / np.where(fitted > 0, fitted, np.nan) - 1)
     below.axhline(0, color="black", linewidth=0.8)
     below.plot(curve.x, residual, "o", color=style.BLUE, markersize=small)
     below.set_ylabel("measured\nover fit, %")
