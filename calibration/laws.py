@@ -44,7 +44,13 @@ class Curve:
 
 
 class Law(Protocol):
-    """A kind of constant. `candidates` are tried on fitted runs, `error` chooses among them on others."""
+    """A kind of constant. `candidates` are tried on fitted runs, `error` chooses among them on others.
+
+    Attributes:
+        tail: whether `centre` estimates a tail, not the value or its median.
+    """
+
+    tail: bool = False
 
     def candidates(self, runs: Runs) -> dict[str, Value]:
         """Values by the name of their family or estimator."""

@@ -55,7 +55,7 @@ def packages(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
                 runs_of(small, _before_init_s),
                 "wall time of a cold call less Duration and Init Duration, from which warm starts were taken out",
                 "probability",
-                f"before INIT, warm start included, {name}, s",
+                "before INIT, with a warm start, s",
                 most="medium",
             )
 
@@ -147,7 +147,7 @@ def scaling(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
             [each for each in values if each.size],
             what,
             "run",
-            f"{name}, {unit}",
+            f"instances{'' if unit == '1' else ', ' + unit}",
             most="medium",
         )
 
