@@ -31,6 +31,7 @@ Value: TypeAlias = float | Quantiles | Samples
 Runs: TypeAlias = Sequence[np.ndarray]
 THINNED = (np.arange(99) + 0.5) / 99  # probabilities by which many samples are stood for
 LEAST_S = 1e-6
+LEAST_S_PER_BYTE = 1e-14
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ class Curve:
 
 
 class Law(Protocol):
-    """A kind of constant. `candidates` are tried on fitted runs, `error` chooses among them on others."""
+    """A kind of constant. `candidates` are tried on fitted runs, `error` chooses among them on others.
+
+    Attributes:
+        tail: whether `centre` estimates a tail, not the value or its median.
+    """
+
+    tail: bool = False
 
     def candidates(self, runs: Runs) -> dict[str, Value]:
         """Values by the name of their family or estimator."""
@@ -154,17 +161,25 @@ class Level(Law):
         return quantile_at(table_of(value), 0.99 if self.tail else 0.5)
 
 
+@dataclass(frozen=True)
 class Bandwidth(Law):
-    """Seconds = latency + bytes / bandwidth: points (bytes, seconds) into bytes/s."""
+    """Seconds = latency + bytes / bandwidth: points (bytes, seconds) into bytes/s.
+
+    Attributes:
+        by_distance: as in `theil_sen`.
+    """
+
+    by_distance: bool = False
 
     def candidates(self, runs: Runs) -> dict[str, Value]:
         """Theil and Sen's line."""
-        return {"Theil-Sen": self.centre(runs)}
+        return {"Theil-Sen, by distance" if self.by_distance else "Theil-Sen": self.centre(runs)}
 
     def centre(self, runs: Runs, method: str = "") -> float:
         """1 / slope."""
         points = np.concatenate(runs)
-        return 1 / theil_sen(points[:, 0], points[:, 1]).slope
+        slope = theil_sen(points[:, 0], points[:, 1], self.by_distance).slope
+        return 1 / max(slope, LEAST_S_PER_BYTE)
 
     def error(self, value: Value, runs: Runs) -> float:
         """Mean relative distance of predicted times, at the latency that fits them best."""

@@ -40,7 +40,7 @@ OTHER = {
     "storage/put_latency_s": {0.05: 0.05, 0.5: 0.07, 0.9: 0.2, 0.99: 0.3},
     "payload/overhead_s": {0.5: 0.02, 0.9: 0.04, 0.99: 0.05},
     "payload/bytes_per_s": 20e6,
-    "payload/limit_bytes": 5_000_000.0,
+    "payload/limit_bytes": 6_000_000.0,
     "payload/encoding_factor": 1.4,
 }
 """A platform of which nothing is as in the packaged profile."""
