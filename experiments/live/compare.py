@@ -83,10 +83,10 @@ class Ranking:
 
 def compare(served: Served, tolerance: float, cores: float) -> Comparison:
     """A plan's live batches beside its simulated ones."""
-    live = [[row.record for row in batch.rows] for batch in served.batches if not batch.failed]
+    live = [[row.record for row in batch.rows] for batch in served.live.batches if not batch.failed]
     numbers = sorted({row.batch for row in served.simulated.records})
     simulated = [[row for row in served.simulated.records if row.batch == number] for number in numbers]
-    layers = range(len(served.plan.layers))
+    layers = range(len(served.live.plan.layers))
 
     def of_bills(value: Callable[[Bill], float], layer: int | None = None) -> Measure:
         def one(rows: Sequence[Record]) -> float:
@@ -95,14 +95,15 @@ def compare(served: Served, tolerance: float, cores: float) -> Comparison:
         return _measure([one(rows) for rows in live], [one(rows) for rows in simulated])
 
     return Comparison(
-        plan=served.name,
-        load=served.load,
-        methods="+".join(dict.fromkeys(layer.communication for layer in served.plan.layers)),
+        plan=served.live.name,
+        load=served.live.load,
+        methods="+".join(dict.fromkeys(layer.communication for layer in served.live.plan.layers)),
         cost_usd=of_bills(lambda x: x.billed_cost_usd),
         full_usd=of_bills(lambda x: x.full_cost_usd),
         total_usd=of_bills(lambda x: x.total_cost_usd),
         latency_s=_measure(
-            [batch.latency_s for batch in served.batches if not batch.failed], served.simulated.latency_s.tolist()
+            [batch.latency_s for batch in served.live.batches if not batch.failed],
+            served.simulated.latency_s.tolist(),
         ),
         layers_usd=tuple(of_bills(lambda x: x.billed_cost_usd, layer) for layer in layers),
         phases_s={
@@ -111,10 +112,10 @@ def compare(served: Served, tolerance: float, cores: float) -> Comparison:
         calls=_calls_error(live, simulated),
         worst=served.worst,
         correct=served.right_routing and served.worst <= tolerance,
-        failed=tuple(batch.failed for batch in served.batches if batch.failed),
+        failed=tuple(batch.failed for batch in served.live.batches if batch.failed),
         cores=served.cores,
         oversubscribed=served.cores > cores,
-        busy_cores=served.busy_cores,
+        busy_cores=served.live.busy_cores,
         contention=_contention(served),
     )
 
@@ -160,9 +161,9 @@ def _phase(phase: str, live: Sequence[Sequence[Record]], simulated: Sequence[Seq
 
 def _contention(served: Served) -> float:
     ratios = []
-    for batch in served.batches:
+    for batch in served.live.batches:
         for row in batch.rows:
-            layer = served.plan.layers[min(row.record.layer, len(served.plan.layers) - 1)]
+            layer = served.live.plan.layers[min(row.record.layer, len(served.live.plan.layers) - 1)]
             if row.record.role == "expert" and layer.communication != "pipelined" and row.compute_cpu_s > 0:
                 start, end = row.record.phases["compute"]
                 ratios.append((end - start) * row.record.memory_mb / served.mb_per_vcpu / row.compute_cpu_s)

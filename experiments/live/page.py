@@ -16,7 +16,7 @@ from experiments.live.run import Validation, record_table
 from moe.files import write_json
 
 COST_GOAL, LATENCY_GOAL = 0.10, 0.15
-CONTENTION_SHOWN = 1.05
+CONTENTION_SHOWN, BUSY_SHOWN = 1.05, 0.2
 
 
 def write_validation(found: Validation, folder: Path) -> None:
@@ -28,8 +28,8 @@ def write_validation(found: Validation, folder: Path) -> None:
     record_table(found.served).to_parquet(folder / "rows.parquet")
     write_profile(found.session.profile, folder / "profile.yaml")
     for x in found.served:
-        write_json(folder / "plans" / f"{x.name}.plan.json", x.plan)
-        write_json(folder / "plans" / f"{x.load}.problem.json", x.problem)
+        write_json(folder / "plans" / f"{x.live.name}.plan.json", x.live.plan)
+        write_json(folder / "plans" / f"{x.live.load}.problem.json", x.problem)
     draw_live(found.comparisons, folder / "validation")
     (folder / "validation.md").write_text(page(found), encoding="utf-8")
     (folder / "validation.json").write_text(json.dumps(as_json(found), indent=1, allow_nan=False), "utf-8")
@@ -66,7 +66,7 @@ def summary(found: Validation) -> dict[str, Any]:
     fair = [x for x in found.comparisons if not x.oversubscribed and not x.failed]
     return {
         "plans": len({x.plan for x in found.comparisons}),
-        "batches": sum(len(x.batches) for x in found.served),
+        "batches": sum(len(x.live.batches) for x in found.served),
         "outputs_right": all(x.correct for x in found.comparisons if not x.failed),
         "cost_error": _median_error(x.cost_usd for x in fair),
         "full_error": _median_error(x.full_usd for x in fair),
@@ -77,6 +77,7 @@ def summary(found: Validation) -> dict[str, Any]:
         "cost_spread": _middle(x.cost_usd.spread for x in fair),
         "latency_spread": _middle(x.latency_s.spread for x in fair),
         "calls_error": _middle(x.calls for x in fair),
+        "drift": found.session.drift,
         "contention": _middle(x.contention for x in fair),
         "others_busy_cores": _middle(x.busy_cores for x in found.comparisons),
     }
@@ -88,8 +89,8 @@ def page(found: Validation) -> str:
     lines = [
         "# Live validation",
         "",
-        f"{total['plans']} plans, {total['batches']} batches of real tokens: served on the {found.backend} platform, "
-        "and simulated.",
+        f"{total['plans']} plans, {total['batches']} batches of real tokens: served on the {found.backend} "
+        "platform, and simulated.",
         "",
         *_verdicts(total),
         "",
@@ -148,9 +149,12 @@ def _verdicts(total: dict[str, Any]) -> list[str]:
         f"{total['worst_latency_error']:.1%}; run to run ± {total['latency_spread']:.1%}.",
         f"- One expert's call: median error of its billed seconds {total['calls_error']:.1%}.",
     ]
-    busy, contention = total["others_busy_cores"], total["contention"]
-    text = f"- Others kept {busy:.1f} cores busy; compute took {contention:.2f} of what its CPU time says"
-    disturbed = contention > CONTENTION_SHOWN
+    busy, contention, drift = total["others_busy_cores"], total["contention"], total["drift"]
+    disturbed = contention > CONTENTION_SHOWN or abs(drift) > CONTENTION_SHOWN - 1 or busy > BUSY_SHOWN
+    text = (
+        f"- Before each plan {busy:.1f} cores of this machine were busy; the same compute took {drift:+.0%} of CPU time "
+        f"at the end; compute took {contention:.2f} of what its CPU time says"
+    )
     return [*lines, text + (": **the machine was not quiet, errors are pessimistic**." if disturbed else ".")]
 
 
@@ -277,7 +281,7 @@ def _constants(found: Validation) -> list[str]:
             )
         ]
     return [
-        "## What was measured first, on other plans",
+        "## What was measured, before and after, on other plans",
         "",
         *_table(("constant", "value", "median residual"), rows),
         "",

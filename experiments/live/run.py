@@ -77,8 +77,10 @@ def run_validation(
             check_plan_fits(session.guess(), given)
         session.calibrate()
         plans = session.plans(given)
-        served = session.validate(plans)
+        live_batches = session.serve(plans)
         faults = provoke_faults(session) if given is None else []
+        session.calibrate()
+        served = [session.simulate(x) for x in live_batches]
     comparisons = tuple(compare(x, settings.tolerance, settings.cores) for x in served)
     rankings = tuple(ranking for quantity in RANKED for ranking in rank(comparisons, quantity))
     seconds = time.monotonic() - began
@@ -102,7 +104,7 @@ def record_table(served: Sequence[Served]) -> pd.DataFrame:
     """Every call, live and simulated, in the record table's columns; `plan`, `load`, `live` say whose."""
     tables = []
     for x in served:
-        about = {"plan": x.name, "load": x.load}
-        tables += [table_of(batch.rows, about | {"live": True}) for batch in x.batches]
+        about = {"plan": x.live.name, "load": x.live.load}
+        tables += [table_of(batch.rows, about | {"live": True}) for batch in x.live.batches]
         tables.append(x.simulated.to_pandas().assign(**about, live=False))
     return pd.concat(tables, ignore_index=True)
