@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from lambda_probe.logs import CloudWatchLogs, LocalLogs, Logs
 from moe.errors import InputError
 from moe.export import ExportedModel
 from simulator.profile import PlatformProfile
+
+OLDEST_PYTHON_ON_AWS = (3, 12)  # earlier runtimes have an older C library than numpy is built for
 
 
 @contextmanager
@@ -59,16 +62,17 @@ def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Itera
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     elif backend == "aws":
+        from lambda_probe.aws import POLL_S, checked_role
         from lambda_probe.clients import aws_clients
 
-        if role is None:
-            raise InputError("--role: expected the ARN of a role that functions run as (logs, the bucket, invoke)")
-        clients = aws_clients()
-        if clients.logs is None:
+        if sys.version_info < OLDEST_PYTHON_ON_AWS:
             raise InputError(
-                "--backend aws: AWS_ENDPOINT_URL_LAMBDA names another endpoint, whose logs are not known"
+                "--backend aws: needs Python 3.12 or 3.13: numpy's wheels do not run in AWS's python3.11"
             )
-        with Deployment(clients, campaign, role) as deployment:
+        role, clients = checked_role(role), aws_clients()
+        if clients.logs is None:
+            raise InputError("--backend aws: AWS_ENDPOINT_URL_LAMBDA is set: logs of that endpoint are not known")
+        with Deployment(clients, campaign, role, POLL_S) as deployment:
             yield deployment, CloudWatchLogs(clients.logs), True
     else:
         raise InputError(f"--backend: expected 'local' or 'aws', got '{backend}'")
