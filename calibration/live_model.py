@@ -89,13 +89,17 @@ def fit_platform(rows: Sequence[CalibratingRow], mb_per_vcpu: float, encoding: f
     if not stored or not asked:
         raise InputError("live calibration: expected batches with 'storage' and with 'direct'")
     got, put = [], []
-    for x in experts:
-        slow = mb_per_vcpu / x.row.record.memory_mb
+    for x in rows:
+        record = x.row.record
+        slow = mb_per_vcpu / record.memory_mb
         got.append(([1.0, x.parameter_bytes * slow], x.seconds("parameter_download")))
-    for x in stored:
-        slow, record = mb_per_vcpu / x.row.record.memory_mb, x.row.record
-        got.append(([1.0, (record.bytes_in - x.parameter_bytes) * slow], x.seconds("input_download")))
-        put.append(([1.0, record.bytes_out * slow], x.seconds("upload")))
+        if x.communication != "storage":
+            continue
+        if x.seconds("gather") or x.seconds("input_download"):
+            arrived = record.bytes_in - x.parameter_bytes
+            got.append(([1.0, arrived * slow], x.seconds("gather") + x.seconds("input_download")))
+        if x.seconds("upload"):
+            put.append(([1.0, record.bytes_out * slow], x.seconds("upload")))
     (get_s, get_byte), get_error = _least_squares(got)
     (put_s, put_byte), put_error = _least_squares(put)
     answered = []
@@ -187,8 +191,8 @@ def profile_of(
 def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.ndarray, float]:
     """Non-negative weights of terms that give the seconds of each point; median absolute relative residual.
 
-    Relative residuals are weighted down as they grow (Huber, three rounds): calls that the machine held up
-    do not pull.
+    Relative residuals are weighted down as they grow (Huber, three rounds), so that calls that the machine held
+    up do not pull; then all weights are scaled so that the sum of all seconds is right, as bills are sums.
     """
     from scipy.optimize import nnls
 
@@ -199,10 +203,10 @@ def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.
         scale = weights / seconds
         found, _ = nnls(terms * scale[:, None], seconds * scale)
         residual = np.abs(terms @ found / seconds - 1)
-        weights = np.sqrt(
-            np.minimum(1.0, 1.5 * max(float(np.median(residual)), 1e-3) / np.maximum(residual, 1e-9))
-        )
-    return found, float(np.median(residual))
+        middle = max(float(np.median(residual)), 1e-3)
+        weights = np.sqrt(np.minimum(1.0, 1.5 * middle / np.maximum(residual, 1e-9)))
+    found = found * (seconds.sum() / (terms @ found).sum())
+    return found, float(np.median(np.abs(terms @ found / seconds - 1)))
 
 
 def _compute(experts: Sequence[CalibratingRow], mb_per_vcpu: float) -> tuple[float, tuple[float, float], float]:

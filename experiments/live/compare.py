@@ -84,6 +84,7 @@ class Ranking:
 def compare(served: Served, tolerance: float, cores: float) -> Comparison:
     """A plan's live batches beside its simulated ones."""
     live = [[row.record for row in batch.rows] for batch in served.live.batches if not batch.failed]
+    latencies = [batch.latency_s for batch in served.live.batches if not batch.failed]
     numbers = sorted({row.batch for row in served.simulated.records})
     simulated = [[row for row in served.simulated.records if row.batch == number] for number in numbers]
     layers = range(len(served.live.plan.layers))

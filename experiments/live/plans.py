@@ -70,7 +70,7 @@ def _overflows(problem: DeploymentProblem, plan: DeploymentPlan) -> bool:
 
 def calibrating_plans(problem: DeploymentProblem, quick: bool) -> list[DeploymentPlan]:
     """Plans that are not validated: experts of a layer with different memory, each size in its turn."""
-    sizes = problem.platform.memory_mb[1:]  # the smallest would overflow
+    sizes = problem.platform.memory_mb
     rotations = (0,) if quick else (0, len(sizes) // 2)
     plans = []
     for turn in rotations:

@@ -67,12 +67,11 @@ def run_validation(
     if not local or not measure:
         settings = replace(settings, mb_per_core=profile.compute.mb_per_vcpu.median)
     say("exporting the model")
-    model, loads = _model_and_text(settings, seed)
+    model, sequences = _model_and_text(settings, seed)
     given = _given(plan_path)
     with live_model(backend, settings, model, profile, role) as live:
-        session = Session(
-            live, settings, loads_of(model, loads, settings.loads), profile, measure, local, say, seed
-        )
+        served_loads = loads_of(model, sequences, settings.loads)
+        session = Session(live, settings, served_loads, profile, measure, local, say, seed)
         if given is not None:
             check_plan_fits(session.guess(), given)
         session.calibrate()
