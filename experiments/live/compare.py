@@ -102,10 +102,7 @@ def compare(served: Served, tolerance: float, cores: float) -> Comparison:
         cost_usd=of_bills(lambda x: x.billed_cost_usd),
         full_usd=of_bills(lambda x: x.full_cost_usd),
         total_usd=of_bills(lambda x: x.total_cost_usd),
-        latency_s=_measure(
-            [batch.latency_s for batch in served.live.batches if not batch.failed],
-            served.simulated.latency_s.tolist(),
-        ),
+        latency_s=_measure(latencies, served.simulated.latency_s.tolist()),
         layers_usd=tuple(of_bills(lambda x: x.billed_cost_usd, layer) for layer in layers),
         phases_s={
             phase: _phase(phase, live, simulated) for phase in PHASES if phase not in ("init", "provisioning")
