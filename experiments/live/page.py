@@ -153,7 +153,8 @@ def _verdicts(total: dict[str, Any]) -> list[str]:
     disturbed = contention > CONTENTION_SHOWN or abs(drift) > CONTENTION_SHOWN - 1 or busy > BUSY_SHOWN
     text = (
         f"- Before each plan {busy:.1f} cores of this machine were busy; at the end the same compute took "
-        f"{drift:+.0%} more CPU time than at the beginning; compute took {contention:.2f} of what its CPU time says"
+        f"{drift:+.0%} more CPU time than at the beginning; "
+        f"compute took {contention:.2f} of what its CPU time says"
     )
     return [*lines, text + (": **the machine was not quiet, errors are pessimistic**." if disturbed else ".")]
 

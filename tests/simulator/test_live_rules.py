@@ -1,0 +1,83 @@
+"""What live runs have and the paper leaves out: polling, payloads and uploads of small functions."""
+
+import numpy as np
+import pytest
+
+from simulator.constant import Constant
+from simulator.profile import PlatformProfile, with_constant
+from simulator.simulate import simulate
+from tests.simulator.test_simulate import PROFILE, plan_of, routing, small_problem
+
+
+def constant(value: float, unit: str) -> Constant:
+    return Constant(value=value, unit=unit, source="test", date="2026", confidence="high")
+
+
+def still() -> PlatformProfile:
+    """The AWS profile without chance."""
+    profile = PROFILE
+    for path, unit in (
+        (("start", "warm_s"), "s"),
+        (("storage", "get_latency_s"), "s"),
+        (("storage", "put_latency_s"), "s"),
+        (("payload", "overhead_s"), "s"),
+        (("compute", "jitter"), "1"),
+    ):
+        section = getattr(profile, path[0])
+        profile = with_constant(profile, path, constant(getattr(section, path[1]).median, unit))
+    return profile
+
+
+@pytest.mark.parametrize("method", ["storage", "pipelined"])
+def test_looking_costs_time_and_gets(method: str) -> None:
+    """A user who polls S3 pays for it: in seconds that functions wait longer, and in GETs."""
+    problem, profile = small_problem(), still()
+    plan = plan_of(problem, method)
+    told, looking = (simulate(problem, plan, profile, routing=routing(), poll_s=poll_s) for poll_s in (0.0, 0.5))
+    extra = looking.latency_s - told.latency_s
+    layers = len(problem.layers)
+    between = 0.5 + profile.storage.get_latency_s.median
+    assert (extra > 0).all()
+    assert (extra <= 2 * layers * between).all()  # at most one whole look for the inputs, one for the results
+    gets = [sum(row.gets - row.exchange_gets for row in run.records) for run in (told, looking)]
+    assert gets[1] > gets[0]
+    waited = [row for row in looking.records if row.role == "non-moe" and "wait" in row.phases]
+    for row in waited:
+        start, end = row.phases["wait"]
+        looks = (end - start) / between
+        assert looks == pytest.approx(round(looks), abs=1e-6)
+
+
+def test_payloads_of_one_function_share_what_its_memory_buys() -> None:
+    """Without it, `direct` looks as if a small gate could send four large payloads in the time of one."""
+    problem, profile = small_problem(4096), still()
+    plan = plan_of(problem, "direct", replicas=1)
+    per_mb = 1e7 / problem.layers[0].non_moe_memory_mb
+    slow = with_constant(profile, ("payload", "bytes_per_s"), constant(1e9, "bytes/s"))
+    slow = with_constant(slow, ("payload", "function_bytes_per_s_per_mb"), constant(per_mb, "bytes/s/MB"))
+    run = simulate(problem, plan, slow, routing=[np.full((6, 4), 1024)])
+    rows = [row for row in run.records if row.layer == 0]
+    gate = next(row for row in rows if row.role == "non-moe")
+    start, end = gate.phases["upload"][0], gate.phases["wait"][0]
+    sent = 4096 * problem.layers[0].token_in_bytes * problem.platform.payload_encoding_factor
+    assert end - start == pytest.approx(sent / 1e7 + profile.payload.overhead_s.median)
+    expert = next(row for row in rows if row.role == "expert")
+    answered = 1024 * problem.layers[0].token_out_bytes * problem.platform.payload_encoding_factor
+    start, end = expert.phases["upload"]
+    assert end - start == pytest.approx(answered / (per_mb * expert.memory_mb) + profile.payload.overhead_s.median)
+
+
+def test_uploads_may_be_slower_than_downloads() -> None:
+    """A function that signs and hashes what it uploads is slower out than in."""
+    problem, profile = small_problem(4096), still()
+    plan = plan_of(problem, "storage", replicas=1)
+    slow = with_constant(
+        profile, ("network", "function_upload_bytes_per_s_per_mb"), constant(1000.0, "bytes/s/MB")
+    )
+    for phase, slower in (("input_download", False), ("upload", True)):
+        took = []
+        for used in (profile, slow):
+            run = simulate(problem, plan, used, routing=[np.full((6, 4), 1024)])
+            row = next(row for row in run.records if row.role == "expert")
+            took.append(row.phases[phase][1] - row.phases[phase][0])
+        assert (took[1] > 1.5 * took[0]) == slower
