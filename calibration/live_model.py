@@ -185,7 +185,7 @@ def profile_of(
     }
     for path, value in (constants | (limits if loopback else {})).items():
         found = with_constant(found, path, value)
-    return found
+    return found.model_copy(update={"network": found.network.model_copy(update={"moved_by_cpu": loopback})})
 
 
 def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.ndarray, float]:

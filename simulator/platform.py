@@ -91,7 +91,8 @@ class Asynchronous:
 class Platform:
     """Constants and random streams of one simulation.
 
-    `link_rates` maps a function's memory (MB) to its bandwidth, `upload_rates` to that of what leaves it.
+    `link_rates` maps a function's memory (MB) to its bandwidth, `upload_rates` to that of what leaves it;
+    `moved_by_cpu`: an upload takes time from the compute that goes on meanwhile.
     `payload_overhead` stands in place of `warm_start`
     where a call carries a payload. `is_ideal` marks the closed form's platform: there both are counted, loads of
     non-MoE functions take the problem's durations as they stand, and handing on results is free.
@@ -102,6 +103,7 @@ class Platform:
     prices: Prices
     link_rates: Callable[[int], LinkRates]
     upload_rates: Callable[[int], LinkRates]
+    moved_by_cpu: bool
     warm_start: Draws
     package: Package
     packages: Mapping[str, Package]
@@ -209,6 +211,7 @@ def platform_of_profile(
         upload_rates=partial(
             rates, network.function_upload_bytes_per_s_per_mb or network.function_bytes_per_s_per_mb
         ),
+        moved_by_cpu=network.moved_by_cpu,
         warm_start=draws(profile.start.warm_s),
         package=packages[profile.start.package],
         packages=packages,
@@ -343,6 +346,7 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
         ),
         link_rates=rates,
         upload_rates=rates,
+        moved_by_cpu=False,
         warm_start=constant(constants.warm_start_s),
         package=Package(constant(0.0), constant(0.0), True, constants.price_per_gb_s),
         packages={},

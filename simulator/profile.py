@@ -149,10 +149,15 @@ class ComputeConstants(FileModel):
 
 
 class NetworkConstants(FileModel):
-    """Network of a function, each way; `function_upload_bytes_per_s_per_mb`: where uploads are slower."""
+    """Network of a function, each way.
+
+    `function_upload_bytes_per_s_per_mb`: where uploads are slower than downloads. `moved_by_cpu`: what limits a
+    function's transfers is its own CPU, so that an upload does not overlap with compute.
+    """
 
     function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")]
     function_upload_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
+    moved_by_cpu: bool = False
     sustained_bytes_per_s: BytesPerSecond
     burst_bytes_per_s: BytesPerSecond
     burst_bytes: Bytes

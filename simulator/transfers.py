@@ -161,7 +161,7 @@ class PutInOrder(Phase):
 class Pipeline(Phase):
     """Minibatches: download and compute one while the result of the one before is uploaded (Eq. 6).
 
-    Each step ends when both halves have.
+    Each step ends when both halves have; where the function's own CPU moves bytes, they take turns.
 
     Args:
         available: when each minibatch is in S3.
@@ -221,7 +221,10 @@ class Pipeline(Phase):
             else:
                 uploaded = upload(now + put(now), sent_bytes)
                 uploads.append(uploaded)
-                now = uploaded if uploaded > computed else computed
+                if platform.moved_by_cpu:
+                    now = computed + (uploaded - now)
+                else:
+                    now = uploaded if uploaded > computed else computed
             sent_bytes = size_out
         ended = upload(now + put(now), sent_bytes)
         if self.ready is not None:

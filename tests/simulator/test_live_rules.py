@@ -67,6 +67,30 @@ def test_payloads_of_one_function_share_what_its_memory_buys() -> None:
     assert end - start == pytest.approx(answered / (per_mb * expert.memory_mb) + profile.payload.overhead_s.median)
 
 
+def test_what_the_cpu_moves_does_not_overlap_with_its_compute() -> None:
+    """On a platform where S3's client is CPU work, `pipelined` gains nothing, and must not look as if it did."""
+    problem, profile = small_problem(4096), still()
+    cpu = profile.model_copy(update={"network": profile.network.model_copy(update={"moved_by_cpu": True})})
+    plan = plan_of(problem, "pipelined", replicas=1)
+    rows = [
+        next(
+            row
+            for row in simulate(problem, plan, used, routing=[np.full((6, 4), 1024)]).records
+            if row.role == "expert"
+        )
+        for used in (profile, cpu)
+    ]
+    uploads = 1024 // 32
+    rate = min(rows[0].memory_mb * profile.network.function_bytes_per_s_per_mb.median, 93e6)
+    upload_s = profile.storage.put_latency_s.median + 32 * problem.layers[0].token_out_bytes / rate
+    layer, j = problem.layers[0], problem.platform.memory_mb.index(rows[0].memory_mb)
+    assert layer.seconds_per_call is not None
+    step_s = layer.seconds_per_call[j] + 32 * layer.seconds_per_token[j]
+    get_s = profile.storage.get_latency_s.median + 32 * layer.token_in_bytes / rate
+    lost_s = (uploads - 1) * (step_s + get_s + upload_s - max(step_s + get_s, upload_s))
+    assert rows[1].billed_s - rows[0].billed_s == pytest.approx(lost_s, rel=0.02)
+
+
 def test_uploads_may_be_slower_than_downloads() -> None:
     """A function that signs and hashes what it uploads is slower out than in."""
     problem, profile = small_problem(4096), still()
