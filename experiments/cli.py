@@ -13,6 +13,7 @@ from experiments.commands import (
     local_lambda,
     platform,
     prediction,
+    probe,
     profile,
     robust,
     routing,
@@ -22,9 +23,9 @@ from experiments.commands import (
     validate,
 )
 from experiments.commands.options import EXIT_BAD_INPUT
-from moe.errors import InputError, nearest
+from moe.errors import InputError, PlatformError, nearest
 
-EXIT_INTERRUPTED = 1
+EXIT_INTERRUPTED = EXIT_PLATFORM = 1
 
 
 class Commands(click.Group):
@@ -59,7 +60,7 @@ def cli(ctx: click.Context) -> None:
 
 for module in (
     *(bench, run, routing, prediction, deploy, robust, tune),
-    *(traffic, platform, profile, local_lambda, validate, house),
+    *(traffic, platform, profile, probe, local_lambda, validate, house),
 ):
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]
@@ -76,11 +77,13 @@ def main() -> None:
         _fail(str(error))
     except click.ClickException as error:
         _fail(error.format_message())
+    except PlatformError as error:
+        _fail(str(error), EXIT_PLATFORM)
     except (KeyboardInterrupt, click.Abort):
         click.echo("smoe: interrupted; what was finished is kept", err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = EXIT_BAD_INPUT) -> None:
     click.echo(f"smoe: {' '.join(message.split())}", err=True)
-    sys.exit(EXIT_BAD_INPUT)
+    sys.exit(code)

@@ -331,6 +331,23 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     )
 
 
+def expert_seconds(
+    profile: PlatformProfile, memory_mb: Sequence[int], parameter_bytes: float, flops_per_token: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Block time a + b n of an expert over n tokens: its weights are read once a call, by one thread.
+
+    Args:
+        memory_mb: memory sizes. parameter_bytes: of the expert's weights. flops_per_token: of a token.
+
+    Returns:
+        a and b of each memory size, s and s/token, both of shape (sizes,).
+    """
+    vcpus = closed_form(profile, memory_mb).vcpus
+    read_weights_s = parameter_bytes / profile.compute.weight_bandwidth_per_vcpu.median
+    per_token = flops_per_token / (profile.compute.flops_per_vcpu.median * vcpus)
+    return read_weights_s / np.minimum(1.0, vcpus), per_token
+
+
 def constant_at(profile: PlatformProfile, path: Sequence[str]) -> Constant:
     """The constant at a path of keys, such as `("storage", "get_latency_s")`."""
     found: Any = profile

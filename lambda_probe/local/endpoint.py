@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 
+from lambda_probe.clients import local_clients
 from lambda_probe.local import limits
 from lambda_probe.local.errors import invalid
 from lambda_probe.local.functions import Function, Functions
@@ -140,18 +141,10 @@ class LocalEndpoint:
         }
 
     def _fetch(self, bucket: str, key: str) -> bytes:
-        import boto3
         from botocore.exceptions import ClientError
 
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=self.s3_url,
-            region_name=self.settings.region,
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-        )
         try:
-            found: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            found: bytes = local_clients(self).s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         except ClientError as error:
             raise invalid(f"Error occurred while GetObject: {error}") from None
         return found
