@@ -23,6 +23,7 @@ DEFAULT_OUT = Path("results/runs/live-validation")
 @click.option("--repeats", type=click.IntRange(min=1), help="Batches of each plan and load; default 3.")
 @click.option("--mb-per-core", type=float, help="local: memory that buys one core; default 4096.")
 @click.option("--role", help="aws: ARN of the role that functions run as.")
+@click.option("--budget-usd", type=float, default=1.0, show_default=True, help="aws: stop once more was billed.")
 @click.option("--yes", is_flag=True, help="aws: create functions and a bucket, and pay for them.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
 @seed_option
@@ -35,6 +36,7 @@ def validate(
     repeats: int | None,
     mb_per_core: float | None,
     role: str | None,
+    budget_usd: float,
     yes: bool,
     out: Path,
     seed: int,
@@ -48,6 +50,7 @@ def validate(
     Example: ./smoe validate --backend local --quick
              ./smoe validate --backend local --out live/
     """
+    import math
     from dataclasses import replace
 
     from experiments.console import log
@@ -74,6 +77,7 @@ def validate(
             plan_path=plan_path,
             role=role,
             seed=seed,
+            budget_usd=budget_usd if backend == "aws" else math.inf,
             say=lambda text: status.update(f"live validation: {text} ..."),
         )
     write_validation(found, out)

@@ -40,7 +40,7 @@ def provoke_faults(session: Session) -> list[Fault]:
     ):
         session.say(f"provoking a fault: {name}")
         session.live.deploy(problem, plan, foresee=False)
-        failed = session.live.serve(served).failed
+        failed = session.serve_batch(served).failed
         found.append(Fault(name, expected, failed or "the batch was served"))
     return found
 

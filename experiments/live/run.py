@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,7 @@ def run_validation(
     plan_path: Path | None = None,
     role: str | None = None,
     seed: int = 0,
+    budget_usd: float = math.inf,
     say: Say = print,
 ) -> Validation:
     """Export a model, calibrate, serve and simulate plans, compare.
@@ -58,6 +60,7 @@ def run_validation(
         measure: whether the platform's constants are measured here, on plans that are not validated.
         plan_path: one plan of the user's, for this model, instead of the list.
         role: on AWS, that functions run as.
+        budget_usd: no batch is served once more was billed, at the profile's prices.
         say: told what is going on.
 
     Raises:
@@ -71,7 +74,7 @@ def run_validation(
     given = _given(plan_path)
     with live_model(backend, settings, model, profile, role) as live:
         served_loads = loads_of(model, sequences, settings.loads)
-        session = Session(live, settings, served_loads, profile, measure, local, say, seed)
+        session = Session(live, settings, served_loads, profile, measure, local, say, seed, budget_usd)
         if given is not None:
             check_plan_fits(session.guess(), given)
         session.calibrate()

@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("awslambdaric")
 
+from lambda_probe.cleanup import leftovers
 from lambda_probe.clients import Clients, local_clients
-from lambda_probe.deploy import Deployment, leftovers
+from lambda_probe.deploy import Deployment
 from lambda_probe.live_moe import LiveModel
 from lambda_probe.live_rows import LivePrices
 from lambda_probe.local import LocalEndpoint, LocalSettings
@@ -71,7 +72,7 @@ def test_three_methods_are_served_billed_and_removed(endpoint: tuple[Clients, Lo
                 assert not row.cold
             last = max(row.ended_s for row in rows if row.layer == 2)
             assert served.latency_s == pytest.approx(last)
-    assert leftovers(clients) == ([], [])
+    assert leftovers(clients).tagged == ()
 
 
 @pytest.mark.slow
@@ -91,4 +92,4 @@ def test_a_killed_expert_and_a_large_payload_are_told(endpoint: tuple[Clients, L
         assert math.isnan(served.latency_s)
         live.deploy(problem(batch), plan("direct"), foresee=False)
         assert "RequestTooLarge" in live.serve(large).failed
-    assert leftovers(clients) == ([], [])
+    assert leftovers(clients).tagged == ()
