@@ -8,6 +8,7 @@ import click
 
 from experiments.commands.options import FILE, json_option, print_json, seed_option
 
+BACKENDS = ("local", "aws")
 DEFAULT_OUT = Path("results/runs/live-validation")
 
 
@@ -58,12 +59,14 @@ def validate(
     from experiments.live.page import page, summary, write_validation
     from experiments.live.run import run_validation
     from experiments.live.settings import LiveSettings
-    from moe.errors import InputError
+    from moe.errors import InputError, nearest
     from simulator.profile import load_profile
 
-    settings = LiveSettings(mb_per_core=mb_per_core or LiveSettings.mb_per_core)
+    settings = LiveSettings(mb_per_core=LiveSettings.mb_per_core if mb_per_core is None else mb_per_core)
     settings = settings.made_quick() if quick else settings
     settings = replace(settings, repeats=repeats) if repeats else settings
+    if backend not in BACKENDS:
+        raise InputError(f"--backend: no backend '{backend}'{nearest(backend, BACKENDS)}")
     if backend == "aws" and not yes:
         raise InputError(
             "--backend aws: creates functions and a bucket in your account; say --yes to pay for them"

@@ -25,7 +25,7 @@ def live_model(
 ) -> Iterator[LiveModel]:
     """A model on a platform (`local`, `aws`), its parameters uploaded; everything is removed at the end.
 
-    Raises InputError for an unknown backend, and for AWS without a role.
+    Raises InputError for AWS without a role.
     """
     prices = LivePrices(
         gb_s=profile.prices.gb_s.median,
@@ -58,7 +58,7 @@ def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Itera
                 yield deployment, LocalLogs(folder), False
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    elif backend == "aws":
+    else:
         from lambda_probe.clients import aws_clients
         from lambda_probe.logs import cloudwatch
 
@@ -67,5 +67,3 @@ def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Itera
         clients = aws_clients()
         with Deployment(clients, campaign, role) as deployment:
             yield deployment, CloudWatchLogs(cloudwatch(clients.region)), True
-    else:
-        raise InputError(f"--backend: expected 'local' or 'aws', got '{backend}'")

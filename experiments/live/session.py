@@ -84,7 +84,8 @@ class Session:
     Attributes:
         live: the model. loads: by tokens of a batch.
         base: the profile that calibration starts from. measure: whether the platform's constants are measured,
-            or the base's. budget_usd: by what was billed at the profile's prices; `spent_usd` so far. loopback: functions share this machine, and its cores.
+            or the base's. loopback: functions share this machine, and its cores.
+        budget_usd: of what is billed, at the profile's prices; `spent_usd` so far.
     """
 
     live: LiveModel
