@@ -76,7 +76,7 @@ def summary(found: Validation) -> dict[str, Any]:
         "worst_latency_error": max((abs(x.latency_s.error) for x in fair), default=math.nan),
         "cost_spread": _middle(x.cost_usd.spread for x in fair),
         "latency_spread": _middle(x.latency_s.spread for x in fair),
-        "calls_error": _middle(x.calls for x in fair),
+        "calls_error": _middle(x.calls_error for x in fair),
         "drift": found.session.drift,
         "contention": _middle(x.contention for x in fair),
         "others_busy_cores": _middle(x.busy_cores for x in found.comparisons),
@@ -203,7 +203,14 @@ def _parts(comparisons: Sequence[Comparison]) -> list[str]:
     for x in comparisons:
         layers = " ".join(f"{layer.error:+.0%}" for layer in x.layers_usd)
         rows.append(
-            (x.plan, x.load, layers, f"{x.full_usd.error:+.1%}", f"{x.total_usd.error:+.1%}", f"{x.calls:.1%}")
+            (
+                x.plan,
+                x.load,
+                layers,
+                f"{x.full_usd.error:+.1%}",
+                f"{x.total_usd.error:+.1%}",
+                f"{x.calls_error:.1%}",
+            )
         )
     head = ("plan", "tokens", "cost error of each layer", "full bill", "total bill", "an expert's call")
     phases = [

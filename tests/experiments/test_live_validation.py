@@ -61,7 +61,7 @@ def test_rows_that_are_the_same_have_no_error() -> None:
     assert found.cost_usd.error == pytest.approx(0)
     assert found.total_usd.error == pytest.approx(0)
     assert found.latency_s.error == pytest.approx(0)
-    assert found.calls == pytest.approx(0)
+    assert found.calls_error == pytest.approx(0)
     assert all(x.error == pytest.approx(0) for x in found.layers_usd)
     assert found.correct
     assert not found.oversubscribed
@@ -73,7 +73,7 @@ def test_a_platform_that_is_slower_by_a_quarter_shows_as_that() -> None:
     found = compare(served("a", uniform(problem(), "pipelined", 512), slower=1.25), 1e-4, 2.0)
     assert found.cost_usd.error == pytest.approx(1 / 1.25 - 1)
     assert found.latency_s.error == pytest.approx(1 / 1.25 - 1)
-    assert found.calls == pytest.approx(1 - 1 / 1.25)
+    assert found.calls_error == pytest.approx(1 - 1 / 1.25)
     assert math.isnan(found.contention)
 
 
