@@ -42,7 +42,7 @@ class PlatformFit:
 
     Attributes:
         warm_s: from an asynchronous call to the handler.
-        get_s, put_s: of a request. get_byte_work, put_byte_work: of a byte from and to S3.
+        get_s, put_s, get_work, put_work: of a request. get_byte_work, put_byte_work: of a byte from and to S3.
         payload_s: of a payload. payload_byte_work: of an encoded byte: sent, taken in or answered.
         errors: median absolute relative residual of each fit.
     """
@@ -50,6 +50,8 @@ class PlatformFit:
     warm_s: float
     get_s: float
     put_s: float
+    get_work: float
+    put_work: float
     get_byte_work: float
     put_byte_work: float
     payload_s: float
@@ -92,16 +94,17 @@ def fit_platform(rows: Sequence[CalibratingRow], mb_per_vcpu: float, encoding: f
     for x in rows:
         record = x.row.record
         slow = mb_per_vcpu / record.memory_mb
-        got.append(([1.0, x.parameter_bytes * slow], x.seconds("parameter_download")))
+        got.append(([1.0, slow, x.parameter_bytes * slow], x.seconds("parameter_download")))
         if x.communication != "storage":
             continue
         if x.seconds("gather") or x.seconds("input_download"):
             arrived = record.bytes_in - x.parameter_bytes
-            got.append(([1.0, arrived * slow], x.seconds("gather") + x.seconds("input_download")))
+            seconds = x.seconds("gather") + x.seconds("input_download")
+            got.append(([1.0, record.exchange_gets * slow, arrived * slow], seconds))
         if x.seconds("upload"):
-            put.append(([1.0, record.bytes_out * slow], x.seconds("upload")))
-    (get_s, get_byte), get_error = _least_squares(got)
-    (put_s, put_byte), put_error = _least_squares(put)
+            put.append(([1.0, record.exchange_puts * slow, record.bytes_out * slow], x.seconds("upload")))
+    (get_s, get_work, get_byte), get_error = _least_squares(got)
+    (put_s, put_work, put_byte), put_error = _least_squares(put)
     answered = []
     for x in asked:
         slow = mb_per_vcpu / x.row.record.memory_mb
@@ -112,6 +115,8 @@ def fit_platform(rows: Sequence[CalibratingRow], mb_per_vcpu: float, encoding: f
         warm_s=max(1e-4, _median(x.seconds("queue") for x in stored)),
         get_s=max(1e-4, float(get_s)),
         put_s=max(1e-4, float(put_s)),
+        get_work=float(get_work),
+        put_work=float(put_work),
         get_byte_work=float(get_byte),
         put_byte_work=float(put_byte),
         payload_s=max(1e-4, float(payload_s)),
@@ -178,6 +183,8 @@ def profile_of(
         ("compute", "mb_per_vcpu"): constant(mb_per_vcpu, "MB"),
         ("storage", "get_latency_s"): constant(fit.get_s, "s"),
         ("storage", "put_latency_s"): constant(fit.put_s, "s"),
+        ("storage", "get_vcpu_s"): constant(fit.get_work, "s"),
+        ("storage", "put_vcpu_s"): constant(fit.put_work, "s"),
         ("network", "function_bytes_per_s_per_mb"): per_mb(fit.get_byte_work),
         ("network", "function_upload_bytes_per_s_per_mb"): per_mb(fit.put_byte_work),
         ("payload", "overhead_s"): constant(fit.payload_s, "s"),

@@ -177,11 +177,16 @@ class ExpressConstants(FileModel):
 
 
 class StorageConstants(FileModel):
-    """S3 as a function sees it; latencies, limits and prices of the class that is used."""
+    """S3 as a function sees it; latencies, limits and prices of the class that is used.
+
+    `get_vcpu_s`, `put_vcpu_s`: work of the function's own vCPU for each request, before it is sent.
+    """
 
     storage_class: Literal["standard", "express"] = "standard"
     get_latency_s: Seconds
     put_latency_s: Seconds
+    get_vcpu_s: Seconds | None = None
+    put_vcpu_s: Seconds | None = None
     connection_bytes_per_s: BytesPerSecond
     get_limit_per_s: RequestsPerSecond
     put_limit_per_s: RequestsPerSecond
@@ -317,7 +322,9 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     """The closed form's constants of a profile, for the given memory sizes."""
     memory = np.asarray(memory_mb, float)
     by_memory = memory * profile.network.function_bytes_per_s_per_mb.median
-    payload = profile.payload
+    payload, storage = profile.payload, profile.storage
+    works = [work.median for work in (storage.get_vcpu_s, storage.put_vcpu_s) if work is not None]
+    request_work_s = sum(works) / 2 * profile.compute.mb_per_vcpu.median / float(np.median(memory))
     direct = payload.bytes_per_s.median
     if payload.function_bytes_per_s_per_mb is not None:  # the closed form has one B_f for all sizes
         direct = min(direct, payload.function_bytes_per_s_per_mb.median * float(np.median(memory)))
@@ -326,7 +333,8 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
         storage_bandwidth_bytes_per_s=np.minimum(by_memory, profile.storage.connection_bytes_per_s.median),
         direct_bandwidth_bytes_per_s=direct / payload.encoding_factor.median,
         storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)
-        / 2,
+        / 2
+        + request_work_s,
         warm_start_s=profile.start.warm_s.median,
     )
 

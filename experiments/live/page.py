@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments.live.compare import Comparison, Measure
-from experiments.live.run import Validation, record_table
+from experiments.live.run import Validation, calibrating_table, record_table
 from moe.files import write_json
 
 COST_GOAL, LATENCY_GOAL = 0.10, 0.15
@@ -26,6 +26,7 @@ def write_validation(found: Validation, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     record_table(found.served).to_parquet(folder / "rows.parquet")
+    calibrating_table(found.session.calibrating_rows()).to_parquet(folder / "calibration.parquet")
     write_profile(found.session.profile, folder / "profile.yaml")
     for x in found.served:
         write_json(folder / "plans" / f"{x.live.name}.plan.json", x.live.plan)
@@ -258,12 +259,12 @@ def _constants(found: Validation) -> list[str]:
             ("asynchronous call to handler", f"{platform.warm_s * 1e3:.1f} ms", ""),
             (
                 "S3 GET",
-                f"{platform.get_s * 1e3:.1f} ms + {platform.get_byte_work * 1e9:.2f} vCPU-ms/MB",
+                f"{platform.get_s * 1e3:.1f} ms + {platform.get_work * 1e3:.1f} vCPU-ms + {platform.get_byte_work * 1e9:.2f} vCPU-ms/MB",
                 f"{platform.errors['get']:.0%}",
             ),
             (
                 "S3 PUT",
-                f"{platform.put_s * 1e3:.1f} ms + {platform.put_byte_work * 1e9:.2f} vCPU-ms/MB",
+                f"{platform.put_s * 1e3:.1f} ms + {platform.put_work * 1e3:.1f} vCPU-ms + {platform.put_byte_work * 1e9:.2f} vCPU-ms/MB",
                 f"{platform.errors['put']:.0%}",
             ),
             (

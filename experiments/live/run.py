@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from calibration.live_model import CalibratingRow
 from experiments.live.compare import Comparison, Ranking, compare, rank
 from experiments.live.faults import Fault, provoke_faults
 from experiments.live.platform import live_model
@@ -110,3 +111,11 @@ def record_table(served: Sequence[Served]) -> pd.DataFrame:
         tables += [table_of(batch.rows, about | {"live": True}) for batch in x.live.batches]
         tables.append(x.simulated.to_pandas().assign(**about, live=False))
     return pd.concat(tables, ignore_index=True)
+
+
+def calibrating_table(rows: Sequence[CalibratingRow]) -> pd.DataFrame:
+    """The calls that constants were fitted to, likewise; `communication`, `load`, `parameter_bytes` say of what."""
+    table = table_of([x.row for x in rows], {})
+    for name, column in (("communication", "communication"), ("batch_tokens", "load"), ("parameter_bytes",) * 2):
+        table[column] = [getattr(x, name) for x in rows]
+    return table

@@ -118,7 +118,7 @@ class Session:
             for tokens in self.loads:
                 found += self._calibrating_rows(plan, tokens, self._batch(tokens))
         self._rows.append(found)
-        self._fit([row for rows in self._rows for row in rows])
+        self._fit(self.calibrating_rows())
 
     def _fit(self, rows: list[CalibratingRow]) -> None:
         mb_per_vcpu, encoding = self.settings.mb_per_core, self.base.payload.encoding_factor.median
@@ -131,6 +131,10 @@ class Session:
             self.model = replace(
                 self.model, runtime_bytes=before.runtime_bytes, bytes_per_token=before.bytes_per_token
             )
+
+    def calibrating_rows(self) -> list[CalibratingRow]:
+        """All rows that constants were fitted to."""
+        return [row for rows in self._rows for row in rows]
 
     @property
     def drift(self) -> float:

@@ -11,7 +11,8 @@ from simulator.records import Record
 
 MB_PER_VCPU, ENCODING = 4096.0, 4 / 3
 CALL, TOKEN, LOST = 0.002, 30e-6, 0.004  # vCPU-s, vCPU-s, vCPU
-GET_S, PUT_S, GET_WORK, PUT_WORK = 0.004, 0.012, 0.9e-9, 1.9e-9
+GET_S, PUT_S, GET_WORK, PUT_WORK = 0.004, 0.012, 0.9e-9, 1.9e-9  # s, s, vCPU-s a byte
+ASK, SEND = 0.001, 0.004  # vCPU-s a request
 PAYLOAD_S, PAYLOAD_WORK, WARM_S, PARAMETERS = 0.003, 3e-9, 0.003, 4_000_000
 IN, OUT = 1544.0, 1536.0
 
@@ -20,14 +21,15 @@ def expert(method: str, memory_mb: int, tokens: int, noise: float = 1.0) -> Cali
     slow, row = MB_PER_VCPU / memory_mb, Record(0, 0, "expert", f"f{memory_mb}-{tokens}", memory_mb, tokens=tokens)
     compute = (CALL + TOKEN * tokens) / (memory_mb / MB_PER_VCPU - LOST) * noise
     row.add_phase("queue", 0.0, WARM_S)
-    row.add_phase("parameter_download", 0.0, GET_S + PARAMETERS * GET_WORK * slow)
+    row.add_phase("parameter_download", 0.0, GET_S + (ASK + PARAMETERS * GET_WORK) * slow)
     row.add_phase("compute", 0.0, compute)
     rest = PAYLOAD_S + tokens * OUT * ENCODING * PAYLOAD_WORK * slow
     if method == "storage":
-        row.add_phase("input_download", 0.0, GET_S + tokens * IN * GET_WORK * slow)
-        row.add_phase("upload", 0.0, PUT_S + tokens * OUT * PUT_WORK * slow)
+        row.add_phase("input_download", 0.0, GET_S + (ASK + tokens * IN * GET_WORK) * slow)
+        row.add_phase("upload", 0.0, PUT_S + (SEND + tokens * OUT * PUT_WORK) * slow)
     row.bytes_in, row.bytes_out = PARAMETERS * (method == "storage") + tokens * IN, tokens * OUT
-    duration = rest + compute + GET_S + PARAMETERS * GET_WORK * slow
+    duration = rest + compute + GET_S + (ASK + PARAMETERS * GET_WORK) * slow
+    row.exchange_gets = row.exchange_puts = 1
     peak = 80 + round(tokens * 9000 / MB)
     return CalibratingRow(
         method, 8192, PARAMETERS, LiveRow(row, 0, compute * memory_mb / MB_PER_VCPU, duration, peak, "")
@@ -43,7 +45,7 @@ def rows(noise: np.random.Generator | None = None) -> list[CalibratingRow]:
     ]
     head = Record(0, 0, "non-moe", "non-moe-0", 2048, tokens=8192)
     head.add_phase("compute", 0.0, 0.4)
-    head.add_phase("parameter_download", 0.0, GET_S + 5e7 * GET_WORK * 2)
+    head.add_phase("parameter_download", 0.0, GET_S + (ASK + 5e7 * GET_WORK) * 2)
     return [*found, CalibratingRow("direct", 8192, 50_000_000, LiveRow(head, 0, 0.2, 1.0, 150, ""))]
 
 
@@ -53,6 +55,7 @@ def test_constants_come_back() -> None:
     assert platform.warm_s == pytest.approx(WARM_S)
     assert (platform.get_s, platform.put_s) == pytest.approx((GET_S, PUT_S), rel=0.02)
     assert (platform.get_byte_work, platform.put_byte_work) == pytest.approx((GET_WORK, PUT_WORK), rel=0.02)
+    assert (platform.get_work, platform.put_work) == pytest.approx((ASK, SEND), rel=0.05)
     assert platform.payload_s == pytest.approx(PAYLOAD_S, rel=0.02)
     assert platform.payload_byte_work == pytest.approx(PAYLOAD_WORK, rel=0.02)
 

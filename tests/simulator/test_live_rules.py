@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from simulator.constant import Constant
+from simulator.plan import Communication
 from simulator.profile import PlatformProfile, with_constant
+from simulator.records import Record
 from simulator.simulate import simulate
 from tests.simulator.test_simulate import PROFILE, plan_of, routing, small_problem
 
@@ -29,7 +31,7 @@ def still() -> PlatformProfile:
 
 
 @pytest.mark.parametrize("method", ["storage", "pipelined"])
-def test_looking_costs_time_and_gets(method: str) -> None:
+def test_looking_costs_time_and_gets(method: Communication) -> None:
     """A user who polls S3 pays for it: in seconds that functions wait longer, and in GETs."""
     problem, profile = small_problem(), still()
     plan = plan_of(problem, method)
@@ -89,6 +91,43 @@ def test_what_the_cpu_moves_does_not_overlap_with_its_compute() -> None:
     get_s = profile.storage.get_latency_s.median + 32 * layer.token_in_bytes / rate
     lost_s = (uploads - 1) * (step_s + get_s + upload_s - max(step_s + get_s, upload_s))
     assert rows[1].billed_s - rows[0].billed_s == pytest.approx(lost_s, rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["storage", "pipelined"])
+def test_small_functions_pay_for_their_requests(method: Communication) -> None:
+    """A client's work for a request is the function's own vCPU's: an eighth of a vCPU takes eight times as long."""
+    problem, profile, work_s = small_problem(4096), still(), 0.004
+    working = profile
+    for name in ("get_vcpu_s", "put_vcpu_s"):
+        working = with_constant(working, ("storage", name), constant(work_s, "s"))
+    plan = plan_of(problem, method, memory_mb=768, replicas=1)
+    without, paid = (
+        next(
+            row
+            for row in simulate(problem, plan, used, routing=[np.full((6, 4), 1024)]).records
+            if row.role == "expert"
+        )
+        for used in (profile, working)
+    )
+    each_s = work_s / (768 / profile.compute.mb_per_vcpu.median)
+    extra_s = paid.phases["parameter_download"][1] - paid.phases["parameter_download"][0]
+    extra_s -= without.phases["parameter_download"][1] - without.phases["parameter_download"][0]
+    assert extra_s == pytest.approx(each_s)
+    if method == "storage":
+        first, last = "input_download", "upload"
+        assert _ended(paid, last) - _began(paid, first) - (
+            _ended(without, last) - _began(without, first)
+        ) == pytest.approx(2 * each_s)
+    else:
+        assert paid.billed_s - without.billed_s > 1024 // 32 * each_s
+
+
+def _began(row: Record, phase: str) -> float:
+    return row.phases[phase][0]
+
+
+def _ended(row: Record, phase: str) -> float:
+    return row.phases[phase][1]
 
 
 def test_uploads_may_be_slower_than_downloads() -> None:
