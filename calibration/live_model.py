@@ -5,6 +5,7 @@ What depends on memory is work of the function's own vCPU, which memory buys: se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from simulator.plan import MB
 from simulator.profile import PlatformProfile, with_constant
 
 UNLIMITED_BYTES_PER_S = 1e11
+LARGEST_EXPONENT = 1.5
+HUBER = 0.1  # relative residuals beyond count by their size, not their square
 SOURCE = "fitted to calibrating batches of live validation"
 
 
@@ -68,7 +71,7 @@ class ModelFit:
         non_moe_s: compute of each non-MoE function for each number of tokens of a batch.
         runtime_bytes, bytes_per_token: memory of an expert's function without parameters, and with each token
             beyond its input and output.
-        lost_vcpu: of what its memory buys, a function does not get so much: after each pause its caches are cold.
+        share_exponent: compute takes vCPUs to the power of minus this; 1: a CPU-second does the same at any size.
         contention: compute time over what its CPU time says (median): over 1, cores were not there when asked for.
         errors: as of PlatformFit.
     """
@@ -78,7 +81,7 @@ class ModelFit:
     non_moe_s: dict[int, tuple[float, ...]]
     runtime_bytes: float
     bytes_per_token: float
-    lost_vcpu: float
+    share_exponent: float
     contention: float
     errors: dict[str, float]
 
@@ -130,8 +133,8 @@ def fit_model(
 ) -> ModelFit:
     """Costs of the model, for each of `memory_mb`; `token_bytes`: of a token's input and output together."""
     experts = [x for x in rows if x.row.record.role == "expert"]
-    lost, work, error = _compute([x for x in experts if x.communication != "pipelined"], mb_per_vcpu)
-    slow = 1 / (np.asarray(memory_mb, float) / mb_per_vcpu - lost)
+    exponent, work, error = _compute([x for x in experts if x.communication != "pipelined"], mb_per_vcpu)
+    slow = (np.asarray(memory_mb, float) / mb_per_vcpu) ** -exponent
     by_load: dict[int, dict[int, list[float]]] = {}
     for x in rows:
         if x.row.record.role == "non-moe":
@@ -148,7 +151,7 @@ def fit_model(
         },
         runtime_bytes=max(0.0, runtime - parameters),
         bytes_per_token=max(0.0, per_token - token_bytes),
-        lost_vcpu=lost,
+        share_exponent=exponent,
         contention=_median(
             x.seconds("compute") * (x.row.record.memory_mb / mb_per_vcpu) / x.row.compute_cpu_s
             for x in experts
@@ -217,19 +220,22 @@ def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.
 
 
 def _compute(experts: Sequence[CalibratingRow], mb_per_vcpu: float) -> tuple[float, tuple[float, float], float]:
-    """vCPUs lost, vCPU-s of a call and of a token, and the residual: seconds = (a + b tokens) / (vCPUs - lost)."""
+    """Exponent, vCPU-s of a call and of a token, and the residual: seconds = (a + b tokens) / vCPUs^exponent.
+
+    After each pause of its period a function finds its caches cold: the smaller its share, the less a CPU-second
+    does. The law is empirical: it fits better than a fixed part of each period.
+    """
     vcpus = np.array([x.row.record.memory_mb / mb_per_vcpu for x in experts])
-    best: tuple[float, tuple[float, float], float] | None = None
-    for lost in np.linspace(0.0, 0.5 * float(vcpus.min()), 26):
-        points = [
-            ([1 / (share - lost), x.row.record.tokens / (share - lost)], x.seconds("compute"))
-            for share, x in zip(vcpus, experts, strict=True)
-        ]
-        (call, token), error = _least_squares(points)
-        if best is None or error < best[2]:
-            best = float(lost), (float(call), float(token)), error
-    assert best is not None
-    return best
+    seconds = np.array([x.seconds("compute") for x in experts])
+    best = math.inf
+    for exponent in np.linspace(1.0, LARGEST_EXPONENT, 26):
+        terms = np.array([(1, x.row.record.tokens) for x in experts], float) / (vcpus**exponent)[:, None]
+        (call, token), error = _least_squares(list(zip(terms.tolist(), seconds.tolist(), strict=True)))
+        residual = np.abs((call * terms[:, 0] + token * terms[:, 1]) / seconds - 1)
+        loss = float(np.where(residual < HUBER, residual**2 / 2, HUBER * (residual - HUBER / 2)).mean())
+        if loss < best:
+            best, found = loss, (float(exponent), (float(call), float(token)), error)
+    return found
 
 
 def _memory(experts: Sequence[CalibratingRow]) -> tuple[float, float]:

@@ -278,8 +278,8 @@ def _constants(found: Validation) -> list[str]:
             ("an expert's function without tokens", f"{model.runtime_bytes / 2**20:.0f} MB", ""),
             ("and for each token", f"{model.bytes_per_token / 1024:.1f} KB", ""),
             (
-                "CPU lost to cold caches",
-                f"{model.lost_vcpu * 1e3:.1f} milli-vCPU a function",
+                "compute takes vCPUs to the power of",
+                f"{-model.share_exponent:.2f}",
                 f"{model.errors['compute']:.0%}",
             ),
         ]

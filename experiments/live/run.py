@@ -114,7 +114,7 @@ def record_table(served: Sequence[Served]) -> pd.DataFrame:
 
 
 def calibrating_table(rows: Sequence[CalibratingRow]) -> pd.DataFrame:
-    """The calls that constants were fitted to, likewise; `communication`, `load`, `parameter_bytes` say of what."""
+    """The calls that constants were fitted to; `communication`, `load`, `parameter_bytes` say of what."""
     table = table_of([x.row for x in rows], {})
     for name, column in (("communication", "communication"), ("batch_tokens", "load"), ("parameter_bytes",) * 2):
         table[column] = [getattr(x, name) for x in rows]

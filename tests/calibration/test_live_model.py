@@ -10,7 +10,7 @@ from simulator.profile import load_profile
 from simulator.records import Record
 
 MB_PER_VCPU, ENCODING = 4096.0, 4 / 3
-CALL, TOKEN, LOST = 0.002, 30e-6, 0.004  # vCPU-s, vCPU-s, vCPU
+CALL, TOKEN, EXPONENT = 0.002, 30e-6, 1.2  # vCPU-s, vCPU-s
 GET_S, PUT_S, GET_WORK, PUT_WORK = 0.004, 0.012, 0.9e-9, 1.9e-9  # s, s, vCPU-s a byte
 ASK, SEND = 0.001, 0.004  # vCPU-s a request
 PAYLOAD_S, PAYLOAD_WORK, WARM_S, PARAMETERS = 0.003, 3e-9, 0.003, 4_000_000
@@ -19,7 +19,7 @@ IN, OUT = 1544.0, 1536.0
 
 def expert(method: str, memory_mb: int, tokens: int, noise: float = 1.0) -> CalibratingRow:
     slow, row = MB_PER_VCPU / memory_mb, Record(0, 0, "expert", f"f{memory_mb}-{tokens}", memory_mb, tokens=tokens)
-    compute = (CALL + TOKEN * tokens) / (memory_mb / MB_PER_VCPU - LOST) * noise
+    compute = (CALL + TOKEN * tokens) / (memory_mb / MB_PER_VCPU) ** EXPONENT * noise
     row.add_phase("queue", 0.0, WARM_S)
     row.add_phase("parameter_download", 0.0, GET_S + (ASK + PARAMETERS * GET_WORK) * slow)
     row.add_phase("compute", 0.0, compute)
@@ -65,7 +65,7 @@ def test_compute_of_each_size_comes_back_through_noise() -> None:
     sizes = (128, 192, 320, 1024)
     model = fit_model(rows(np.random.default_rng(0)), sizes, MB_PER_VCPU, IN + OUT)
     for size, call, token in zip(sizes, model.seconds_per_call, model.seconds_per_token, strict=True):
-        exact = (CALL + TOKEN * 3000) / (size / MB_PER_VCPU - LOST)
+        exact = (CALL + TOKEN * 3000) / (size / MB_PER_VCPU) ** EXPONENT
         assert call + 3000 * token == pytest.approx(exact, rel=0.06)
     assert model.non_moe_s == {8192: (0.4,)}
     assert model.contention == pytest.approx(1.0)
