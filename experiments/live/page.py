@@ -259,12 +259,12 @@ def _constants(found: Validation) -> list[str]:
             ("asynchronous call to handler", f"{platform.warm_s * 1e3:.1f} ms", ""),
             (
                 "S3 GET",
-                f"{platform.get_s * 1e3:.1f} ms + {platform.get_work * 1e3:.1f} vCPU-ms + {platform.get_byte_work * 1e9:.2f} vCPU-ms/MB",
+                _request(platform.get_s, platform.get_work, platform.get_byte_work),
                 f"{platform.errors['get']:.0%}",
             ),
             (
                 "S3 PUT",
-                f"{platform.put_s * 1e3:.1f} ms + {platform.put_work * 1e3:.1f} vCPU-ms + {platform.put_byte_work * 1e9:.2f} vCPU-ms/MB",
+                _request(platform.put_s, platform.put_work, platform.put_byte_work),
                 f"{platform.errors['put']:.0%}",
             ),
             (
@@ -296,6 +296,10 @@ def _constants(found: Validation) -> list[str]:
         "",
         f"All of it took {found.seconds:.0f} s.",
     ]
+
+
+def _request(seconds: float, work: float, byte_work: float) -> str:
+    return f"{seconds * 1e3:.1f} ms + {work * 1e3:.1f} vCPU-ms + {byte_work * 1e9:.2f} vCPU-ms/MB"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -95,7 +95,7 @@ def test_what_the_cpu_moves_does_not_overlap_with_its_compute() -> None:
 
 @pytest.mark.parametrize("method", ["storage", "pipelined"])
 def test_small_functions_pay_for_their_requests(method: Communication) -> None:
-    """A client's work for a request is the function's own vCPU's: an eighth of a vCPU takes eight times as long."""
+    """A client's work for a request is the function's own vCPU's: with half of one it takes twice as long."""
     problem, profile, work_s = small_problem(4096), still(), 0.004
     working = profile
     for name in ("get_vcpu_s", "put_vcpu_s"):
