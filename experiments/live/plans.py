@@ -29,6 +29,7 @@ def plans_for(problem: DeploymentProblem, quick: bool) -> dict[str, DeploymentPl
     plans["pipelined"] = uniform(problem, "pipelined", middle)
     if not quick:
         plans["direct"] = uniform(problem, "direct", middle, 2)
+        plans["crowded"] = uniform(problem, "storage", sizes[-1], 2)  # more cores than a small machine has
         plans["replicas"] = uniform(problem, "pipelined", sizes[len(sizes) // 2], 2)
     return plans
 
