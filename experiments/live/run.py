@@ -23,7 +23,7 @@ from moe.export import ExportedModel, export
 from moe.files import read_model
 from moe.models import load_model
 from simulator.plan import DeploymentPlan, check_plan_fits
-from simulator.profile import PlatformProfile
+from simulator.profile import PlatformProfile, with_constant
 
 RANKED = ("cost_usd", "full_usd", "total_usd", "latency_s")
 GATE_SAMPLE = 16  # sequences
@@ -68,7 +68,11 @@ def run_validation(
         InputError: bad input; the platform refuses a function; a calibrating batch fails.
     """
     began, local = time.monotonic(), backend == "local"
-    if not local or not measure:
+    if local:  # what the endpoint does, whatever the profile says
+        vcpu = profile.compute.mb_per_vcpu
+        set_here = vcpu.model_copy(update={"value": settings.mb_per_core, "source": "the endpoint's setting"})
+        profile = with_constant(profile, ("compute", "mb_per_vcpu"), set_here)
+    else:
         settings = replace(settings, mb_per_core=profile.compute.mb_per_vcpu.median)
     say("exporting the model")
     model, sequences = _model_and_text(settings, seed)
