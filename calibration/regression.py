@@ -68,7 +68,7 @@ def halving_period(idle_s: np.ndarray, warm_share: np.ndarray) -> tuple[float, f
     Args:
         idle_s: shape (points,). warm_share: of the instances, in [0, 1], same shape. Best: least absolute error.
     """
-    periods = np.arange(30.0, idle_s.max() + 1.0)
+    periods = np.arange(min(30.0, idle_s.max() / 10), idle_s.max() + 1.0)
     left = 0.5 ** np.floor(idle_s / periods[:, None])
     error = np.abs(left - warm_share).sum(axis=1)
     best = periods[error <= error.min() + 1e-9]

@@ -156,7 +156,9 @@ class LiveModel:
         if name not in self._memory_mb:
             self._memory_mb[name] = memory_mb
             handler = f"{lambda_probe.__name__}.handlers.live.handler"
-            self._deployment.create(Deployable(name, self._code, memory_mb, handler, RUNTIME, timeout_s=300))
+            self._deployment.create(
+                Deployable(name, self._code, memory_mb, handler, RUNTIME, timeout_s=300, event_retries=0)
+            )
         elif self._memory_mb[name] != memory_mb:
             self._deployment.change(self._deployment.full_name(name), MemorySize=memory_mb)
             self._memory_mb[name] = memory_mb

@@ -60,10 +60,13 @@ def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Itera
             shutil.rmtree(folder, ignore_errors=True)
     else:
         from lambda_probe.clients import aws_clients
-        from lambda_probe.logs import cloudwatch
 
         if role is None:
             raise InputError("--role: expected the ARN of a role that functions run as (logs, the bucket, invoke)")
         clients = aws_clients()
+        if clients.logs is None:
+            raise InputError(
+                "--backend aws: AWS_ENDPOINT_URL_LAMBDA names another endpoint, whose logs are not known"
+            )
         with Deployment(clients, campaign, role) as deployment:
-            yield deployment, CloudWatchLogs(cloudwatch(clients.region)), True
+            yield deployment, CloudWatchLogs(clients.logs), True

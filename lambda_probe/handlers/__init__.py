@@ -1,1 +1,1 @@
-"""Code that runs inside functions: it imports nothing of this project but its own kind; numpy and boto3 lazily."""
+"""Code that runs inside functions: no imports beyond the standard library, numpy, boto3 and each other."""
