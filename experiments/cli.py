@@ -20,6 +20,7 @@ from experiments.commands import (
     run,
     traffic,
     tune,
+    validate,
 )
 from experiments.commands.options import EXIT_BAD_INPUT
 from moe.errors import InputError, PlatformError, nearest
@@ -59,7 +60,7 @@ def cli(ctx: click.Context) -> None:
 
 for module in (
     *(bench, run, routing, prediction, deploy, robust, tune),
-    *(traffic, platform, profile, probe, local_lambda, house),
+    *(traffic, platform, profile, probe, local_lambda, validate, house),
 ):
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]

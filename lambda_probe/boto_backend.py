@@ -18,6 +18,7 @@ from lambda_probe.backend import Account, BackendFacts, BackendPrices, ProbeFunc
 from lambda_probe.calls import ATTEMPTS, SLEEP, Attempt, call
 from lambda_probe.clients import CLIENT_ERRORS, Clients, one_line
 from lambda_probe.deploy import LOCAL_ROLE, POLL_S, Deployable, Deployment, zip_of
+from lambda_probe.objects import put_zeros
 from lambda_probe.works import GetObjects, PutObjects, Send, Work, event_of
 from moe.errors import InputError, PlatformError
 
@@ -104,7 +105,11 @@ class BotoBackend:
             return self._call(name, work, attempts=1)
 
         with ThreadPoolExecutor(len(names)) as pool:
-            return list(pool.map(one, names))
+            try:
+                return list(pool.map(one, names))
+            except BaseException:
+                together.abort()  # or those that wait would wait for ever
+                raise
 
     def rest(self, seconds: float) -> None:
         """Let time pass."""
@@ -145,7 +150,7 @@ class BotoBackend:
         if isinstance(work, GetObjects) and work.size_bytes not in self._objects:
             key = f"get/{work.size_bytes}"
             try:
-                self._clients.s3.put_object(Bucket=bucket, Key=key, Body=bytes(work.size_bytes))
+                put_zeros(self._clients.s3, bucket, key, work.size_bytes)
             except CLIENT_ERRORS as error:
                 raise PlatformError(f"{bucket}/{key}: cannot be uploaded: {one_line(error)}") from None
             self._objects.add(work.size_bytes)

@@ -42,7 +42,8 @@ class Session:
     """One process's work on a campaign.
 
     Attributes:
-        spent_usd: by what was billed, in earlier sessions as well. refused: functions that the platform refused: why.
+        spent_usd: by what was billed, in earlier sessions as well.
+        refused: functions that the platform refused, and why.
 
     Args:
         folder: where calls are kept, and what is there already. began_s: when the campaign began.
@@ -234,18 +235,22 @@ class Session:
             return scaled(step.work, known)
         repeats = step.work.repeats if isinstance(step.work, Multiply | ExpertPass) else 1
         wanted_s, amount = step.call_s / repeats, self._last_amount.get(_work_of(step.key), 1.0)
+        failures = 0
         for _ in range(SIZINGS):
             work = once(scaled(step.work, amount))
             measured = self._call(step, step.function, work, probe="sizing")
             self._keep(step, [measured])
             if why := failure(measured):
-                self._end(step, f"how long its work takes could not be measured: {why}")
-                return None
+                failures += 1
+                if failures == ATTEMPTS_PER_SAMPLE:
+                    self._end(step, f"how long its work takes could not be measured: {why}")
+                    return None
+                continue
             took_s = measured[-1].answer.seconds[0] * (work.passes if isinstance(work, ExpertPass) else 1)
             least = isinstance(work, ExpertPass) and work.passes == 1 and took_s > wanted_s
             if LEAST_SHARE * wanted_s <= took_s <= 2 * wanted_s or least:
                 break
-            amount *= min(MOST_GROWTH, max(1 / MOST_GROWTH, 1.05 * wanted_s / max(took_s, 1e-9)))
+            amount *= min(MOST_GROWTH, 1.05 * wanted_s / max(took_s, 1e-9))
         self._folder.append(Line(step.key, amount=amount))
         self._note_amount(step.key, amount)
         return scaled(step.work, amount)

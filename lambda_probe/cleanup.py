@@ -9,11 +9,15 @@ from moe.errors import PlatformError
 
 PREFIX = "smoe-"
 TAG = "smoe-campaign"
+LOG_PREFIX = "/aws/lambda/"
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A function or a bucket with the prefix and the tag; `campaign`: whose it is (it may still run)."""
+    """A function or a bucket with the prefix and the tag; `campaign`: whose it is (it may still run).
+
+    Or a log group: AWS makes one for each function, without a tag, and keeps it. It is named after its function.
+    """
 
     kind: str
     name: str
@@ -25,7 +29,8 @@ class Leftovers:
     """What was found.
 
     Attributes:
-        tagged: what campaigns left. untagged: buckets with the prefix only: perhaps not ours, not touched.
+        tagged: what campaigns left, and logs of functions with the prefix.
+        untagged: buckets with the prefix only: perhaps not ours, not touched.
     """
 
     tagged: tuple[Leftover, ...]
@@ -38,7 +43,7 @@ def leftovers(clients: Clients) -> Leftovers:
         buckets = _buckets(clients)
         tagged = [found for found in buckets if found.campaign]
         untagged = [found.name for found in buckets if not found.campaign]
-        return Leftovers((*_functions(clients), *tagged), tuple(untagged))
+        return Leftovers((*_functions(clients), *tagged, *_logs(clients)), tuple(untagged))
     except CLIENT_ERRORS as error:
         raise PlatformError(f"what campaigns left cannot be listed: {one_line(error)}") from None
 
@@ -48,24 +53,25 @@ def cleanup(clients: Clients, found: Leftovers) -> list[str]:
     failed = []
     for each in found.tagged:
         try:
-            if each.kind == "function":
-                remove_function(clients, each.name)
-            else:
-                remove_bucket(clients, each.name)
+            remove = {"function": remove_function, "bucket": remove_bucket, "log": _remove_log}[each.kind]
+            remove(clients, each.name)
         except CLIENT_ERRORS as error:
             failed.append(f"{each.kind} {each.name}: {one_line(error)}")
     return failed
 
 
 def remove_function(clients: Clients, name: str) -> bool:
-    """Delete a function; one that is gone already is none to worry about, and False is returned."""
+    """Delete a function and its log; one that is gone already is none to worry about, and False is returned."""
+    there = True
     try:
         clients.control.delete_function(FunctionName=name)
     except CLIENT_ERRORS as error:
         if code_of(error) != "ResourceNotFoundException":
             raise
-        return False
-    return True
+        there = False
+    if clients.logs is not None:
+        _remove_log(clients, LOG_PREFIX + name)
+    return there
 
 
 def remove_bucket(clients: Clients, bucket: str) -> None:
@@ -83,6 +89,22 @@ def remove_bucket(clients: Clients, bucket: str) -> None:
     except CLIENT_ERRORS as error:
         if code_of(error) != "NoSuchBucket":
             raise
+
+
+def _remove_log(clients: Clients, name: str) -> None:
+    try:
+        clients.logs.delete_log_group(logGroupName=name)
+    except CLIENT_ERRORS as error:
+        if code_of(error) != "ResourceNotFoundException":
+            raise
+
+
+def _logs(clients: Clients) -> list[Leftover]:
+    """Log groups of functions with the prefix; on AWS only."""
+    if clients.logs is None:
+        return []
+    pages = clients.logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=LOG_PREFIX + PREFIX)
+    return [Leftover("log", group["logGroupName"], "") for page in pages for group in page["logGroups"]]
 
 
 def _functions(clients: Clients) -> list[Leftover]:

@@ -30,12 +30,14 @@ class Clients:
         functions: of Lambda, to invoke: never sends anything again by itself.
         control: of Lambda, for all but invoking: patient, and slow enough for AWS.
         s3: of S3, patient. region: whose they are.
+        logs: of CloudWatch, where AWS keeps what functions write; None on the embedded endpoint.
     """
 
     functions: Any
     control: Any
     s3: Any
     region: str
+    logs: Any = None
 
 
 def local_clients(endpoint: LocalEndpoint) -> Clients:
@@ -126,4 +128,7 @@ def _clients(
         url = (urls or {}).get(service)
         return session.client(service, region_name=region, endpoint_url=url, config=config, **(keys or {}))
 
-    return Clients(client("lambda", once), client("lambda", patient), client("s3", patient), region)
+    control = client("lambda", patient)
+    on_aws = "amazonaws.com" in control.meta.endpoint_url  # not where AWS_ENDPOINT_URL_LAMBDA says otherwise
+    logs = client("logs", patient) if on_aws else None
+    return Clients(client("lambda", once), control, client("s3", patient), region, logs)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -21,8 +22,10 @@ from moe.errors import InputError, PlatformError
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/smoe-probe"
 UPLOAD_LIMIT = 4 * 2**20  # a larger zip goes through the bucket, once for all functions that have it
 POLL_S, PATIENCE_S = 0.1, 300.0
+AWS_EVENT_RETRIES = 2
 REMOVALS, REMOVAL_WAIT_S = 4, 5.0
 _LOG = logging.getLogger(__name__)
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -39,7 +42,11 @@ def zip_of(files: Mapping[str, bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Deployable:
-    """A function to deploy: `code` is a zip; `name` without prefix."""
+    """A function to deploy: `code` is a zip; `name` without prefix.
+
+    Attributes:
+        event_retries: how often the platform repeats an asynchronous call that failed (AWS: twice, and it bills).
+    """
 
     name: str
     code: bytes
@@ -50,6 +57,7 @@ class Deployable:
     timeout_s: int = 120
     tmp_mb: int = 512
     environment: Mapping[str, str] = field(default_factory=dict)
+    event_retries: int = AWS_EVENT_RETRIES
 
 
 class Deployment:
@@ -58,9 +66,11 @@ class Deployment:
     A name is noted before its thing is made: what was made without an answer is removed as well.
 
     Args:
-        clients: of the account. campaign: its id, in every name and tag; letters, digits and `-`.
+        clients: of the account. campaign: its id, in every name and tag; at most 40 of a-z, 0-9 and `-`.
         role: ARN that functions run as. poll_s: between looks at a function that is not ready yet.
         patience_s: until a function must be ready. sleep: replaced in tests.
+
+    Raises InputError for an id that cannot name a bucket.
     """
 
     def __init__(
@@ -72,6 +82,10 @@ class Deployment:
         patience_s: float = PATIENCE_S,
         sleep: SLEEP = time.sleep,
     ) -> None:
+        if not _ID.fullmatch(campaign):
+            raise InputError(
+                f"campaign id {campaign!r}: expected at most 40 of a-z, 0-9 and '-': it names a bucket"
+            )
         self.clients, self.campaign, self._role, self._poll_s = clients, campaign, role, poll_s
         self._patience_s, self._sleep = patience_s, sleep
         self._functions: set[str] = set()
@@ -121,6 +135,9 @@ class Deployment:
             raise told from None
         self._unanswered.discard(name)
         self._wait(name)
+        if function.event_retries != AWS_EVENT_RETRIES:
+            configure = self.clients.control.put_function_event_invoke_config
+            self._change(name, configure, MaximumRetryAttempts=function.event_retries)
         return name
 
     def change(self, name: str, **configuration: Any) -> None:
@@ -128,10 +145,7 @@ class Deployment:
 
         Raises InputError, PlatformError.
         """
-        try:
-            self.clients.control.update_function_configuration(FunctionName=name, **configuration)
-        except CLIENT_ERRORS as error:
-            raise _told(f"{name}: cannot be changed", error) from None
+        self._change(name, self.clients.control.update_function_configuration, **configuration)
         self._wait(name)
 
     def delete(self, name: str) -> None:
@@ -193,6 +207,12 @@ class Deployment:
             "LoggingConfig": {"LogFormat": "Text"},  # REPORT as a line, not as JSON
             "Tags": {TAG: self.campaign},
         }
+
+    def _change(self, name: str, operation: Callable[..., Any], **settings: Any) -> None:
+        try:
+            operation(FunctionName=name, **settings)
+        except CLIENT_ERRORS as error:
+            raise _told(f"{name}: cannot be changed", error) from None
 
     def _create(self, name: str, request: dict[str, Any]) -> None:
         """Create it; one of the same name that this campaign left (killed, or asked twice) is replaced."""

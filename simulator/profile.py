@@ -149,9 +149,10 @@ class ComputeConstants(FileModel):
 
 
 class NetworkConstants(FileModel):
-    """Network of a function, each way."""
+    """Network of a function, each way; `function_upload_bytes_per_s_per_mb`: where uploads are slower."""
 
     function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")]
+    function_upload_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
     sustained_bytes_per_s: BytesPerSecond
     burst_bytes_per_s: BytesPerSecond
     burst_bytes: Bytes
@@ -187,10 +188,15 @@ class StorageConstants(FileModel):
 
 
 class PayloadConstants(FileModel):
-    """A function that invokes a function, synchronously."""
+    """A function that invokes a function, synchronously.
+
+    `function_bytes_per_s_per_mb`: a function's own CPU encodes, sends and decodes payloads, so that all of them
+    together get at most so much for each MB of its memory; without it, memory does not matter.
+    """
 
     overhead_s: Seconds
     bytes_per_s: BytesPerSecond
+    function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
     limit_bytes: Bytes
     encoding_factor: Ratio
 
@@ -306,10 +312,14 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     """The closed form's constants of a profile, for the given memory sizes."""
     memory = np.asarray(memory_mb, float)
     by_memory = memory * profile.network.function_bytes_per_s_per_mb.median
+    payload = profile.payload
+    direct = payload.bytes_per_s.median
+    if payload.function_bytes_per_s_per_mb is not None:  # the closed form has one B_f for all sizes
+        direct = min(direct, payload.function_bytes_per_s_per_mb.median * float(np.median(memory)))
     return ClosedFormConstants(
         vcpus=memory / profile.compute.mb_per_vcpu.median,
         storage_bandwidth_bytes_per_s=np.minimum(by_memory, profile.storage.connection_bytes_per_s.median),
-        direct_bandwidth_bytes_per_s=profile.payload.bytes_per_s.median / profile.payload.encoding_factor.median,
+        direct_bandwidth_bytes_per_s=direct / payload.encoding_factor.median,
         storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)
         / 2,
         warm_start_s=profile.start.warm_s.median,

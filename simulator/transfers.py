@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from simulator.invocation import Latch
+from simulator.invocation import Latch, next_look_s
 from simulator.network import Link
 from simulator.program import Call, CallFailed, Phase, Steps
 from simulator.storage import Requests, StorageError
@@ -169,6 +169,7 @@ class Pipeline(Phase):
         seconds_per_call, seconds_per_token: compute of a minibatch.
         token_in_bytes, token_out_bytes: D_in and D_o.
         ready: told when each result is in S3.
+        poll_s: how often it looks whether the next minibatch is there; 0: it is told.
     """
 
     available: Ready
@@ -178,6 +179,7 @@ class Pipeline(Phase):
     token_in_bytes: float
     token_out_bytes: float
     ready: Ready | None = None
+    poll_s: float = 0.0
     phases: tuple[str, str, str] = field(default=("input_download", "compute", "upload"))
 
     def run(self, call: Call, at: float) -> float:
@@ -211,7 +213,7 @@ class Pipeline(Phase):
         for available, work_s, size_in, size_out in zip(
             self.available.times_s.tolist(), work.tolist(), in_bytes, out_bytes, strict=True
         ):
-            asked = now if now > available else available
+            asked = now if now > available else next_look_s(call, now, available, self.poll_s)
             downloaded = download(asked + get(asked), size_in)
             computed = downloaded + work_s
             if sent_bytes < 0:  # nothing to upload yet

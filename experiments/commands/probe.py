@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,8 +72,6 @@ def probe(
     from experiments.probing import Platform
     from lambda_probe.campaign_file import load_campaign
 
-    for sent in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job ignores it
-        signal.signal(sent, signal.default_int_handler)
     platform = Platform(backend, profile, seed, region, role, numpy_wheel)  # type: ignore[arg-type]
     if cleanup:
         return _cleanup(platform, dry_run, yes, as_json)
@@ -101,14 +98,17 @@ def _measure(
 ) -> int:
     from experiments import probing
     from experiments.console import progress
-    from lambda_probe.campaign import run_campaign
+    from lambda_probe.campaign import run_campaign, stoppable
 
     identity = probing.campaign_id(campaign, folder)
     if platform.backend == "aws":
         budget_usd = probing.AWS_BUDGET_USD if budget_usd is None else budget_usd
         probing.agree(platform, probing.planned(campaign, platform)[1], identity, budget_usd, yes)
-    with probing.opened(platform, campaign, folder, identity) as backend, progress("probing", "%") as update:
-        began = probing.Rate(update)
+    with (
+        stoppable(),
+        probing.opened(platform, campaign, folder, identity) as backend,
+        progress("probing", "%") as update,
+    ):
         outcome = run_campaign(
             campaign,
             backend,
@@ -117,7 +117,7 @@ def _measure(
             budget_usd,
             {"campaign_id": identity, **platform.identity()},
             probing.provenance(),
-            began,
+            probing.Rate(update),
         )
     if as_json:
         print_json(probing.result_json(outcome, folder, campaign, platform))

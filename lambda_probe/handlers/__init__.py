@@ -1,1 +1,1 @@
-"""Code that runs inside functions: each file goes into a zip of its own and imports nothing of this project."""
+"""Code that runs inside functions: no imports beyond the standard library, numpy, boto3 and each other."""

@@ -17,6 +17,7 @@ import lambda_probe
 from lambda_probe.aws import consent_text, open_aws
 from lambda_probe.backend import BackendPrices, ProbeFunction, ProbePackage
 from lambda_probe.boto_backend import BotoBackend, facts_of
+from lambda_probe.cleanup import Leftover, cleanup, leftovers
 from lambda_probe.clients import LONGEST_CALL_S, Pace, aws_clients, local_clients
 from lambda_probe.deploy import Deployable, Deployment, zip_of
 from lambda_probe.local import LocalEndpoint, LocalSettings
@@ -93,7 +94,7 @@ def test_calls_are_waited_for_and_never_repeated_by_boto3() -> None:
 def test_the_requests_of_a_deployment_are_exactly_these() -> None:
     """Prefix and tag on all, the role that was given, one zip, a text log."""
     clients = aws_clients("eu-west-1")
-    control, s3 = Stubber(clients.control), Stubber(clients.s3)
+    control, s3, logs = Stubber(clients.control), Stubber(clients.s3), Stubber(clients.logs)
     code = zip_of({"probe.py": b""})
     name = "smoe-id-f"
     s3.add_response(
@@ -122,6 +123,8 @@ def test_the_requests_of_a_deployment_are_exactly_these() -> None:
     control.add_response("create_function", pending, request)
     control.add_response("get_function_configuration", pending, {"FunctionName": name})
     control.add_response("get_function_configuration", ready, {"FunctionName": name})
+    once = {"FunctionName": name, "MaximumRetryAttempts": 0}
+    control.add_response("put_function_event_invoke_config", {}, once)
     control.add_response("update_function_configuration", {}, {"FunctionName": name, "MemorySize": 1024})
     control.add_response("get_function_configuration", ready, {"FunctionName": name})
     control.add_response("delete_function", {}, {"FunctionName": name})
@@ -130,15 +133,36 @@ def test_the_requests_of_a_deployment_are_exactly_these() -> None:
     objects = {"Objects": [{"Key": "get/1"}], "Quiet": True}
     s3.add_response("delete_objects", {}, {"Bucket": "smoe-id", "Delete": objects})
     s3.add_response("delete_bucket", {}, {"Bucket": "smoe-id"})
-    with control, s3:
+    logs.add_response("delete_log_group", {}, {"logGroupName": f"/aws/lambda/{name}"})
+    with control, s3, logs:
         with Deployment(clients, "id", ROLE, sleep=lambda _: None) as deployment:
             assert deployment.bucket == "smoe-id"
             deployment.create(
-                Deployable("f", code, 512, "probe.handler", "python3.13", "arm64", 33, 512, {"A": "b"})
+                Deployable("f", code, 512, "probe.handler", "python3.13", "arm64", 33, 512, {"A": "b"}, 0)
             )
             deployment.change(name, MemorySize=1024)
-        control.assert_no_pending_responses()
-        s3.assert_no_pending_responses()
+        for stub in (control, s3, logs):
+            stub.assert_no_pending_responses()
+
+
+@pytest.mark.usefixtures("_keys")
+def test_cleanup_finds_and_removes_logs_too() -> None:
+    """AWS makes a log for each function by itself, and keeps it when the function is gone."""
+    clients = aws_clients("us-east-1")
+    control, s3, logs = Stubber(clients.control), Stubber(clients.s3), Stubber(clients.logs)
+    control.add_response("list_functions", {"Functions": []})
+    s3.add_response("list_buckets", {"Buckets": [{"Name": "mine"}]})
+    group = "/aws/lambda/smoe-id-f"
+    logs.add_response(
+        "describe_log_groups",
+        {"logGroups": [{"logGroupName": group}]},
+        {"logGroupNamePrefix": "/aws/lambda/smoe-"},
+    )
+    logs.add_client_error("delete_log_group", "ResourceNotFoundException", http_status_code=400)
+    with control, s3, logs:
+        found = leftovers(clients)
+        assert found.tagged == (Leftover("log", group, ""),)
+        assert cleanup(clients, found) == []
 
 
 @pytest.mark.usefixtures("_keys")

@@ -4,15 +4,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from lambda_probe.backend import BackendPrices, ProbeFunction, ProbePackage
 from lambda_probe.boto_backend import BotoBackend, facts_of, wheel_files
 from lambda_probe.calls import Attempt
-from lambda_probe.cleanup import leftovers
+from lambda_probe.cleanup import leftovers, remove_bucket
 from lambda_probe.clients import local_clients
 from lambda_probe.local import LocalEndpoint, LocalSettings
+from lambda_probe.objects import SEED_BYTES, put_zeros
 from lambda_probe.works import (
     Answer,
     ExpertPass,
@@ -26,6 +28,7 @@ from lambda_probe.works import (
     answer_of,
 )
 from moe.errors import InputError
+from tests.lambda_probe.faulty import Faults
 
 SMALL = ProbePackage("small")
 NUMPY = ProbePackage("numpy", imports=("numpy",))
@@ -72,6 +75,7 @@ def answered(attempts: list[Attempt]) -> Answer:
         ("plain", Wait(0.05), 1),
         ("plain", GetObjects(3 * MB, connections=1, repeats=3), 3),
         ("plain", GetObjects(3 * MB, connections=4, repeats=2), 2),
+        ("plain", GetObjects(40 * MB, connections=2), 1),
         ("plain", PutObjects(MB, repeats=2), 2),
         ("plain", PutObjects(11 * MB, connections=2, repeats=2), 2),
         ("plain", Send("other", 300_000, 200_000, repeats=2), 2),
@@ -90,6 +94,23 @@ def test_each_work_is_timed_once_per_repeat(backend: BotoBackend, function: str,
     passes = work.passes if isinstance(work, ExpertPass) else 1
     assert sum(answer.seconds) * passes <= made[0].report.duration_ms / 1000 <= made[0].client_s
     assert made[0].function == function
+
+
+@pytest.mark.parametrize("more", [0, 1, 7])
+def test_a_large_object_has_all_its_bytes_and_is_not_uploaded_in_full(
+    endpoint: LocalEndpoint, backend: BotoBackend, more: int
+) -> None:
+    """Half a gigabyte over a user's own line would take minutes; S3 copies it together."""
+    s3 = local_clients(endpoint).s3
+    s3.create_bucket(Bucket="large")
+    faults = Faults(s3)
+    size = 2 * SEED_BYTES + more
+    put_zeros(s3, "large", "k", size)
+    assert s3.head_object(Bucket="large", Key="k")["ContentLength"] == size
+    assert s3.list_objects_v2(Bucket="large")["KeyCount"] == 1
+    assert faults.sent.count("UploadPartCopy") == 2
+    assert faults.sent.count("UploadPart") == (more > 0)
+    remove_bucket(local_clients(endpoint), "large")
 
 
 def test_a_wait_and_what_the_target_says_are_in_seconds(backend: BotoBackend) -> None:
@@ -126,6 +147,23 @@ def test_calls_at_once_have_an_instance_each_and_the_account_s_limit(backend: Bo
     assert sorted(each[0].status for each in made) == ["ok"] * 7 + ["throttled"] * 3
     assert len({answered(each).instance for each in made if each[0].status == "ok"}) == 7
     assert backend.account().concurrency == 7
+
+
+def test_a_burst_of_more_threads_than_there_may_be_ends(
+    backend: BotoBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ones wait for the last, which never comes."""
+    start, started = Thread.start, list[Thread]()
+
+    def limited(thread: Thread) -> None:
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", limited)
+    with pytest.raises(RuntimeError, match="new thread"):
+        backend.call_at_once(["plain"] * 5, Nothing())
 
 
 def test_nothing_stays_behind(endpoint: LocalEndpoint) -> None:

@@ -285,3 +285,11 @@ def test_a_bucket_of_somebody_else_is_not_touched(clients: Clients, deployment: 
     with pytest.raises(InputError, match="cannot be created"), deployment:
         deployment.bucket  # noqa: B018
     assert faults.sent == ["CreateBucket"]
+
+
+@pytest.mark.parametrize("campaign", ["", "My_Campaign", "ends-", "a" * 41])
+def test_an_id_that_cannot_name_a_bucket_is_refused_before_anything_is_made(
+    clients: Clients, campaign: str
+) -> None:
+    with pytest.raises(InputError, match="campaign id"):
+        Deployment(clients, campaign)
