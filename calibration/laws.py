@@ -31,7 +31,7 @@ from simulator.draws import quantile_at, quantiles_at
 Value: TypeAlias = float | Quantiles | Samples
 Runs: TypeAlias = Sequence[np.ndarray]
 THINNED = (np.arange(99) + 0.5) / 99  # probabilities by which many samples are stood for
-MANY, MOST_APART = 700, 0.03  # samples from which on a family is held against them, and how near it has to be
+MANY, MOST_APART = 700, 0.02  # samples from which on a family is held against them, and how near it has to be
 LEAST_S = 1e-6
 LEAST_S_PER_BYTE = 1e-14
 
@@ -86,7 +86,10 @@ class Distribution(Law):
     def misfits(self, value: Value, runs: Runs) -> bool:
         """Whether many samples are farther from the table than chance takes them (Kolmogorov and Smirnov)."""
         samples = np.concatenate(runs)
-        return len(samples) >= MANY and ks_distance(table_of(value), samples) > MOST_APART
+        if len(samples) < MANY:
+            return False
+        least = max(MOST_APART, ks_distance(empirical(samples), samples))
+        return ks_distance(table_of(value), samples) > least + 1e-3  # the tables are rounded
 
     def centre(self, runs: Runs, method: str) -> float:
         """The samples' median, whatever the family."""

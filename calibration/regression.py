@@ -63,7 +63,7 @@ def burst_rate(until_s: np.ndarray, moved_bytes: np.ndarray, bucket_bytes: float
 
 
 def halving_period(idle_s: np.ndarray, warm_share: np.ndarray) -> tuple[float, float]:
-    """The least and the greatest period T (whole s, of less than a minute finer) by which a warm share 0.5^floor(idle / T) fits best.
+    """The least and the greatest period T by which a warm share 0.5^floor(idle / T) fits best; whole s beyond 60.
 
     Args:
         idle_s: shape (points,). warm_share: of the instances, in [0, 1], same shape. Best: least absolute error.
