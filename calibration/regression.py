@@ -63,13 +63,12 @@ def burst_rate(until_s: np.ndarray, moved_bytes: np.ndarray, bucket_bytes: float
 
 
 def halving_period(idle_s: np.ndarray, warm_share: np.ndarray) -> tuple[float, float]:
-    """The least and the greatest period T by which a warm share 0.5^floor(idle / T) fits best; whole s beyond 60.
+    """The least and the greatest period T (whole s) by which a warm share 0.5^floor(idle / T) fits best.
 
     Args:
         idle_s: shape (points,). warm_share: of the instances, in [0, 1], same shape. Best: least absolute error.
     """
-    longest = float(idle_s.max())
-    periods = np.arange(30.0, longest + 1.0) if longest > 60 else np.linspace(longest / 200, longest, 200)
+    periods = np.arange(min(30.0, idle_s.max() / 10), idle_s.max() + 1.0)
     left = 0.5 ** np.floor(idle_s / periods[:, None])
     error = np.abs(left - warm_share).sum(axis=1)
     best = periods[error <= error.min() + 1e-9]
