@@ -94,6 +94,7 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
     law = quantity.law
     first, select, test = split(quantity.runs)
     candidates = law.candidates(first)
+    candidates = {name: value for name, value in candidates.items() if not law.misfits(value, first)} or candidates
     errors = {name: law.error(value, select) for name, value in candidates.items()} if select else {}
     method = min(errors, key=errors.__getitem__) if errors else next(iter(candidates))
     used = [*first, *select]

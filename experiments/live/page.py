@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments.live.compare import Comparison, Measure
-from experiments.live.run import Validation, record_table
+from experiments.live.run import Validation, calibrating_table, record_table
 from moe.files import write_json
 
 COST_GOAL, LATENCY_GOAL = 0.10, 0.15
@@ -26,6 +26,7 @@ def write_validation(found: Validation, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     record_table(found.served).to_parquet(folder / "rows.parquet")
+    calibrating_table(found.session.calibrating_rows()).to_parquet(folder / "calibration.parquet")
     write_profile(found.session.profile, folder / "profile.yaml")
     for x in found.served:
         write_json(folder / "plans" / f"{x.live.name}.plan.json", x.live.plan)
@@ -76,7 +77,7 @@ def summary(found: Validation) -> dict[str, Any]:
         "worst_latency_error": max((abs(x.latency_s.error) for x in fair), default=math.nan),
         "cost_spread": _middle(x.cost_usd.spread for x in fair),
         "latency_spread": _middle(x.latency_s.spread for x in fair),
-        "calls_error": _middle(x.calls for x in fair),
+        "calls_error": _middle(x.calls_error for x in fair),
         "drift": found.session.drift,
         "contention": _middle(x.contention for x in fair),
         "others_busy_cores": _middle(x.busy_cores for x in found.comparisons),
@@ -152,8 +153,9 @@ def _verdicts(total: dict[str, Any]) -> list[str]:
     busy, contention, drift = total["others_busy_cores"], total["contention"], total["drift"]
     disturbed = contention > CONTENTION_SHOWN or abs(drift) > CONTENTION_SHOWN - 1 or busy > BUSY_SHOWN
     text = (
-        f"- Before each plan {busy:.1f} cores of this machine were busy; the same compute took {drift:+.0%} of CPU time "
-        f"at the end; compute took {contention:.2f} of what its CPU time says"
+        f"- Before each plan {busy:.1f} cores of this machine were busy; at the end the same compute took "
+        f"{drift:+.0%} more CPU time than at the beginning; "
+        f"compute took {contention:.2f} of what its CPU time says"
     )
     return [*lines, text + (": **the machine was not quiet, errors are pessimistic**." if disturbed else ".")]
 
@@ -202,7 +204,14 @@ def _parts(comparisons: Sequence[Comparison]) -> list[str]:
     for x in comparisons:
         layers = " ".join(f"{layer.error:+.0%}" for layer in x.layers_usd)
         rows.append(
-            (x.plan, x.load, layers, f"{x.full_usd.error:+.1%}", f"{x.total_usd.error:+.1%}", f"{x.calls:.1%}")
+            (
+                x.plan,
+                x.load,
+                layers,
+                f"{x.full_usd.error:+.1%}",
+                f"{x.total_usd.error:+.1%}",
+                f"{x.calls_error:.1%}",
+            )
         )
     head = ("plan", "tokens", "cost error of each layer", "full bill", "total bill", "an expert's call")
     phases = [
@@ -250,12 +259,12 @@ def _constants(found: Validation) -> list[str]:
             ("asynchronous call to handler", f"{platform.warm_s * 1e3:.1f} ms", ""),
             (
                 "S3 GET",
-                f"{platform.get_s * 1e3:.1f} ms + {platform.get_byte_work * 1e9:.2f} vCPU-ms/MB",
+                _request(platform.get_s, platform.get_work, platform.get_byte_work),
                 f"{platform.errors['get']:.0%}",
             ),
             (
                 "S3 PUT",
-                f"{platform.put_s * 1e3:.1f} ms + {platform.put_byte_work * 1e9:.2f} vCPU-ms/MB",
+                _request(platform.put_s, platform.put_work, platform.put_byte_work),
                 f"{platform.errors['put']:.0%}",
             ),
             (
@@ -269,8 +278,8 @@ def _constants(found: Validation) -> list[str]:
             ("an expert's function without tokens", f"{model.runtime_bytes / 2**20:.0f} MB", ""),
             ("and for each token", f"{model.bytes_per_token / 1024:.1f} KB", ""),
             (
-                "CPU lost to cold caches",
-                f"{model.lost_vcpu * 1e3:.1f} milli-vCPU a function",
+                "compute takes vCPUs to the power of",
+                f"{-model.share_exponent:.2f}",
                 f"{model.errors['compute']:.0%}",
             ),
         ]
@@ -287,6 +296,10 @@ def _constants(found: Validation) -> list[str]:
         "",
         f"All of it took {found.seconds:.0f} s.",
     ]
+
+
+def _request(seconds: float, work: float, byte_work: float) -> str:
+    return f"{seconds * 1e3:.1f} ms + {work * 1e3:.1f} vCPU-ms + {byte_work * 1e9:.2f} vCPU-ms/MB"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

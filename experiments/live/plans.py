@@ -29,6 +29,7 @@ def plans_for(problem: DeploymentProblem, quick: bool) -> dict[str, DeploymentPl
     plans["pipelined"] = uniform(problem, "pipelined", middle)
     if not quick:
         plans["direct"] = uniform(problem, "direct", middle, 2)
+        plans["crowded"] = uniform(problem, "storage", sizes[-1], 2)  # more cores than a small machine has
         plans["replicas"] = uniform(problem, "pipelined", sizes[len(sizes) // 2], 2)
     return plans
 
@@ -70,7 +71,7 @@ def _overflows(problem: DeploymentProblem, plan: DeploymentPlan) -> bool:
 
 def calibrating_plans(problem: DeploymentProblem, quick: bool) -> list[DeploymentPlan]:
     """Plans that are not validated: experts of a layer with different memory, each size in its turn."""
-    sizes = problem.platform.memory_mb[1:]  # the smallest would overflow
+    sizes = problem.platform.memory_mb
     rotations = (0,) if quick else (0, len(sizes) // 2)
     plans = []
     for turn in rotations:

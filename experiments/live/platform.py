@@ -28,7 +28,7 @@ def live_model(
 ) -> Iterator[LiveModel]:
     """A model on a platform (`local`, `aws`), its parameters uploaded; everything is removed at the end.
 
-    Raises InputError for an unknown backend, and for AWS without a role.
+    Raises InputError for AWS without a role.
     """
     prices = LivePrices(
         gb_s=profile.prices.gb_s.median,
@@ -61,7 +61,7 @@ def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Itera
                 yield deployment, LocalLogs(folder), False
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    elif backend == "aws":
+    else:
         from lambda_probe.aws import POLL_S, checked_role
         from lambda_probe.clients import aws_clients
 
@@ -74,5 +74,3 @@ def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Itera
             raise InputError("--backend aws: AWS_ENDPOINT_URL_LAMBDA is set: logs of that endpoint are not known")
         with Deployment(clients, campaign, role, POLL_S) as deployment:
             yield deployment, CloudWatchLogs(clients.logs), True
-    else:
-        raise InputError(f"--backend: expected 'local' or 'aws', got '{backend}'")

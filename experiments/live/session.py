@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -84,6 +85,7 @@ class Session:
         live: the model. loads: by tokens of a batch.
         base: the profile that calibration starts from. measure: whether the platform's constants are measured,
             or the base's. loopback: functions share this machine, and its cores.
+        budget_usd: of what is billed, at the profile's prices; `spent_usd` so far.
     """
 
     live: LiveModel
@@ -94,6 +96,8 @@ class Session:
     loopback: bool
     say: Say
     seed: int = 0
+    budget_usd: float = math.inf
+    spent_usd: float = 0.0
     platform: PlatformFit | None = None
     model: ModelFit | None = None
     profile: PlatformProfile = field(init=False)
@@ -114,7 +118,7 @@ class Session:
             for tokens in self.loads:
                 found += self._calibrating_rows(plan, tokens, self._batch(tokens))
         self._rows.append(found)
-        self._fit([row for rows in self._rows for row in rows])
+        self._fit(self.calibrating_rows())
 
     def _fit(self, rows: list[CalibratingRow]) -> None:
         mb_per_vcpu, encoding = self.settings.mb_per_core, self.base.payload.encoding_factor.median
@@ -128,6 +132,10 @@ class Session:
                 self.model, runtime_bytes=before.runtime_bytes, bytes_per_token=before.bytes_per_token
             )
 
+    def calibrating_rows(self) -> list[CalibratingRow]:
+        """All rows that constants were fitted to."""
+        return [row for rows in self._rows for row in rows]
+
     @property
     def drift(self) -> float:
         """CPU time of the same compute after all plans over that before, less one; NaN without both."""
@@ -136,8 +144,19 @@ class Session:
         before, after = (sum(x.row.compute_cpu_s for x in rows) for rows in self._rows[:2])
         return after / before - 1
 
+    def serve_batch(self, tokens: np.ndarray) -> LiveBatch:
+        """Serve a batch of token IDs (S, n). Raises InputError once more than the budget is spent."""
+        found = self.live.serve(tokens)
+        rows = [row.record for row in found.rows]
+        self.spent_usd += sum(row.compute_cost_usd + row.request_cost_usd for row in rows)
+        if self.spent_usd > self.budget_usd:
+            raise InputError(
+                f"--budget-usd: {self.spent_usd:.4f} USD are spent, expected at most {self.budget_usd:g}"
+            )
+        return found
+
     def _batch(self, tokens: int) -> LiveBatch:
-        found = self.live.serve(self.loads[tokens].tokens)
+        found = self.serve_batch(self.loads[tokens].tokens)
         if found.failed:
             raise InputError(f"live calibration: a batch failed: {found.failed}")
         return found
@@ -228,10 +247,10 @@ class Session:
         for name, plan in plans.items():
             busy = busy_cores()
             self.live.deploy(self.problem(max(self.loads)), plan)
-            self.live.serve(self.loads[max(self.loads)].tokens)  # one that does not count
+            self.serve_batch(self.loads[max(self.loads)].tokens)  # one that does not count
             for tokens, load in self.loads.items():
                 self.say(f"serving plan {name}, {tokens} tokens a batch")
-                batches = tuple(self.live.serve(load.tokens) for _ in range(self.settings.repeats))
+                batches = tuple(self.serve_batch(load.tokens) for _ in range(self.settings.repeats))
                 found.append(ServedLive(name, plan, tokens, batches, busy))
         return found
 
