@@ -94,6 +94,7 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
     law = quantity.law
     first, select, test = split(quantity.runs)
     candidates = law.candidates(first)
+    candidates = {name: value for name, value in candidates.items() if not law.misfits(value, first)} or candidates
     errors = {name: law.error(value, select) for name, value in candidates.items()} if select else {}
     method = min(errors, key=errors.__getitem__) if errors else next(iter(candidates))
     used = [*first, *select]
@@ -113,7 +114,7 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
             samples=sum(len(run) for run in used),
             runs=len(used),
             interval=_interval(drawn),
-            draws=None if drawn is None else tuple(_rounded(x, 6) for x in drawn[:DRAWS]),
+            draws=None if drawn is None or law.tail else tuple(_rounded(x, 6) for x in drawn[:DRAWS]),
             held_out_error=_rounded(held_out[0]) if held_out else None,
             region=quantity.origin.region,
             file=quantity.origin.file,

@@ -21,6 +21,7 @@ from calibration.distributions import (
     LEVELS,
     empirical,
     known_levels,
+    ks_distance,
     quantile_error,
 )
 from calibration.regression import halving_period, theil_sen
@@ -30,7 +31,9 @@ from simulator.draws import quantile_at, quantiles_at
 Value: TypeAlias = float | Quantiles | Samples
 Runs: TypeAlias = Sequence[np.ndarray]
 THINNED = (np.arange(99) + 0.5) / 99  # probabilities by which many samples are stood for
+MANY, MOST_APART = 700, 0.02  # samples from which on a family is held against them, and how near it has to be
 LEAST_S = 1e-6
+LEAST_S_PER_BYTE = 1e-14
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,13 @@ class Curve:
 
 
 class Law(Protocol):
-    """A kind of constant. `candidates` are tried on fitted runs, `error` chooses among them on others."""
+    """A kind of constant. `candidates` are tried on fitted runs, `error` chooses among them on others.
+
+    Attributes:
+        tail: whether `centre` estimates a tail, not the value or its median.
+    """
+
+    tail: bool = False
 
     def candidates(self, runs: Runs) -> dict[str, Value]:
         """Values by the name of their family or estimator."""
@@ -61,6 +70,10 @@ class Law(Protocol):
     def curve(self, runs: Runs) -> Curve:
         """What a picture shows."""
 
+    def misfits(self, value: Value, runs: Runs) -> bool:
+        """Whether the runs that a value was fitted to show that it is of the wrong kind."""
+        return False
+
 
 class Distribution(Law):
     """A random quantity: each run has samples of it."""
@@ -69,6 +82,14 @@ class Distribution(Law):
         """Every family's table."""
         samples = np.concatenate(runs)
         return {name: _rounded(family(samples)) for name, family in FAMILIES.items()}
+
+    def misfits(self, value: Value, runs: Runs) -> bool:
+        """Whether many samples are farther from the table than chance takes them (Kolmogorov and Smirnov)."""
+        samples = np.concatenate(runs)
+        if len(samples) < MANY:
+            return False
+        least = max(MOST_APART, ks_distance(empirical(samples), samples))
+        return ks_distance(table_of(value), samples) > least + 1e-3  # the tables are rounded
 
     def centre(self, runs: Runs, method: str) -> float:
         """The samples' median, whatever the family."""
@@ -154,17 +175,25 @@ class Level(Law):
         return quantile_at(table_of(value), 0.99 if self.tail else 0.5)
 
 
+@dataclass(frozen=True)
 class Bandwidth(Law):
-    """Seconds = latency + bytes / bandwidth: points (bytes, seconds) into bytes/s."""
+    """Seconds = latency + bytes / bandwidth: points (bytes, seconds) into bytes/s.
+
+    Attributes:
+        by_distance: as in `theil_sen`.
+    """
+
+    by_distance: bool = False
 
     def candidates(self, runs: Runs) -> dict[str, Value]:
         """Theil and Sen's line."""
-        return {"Theil-Sen": self.centre(runs)}
+        return {"Theil-Sen, by distance" if self.by_distance else "Theil-Sen": self.centre(runs)}
 
     def centre(self, runs: Runs, method: str = "") -> float:
         """1 / slope."""
         points = np.concatenate(runs)
-        return 1 / theil_sen(points[:, 0], points[:, 1]).slope
+        slope = theil_sen(points[:, 0], points[:, 1], self.by_distance).slope
+        return 1 / max(slope, LEAST_S_PER_BYTE)
 
     def error(self, value: Value, runs: Runs) -> float:
         """Mean relative distance of predicted times, at the latency that fits them best."""

@@ -5,6 +5,7 @@ What depends on memory is work of the function's own vCPU, which memory buys: se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from simulator.plan import MB
 from simulator.profile import PlatformProfile, with_constant
 
 UNLIMITED_BYTES_PER_S = 1e11
+LARGEST_EXPONENT = 1.5
+HUBER = 0.1  # relative residuals beyond count by their size, not their square
 SOURCE = "fitted to calibrating batches of live validation"
 
 
@@ -42,7 +45,7 @@ class PlatformFit:
 
     Attributes:
         warm_s: from an asynchronous call to the handler.
-        get_s, put_s: of a request. get_byte_work, put_byte_work: of a byte from and to S3.
+        get_s, put_s, get_work, put_work: of a request. get_byte_work, put_byte_work: of a byte from and to S3.
         payload_s: of a payload. payload_byte_work: of an encoded byte: sent, taken in or answered.
         errors: median absolute relative residual of each fit.
     """
@@ -50,6 +53,8 @@ class PlatformFit:
     warm_s: float
     get_s: float
     put_s: float
+    get_work: float
+    put_work: float
     get_byte_work: float
     put_byte_work: float
     payload_s: float
@@ -66,7 +71,7 @@ class ModelFit:
         non_moe_s: compute of each non-MoE function for each number of tokens of a batch.
         runtime_bytes, bytes_per_token: memory of an expert's function without parameters, and with each token
             beyond its input and output.
-        lost_vcpu: of what its memory buys, a function does not get so much: after each pause its caches are cold.
+        share_exponent: compute takes vCPUs to the power of minus this; 1: a CPU-second does the same at any size.
         contention: compute time over what its CPU time says (median): over 1, cores were not there when asked for.
         errors: as of PlatformFit.
     """
@@ -76,7 +81,7 @@ class ModelFit:
     non_moe_s: dict[int, tuple[float, ...]]
     runtime_bytes: float
     bytes_per_token: float
-    lost_vcpu: float
+    share_exponent: float
     contention: float
     errors: dict[str, float]
 
@@ -89,15 +94,20 @@ def fit_platform(rows: Sequence[CalibratingRow], mb_per_vcpu: float, encoding: f
     if not stored or not asked:
         raise InputError("live calibration: expected batches with 'storage' and with 'direct'")
     got, put = [], []
-    for x in experts:
-        slow = mb_per_vcpu / x.row.record.memory_mb
-        got.append(([1.0, x.parameter_bytes * slow], x.seconds("parameter_download")))
-    for x in stored:
-        slow, record = mb_per_vcpu / x.row.record.memory_mb, x.row.record
-        got.append(([1.0, (record.bytes_in - x.parameter_bytes) * slow], x.seconds("input_download")))
-        put.append(([1.0, record.bytes_out * slow], x.seconds("upload")))
-    (get_s, get_byte), get_error = _least_squares(got)
-    (put_s, put_byte), put_error = _least_squares(put)
+    for x in rows:
+        record = x.row.record
+        slow = mb_per_vcpu / record.memory_mb
+        got.append(([1.0, slow, x.parameter_bytes * slow], x.seconds("parameter_download")))
+        if x.communication != "storage":
+            continue
+        if x.seconds("gather") or x.seconds("input_download"):
+            arrived = record.bytes_in - x.parameter_bytes
+            seconds = x.seconds("gather") + x.seconds("input_download")
+            got.append(([1.0, record.exchange_gets * slow, arrived * slow], seconds))
+        if x.seconds("upload"):
+            put.append(([1.0, record.exchange_puts * slow, record.bytes_out * slow], x.seconds("upload")))
+    (get_s, get_work, get_byte), get_error = _least_squares(got)
+    (put_s, put_work, put_byte), put_error = _least_squares(put)
     answered = []
     for x in asked:
         slow = mb_per_vcpu / x.row.record.memory_mb
@@ -108,6 +118,8 @@ def fit_platform(rows: Sequence[CalibratingRow], mb_per_vcpu: float, encoding: f
         warm_s=max(1e-4, _median(x.seconds("queue") for x in stored)),
         get_s=max(1e-4, float(get_s)),
         put_s=max(1e-4, float(put_s)),
+        get_work=float(get_work),
+        put_work=float(put_work),
         get_byte_work=float(get_byte),
         put_byte_work=float(put_byte),
         payload_s=max(1e-4, float(payload_s)),
@@ -121,8 +133,8 @@ def fit_model(
 ) -> ModelFit:
     """Costs of the model, for each of `memory_mb`; `token_bytes`: of a token's input and output together."""
     experts = [x for x in rows if x.row.record.role == "expert"]
-    lost, work, error = _compute([x for x in experts if x.communication != "pipelined"], mb_per_vcpu)
-    slow = 1 / (np.asarray(memory_mb, float) / mb_per_vcpu - lost)
+    exponent, work, error = _compute([x for x in experts if x.communication != "pipelined"], mb_per_vcpu)
+    slow = (np.asarray(memory_mb, float) / mb_per_vcpu) ** -exponent
     by_load: dict[int, dict[int, list[float]]] = {}
     for x in rows:
         if x.row.record.role == "non-moe":
@@ -139,7 +151,7 @@ def fit_model(
         },
         runtime_bytes=max(0.0, runtime - parameters),
         bytes_per_token=max(0.0, per_token - token_bytes),
-        lost_vcpu=lost,
+        share_exponent=exponent,
         contention=_median(
             x.seconds("compute") * (x.row.record.memory_mb / mb_per_vcpu) / x.row.compute_cpu_s
             for x in experts
@@ -174,6 +186,8 @@ def profile_of(
         ("compute", "mb_per_vcpu"): constant(mb_per_vcpu, "MB"),
         ("storage", "get_latency_s"): constant(fit.get_s, "s"),
         ("storage", "put_latency_s"): constant(fit.put_s, "s"),
+        ("storage", "get_vcpu_s"): constant(fit.get_work, "s"),
+        ("storage", "put_vcpu_s"): constant(fit.put_work, "s"),
         ("network", "function_bytes_per_s_per_mb"): per_mb(fit.get_byte_work),
         ("network", "function_upload_bytes_per_s_per_mb"): per_mb(fit.put_byte_work),
         ("payload", "overhead_s"): constant(fit.payload_s, "s"),
@@ -181,14 +195,14 @@ def profile_of(
     }
     for path, value in (constants | (limits if loopback else {})).items():
         found = with_constant(found, path, value)
-    return found
+    return found.model_copy(update={"network": found.network.model_copy(update={"moved_by_cpu": loopback})})
 
 
 def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.ndarray, float]:
     """Non-negative weights of terms that give the seconds of each point; median absolute relative residual.
 
-    Relative residuals are weighted down as they grow (Huber, three rounds): calls that the machine held up
-    do not pull.
+    Relative residuals are weighted down as they grow (Huber, three rounds), so that calls that the machine held
+    up do not pull; then all weights are scaled so that the sum of all seconds is right, as bills are sums.
     """
     from scipy.optimize import nnls
 
@@ -199,26 +213,29 @@ def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.
         scale = weights / seconds
         found, _ = nnls(terms * scale[:, None], seconds * scale)
         residual = np.abs(terms @ found / seconds - 1)
-        weights = np.sqrt(
-            np.minimum(1.0, 1.5 * max(float(np.median(residual)), 1e-3) / np.maximum(residual, 1e-9))
-        )
-    return found, float(np.median(residual))
+        middle = max(float(np.median(residual)), 1e-3)
+        weights = np.sqrt(np.minimum(1.0, 1.5 * middle / np.maximum(residual, 1e-9)))
+    found = found * (seconds.sum() / (terms @ found).sum())
+    return found, float(np.median(np.abs(terms @ found / seconds - 1)))
 
 
 def _compute(experts: Sequence[CalibratingRow], mb_per_vcpu: float) -> tuple[float, tuple[float, float], float]:
-    """vCPUs lost, vCPU-s of a call and of a token, and the residual: seconds = (a + b tokens) / (vCPUs - lost)."""
+    """Exponent, vCPU-s of a call and of a token, and the residual: seconds = (a + b tokens) / vCPUs^exponent.
+
+    After each pause of its period a function finds its caches cold: the smaller its share, the less a CPU-second
+    does. The law is empirical: it fits better than a fixed part of each period.
+    """
     vcpus = np.array([x.row.record.memory_mb / mb_per_vcpu for x in experts])
-    best: tuple[float, tuple[float, float], float] | None = None
-    for lost in np.linspace(0.0, 0.5 * float(vcpus.min()), 26):
-        points = [
-            ([1 / (share - lost), x.row.record.tokens / (share - lost)], x.seconds("compute"))
-            for share, x in zip(vcpus, experts, strict=True)
-        ]
-        (call, token), error = _least_squares(points)
-        if best is None or error < best[2]:
-            best = float(lost), (float(call), float(token)), error
-    assert best is not None
-    return best
+    seconds = np.array([x.seconds("compute") for x in experts])
+    best = math.inf
+    for exponent in np.linspace(1.0, LARGEST_EXPONENT, 26):
+        terms = np.array([(1, x.row.record.tokens) for x in experts], float) / (vcpus**exponent)[:, None]
+        (call, token), error = _least_squares(list(zip(terms.tolist(), seconds.tolist(), strict=True)))
+        residual = np.abs((call * terms[:, 0] + token * terms[:, 1]) / seconds - 1)
+        loss = float(np.where(residual < HUBER, residual**2 / 2, HUBER * (residual - HUBER / 2)).mean())
+        if loss < best:
+            best, found = loss, (float(exponent), (float(call), float(token)), error)
+    return found
 
 
 def _memory(experts: Sequence[CalibratingRow]) -> tuple[float, float]:

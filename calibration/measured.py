@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ class Measurements:
         origin: file, hash of the sorted rows, day, region.
         what: campaigns and backends, in words. left_out: number of rows by reason.
         accounts: concurrency of the account of each campaign that noted it.
+        tables: of each campaign, as it is.
     """
 
     rows: pd.DataFrame
@@ -49,6 +50,7 @@ class Measurements:
     what: str
     left_out: dict[str, int]
     accounts: tuple[float, ...] = ()
+    tables: tuple[pd.DataFrame, ...] = ()
 
     def of(self, probe: str) -> pd.DataFrame:
         """The rows of one probe."""
@@ -86,45 +88,64 @@ def timed(rows: pd.DataFrame, column: str = "seconds") -> pd.DataFrame:
 
 def read_campaigns(folders: Sequence[Path]) -> Measurements:
     """The measurements of campaigns' folders. Raises InputError."""
-    import pandas as pd
-
-    tables: dict[str, tuple[pd.DataFrame, dict[str, Any], Path]] = {}
+    found = []
     for folder in folders:
         if not (folder / FILE).is_file():
             raise InputError(f"{folder}: expected a campaign's folder, with {FILE} (smoe probe)")
         table, about = read_measurements(folder / FILE)
         if not len(table):
             raise InputError(f"{folder / FILE}: it has no rows")
+        found.append((table, about))
+    return measurements([table for table, _ in found], [about for _, about in found], folders)
+
+
+def measurements(
+    tables: Sequence[pd.DataFrame], abouts: Sequence[Mapping[str, Any]], folders: Sequence[Path]
+) -> Measurements:
+    """Measurement tables of campaigns, with what their metadata say. Raises InputError where two are the same."""
+    import pandas as pd
+
+    hashed: dict[str, tuple[pd.DataFrame, Mapping[str, Any], Path]] = {}
+    for table, about, folder in zip(tables, abouts, folders, strict=True):
         lines = _lines(table)
         order = sorted(range(len(lines)), key=lines.__getitem__)
         sha256 = hashlib.sha256("".join(f"{lines[k]}\n" for k in order).encode()).hexdigest()
-        if sha256 in tables:
-            raise InputError(f"{folder}: has the same measurements as {tables[sha256][2]}")
-        tables[sha256] = table.iloc[order].sort_values("sent_s", kind="stable"), about, folder
-    apart = sorted(tables.items(), key=lambda each: (float(each[1][0].sent_s.iloc[0]), each[0]))
-    rows = pd.concat([table.assign(campaign=k) for k, (_, (table, _, _)) in enumerate(apart)], ignore_index=True)
-    rows["run_key"] = rows.groupby(["campaign", "run"], sort=True).ngroup()
-    works = pd.DataFrame([json.loads(work) for work in rows.work], index=rows.index)
-    rows = rows.join(works.add_prefix("work_")).copy()
-    for name in ("work_size_bytes", "work_answer_bytes", "work_connections", "work_threads", "work_tokens"):
-        if name not in rows:
-            rows[name] = np.nan
+        if sha256 in hashed:
+            raise InputError(f"{folder}: has the same measurements as {hashed[sha256][2]}")
+        hashed[sha256] = table.iloc[order].sort_values("sent_s", kind="stable"), about, folder
+    apart = sorted(hashed.items(), key=lambda each: (float(each[1][0].sent_s.iloc[0]), each[0]))
+    whole = [table for _, (table, _, _) in apart]
+    rows = pd.concat([table.assign(campaign=k) for k, table in enumerate(whole)], ignore_index=True)
+    rows = _with_works(rows)
     good, left_out = _judged(rows)
     names = [f"{about.get('campaign', folder.name)} ({folder.name})" for _, (_, about, folder) in apart]
-    backends = ", ".join(sorted(set(rows.backend)))
     return Measurements(
         rows=rows[good],
         failed=rows[rows.status != "ok"],
         origin=Origin(
             ", ".join(f"{folder.name}/{FILE}" for _, (_, _, folder) in apart),
-            apart[0][0] if len(apart) == 1 else hashlib.sha256("".join(sorted(tables)).encode()).hexdigest(),
+            apart[0][0] if len(apart) == 1 else hashlib.sha256("".join(sorted(hashed)).encode()).hexdigest(),
             _day(float(rows.sent_s.max())),
             ", ".join(sorted(set(rows.region))),
         ),
-        what=f"campaign {', '.join(names)} on {backends}",
+        what=f"campaign {', '.join(names)} on {', '.join(sorted(set(rows.backend)))}",
         left_out=left_out,
         accounts=tuple(float(about["account"]["concurrency"]) for _, (_, about, _) in apart if "account" in about),
+        tables=tuple(whole),
     )
+
+
+def _with_works(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with their work's fields and the number of their run over all campaigns."""
+    import pandas as pd
+
+    works = pd.DataFrame([json.loads(work) for work in rows.work], index=rows.index)
+    rows = rows.join(works.add_prefix("work_")).copy()
+    rows["run_key"] = rows.groupby(["campaign", "run"], sort=True).ngroup()
+    for name in ("size_bytes", "answer_bytes", "connections", "threads", "tokens"):
+        if f"work_{name}" not in rows:
+            rows[f"work_{name}"] = np.nan
+    return rows
 
 
 def _judged(rows: pd.DataFrame) -> tuple[pd.Series, dict[str, int]]:

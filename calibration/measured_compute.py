@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLOAT_BYTES, MATRICES = 4, 2  # of an expert's weights
-LEAST_REPEATS = 3  # of the same work on one instance, from which jitter is told
 
 
 def vcpu(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
@@ -80,22 +79,23 @@ def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantit
 
 
 def jitter(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
-    """The same work again on the same instance, over its median."""
+    """The same work again on the same instance: logarithms about their mean, which few repeats make too small."""
     import pandas as pd
 
     rows = timed(pd.concat([measured.of("multiply"), measured.of("expert")]))
 
     def ratios(run: pd.DataFrame) -> np.ndarray:
-        same = run.groupby(["function", "instance", "work"]).took_s
-        enough = same.transform("size") >= LEAST_REPEATS
-        return (run.took_s / same.transform("median"))[enough].to_numpy(float)
+        logs = run.assign(y=np.log(run.took_s)).groupby(["function", "instance", "work"]).y
+        count = logs.transform("size")
+        about = ((np.log(run.took_s) - logs.transform("mean")) * np.sqrt(count / (count - 1)))[count > 1]
+        return np.exp(about - about.median()).to_numpy(float)
 
     yield measured.quantity(
         ("compute", "jitter"),
         "1",
         Distribution(),
         runs_of(rows, ratios),
-        "the same computation on the same instance over its median",
+        "the same computation on the same instance, over what it takes there",
         "probability",
         "time over median",
     )

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 SMALL_BYTES = 65_536  # so small an object is latency
 LEAST_PART_BYTES = 5 * 2**20
 FALL = 1.5  # how many times slower the end of a large move is than its beginning, where its bucket ran dry
+SLOW_S = 0.5  # that a slow repeat takes at least: no latency makes it so
 STEADY = 1.25  # rates of an empty bucket are within
-LEAST_MOVE_BYTES = 2**20  # of an object: less is latency
-LEAST_AFTER = 3  # repeats after that, which tell the sustained rate
 
 
 def latency(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
@@ -114,17 +113,14 @@ def _bucket(run: pd.DataFrame) -> TokenBucket | None:
 def _curve(call: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int] | None:
     """Of a call whose rate falls: seconds and bytes since its start, and the repeat from which on it is slow."""
     took_s, sizes = call.took_s.to_numpy(float), call.work_size_bytes.to_numpy(float)
-    if len(took_s) <= LEAST_AFTER:
-        return None
     rate = sizes / took_s
-    end = float(np.median(rate[-LEAST_AFTER:]))
-    slow = rate < np.sqrt(rate[:2].max() * end)
+    slow = rate < np.sqrt(rate[:2].max() * rate[-1])
     after = int(np.argmax(slow))
-    late = rate[after + 1 :]
-    if after == 0 or len(late) < LEAST_AFTER or sizes[0] < LEAST_MOVE_BYTES:
+    late = rate[after + 1 :]  # the repeat at which the bucket ran dry is partly fast
+    if after == 0 or not len(late) or took_s[after:].min() < SLOW_S:
         return None
     if rate[0] < FALL * late.max() or late.max() > STEADY * late.min():
-        return None  # a slow request makes no bucket
+        return None
     return np.cumsum(took_s), np.cumsum(sizes), after
 
 
@@ -166,7 +162,7 @@ def payload(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
     yield measured.quantity(
         ("payload", "bytes_per_s"),
         "bytes/s",
-        Bandwidth(),
+        Bandwidth(by_distance=True),
         points,
         "function to function, request payloads of several sizes",
         "encoded payload, bytes",

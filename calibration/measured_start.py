@@ -55,7 +55,7 @@ def packages(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
                 runs_of(small, _before_init_s),
                 "wall time of a cold call less Duration and Init Duration, from which warm starts were taken out",
                 "probability",
-                f"before INIT, warm start included, {name}, s",
+                "before INIT, with a warm start, s",
                 most="medium",
             )
 
@@ -74,7 +74,7 @@ def fetch(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
     yield measured.quantity(
         ("start", "fetch_bytes_per_s"),
         "bytes/s",
-        Bandwidth(),
+        Bandwidth(by_distance=True),
         runs,
         "cold starts of a package with more and less incompressible bytes",
         "package beyond a small one, bytes",
@@ -147,7 +147,7 @@ def scaling(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
             [each for each in values if each.size],
             what,
             "run",
-            f"{name}, {unit}",
+            f"instances{'' if unit == '1' else ', ' + unit}",
             most="medium",
         )
 

@@ -24,16 +24,24 @@ class TokenBucket(NamedTuple):
     sustained_bytes_per_s: float
 
 
-def theil_sen(x: np.ndarray, y: np.ndarray) -> Line:
+def theil_sen(x: np.ndarray, y: np.ndarray, by_distance: bool = False) -> Line:
     """The median of the slopes between all pairs of points, and the median of what is left.
 
     Args:
         x, y: the points, shape (points,), with at least two different x.
+        by_distance: a pair counts by how far apart its x are: what is noisy in y tells less of near ones.
     """
     i, j = np.triu_indices(len(x), 1)
     apart = x[j] != x[i]
-    slope = float(np.median((y[j] - y[i])[apart] / (x[j] - x[i])[apart]))
+    slopes, weights = (y[j] - y[i])[apart] / (x[j] - x[i])[apart], np.abs(x[j] - x[i])[apart]
+    slope = _weighted_median(slopes, weights) if by_distance else float(np.median(slopes))
     return Line(slope, float(np.median(y - slope * x)))
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
 def token_bucket(until_s: np.ndarray, moved_bytes: np.ndarray, settled_s: float) -> TokenBucket:
@@ -60,7 +68,7 @@ def halving_period(idle_s: np.ndarray, warm_share: np.ndarray) -> tuple[float, f
     Args:
         idle_s: shape (points,). warm_share: of the instances, in [0, 1], same shape. Best: least absolute error.
     """
-    periods = np.arange(30.0, idle_s.max() + 1.0)
+    periods = np.arange(min(30.0, idle_s.max() / 10), idle_s.max() + 1.0)
     left = 0.5 ** np.floor(idle_s / periods[:, None])
     error = np.abs(left - warm_share).sum(axis=1)
     best = periods[error <= error.min() + 1e-9]

@@ -14,10 +14,10 @@ from simulator.constant import Dated
 
 HEAD = """# Calibration of `{name}` from {told}
 
-Base: `{base}`. `fit` is the fitted value (of a distribution its median, of jitter its 99% quantile) with its
-95% interval from a bootstrap over runs; errors are relative, on the runs that choose (selection) and on those
-that choose nothing (test). `-`: fewer than three runs cannot be split, one run has no interval. `kept`: the base
-profile's value describes the selection at least as well, and stands.
+Base: `{base}`. `fit` is the fitted value (of a distribution its median, of a published jitter its 99% quantile)
+with its 95% interval from a bootstrap over runs; errors are relative, on the runs that choose (selection) and on
+those that choose nothing (test). `-`: fewer than three runs cannot be split, one run has no interval. `kept`: the
+base profile's value describes the selection at least as well, and stands.
 
 """
 COLUMNS = (

@@ -56,11 +56,17 @@ def open_aws(
     """
     if not consented:
         raise InputError("AWS: nothing was done: expected your consent: --yes (what it would do: --dry-run)")
-    if role is None:
-        raise InputError("AWS: no role for functions to run as: expected --role ARN (docs/aws.md says how)")
-    if not _ROLE.fullmatch(role):
-        raise InputError(f"--role {role}: expected an ARN such as arn:aws:iam::123456789012:role/smoe-probe")
+    role = checked_role(role)
     clients = aws_clients(region, profile)
     return BotoBackend(
         clients, facts_of("aws", clients.region), prices, campaign, role, numpy_wheel, poll_s=POLL_S
     )
+
+
+def checked_role(role: str | None) -> str:
+    """The ARN of the role that functions run as. Raises InputError where it is none."""
+    if role is None:
+        raise InputError("AWS: no role for functions to run as: expected --role ARN (docs/aws.md says how)")
+    if not _ROLE.fullmatch(role):
+        raise InputError(f"--role {role}: expected an ARN such as arn:aws:iam::123456789012:role/smoe-probe")
+    return role

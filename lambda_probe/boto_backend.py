@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import random
+import re
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from lambda_probe.objects import put_zeros
 from lambda_probe.works import GetObjects, PutObjects, Send, Work, event_of
 from moe.errors import InputError, PlatformError
 
+FIRST_ON_AMAZON_LINUX_2023 = 12  # python3.12; what runs on Amazon Linux 2 has an older C library
+OLD_GLIBC, NEW_GLIBC = 26, 34
 HANDLER = Path(__file__).parent / "handlers" / "probe.py"
 
 
@@ -185,13 +188,17 @@ class BotoBackend:
 
 
 def wheel_files(wheel: Path, package: ProbePackage) -> dict[str, bytes]:
-    """The files of a wheel that fits a package's runtime and architecture. Raises InputError when it does not."""
-    python = package.runtime.replace("python", "cp").replace(".", "")
+    """The files of a wheel that runs in a package's runtime and architecture; else raises InputError."""
+    minor = int(package.runtime.rsplit(".", 1)[-1])
     machine = {"x86_64": "x86_64", "arm64": "aarch64"}[package.architecture]
-    name = wheel.name
-    if not name.endswith(".whl") or f"-{python}-" not in name or machine not in name or "linux" not in name:
-        expected = f"a wheel for {python} and manylinux {machine}"
-        raise InputError(f"--numpy-wheel {wheel}: expected {expected}, for package {package.name}")
+    glibc = NEW_GLIBC if minor >= FIRST_ON_AMAZON_LINUX_2023 else OLD_GLIBC
+    built_for = [int(found) for found in re.findall(rf"manylinux_2_(\d+)_{machine}", wheel.name)]
+    built_for += [OLD_GLIBC] if f"manylinux2014_{machine}" in wheel.name else []
+    if f"-cp3{minor}-" not in wheel.name or wheel.suffix != ".whl" or min(built_for, default=99) > glibc:
+        raise InputError(
+            f"--numpy-wheel {wheel}: expected a wheel for cp3{minor} and manylinux_2_{glibc}_{machine} or older, "
+            f"for package {package.name}"
+        )
     try:
         with zipfile.ZipFile(wheel) as archive:
             return {each.filename: archive.read(each) for each in archive.infolist() if not each.is_dir()}

@@ -21,13 +21,14 @@ import numpy as np
 
 import lambda_probe
 from lambda_probe.calls import call
+from lambda_probe.clients import CLIENT_ERRORS, one_line
 from lambda_probe.deploy import Deployable, Deployment, zip_of
 from lambda_probe.handlers.exchange import Account, at_once, failed_key, pack, text_of
 from lambda_probe.handlers.layers import Sizes
 from lambda_probe.handlers.non_moe import output_key
 from lambda_probe.live_rows import LiveCall, LivePrices, LiveRow, calls_in, row_of, status_of
 from lambda_probe.logs import Logs
-from moe.errors import InputError
+from moe.errors import PlatformError
 from moe.export import ExportedModel
 from simulator.overflow import tokens_that_fit
 from simulator.plan import DeploymentPlan, DeploymentProblem
@@ -155,20 +156,22 @@ class LiveModel:
         if name not in self._memory_mb:
             self._memory_mb[name] = memory_mb
             handler = f"{lambda_probe.__name__}.handlers.live.handler"
-            self._deployment.create(Deployable(name, self._code, memory_mb, handler, RUNTIME, timeout_s=300))
+            self._deployment.create(
+                Deployable(name, self._code, memory_mb, handler, RUNTIME, timeout_s=300, event_retries=0)
+            )
         elif self._memory_mb[name] != memory_mb:
             self._deployment.change(self._deployment.full_name(name), MemorySize=memory_mb)
             self._memory_mb[name] = memory_mb
 
     def warm_up(self, instances: dict[str, int]) -> None:
-        """Start so many instances of each function. Raises InputError where one does not start."""
+        """Start so many instances of each function. Raises PlatformError where one does not start."""
 
         def start(name: str, count: int) -> None:
             event = {"role": "warm-up", "bucket": self._deployment.bucket, "seconds": WARM_UP_S * count}
             full = self._deployment.full_name(name)
             for attempts in at_once([partial(call, self._clients, full, event)] * count):
                 if attempts[-1].status != "ok":
-                    raise InputError(f"{name}: does not start: {attempts[-1].status} {attempts[-1].error}")
+                    raise PlatformError(f"{name}: does not start: {attempts[-1].status} {attempts[-1].error}")
 
         with ThreadPoolExecutor(WARM_UP_AT_ONCE) as pool:
             list(pool.map(start, instances, instances.values()))
@@ -193,8 +196,12 @@ class LiveModel:
             "caller": "",
             "sent_s": began_s,
         }
-        payload = json.dumps(event)
-        self._clients.functions.invoke(FunctionName=head, InvocationType="Event", Payload=payload)
+        try:
+            self._clients.functions.invoke(
+                FunctionName=head, InvocationType="Event", Payload=json.dumps(event).encode()
+            )
+        except CLIENT_ERRORS as error:
+            raise PlatformError(f"{head}: cannot be called: {one_line(error)}") from None
         key = self._wait(batch, began_s)
         elapsed_s = time.time() - began_s
         calls = self._calls(batch, began_s)

@@ -60,10 +60,3 @@ class CloudWatchLogs:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "ResourceNotFoundException":
                 raise
-
-
-def cloudwatch(region: str) -> Any:
-    """boto3's client of CloudWatch Logs."""
-    import boto3
-
-    return boto3.client("logs", region_name=region)

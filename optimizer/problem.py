@@ -55,7 +55,7 @@ def make_problem(
             f"got {' x '.join(map(str, popularity.shape))}"
         )
     batch_tokens = float(popularity.sum(axis=1).max()) / spec.top_k
-    platform = _platform(profile, memory_mb, max_replicas)
+    platform = problem_platform(profile, memory_mb, max_replicas)
     warm_start_s, delay_s = platform.warm_start_s, platform.storage_delay_s
     non_moe_flops_per_s = (
         profile.compute.flops_per_vcpu.median * non_moe_memory_mb / profile.compute.mb_per_vcpu.median
@@ -127,7 +127,8 @@ def _experts(spec: MoESpec, profile: PlatformProfile, tokens: np.ndarray) -> tup
     )
 
 
-def _platform(profile: PlatformProfile, memory_mb: Sequence[int], max_replicas: int) -> ProblemPlatform:
+def problem_platform(profile: PlatformProfile, memory_mb: Sequence[int], max_replicas: int) -> ProblemPlatform:
+    """A profile's constants as the closed form sees them, for the memory sizes of a problem."""
     derived = closed_form(profile, memory_mb)
     return ProblemPlatform(
         memory_mb=tuple(memory_mb),

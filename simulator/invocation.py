@@ -72,12 +72,13 @@ class WaitFor(Phase):
 def next_look_s(call: Call, at: float, happened: float, poll_s: float) -> float:
     """When a call that waits from `at` on sees what `happened`: at once, or at its next look into S3.
 
-    It looks with a GET, which takes the median latency and counts, and again `poll_s` after the answer; 0: it is
-    told.
+    It looks with a GET, which takes its work and the median latency, and counts, and again `poll_s` after the
+    answer; 0: it is told.
     """
     if happened <= at or poll_s == 0:
         return max(at, happened)
-    between = poll_s + call.platform.get_latency.median
+    platform = call.platform
+    between = poll_s + platform.get_latency.median + platform.get_work_s(call.record.memory_mb)
     looks = math.ceil((happened - at) / between)
     call.record.gets += looks
     return at + looks * between

@@ -91,7 +91,9 @@ class Asynchronous:
 class Platform:
     """Constants and random streams of one simulation.
 
-    `link_rates` maps a function's memory (MB) to its bandwidth, `upload_rates` to that of what leaves it.
+    `link_rates` maps a function's memory (MB) to its bandwidth, `upload_rates` to that of what leaves it;
+    `moved_by_cpu`: an upload takes time from the compute that goes on meanwhile; `get_vcpu_s`, `put_vcpu_s`: work
+    of the function's vCPU for a request.
     `payload_overhead` stands in place of `warm_start`
     where a call carries a payload. `is_ideal` marks the closed form's platform: there both are counted, loads of
     non-MoE functions take the problem's durations as they stand, and handing on results is free.
@@ -102,6 +104,9 @@ class Platform:
     prices: Prices
     link_rates: Callable[[int], LinkRates]
     upload_rates: Callable[[int], LinkRates]
+    moved_by_cpu: bool
+    get_vcpu_s: float
+    put_vcpu_s: float
     warm_start: Draws
     package: Package
     packages: Mapping[str, Package]
@@ -130,6 +135,14 @@ class Platform:
     def speed(self, memory_mb: int, threads: int | None = None) -> float:
         """vCPUs that `threads` keep busy (None: one for each core that the function sees)."""
         return min(memory_mb / self.mb_per_vcpu, self.visible_cores(memory_mb), threads or math.inf)
+
+    def get_work_s(self, memory_mb: int) -> float:
+        """What the function's own vCPU does for a GET, s."""
+        return self.get_vcpu_s / self.speed(memory_mb, 1) if self.get_vcpu_s else 0.0
+
+    def put_work_s(self, memory_mb: int) -> float:
+        """The same for a PUT."""
+        return self.put_vcpu_s / self.speed(memory_mb, 1) if self.put_vcpu_s else 0.0
 
     def still(self) -> Platform:
         """The same platform with every distribution at its median, and nothing that goes wrong."""
@@ -209,6 +222,9 @@ def platform_of_profile(
         upload_rates=partial(
             rates, network.function_upload_bytes_per_s_per_mb or network.function_bytes_per_s_per_mb
         ),
+        moved_by_cpu=network.moved_by_cpu,
+        get_vcpu_s=_median_or_0(profile.storage.get_vcpu_s),
+        put_vcpu_s=_median_or_0(profile.storage.put_vcpu_s),
         warm_start=draws(profile.start.warm_s),
         package=packages[profile.start.package],
         packages=packages,
@@ -244,6 +260,10 @@ def platform_of_profile(
         flops_per_vcpu=profile.compute.flops_per_vcpu.median,
         visible_cores=profile.compute.visible_cores.at,
     )
+
+
+def _median_or_0(constant: Constant | None) -> float:
+    return 0.0 if constant is None else constant.median
 
 
 def _prices(profile: PlatformProfile) -> Prices:
@@ -343,6 +363,9 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
         ),
         link_rates=rates,
         upload_rates=rates,
+        moved_by_cpu=False,
+        get_vcpu_s=0.0,
+        put_vcpu_s=0.0,
         warm_start=constant(constants.warm_start_s),
         package=Package(constant(0.0), constant(0.0), True, constants.price_per_gb_s),
         packages={},

@@ -258,7 +258,8 @@ class ForwardPass:
     def _first_input_s(self, e: int, size: float) -> float:
         """From the start of layer e until `size` bytes that its gate uploads first are in S3, by medians, s."""
         rates = self.platform.upload_rates(non_moe_memory_mb(self.problem, e))
-        return self.platform.put_latency.median + size / rates.function
+        work_s = self.platform.put_work_s(non_moe_memory_mb(self.problem, e))
+        return work_s + self.platform.put_latency.median + size / rates.function
 
     # -- experts ------------------------------------------------------------------------------------------
 
@@ -308,7 +309,8 @@ class ForwardPass:
         if self.serving.reload == "when-cold":
             return self.platform.warm_start.median
         download = replica.parameter_bytes / min(rates.function, rates.connection)
-        return self.platform.warm_start.median + self.platform.get_latency.median + download
+        get_s = self.platform.get_work_s(replica.memory_mb) + self.platform.get_latency.median
+        return self.platform.warm_start.median + get_s + download
 
     def _record(self, replica: Replica) -> Record:
         return Record(

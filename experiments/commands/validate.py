@@ -8,6 +8,7 @@ import click
 
 from experiments.commands.options import FILE, json_option, print_json, seed_option
 
+BACKENDS = ("local", "aws")
 DEFAULT_OUT = Path("results/runs/live-validation")
 
 
@@ -23,6 +24,7 @@ DEFAULT_OUT = Path("results/runs/live-validation")
 @click.option("--repeats", type=click.IntRange(min=1), help="Batches of each plan and load; default 3.")
 @click.option("--mb-per-core", type=float, help="local: memory that buys one core; default 4096.")
 @click.option("--role", help="aws: ARN of the role that functions run as.")
+@click.option("--budget-usd", type=float, default=1.0, show_default=True, help="aws: stop once more was billed.")
 @click.option("--yes", is_flag=True, help="aws: create functions and a bucket, and pay for them.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
 @seed_option
@@ -35,6 +37,7 @@ def validate(
     repeats: int | None,
     mb_per_core: float | None,
     role: str | None,
+    budget_usd: float,
     yes: bool,
     out: Path,
     seed: int,
@@ -48,6 +51,7 @@ def validate(
     Example: ./smoe validate --backend local --quick
              ./smoe validate --backend local --out live/
     """
+    import math
     from dataclasses import replace
 
     from experiments.console import log
@@ -55,12 +59,14 @@ def validate(
     from experiments.live.page import page, summary, write_validation
     from experiments.live.run import run_validation
     from experiments.live.settings import LiveSettings
-    from moe.errors import InputError
+    from moe.errors import InputError, nearest
     from simulator.profile import load_profile
 
-    settings = LiveSettings(mb_per_core=mb_per_core or LiveSettings.mb_per_core)
+    settings = LiveSettings(mb_per_core=LiveSettings.mb_per_core if mb_per_core is None else mb_per_core)
     settings = settings.made_quick() if quick else settings
     settings = replace(settings, repeats=repeats) if repeats else settings
+    if backend not in BACKENDS:
+        raise InputError(f"--backend: no backend '{backend}'{nearest(backend, BACKENDS)}")
     if backend == "aws" and not yes:
         raise InputError(
             "--backend aws: creates functions and a bucket in your account; say --yes to pay for them"
@@ -74,6 +80,7 @@ def validate(
             plan_path=plan_path,
             role=role,
             seed=seed,
+            budget_usd=budget_usd if backend == "aws" else math.inf,
             say=lambda text: status.update(f"live validation: {text} ..."),
         )
     write_validation(found, out)

@@ -32,6 +32,17 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class ExpertCall:
+    """Billed seconds of one call of an expert, live and simulated."""
+
+    layer: int
+    expert: int
+    replica: int
+    live_s: float
+    simulated_s: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A plan under a load.
 
@@ -39,7 +50,7 @@ class Comparison:
         plan, load, methods: which. cost_usd: the paper's bill. full_usd, total_usd: the other two bills.
         latency_s: of a batch. layers_usd: the paper's bill of each layer.
         phases_s: mean of each phase over the experts' calls.
-        calls: median absolute error of the billed seconds of one expert's call.
+        calls: billed seconds of each expert's call.
         worst: largest difference of an output. correct: outputs and routing are the undistributed model's.
         busy_cores: of others, before it was served. contention: median over experts' calls of compute time over
             what its CPU time takes at the function's share of a core; NaN with `pipelined`.
@@ -55,7 +66,7 @@ class Comparison:
     latency_s: Measure
     layers_usd: tuple[Measure, ...]
     phases_s: dict[str, Measure]
-    calls: float
+    calls: tuple[ExpertCall, ...]
     worst: float
     correct: bool
     failed: tuple[str, ...]
@@ -63,6 +74,12 @@ class Comparison:
     oversubscribed: bool
     busy_cores: float
     contention: float
+
+    @property
+    def calls_error(self) -> float:
+        """Median absolute relative error of the billed seconds of an expert's call."""
+        errors = [abs(x.simulated_s / x.live_s - 1) for x in self.calls if x.live_s > 0]
+        return float(np.median(errors)) if errors else float("nan")
 
 
 @dataclass(frozen=True)
@@ -83,10 +100,11 @@ class Ranking:
 
 def compare(served: Served, tolerance: float, cores: float) -> Comparison:
     """A plan's live batches beside its simulated ones."""
-    live = [[row.record for row in batch.rows] for batch in served.batches if not batch.failed]
+    live = [[row.record for row in batch.rows] for batch in served.live.batches if not batch.failed]
+    latencies = [batch.latency_s for batch in served.live.batches if not batch.failed]
     numbers = sorted({row.batch for row in served.simulated.records})
     simulated = [[row for row in served.simulated.records if row.batch == number] for number in numbers]
-    layers = range(len(served.plan.layers))
+    layers = range(len(served.live.plan.layers))
 
     def of_bills(value: Callable[[Bill], float], layer: int | None = None) -> Measure:
         def one(rows: Sequence[Record]) -> float:
@@ -95,26 +113,24 @@ def compare(served: Served, tolerance: float, cores: float) -> Comparison:
         return _measure([one(rows) for rows in live], [one(rows) for rows in simulated])
 
     return Comparison(
-        plan=served.name,
-        load=served.load,
-        methods="+".join(dict.fromkeys(layer.communication for layer in served.plan.layers)),
+        plan=served.live.name,
+        load=served.live.load,
+        methods="+".join(dict.fromkeys(layer.communication for layer in served.live.plan.layers)),
         cost_usd=of_bills(lambda x: x.billed_cost_usd),
         full_usd=of_bills(lambda x: x.full_cost_usd),
         total_usd=of_bills(lambda x: x.total_cost_usd),
-        latency_s=_measure(
-            [batch.latency_s for batch in served.batches if not batch.failed], served.simulated.latency_s.tolist()
-        ),
+        latency_s=_measure(latencies, served.simulated.latency_s.tolist()),
         layers_usd=tuple(of_bills(lambda x: x.billed_cost_usd, layer) for layer in layers),
         phases_s={
             phase: _phase(phase, live, simulated) for phase in PHASES if phase not in ("init", "provisioning")
         },
-        calls=_calls_error(live, simulated),
+        calls=_calls(live, simulated),
         worst=served.worst,
         correct=served.right_routing and served.worst <= tolerance,
-        failed=tuple(batch.failed for batch in served.batches if batch.failed),
+        failed=tuple(batch.failed for batch in served.live.batches if batch.failed),
         cores=served.cores,
         oversubscribed=served.cores > cores,
-        busy_cores=served.busy_cores,
+        busy_cores=served.live.busy_cores,
         contention=_contention(served),
     )
 
@@ -160,17 +176,17 @@ def _phase(phase: str, live: Sequence[Sequence[Record]], simulated: Sequence[Seq
 
 def _contention(served: Served) -> float:
     ratios = []
-    for batch in served.batches:
+    for batch in served.live.batches:
         for row in batch.rows:
-            layer = served.plan.layers[min(row.record.layer, len(served.plan.layers) - 1)]
+            layer = served.live.plan.layers[min(row.record.layer, len(served.live.plan.layers) - 1)]
             if row.record.role == "expert" and layer.communication != "pipelined" and row.compute_cpu_s > 0:
                 start, end = row.record.phases["compute"]
                 ratios.append((end - start) * row.record.memory_mb / served.mb_per_vcpu / row.compute_cpu_s)
     return float(np.median(ratios)) if ratios else float("nan")
 
 
-def _calls_error(live: Sequence[Sequence[Record]], simulated: Sequence[Sequence[Record]]) -> float:
-    """Median over the experts' calls of the absolute relative error of their (median) billed seconds."""
+def _calls(live: Sequence[Sequence[Record]], simulated: Sequence[Sequence[Record]]) -> tuple[ExpertCall, ...]:
+    """Billed seconds of each expert's call, medians of the batches."""
 
     def by_call(batches: Sequence[Sequence[Record]]) -> dict[tuple[int, int, int], float]:
         found: dict[tuple[int, int, int], list[float]] = {}
@@ -181,5 +197,4 @@ def _calls_error(live: Sequence[Sequence[Record]], simulated: Sequence[Sequence[
         return {key: float(np.median(values)) for key, values in found.items()}
 
     real, played = by_call(live), by_call(simulated)
-    errors = [abs(played[key] / real[key] - 1) for key in real if key in played and real[key] > 0]
-    return float(np.median(errors)) if errors else float("nan")
+    return tuple(ExpertCall(*key, real[key], played[key]) for key in sorted(real) if key in played)

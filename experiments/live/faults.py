@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from experiments.live.plans import uniform
 from experiments.live.session import Session
 from simulator.plan import DeploymentPlan, ExpertPlan
@@ -30,14 +32,16 @@ def provoke_faults(session: Session) -> list[Fault]:
     tokens = max(session.loads)
     problem, found = session.problem(tokens), []
     middle = problem.platform.memory_mb[len(problem.platform.memory_mb) // 2]
-    for name, expected, plan in (
-        ("out of memory", "out-of-memory", _with_memory(uniform(problem, "storage", middle), SMALLEST_MB)),
-        ("payload beyond 6 MB", "RequestTooLarge", uniform(problem, "direct", middle)),
+    batch = session.loads[tokens].tokens
+    small = _with_memory(uniform(problem, "storage", middle), SMALLEST_MB)
+    for name, expected, plan, served in (
+        ("out of memory", "out-of-memory", small, np.concatenate([batch] * 3)),
+        ("payload beyond 6 MB", "RequestTooLarge", uniform(problem, "direct", middle), batch),
     ):
         session.say(f"provoking a fault: {name}")
         session.live.deploy(problem, plan, foresee=False)
-        batch = session.live.serve(session.loads[tokens].tokens)
-        found.append(Fault(name, expected, batch.failed or "the batch was served"))
+        failed = session.serve_batch(served).failed
+        found.append(Fault(name, expected, failed or "the batch was served"))
     return found
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from experiments.live.compare import Comparison, Measure
-from experiments.live.run import Validation, record_table
+from experiments.live.run import Validation, calibrating_table, record_table
 from moe.files import write_json
 
 COST_GOAL, LATENCY_GOAL = 0.10, 0.15
-CONTENTION_SHOWN = 1.05
+CONTENTION_SHOWN, BUSY_SHOWN = 1.05, 0.2
 
 
 def write_validation(found: Validation, folder: Path) -> None:
@@ -26,10 +26,11 @@ def write_validation(found: Validation, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     record_table(found.served).to_parquet(folder / "rows.parquet")
+    calibrating_table(found.session.calibrating_rows()).to_parquet(folder / "calibration.parquet")
     write_profile(found.session.profile, folder / "profile.yaml")
     for x in found.served:
-        write_json(folder / "plans" / f"{x.name}.plan.json", x.plan)
-        write_json(folder / "plans" / f"{x.load}.problem.json", x.problem)
+        write_json(folder / "plans" / f"{x.live.name}.plan.json", x.live.plan)
+        write_json(folder / "plans" / f"{x.live.load}.problem.json", x.problem)
     draw_live(found.comparisons, folder / "validation")
     (folder / "validation.md").write_text(page(found), encoding="utf-8")
     (folder / "validation.json").write_text(json.dumps(as_json(found), indent=1, allow_nan=False), "utf-8")
@@ -66,7 +67,7 @@ def summary(found: Validation) -> dict[str, Any]:
     fair = [x for x in found.comparisons if not x.oversubscribed and not x.failed]
     return {
         "plans": len({x.plan for x in found.comparisons}),
-        "batches": sum(len(x.batches) for x in found.served),
+        "batches": sum(len(x.live.batches) for x in found.served),
         "outputs_right": all(x.correct for x in found.comparisons if not x.failed),
         "cost_error": _median_error(x.cost_usd for x in fair),
         "full_error": _median_error(x.full_usd for x in fair),
@@ -76,7 +77,8 @@ def summary(found: Validation) -> dict[str, Any]:
         "worst_latency_error": max((abs(x.latency_s.error) for x in fair), default=math.nan),
         "cost_spread": _middle(x.cost_usd.spread for x in fair),
         "latency_spread": _middle(x.latency_s.spread for x in fair),
-        "calls_error": _middle(x.calls for x in fair),
+        "calls_error": _middle(x.calls_error for x in fair),
+        "drift": found.session.drift,
         "contention": _middle(x.contention for x in fair),
         "others_busy_cores": _middle(x.busy_cores for x in found.comparisons),
     }
@@ -88,8 +90,8 @@ def page(found: Validation) -> str:
     lines = [
         "# Live validation",
         "",
-        f"{total['plans']} plans, {total['batches']} batches of real tokens: served on the {found.backend} platform, "
-        "and simulated.",
+        f"{total['plans']} plans, {total['batches']} batches of real tokens: served on the {found.backend} "
+        "platform, and simulated.",
         "",
         *_verdicts(total),
         "",
@@ -148,9 +150,13 @@ def _verdicts(total: dict[str, Any]) -> list[str]:
         f"{total['worst_latency_error']:.1%}; run to run ± {total['latency_spread']:.1%}.",
         f"- One expert's call: median error of its billed seconds {total['calls_error']:.1%}.",
     ]
-    busy, contention = total["others_busy_cores"], total["contention"]
-    text = f"- Others kept {busy:.1f} cores busy; compute took {contention:.2f} of what its CPU time says"
-    disturbed = contention > CONTENTION_SHOWN
+    busy, contention, drift = total["others_busy_cores"], total["contention"], total["drift"]
+    disturbed = contention > CONTENTION_SHOWN or abs(drift) > CONTENTION_SHOWN - 1 or busy > BUSY_SHOWN
+    text = (
+        f"- Before each plan {busy:.1f} cores of this machine were busy; at the end the same compute took "
+        f"{drift:+.0%} more CPU time than at the beginning; "
+        f"compute took {contention:.2f} of what its CPU time says"
+    )
     return [*lines, text + (": **the machine was not quiet, errors are pessimistic**." if disturbed else ".")]
 
 
@@ -198,7 +204,14 @@ def _parts(comparisons: Sequence[Comparison]) -> list[str]:
     for x in comparisons:
         layers = " ".join(f"{layer.error:+.0%}" for layer in x.layers_usd)
         rows.append(
-            (x.plan, x.load, layers, f"{x.full_usd.error:+.1%}", f"{x.total_usd.error:+.1%}", f"{x.calls:.1%}")
+            (
+                x.plan,
+                x.load,
+                layers,
+                f"{x.full_usd.error:+.1%}",
+                f"{x.total_usd.error:+.1%}",
+                f"{x.calls_error:.1%}",
+            )
         )
     head = ("plan", "tokens", "cost error of each layer", "full bill", "total bill", "an expert's call")
     phases = [
@@ -246,12 +259,12 @@ def _constants(found: Validation) -> list[str]:
             ("asynchronous call to handler", f"{platform.warm_s * 1e3:.1f} ms", ""),
             (
                 "S3 GET",
-                f"{platform.get_s * 1e3:.1f} ms + {platform.get_byte_work * 1e9:.2f} vCPU-ms/MB",
+                _request(platform.get_s, platform.get_work, platform.get_byte_work),
                 f"{platform.errors['get']:.0%}",
             ),
             (
                 "S3 PUT",
-                f"{platform.put_s * 1e3:.1f} ms + {platform.put_byte_work * 1e9:.2f} vCPU-ms/MB",
+                _request(platform.put_s, platform.put_work, platform.put_byte_work),
                 f"{platform.errors['put']:.0%}",
             ),
             (
@@ -265,8 +278,8 @@ def _constants(found: Validation) -> list[str]:
             ("an expert's function without tokens", f"{model.runtime_bytes / 2**20:.0f} MB", ""),
             ("and for each token", f"{model.bytes_per_token / 1024:.1f} KB", ""),
             (
-                "CPU lost to cold caches",
-                f"{model.lost_vcpu * 1e3:.1f} milli-vCPU a function",
+                "compute takes vCPUs to the power of",
+                f"{-model.share_exponent:.2f}",
                 f"{model.errors['compute']:.0%}",
             ),
         ]
@@ -277,12 +290,16 @@ def _constants(found: Validation) -> list[str]:
             )
         ]
     return [
-        "## What was measured first, on other plans",
+        "## What was measured, before and after, on other plans",
         "",
         *_table(("constant", "value", "median residual"), rows),
         "",
         f"All of it took {found.seconds:.0f} s.",
     ]
+
+
+def _request(seconds: float, work: float, byte_work: float) -> str:
+    return f"{seconds * 1e3:.1f} ms + {work * 1e3:.1f} vCPU-ms + {byte_work * 1e9:.2f} vCPU-ms/MB"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -17,7 +17,7 @@ MINIBATCHES = 3  # that the most popular expert's tokens make
 def plans_for(problem: DeploymentProblem, quick: bool) -> dict[str, DeploymentPlan]:
     """Plans by name, for one load. `quick`: fewer."""
     sizes = problem.platform.memory_mb
-    middle = sizes[len(sizes) // 2]
+    middle = sizes[len(sizes) // 2 + 1]
     plans = {
         "ods": solve(problem, "ods"),
         "lambdaml": lambdaml(problem, max_memory_mb=sizes[-1]),
@@ -29,7 +29,8 @@ def plans_for(problem: DeploymentProblem, quick: bool) -> dict[str, DeploymentPl
     plans["pipelined"] = uniform(problem, "pipelined", middle)
     if not quick:
         plans["direct"] = uniform(problem, "direct", middle, 2)
-        plans["replicas"] = uniform(problem, "pipelined", sizes[len(sizes) // 2 - 1], 2)
+        plans["crowded"] = uniform(problem, "storage", sizes[-1], 2)  # more cores than a small machine has
+        plans["replicas"] = uniform(problem, "pipelined", sizes[len(sizes) // 2], 2)
     return plans
 
 
@@ -54,7 +55,7 @@ def overflowing(problem: DeploymentProblem) -> DeploymentPlan:
         plan = uniform(problem, "storage", memory_mb)
         if _overflows(problem, plan):
             return plan
-    return uniform(problem, "direct", problem.platform.memory_mb[len(problem.platform.memory_mb) // 2])
+    return uniform(problem, "direct", problem.platform.memory_mb[len(problem.platform.memory_mb) // 2 + 1])
 
 
 def _overflows(problem: DeploymentProblem, plan: DeploymentPlan) -> bool:

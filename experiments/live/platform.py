@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from moe.errors import InputError
 from moe.export import ExportedModel
 from simulator.profile import PlatformProfile
 
+OLDEST_PYTHON_ON_AWS = (3, 12)  # earlier runtimes have an older C library than numpy is built for
+
 
 @contextmanager
 def live_model(
@@ -25,7 +28,7 @@ def live_model(
 ) -> Iterator[LiveModel]:
     """A model on a platform (`local`, `aws`), its parameters uploaded; everything is removed at the end.
 
-    Raises InputError for an unknown backend, and for AWS without a role.
+    Raises InputError for AWS without a role.
     """
     prices = LivePrices(
         gb_s=profile.prices.gb_s.median,
@@ -58,14 +61,16 @@ def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Itera
                 yield deployment, LocalLogs(folder), False
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    elif backend == "aws":
-        from lambda_probe.clients import aws_clients
-        from lambda_probe.logs import cloudwatch
-
-        if role is None:
-            raise InputError("--role: expected the ARN of a role that functions run as (logs, the bucket, invoke)")
-        clients = aws_clients()
-        with Deployment(clients, campaign, role) as deployment:
-            yield deployment, CloudWatchLogs(cloudwatch(clients.region)), True
     else:
-        raise InputError(f"--backend: expected 'local' or 'aws', got '{backend}'")
+        from lambda_probe.aws import POLL_S, checked_role
+        from lambda_probe.clients import aws_clients
+
+        if sys.version_info < OLDEST_PYTHON_ON_AWS:
+            raise InputError(
+                "--backend aws: needs Python 3.12 or 3.13: numpy's wheels do not run in AWS's python3.11"
+            )
+        role, clients = checked_role(role), aws_clients()
+        if clients.logs is None:
+            raise InputError("--backend aws: AWS_ENDPOINT_URL_LAMBDA is set: logs of that endpoint are not known")
+        with Deployment(clients, campaign, role, POLL_S) as deployment:
+            yield deployment, CloudWatchLogs(clients.logs), True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,28 +42,38 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Served:
-    """A plan that was served under one load, and simulated.
+class ServedLive:
+    """A plan that was served under one load.
 
     Attributes:
-        name: of the plan. problem, plan: what was deployed. load: tokens of a batch.
-        batches: those that count. simulated: as many, played.
-        worst: the largest difference of an output from the undistributed model's.
-        right_routing: whether every expert got the tokens that the undistributed model's gates send it.
-        cores: that the experts of a layer ask for at once. busy_cores: of others, before.
-        mb_per_vcpu: memory that buys a vCPU.
+        name: of the plan. load: tokens of a batch. batches: those that count.
+        busy_cores: of the machine, before.
     """
 
     name: str
-    problem: DeploymentProblem
     plan: DeploymentPlan
     load: int
     batches: tuple[LiveBatch, ...]
+    busy_cores: float
+
+
+@dataclass(frozen=True)
+class Served:
+    """The same, simulated.
+
+    Attributes:
+        live: what was served. problem, simulated: as many batches, played.
+        worst: the largest difference of an output from the undistributed model's.
+        right_routing: whether every expert got the tokens that the undistributed model's gates send it.
+        cores: that the experts of a layer ask for at once. mb_per_vcpu: memory that buys a vCPU.
+    """
+
+    live: ServedLive
+    problem: DeploymentProblem
     simulated: SimulatedRun
     worst: float
     right_routing: bool
     cores: float
-    busy_cores: float
     mb_per_vcpu: float
 
 
@@ -74,6 +85,7 @@ class Session:
         live: the model. loads: by tokens of a batch.
         base: the profile that calibration starts from. measure: whether the platform's constants are measured,
             or the base's. loopback: functions share this machine, and its cores.
+        budget_usd: of what is billed, at the profile's prices; `spent_usd` so far.
     """
 
     live: LiveModel
@@ -84,9 +96,12 @@ class Session:
     loopback: bool
     say: Say
     seed: int = 0
+    budget_usd: float = math.inf
+    spent_usd: float = 0.0
     platform: PlatformFit | None = None
     model: ModelFit | None = None
     profile: PlatformProfile = field(init=False)
+    _rows: list[list[CalibratingRow]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.profile = self.base
@@ -94,24 +109,54 @@ class Session:
     # -- calibration --------------------------------------------------------------------------------------
 
     def calibrate(self) -> None:
-        """Serve plans that are not validated, and fit. Raises InputError where a batch fails."""
-        rows: list[CalibratingRow] = []
-        first = self.guess()
+        """Serve plans that are not validated, and fit; again at the end, to both. Raises InputError."""
+        first, found = self.guess(), []
         for number, plan in enumerate(calibrating_plans(first, self.settings.quick)):
             self.say(f"calibrating: plan {number + 1}, {plan.layers[0].communication}")
             self.live.deploy(first, plan, foresee=False)
             self._batch(max(self.loads))
             for tokens in self.loads:
-                rows += self._calibrating_rows(plan, tokens, self._batch(tokens))
+                found += self._calibrating_rows(plan, tokens, self._batch(tokens))
+        self._rows.append(found)
+        self._fit(self.calibrating_rows())
+
+    def _fit(self, rows: list[CalibratingRow]) -> None:
         mb_per_vcpu, encoding = self.settings.mb_per_core, self.base.payload.encoding_factor.median
         if self.measure:
             self.platform = fit_platform(rows, mb_per_vcpu, encoding)
             self.profile = profile_of(self.base, self.platform, "live", mb_per_vcpu, self.loopback)
-        sizes = token_sizes(self.live.model)
+        sizes, before = token_sizes(self.live.model), self.model
         self.model = fit_model(rows, self.settings.memory_mb, mb_per_vcpu, float(sum(sizes)))
+        if before is not None:  # live gates have foreseen overflow by these
+            self.model = replace(
+                self.model, runtime_bytes=before.runtime_bytes, bytes_per_token=before.bytes_per_token
+            )
+
+    def calibrating_rows(self) -> list[CalibratingRow]:
+        """All rows that constants were fitted to."""
+        return [row for rows in self._rows for row in rows]
+
+    @property
+    def drift(self) -> float:
+        """CPU time of the same compute after all plans over that before, less one; NaN without both."""
+        if len(self._rows) < 2:
+            return float("nan")
+        before, after = (sum(x.row.compute_cpu_s for x in rows) for rows in self._rows[:2])
+        return after / before - 1
+
+    def serve_batch(self, tokens: np.ndarray) -> LiveBatch:
+        """Serve a batch of token IDs (S, n). Raises InputError once more than the budget is spent."""
+        found = self.live.serve(tokens)
+        rows = [row.record for row in found.rows]
+        self.spent_usd += sum(row.compute_cost_usd + row.request_cost_usd for row in rows)
+        if self.spent_usd > self.budget_usd:
+            raise InputError(
+                f"--budget-usd: {self.spent_usd:.4f} USD are spent, expected at most {self.budget_usd:g}"
+            )
+        return found
 
     def _batch(self, tokens: int) -> LiveBatch:
-        found = self.live.serve(self.loads[tokens].tokens)
+        found = self.serve_batch(self.loads[tokens].tokens)
         if found.failed:
             raise InputError(f"live calibration: a batch failed: {found.failed}")
         return found
@@ -196,45 +241,38 @@ class Session:
             return {given.solver: given}
         return plans_for(self.problem(max(self.loads)), self.settings.quick)
 
-    def validate(self, plans: dict[str, DeploymentPlan]) -> list[Served]:
-        """Serve and simulate every plan under every load."""
+    def serve(self, plans: dict[str, DeploymentPlan]) -> list[ServedLive]:
+        """Serve every plan under every load."""
         found = []
         for name, plan in plans.items():
             busy = busy_cores()
             self.live.deploy(self.problem(max(self.loads)), plan)
-            self._batch_or_failure(max(self.loads))
-            for tokens in self.loads:
+            self.serve_batch(self.loads[max(self.loads)].tokens)  # one that does not count
+            for tokens, load in self.loads.items():
                 self.say(f"serving plan {name}, {tokens} tokens a batch")
-                found.append(self._served(name, plan, tokens, busy))
+                batches = tuple(self.serve_batch(load.tokens) for _ in range(self.settings.repeats))
+                found.append(ServedLive(name, plan, tokens, batches, busy))
         return found
 
-    def _batch_or_failure(self, tokens: int) -> LiveBatch:
-        return self.live.serve(self.loads[tokens].tokens)
-
-    def _served(self, name: str, plan: DeploymentPlan, tokens: int, busy: float) -> Served:
-        load, problem, repeats = self.loads[tokens], self.problem(tokens), self.settings.repeats
-        batches = tuple(self._batch_or_failure(tokens) for _ in range(repeats))
-        outputs = [x.output for x in batches if x.output is not None]
-        differences = [float(np.abs(x - load.output).max()) for x in outputs]
+    def simulate(self, live: ServedLive) -> Served:
+        """Play what was served, with all that was measured."""
+        load, problem = self.loads[live.load], self.problem(live.load)
+        outputs = [x.output for x in live.batches if x.output is not None]
         simulated = simulate(
             problem,
-            plan,
+            live.plan,
             self.profile,
-            routing=[load.routing] * repeats,
+            routing=[load.routing] * len(live.batches),
             poll_s=self.settings.poll_s,
             seed=self.seed,
         )
         return Served(
-            name=name,
+            live=live,
             problem=problem,
-            plan=plan,
-            load=tokens,
-            batches=batches,
             simulated=simulated,
-            worst=max(differences, default=float("nan")),
-            right_routing=all(_routed_right(x, load.routing) for x in batches if x.output is not None),
-            cores=asked_cores(problem, plan, self.settings.mb_per_core) if self.loopback else 0.0,
-            busy_cores=busy,
+            worst=max((float(np.abs(x - load.output).max()) for x in outputs), default=float("nan")),
+            right_routing=all(_routed_right(x, load.routing) for x in live.batches if x.output is not None),
+            cores=asked_cores(problem, live.plan, self.settings.mb_per_core) if self.loopback else 0.0,
             mb_per_vcpu=self.settings.mb_per_core,
         )
 

@@ -39,7 +39,7 @@ class LiveSettings:
     corpus: str = "wikipedia"
     loads: tuple[int, ...] = (32, 64)
     repeats: int = 3
-    memory_mb: tuple[int, ...] = (192, 256, 384, 512, 768, 1024)
+    memory_mb: tuple[int, ...] = (128, 192, 256, 384, 512, 768, 1024)
     non_moe_memory_mb: int = 2048
     mb_per_core: float = LOCAL_MB_PER_CORE
     tolerance: float = 1e-4

@@ -249,7 +249,9 @@ class Boto:
         try:
             data: bytes = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
         except ClientError as error:
-            raise KeyError(key) from error
+            if _is_missing(error):
+                raise KeyError(key) from error
+            raise
         return data
 
     def put(self, key: str, data: bytes) -> None:
@@ -263,7 +265,7 @@ class Boto:
         try:
             self._s3.head_object(Bucket=self._bucket, Key=key)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            if _is_missing(error):
                 return False
             raise
         return True
@@ -284,6 +286,11 @@ class Boto:
         if "FunctionError" in got:
             raise Stopped(f"{function}: {answer.get('errorType')}: {answer.get('errorMessage')}")
         return answer
+
+
+def _is_missing(error: Any) -> bool:
+    status: int = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return status == 404
 
 
 @cache

@@ -16,6 +16,7 @@ from lambda_probe.handlers.layers import Sizes
 from moe.export import ExportedModel, export
 from moe.models import LoadedModel
 from moe.settings import GateSettings
+from moe.spec import MoESpec
 
 SEQUENCE = 6
 
@@ -146,3 +147,18 @@ def accounts(capsys: Any) -> Iterator[list[Account]]:
             account = Account(**json.loads(line.removeprefix(MARK)))
             if account.ended_s:
                 found.append(account)
+
+
+def spec_of_tiny(model: ExportedModel) -> MoESpec:
+    """Sizes of a tiny model."""
+    return MoESpec(
+        name="tiny",
+        source="test",
+        moe_layers=len(model.experts),
+        hidden=model.hidden,
+        experts=len(model.experts[0]),
+        top_k=model.top_k,
+        expert_ffn=model.expert_ffn,
+        vocabulary=50,
+        sequence_tokens=SEQUENCE,
+    )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from typing import Literal
 
 import pytest
 
@@ -13,6 +14,7 @@ from lambda_probe.boto_backend import BotoBackend, facts_of, wheel_files
 from lambda_probe.calls import Attempt
 from lambda_probe.cleanup import leftovers, remove_bucket
 from lambda_probe.clients import local_clients
+from lambda_probe.deploy import zip_of
 from lambda_probe.local import LocalEndpoint, LocalSettings
 from lambda_probe.objects import SEED_BYTES, put_zeros
 from lambda_probe.works import (
@@ -179,7 +181,7 @@ def test_nothing_stays_behind(endpoint: LocalEndpoint) -> None:
     assert not names_left(endpoint, "gone")
 
 
-def test_packages_hold_what_was_asked_for(endpoint: LocalEndpoint, tmp_path: Path) -> None:
+def test_packages_hold_what_was_asked_for(endpoint: LocalEndpoint) -> None:
     """Padding makes the code as large as said; an image, or numpy on AWS without a wheel, is refused."""
     backend = backend_on(endpoint, "packages")
     backend.create(ProbeFunction("large", 128, replace(SMALL, name="large", padding_bytes=6 * MB)))
@@ -191,6 +193,41 @@ def test_packages_hold_what_was_asked_for(endpoint: LocalEndpoint, tmp_path: Pat
     on_aws = BotoBackend(local_clients(endpoint), facts_of("aws", "us-east-1"), BackendPrices(), "aws")
     with pytest.raises(InputError, match="--numpy-wheel"):
         on_aws.create(ProbeFunction("numpy", 128, NUMPY))
-    wrong = tmp_path / "numpy-2.0.0-cp311-cp311-manylinux2014_x86_64.whl"
-    with pytest.raises(InputError, match="cp312"):
-        wheel_files(wrong, NUMPY)
+
+
+LINUX_27 = "manylinux_2_27_x86_64.manylinux_2_28_x86_64"
+OLD_LINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
+
+
+@pytest.mark.parametrize(
+    ("wheel", "runtime", "architecture", "fits"),
+    [
+        (f"cp312-cp312-{LINUX_27}", "python3.12", "x86_64", True),
+        (f"cp311-cp311-{OLD_LINUX}", "python3.11", "x86_64", True),
+        (f"cp311-cp311-{LINUX_27}", "python3.11", "x86_64", False),
+        (f"cp311-cp311-{LINUX_27}", "python3.12", "x86_64", False),
+        (f"cp312-cp312-{LINUX_27}", "python3.12", "arm64", False),
+        ("cp312-cp312-manylinux_2_28_aarch64", "python3.12", "arm64", True),
+        ("cp312-cp312-macosx_14_0_x86_64", "python3.12", "x86_64", False),
+        ("cp312-cp312-musllinux_1_2_x86_64", "python3.12", "x86_64", False),
+    ],
+)
+def test_a_wheel_that_would_not_start_on_aws_is_refused_here(
+    tmp_path: Path, wheel: str, runtime: str, architecture: Literal["x86_64", "arm64"], fits: bool
+) -> None:
+    """Python, processor, and the C library of AWS's runtimes: 2.26 up to python3.11, 2.34 from 3.12 on."""
+    path = tmp_path / f"numpy-2.4.0-{wheel}.whl"
+    path.write_bytes(zip_of({"numpy/__init__.py": b"1"}))
+    package = replace(NUMPY, runtime=runtime, architecture=architecture)
+    if fits:
+        assert wheel_files(path, package) == {"numpy/__init__.py": b"1"}
+    else:
+        with pytest.raises(InputError, match=r"expected a wheel for cp3\d+ and manylinux"):
+            wheel_files(path, package)
+
+
+def test_a_wheel_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / f"numpy-2.4.0-cp312-cp312-{LINUX_27}.whl"
+    path.write_bytes(b"no zip")
+    with pytest.raises(InputError, match=r"numpy-2.4.0.*cannot be read"):
+        wheel_files(path, NUMPY)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from lambda_probe.handlers.dealing import ExpertFunction, cuts, deal
 from lambda_probe.handlers.exchange import pack, unpack
 from lambda_probe.handlers.layers import gelu
+from lambda_probe.live_moe import handler_files
+from lambda_probe.packaging import installed_package
 from moe.export import ExportedModel
 from simulator.replicas import minibatches
 from tests.lambda_probe.live_world import MemoryWorld, accounts, serve, tiny_model, tokens
@@ -144,3 +146,13 @@ def test_packed_arrays_come_back() -> None:
     found = unpack(pack(arrays))
     assert set(found) == set(arrays)
     assert all((found[name] == arrays[name]).all() for name in arrays)
+
+
+def test_the_zip_for_aws_has_all_that_handlers_import() -> None:
+    """AWS's runtimes have no numpy: without its files and shared libraries every function would fail at INIT."""
+    files = installed_package("numpy") | handler_files()
+    assert "numpy/__init__.py" in files
+    assert any(name.startswith("numpy.libs/") or "numpy/.libs" in name for name in files)
+    assert "lambda_probe/handlers/live.py" in files
+    assert not any("/tests/" in name for name in files)
+    assert sum(map(len, files.values())) < 250 * 2**20
