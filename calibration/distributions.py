@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from simulator.draws import quantile_at
+from simulator.draws import quantile_at, quantiles_at
 
 LEVELS = (0.05, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95, 0.99, 0.999)
 """Probabilities of a table."""
@@ -77,6 +77,15 @@ def quantile_error(table: Mapping[float, float], samples: np.ndarray) -> float:
     levels = known_levels(JUDGED, len(samples), JUDGED_BY)
     drawn = np.array([quantile_at(table, p) for p in levels])
     return float(np.abs(np.log(drawn / np.quantile(samples, levels))).mean())
+
+
+def ks_distance(table: Mapping[float, float], samples: np.ndarray) -> float:
+    """The largest difference between the table's distribution function and the samples' (Kolmogorov, Smirnov)."""
+    z = np.linspace(-4.0, 4.0, 2001)
+    values = np.maximum.accumulate(quantiles_at(table, ndtr(z)))
+    ordered = np.sort(samples)
+    below, above = (np.searchsorted(ordered, values, side) / len(ordered) for side in ("left", "right"))
+    return float(np.maximum(ndtr(z) - below, above - ndtr(z)).clip(0).max())
 
 
 FAMILIES: dict[str, Callable[[np.ndarray], dict[float, float]]] = {

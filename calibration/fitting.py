@@ -14,20 +14,21 @@ from simulator.constant import Constant, Fit
 
 Errors: TypeAlias = tuple[float, float | None]
 Confidence: TypeAlias = Literal["high", "medium", "low"]
-RESAMPLES = 200
+RESAMPLES, DRAWS = 200, 40
 LEAST_RUNS = 3  # that can be split into fit, selection and test
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One constant that public data measure.
+    """One constant that data measure.
 
     Attributes:
         path: where it stands in the profile. unit: of the constant.
         law: what kind of thing it is. runs: independent of each other, in the order of their names.
-        origin: the file. source: what the profile then names.
+        origin: the file or files. source: what the profile then names.
         x_label, y_label: of its picture, with units.
         most: the confidence that the data allow at most.
+        between: bounds between which the data cannot tell values apart; None: they tell any apart.
     """
 
     path: tuple[str, ...]
@@ -39,6 +40,7 @@ class Quantity:
     x_label: str
     y_label: str
     most: Confidence = "high"
+    between: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
     law = quantity.law
     first, select, test = split(quantity.runs)
     candidates = law.candidates(first)
+    candidates = {name: value for name, value in candidates.items() if not law.misfits(value, first)} or candidates
     errors = {name: law.error(value, select) for name, value in candidates.items()} if select else {}
     method = min(errors, key=errors.__getitem__) if errors else next(iter(candidates))
     used = [*first, *select]
@@ -99,6 +102,7 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
     chosen = _errors(law, candidates[method], before, select)
     held_out = _errors(law, value, before, test)
     keep = chosen is not None and chosen[1] is not None and chosen[1] <= chosen[0]
+    drawn = _drawn(quantity, used, value, method, seed)
     fitted = Constant(
         value=value if not isinstance(value, float) else float(f"{value:.6g}"),
         unit=quantity.unit,
@@ -109,7 +113,8 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
             method=method,
             samples=sum(len(run) for run in used),
             runs=len(used),
-            interval=interval(lambda runs: law.centre(runs, method), used, seed),
+            interval=_interval(drawn),
+            draws=None if drawn is None or law.tail else tuple(_rounded(x, 6) for x in drawn[:DRAWS]),
             held_out_error=_rounded(held_out[0]) if held_out else None,
             region=quantity.origin.region,
             file=quantity.origin.file,
@@ -127,19 +132,42 @@ def _errors(law: Law, value: Value, before: Constant | None, runs: Runs) -> Erro
     return law.error(value, runs), None if before is None else law.error(before.value, runs)
 
 
+def _drawn(quantity: Quantity, runs: Runs, value: Value, method: str, seed: int) -> np.ndarray | None:
+    """Draws of the value (of a distribution its median); None where a single run tells no spread."""
+    if quantity.between is not None:
+        return np.random.default_rng(seed).uniform(*quantity.between, RESAMPLES)
+    law = quantity.law
+    drawn = resampled(lambda chosen: law.centre(chosen, method), runs, seed)
+    return None if drawn is None else drawn * (law.number(value) / law.centre(runs, method))
+
+
+def _interval(drawn: np.ndarray | None) -> tuple[float, float] | None:
+    if drawn is None:
+        return None
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return _rounded(low), _rounded(high)
+
+
 def interval(centre: Callable[[Runs], float], runs: Runs, seed: int) -> tuple[float, float] | None:
-    """95% interval of an estimate, resampling whole runs: one run's values are not independent. None of one."""
+    """95% interval of an estimate. None of one run."""
+    return _interval(resampled(centre, runs, seed))
+
+
+def resampled(centre: Callable[[Runs], float], runs: Runs, seed: int) -> np.ndarray | None:
+    """An estimate of each of so many resamplings of whole runs: one run's values are not independent.
+
+    Shape (resamples,); None of one run. The same runs are drawn for all quantities of as many runs.
+    """
     if len(runs) < 2:
         return None
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(runs), size=(RESAMPLES, len(runs)))
-    low, high = np.quantile([centre([runs[k] for k in row]) for row in drawn], [0.025, 0.975])
-    return _rounded(low), _rounded(high)
+    return np.array([centre([runs[k] for k in row]) for row in drawn])
 
 
 def _confidence(runs: int, most: Confidence) -> Confidence:
     return most if most != "high" or runs >= 5 else "medium"
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}") if abs(value) > 1e-12 else 0.0
+def _rounded(value: float, digits: int = 4) -> float:
+    return float(f"{value:.{digits}g}") if abs(value) > 1e-12 else 0.0

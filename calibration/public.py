@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from calibration import public_platform, public_start
-from calibration.fitting import Fitted, Quantity, fit
+from calibration.calibrated import Calibration, check_values, marked
+from calibration.fitting import Quantity, fit
 from calibration.tables import Origin, Period, read_table
 from moe.errors import InputError
-from moe.files import FileModel
-from simulator.constant import Constant
-from simulator.profile import PlatformProfile, VisibleCores, constant_at, with_constant
+from simulator.profile import PlatformProfile, constant_at, with_constant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,20 +40,6 @@ FILES: tuple[tuple[str, str | None, Reader], ...] = (
 CORES = "lambda_vcpu_tiers*.csv"
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """A profile made from measurements.
-
-    Attributes:
-        profile: the base with what was measured. fits: by quantity.
-        not_in_base: measured packages that the base profile does not have.
-    """
-
-    profile: PlatformProfile
-    fits: list[Fitted]
-    not_in_base: list[str]
-
-
 def calibrate_public(
     folder: Path, base: PlatformProfile, seed: int = 0, period: Period | None = None
 ) -> Calibration:
@@ -66,7 +48,7 @@ def calibrate_public(
     Raises InputError when the folder has none of the files, one without the columns, or nothing in the period.
     """
     period = period or Period()
-    profile, fits, unknown = _marked(base), [], []
+    profile, fits, unknown = marked(base), [], []
     there = [(path, region, read) for name, region, read in FILES if (path := _newest(folder, name))]
     cores = _newest(folder, CORES)
     if not there and cores is None:
@@ -80,7 +62,7 @@ def calibrate_public(
             if quantity.path[:2] == ("start", "packages") and quantity.path[2] not in base.start.packages:
                 unknown.append(quantity.path[2])
                 continue
-            _check_values(path, quantity)
+            check_values(path, quantity)
             found = fit(quantity, constant_at(base, quantity.path), seed)
             profile = with_constant(profile, quantity.path, found.constant)
             fits.append(found)
@@ -91,7 +73,7 @@ def calibrate_public(
                 seen = public_platform.visible_cores(table, origin)
             compute = profile.compute.model_copy(update={"visible_cores": seen})
             profile = profile.model_copy(update={"compute": compute})
-    if profile == _marked(base):
+    if profile == marked(base):
         raise InputError(
             f"{folder}: nothing was measured from {period.since or 'ever'} to {period.until or 'now'}"
         )
@@ -116,21 +98,3 @@ def _columns(path: Path) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{path}: a column is missing: {' '.join(str(error).split())}") from None
-
-
-def _check_values(path: Path, quantity: Quantity) -> None:
-    """Raises InputError where a value is no number, or not above 0 (of points: below 0)."""
-    for run in quantity.runs:
-        if not np.isfinite(run).all() or run.min() < 0 or (run.ndim == 1 and run.min() == 0):
-            raise InputError(f"{path}: {'.'.join(quantity.path)}: expected positive numbers, got {run.min():g}")
-
-
-def _marked(inside: Any) -> Any:
-    """A profile in which every constant is marked as not measured."""
-    if isinstance(inside, Constant | VisibleCores):
-        return inside.model_copy(update={"kept": "not measured"})
-    if isinstance(inside, dict):
-        return {key: _marked(value) for key, value in inside.items()}
-    if isinstance(inside, FileModel):
-        return inside.model_copy(update={name: _marked(value) for name, value in inside})
-    return inside

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from calibration.calibrated import Calibration
 from calibration.fitting import Fitted
-from calibration.public import Calibration
 from experiments.figures.calibration import draw_fit
 from experiments.profile_page import table
 from experiments.profile_reading import constants_of
 from simulator.constant import Dated
 
-HEAD = """# Calibration of `{name}` from public measurements
+HEAD = """# Calibration of `{name}` from {told}
 
-Base: `{base}`. `fit` is the fitted value (of a distribution its median, of jitter its 99% quantile) with its
-95% interval from a bootstrap over runs; errors are relative, on the runs that choose (selection) and on those
-that choose nothing (test). `-`: fewer than three runs cannot be split, one run has no interval. `kept`: the base
-profile's value describes the selection at least as well, and stands.
+Base: `{base}`. `fit` is the fitted value (of a distribution its median, of a published jitter its 99% quantile)
+with its 95% interval from a bootstrap over runs; errors are relative, on the runs that choose (selection) and on
+those that choose nothing (test). `-`: fewer than three runs cannot be split, one run has no interval. `kept`: the
+base profile's value describes the selection at least as well, and stands.
 
 """
 COLUMNS = (
@@ -36,14 +36,17 @@ COLUMNS = (
 )
 
 
-def write_report(made: Calibration, base: str, folder: Path) -> Path:
+def write_report(made: Calibration, base: str, folder: Path, told: str = "public measurements") -> Path:
     """Write `report.md` and a picture of each quantity into a folder, and return the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [HEAD.format(name=made.profile.name, base=base)]
+    parts = [HEAD.format(name=made.profile.name, base=base, told=told)]
     parts.append(table(COLUMNS, map(_row, made.fits)))
     parts.append(f"\nNot measured, kept from `{base}`: {', '.join(not_measured(made))}.\n")
     if made.not_in_base:
         parts.append(f"\nMeasured, but no package of the base profile: {', '.join(made.not_in_base)}.\n")
+    parts += [f"\n- `{rule.name}`: {rule.said}" for rule in made.rules]
+    parts += [f"\n- left out, {count:,} measurements: {reason}" for reason, count in made.left_out.items()]
+    parts.append("\n")
     for found in made.fits:
         name = ".".join(found.quantity.path)
         draw_fit(found, folder / name.replace(".", "-"))
@@ -70,6 +73,8 @@ def summary(made: Calibration, base: str) -> Iterator[str]:
             f"{'.'.join(found.quantity.path)}: {number(found.fitted.value):.4g} {found.quantity.unit} {between} "
             f"by {fit.method}, {fit.samples:,} values in {fit.runs} runs; {was}{stands}"
         )
+    yield from (rule.said for rule in made.rules)
+    yield from (f"left out, {count:,} measurements: {reason}" for reason, count in made.left_out.items())
     for package in made.not_in_base:
         yield f"{package}: measured, but no package of {base}"
     kept = sum(found.constant.kept is not None for found in made.fits)

@@ -15,6 +15,7 @@ from experiments.commands import (
     platform,
     prediction,
     presets,
+    probe,
     profile,
     report,
     robust,
@@ -23,11 +24,12 @@ from experiments.commands import (
     sensitivity,
     traffic,
     tune,
+    validate,
 )
 from experiments.commands.options import EXIT_BAD_INPUT
-from moe.errors import InputError, nearest
+from moe.errors import InputError, PlatformError, nearest
 
-EXIT_INTERRUPTED = 1
+EXIT_INTERRUPTED = EXIT_PLATFORM = 1
 
 
 class Commands(click.Group):
@@ -69,6 +71,7 @@ for module in (
     platform,
     prediction,
     presets,
+    probe,
     profile,
     report,
     robust,
@@ -77,6 +80,7 @@ for module in (
     sensitivity,
     traffic,
     tune,
+    validate,
 ):
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]
@@ -93,11 +97,13 @@ def main() -> None:
         _fail(str(error))
     except click.ClickException as error:
         _fail(error.format_message())
+    except PlatformError as error:
+        _fail(str(error), EXIT_PLATFORM)
     except (KeyboardInterrupt, click.Abort):
         click.echo("smoe: interrupted; what was finished is kept", err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = EXIT_BAD_INPUT) -> None:
     click.echo(f"smoe: {' '.join(message.split())}", err=True)
-    sys.exit(EXIT_BAD_INPUT)
+    sys.exit(code)

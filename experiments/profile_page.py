@@ -68,7 +68,7 @@ def difference(before: str, after: str, found: Sequence[Change]) -> str:
     return f"# {before} and {after}\n\n{table(head, rows)}"
 
 
-def judgement(name: str, rows: Sequence[Judged], fitted_to: Sequence[str]) -> str:
+def judgement(name: str, rows: Sequence[Judged], fitted_to: Sequence[str], skipped: Sequence[str] = ()) -> str:
     """A profile held against measurements."""
     known = [row for row in rows if row.verdict != "spread unknown"]
     errors = np.abs([row.measured.error for row in rows])
@@ -79,6 +79,8 @@ def judgement(name: str, rows: Sequence[Judged], fitted_to: Sequence[str]) -> st
     )
     if fitted_to:
         said += f"The profile was fitted to rows of {', '.join(fitted_to)}: only rows of other days are a test.\n"
+    if skipped:
+        said += f"Skipped, since the profile has no such package: cold starts of {', '.join(skipped)}.\n"
     cells = (
         (
             row.measured.quantity,

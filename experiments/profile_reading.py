@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import yaml
 
 from calibration.tables import Period, sorted_sha256
+from experiments.validation.campaigns import campaign_rows
 from experiments.validation.checks import Measured
 from experiments.validation.public import FILES, public_rows
 from moe.files import FileModel
@@ -121,6 +122,18 @@ class Judged:
             "verdict": self.verdict,
             "source": row.source,
         }
+
+
+def check_campaigns(
+    profile: PlatformProfile, folders: Sequence[Path], seed: int = 0
+) -> tuple[list[Judged], tuple[str, ...], list[str]]:
+    """A profile held against campaigns: by quantity, packages that it lacks, campaigns that it was fitted to.
+
+    Raises InputError.
+    """
+    held = campaign_rows(folders, profile, seed)
+    rows = [Judged(row, _verdict(row)) for row in held.rows]
+    return rows, held.skipped, [str(folder) for folder in folders] if held.fitted_to else []
 
 
 def check_profile(profile: PlatformProfile, folder: Path, period: Period) -> list[Judged]:

@@ -85,7 +85,7 @@ class RunFolder:
             "key": self.key,
             "seed": experiment.seed,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git_commit": _git_commit(),
+            "git_commit": git_commit(),
             "python": platform.python_version(),
             "machine": platform.platform(),
             "command": sys.argv[1:],
@@ -137,7 +137,9 @@ def _experiment_in(path: Path) -> str | None:
         return None
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
+    """The commit of this code, and whether it was changed; None outside of a repository."""
+
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(

@@ -39,10 +39,11 @@ class ProbeFunction:
 
 @dataclass(frozen=True)
 class Account:
-    """Limits of an account: calls at once, and memory of a function (MB) at most."""
+    """Limits of an account: calls at once, memory of a function (MB) at most, names of packages (None: any)."""
 
     concurrency: int
     most_memory_mb: int = 10_240
+    packages: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

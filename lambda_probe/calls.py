@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from lambda_probe.clients import Clients
+from lambda_probe.clients import CLIENT_ERRORS, Clients, one_line
 from lambda_probe.report import Report, parse_report
 from moe.errors import InputError
 
 ATTEMPTS = 6
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 20.0
 THROTTLED = "TooManyRequestsException"
+PASSING = ("ResourceConflictException", "ResourceNotReadyException")  # the function is not ready yet
 SLEEP: TypeAlias = Callable[[float], None]
 
 
@@ -27,11 +28,11 @@ class Attempt:
         function: its name. attempt: from 1.
         sent_s: when it was sent, s since 1970. client_s: until its answer was there; both by the client's clock.
         status: as in the record table: ok, throttled, handler-error, out-of-memory, timeout, payload-too-large,
-            response-too-large, failed (anything else).
+            response-too-large, failed (anything else). Too large may also be what the handler sent or got itself.
         answer: what the handler returned; None where it failed.
         report: of the REPORT line; None where there is none that can be read.
         log: lines that the platform wrote (REPORT, INIT_REPORT, Task timed out), raw.
-        error: what the platform or the handler said went wrong, one line.
+        error: what the platform or the handler said went wrong, or what is wrong with the REPORT line; one line.
     """
 
     function: str
@@ -50,47 +51,43 @@ def call(
 ) -> list[Attempt]:
     """Invoke a function and wait for its answer; where it was throttled or the service failed, again.
 
-    Every attempt is in the list; the last one is the outcome. A handler's own failure is not tried again: it is
-    an answer.
+    Every attempt is in the list; the last one is the outcome. What would fail again is not tried again: a
+    handler's own failure, which is an answer, and a request that the service refuses.
     """
     payload = json.dumps(event).encode()
     made: list[Attempt] = []
     for attempt in range(1, attempts + 1):
-        made.append(_once(clients, function, payload, attempt))
-        if made[-1].status not in ("throttled", "failed"):
+        outcome, passing = _once(clients, function, payload, attempt)
+        made.append(outcome)
+        if not passing:
             break
         if attempt < attempts:
             sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempt - 1)))
     return made
 
 
-def _once(clients: Clients, function: str, payload: bytes, attempt: int) -> Attempt:
-    from botocore.exceptions import BotoCoreError, ClientError
-
+def _once(clients: Clients, function: str, payload: bytes, attempt: int) -> tuple[Attempt, bool]:
+    """An attempt, and whether it failed in a way that may pass."""
     sent_s, began = time.time(), time.perf_counter()
     try:
         got = clients.functions.invoke(FunctionName=function, LogType="Tail", Payload=payload)
         body = got["Payload"].read()
-    except ClientError as error:
+    except CLIENT_ERRORS as error:
         client_s = time.perf_counter() - began
-        return Attempt(function, attempt, sent_s, client_s, _status_of(error), error=" ".join(str(error).split()))
-    except (BotoCoreError, OSError) as error:
-        client_s = time.perf_counter() - began
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return Attempt(function, attempt, sent_s, client_s, "failed", error=text)
+        status, passing = _status_of(error)
+        return Attempt(function, attempt, sent_s, client_s, status, error=one_line(error)), passing
     client_s = time.perf_counter() - began
     log = _platform_lines(base64.b64decode(got.get("LogResult", "")).decode(errors="replace"))
+    report, status, text = None, "ok", ""
     try:
         report = parse_report(log)
-    except InputError:
-        report = None
+    except InputError as error:
+        text = str(error)
     answer = _json(body)
-    if "FunctionError" not in got:
-        return Attempt(function, attempt, sent_s, client_s, "ok", answer, report, log)
-    kind, text = _failure(answer)
-    return Attempt(
-        function, attempt, sent_s, client_s, _handler_status(kind, text, report), None, report, log, text
-    )
+    if "FunctionError" in got:
+        kind, text = _failure(answer)
+        answer, status = None, _handler_status(kind, text, report)
+    return Attempt(function, attempt, sent_s, client_s, status, answer, report, log, text), False
 
 
 def _platform_lines(log: str) -> str:
@@ -120,13 +117,24 @@ def _handler_status(kind: str, text: str, report: Report | None) -> str:
         return "out-of-memory"
     if status == "timeout" or "Task timed out" in text or "Timedout" in kind:
         return "timeout"
-    if "ResponseSizeTooLarge" in kind or "payload size exceeded" in text:
+    if "RequestTooLargeException" in text:
+        return "payload-too-large"
+    if "ResponseSizeTooLarge" in text or "payload size exceeded" in text:
         return "response-too-large"
     return "handler-error"
 
 
-def _status_of(error: Any) -> str:
-    code = error.response.get("Error", {}).get("Code", "")
-    if code == THROTTLED or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 429:
-        return "throttled"
-    return "payload-too-large" if code == "RequestTooLargeException" else "failed"
+def _status_of(error: Exception) -> tuple[str, bool]:
+    """Status of a call that the service did not carry out, and whether it may do so later."""
+    answer = getattr(error, "response", None)
+    if not isinstance(answer, dict):  # nobody answered
+        return "failed", True
+    code, http = (
+        answer.get("Error", {}).get("Code", ""),
+        answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 500),
+    )
+    if code == THROTTLED or http == 429:
+        return "throttled", True
+    if code == "RequestTooLargeException":
+        return "payload-too-large", False
+    return "failed", http >= 500 or code in PASSING

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import logging
+import re
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from lambda_probe.clients import Clients
-from moe.errors import InputError
+from lambda_probe.calls import SLEEP
+from lambda_probe.cleanup import PREFIX, TAG, remove_bucket, remove_function
+from lambda_probe.clients import CLIENT_ERRORS, Clients, code_of, one_line
+from moe.errors import InputError, PlatformError
 
-PREFIX = "smoe-"
-TAG = "smoe-campaign"
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/smoe-probe"
-UPLOAD_LIMIT = 40 * 2**20  # a larger zip goes through the bucket
+UPLOAD_LIMIT = 4 * 2**20  # a larger zip goes through the bucket, once for all functions that have it
 POLL_S, PATIENCE_S = 0.1, 300.0
+AWS_EVENT_RETRIES = 2
+REMOVALS, REMOVAL_WAIT_S = 4, 5.0
+_LOG = logging.getLogger(__name__)
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -35,7 +42,11 @@ def zip_of(files: Mapping[str, bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Deployable:
-    """A function to deploy: `code` is a zip; `name` without prefix."""
+    """A function to deploy: `code` is a zip; `name` without prefix.
+
+    Attributes:
+        event_retries: how often the platform repeats an asynchronous call that failed (AWS: twice, and it bills).
+    """
 
     name: str
     code: bytes
@@ -46,88 +57,122 @@ class Deployable:
     timeout_s: int = 120
     tmp_mb: int = 512
     environment: Mapping[str, str] = field(default_factory=dict)
+    event_retries: int = AWS_EVENT_RETRIES
 
 
 class Deployment:
     """What one campaign creates, for `with Deployment(...) as deployment:`; all of it is removed at the end.
 
+    A name is noted before its thing is made: what was made without an answer is removed as well.
+
     Args:
-        clients: of the account. campaign: its id, in every name and tag; letters, digits and `-`.
+        clients: of the account. campaign: its id, in every name and tag; at most 40 of a-z, 0-9 and `-`.
         role: ARN that functions run as. poll_s: between looks at a function that is not ready yet.
+        patience_s: until a function must be ready. sleep: replaced in tests.
+
+    Raises InputError for an id that cannot name a bucket.
     """
 
-    def __init__(self, clients: Clients, campaign: str, role: str = LOCAL_ROLE, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        campaign: str,
+        role: str = LOCAL_ROLE,
+        poll_s: float = POLL_S,
+        patience_s: float = PATIENCE_S,
+        sleep: SLEEP = time.sleep,
+    ) -> None:
+        if not _ID.fullmatch(campaign):
+            raise InputError(
+                f"campaign id {campaign!r}: expected at most 40 of a-z, 0-9 and '-': it names a bucket"
+            )
         self.clients, self.campaign, self._role, self._poll_s = clients, campaign, role, poll_s
+        self._patience_s, self._sleep = patience_s, sleep
         self._functions: set[str] = set()
+        self._unanswered: set[str] = set()
         self._bucket: str | None = None
+        self._codes: set[str] = set()
 
     def full_name(self, name: str) -> str:
         """A function's name on the platform."""
         return f"{PREFIX}{self.campaign}-{name}"
 
     @property
+    def bucket_name(self) -> str:
+        """The name of the campaign's bucket, whether or not it is there."""
+        return f"{PREFIX}{self.campaign}"
+
+    @property
     def bucket(self) -> str:
-        """The campaign's bucket, made when it is first asked for."""
+        """The campaign's bucket, made when it is first asked for. Raises InputError, PlatformError."""
         if self._bucket is None:
-            name = f"{PREFIX}{self.campaign}"
-            where: dict[str, Any] = {}
-            if self.clients.region != "us-east-1":
-                where["CreateBucketConfiguration"] = {"LocationConstraint": self.clients.region}
-            self._bucket = name  # before it is made: a bucket that was made and not noted would stay
-            self.clients.s3.create_bucket(Bucket=name, **where)
-            self.clients.s3.put_bucket_tagging(
-                Bucket=name, Tagging={"TagSet": [{"Key": TAG, "Value": self.campaign}]}
-            )
+            self._bucket = self.bucket_name
+            try:
+                self._create_bucket(self.bucket_name)
+            except CLIENT_ERRORS as error:
+                told = _told(f"bucket {self.bucket_name}: cannot be created", error)
+                if isinstance(told, InputError):  # not made, or somebody else's: not ours to remove
+                    self._bucket = None
+                raise told from None
         return self._bucket
 
     def create(self, function: Deployable) -> str:
-        """Deploy a function and wait until it is active; returns its full name. Raises InputError."""
-        from botocore.exceptions import ClientError
+        """Deploy a function and wait until it is active; returns its full name.
 
+        Raises InputError where the platform refuses, PlatformError where it fails.
+        """
         name = self.full_name(function.name)
+        request = self._request(name, function)
         self._functions.add(name)
+        self._unanswered.add(name)
         try:
-            self.clients.functions.create_function(
-                FunctionName=name,
-                Runtime=function.runtime,
-                Role=self._role,
-                Handler=function.handler,
-                Code=self._code(function),
-                MemorySize=function.memory_mb,
-                Timeout=function.timeout_s,
-                Architectures=[function.architecture],
-                EphemeralStorage={"Size": function.tmp_mb},
-                Environment={"Variables": dict(function.environment)},
-                Tags={TAG: self.campaign},
-            )
-        except ClientError as error:
-            raise InputError(f"{name}: cannot be created: {' '.join(str(error).split())}") from None
+            self._create(name, request)
+        except CLIENT_ERRORS as error:
+            told = _told(f"{name}: cannot be created", error)
+            if isinstance(told, InputError):
+                self._functions.discard(name)
+                self._unanswered.discard(name)
+            raise told from None
+        self._unanswered.discard(name)
         self._wait(name)
+        if function.event_retries != AWS_EVENT_RETRIES:
+            configure = self.clients.control.put_function_event_invoke_config
+            self._change(name, configure, MaximumRetryAttempts=function.event_retries)
         return name
 
     def change(self, name: str, **configuration: Any) -> None:
-        """Change a configuration (`MemorySize=...`) and wait for it: the next call starts an instance."""
-        self.clients.functions.update_function_configuration(FunctionName=name, **configuration)
+        """Change a configuration (`MemorySize=...`) and wait for it: the next call starts an instance.
+
+        Raises InputError, PlatformError.
+        """
+        self._change(name, self.clients.control.update_function_configuration, **configuration)
         self._wait(name)
 
     def delete(self, name: str) -> None:
-        """Remove a function; one that is gone already is none to worry about."""
-        from botocore.exceptions import ClientError
-
+        """Remove a function; where that fails, `remove` tries again."""
         try:
-            self.clients.functions.delete_function(FunctionName=name)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "ResourceNotFoundException":
-                raise
-        self._functions.discard(name)
+            remove_function(self.clients, name)
+            self._functions.discard(name)
+        except CLIENT_ERRORS as error:
+            _LOG.warning("%s: not removed yet: %s", name, one_line(error))
 
     def remove(self) -> None:
-        """Remove everything. Again, it does nothing."""
-        for name in sorted(self._functions):
-            self.delete(name)
-        if self._bucket is not None:
-            remove_bucket(self.clients, self._bucket)
-            self._bucket = None
+        """Remove everything; what fails is tried again. Once all is gone it does nothing.
+
+        Raises PlatformError that names what is left.
+        """
+        why = ""
+        try:
+            for attempt in range(REMOVALS):
+                if attempt:
+                    self._sleep(REMOVAL_WAIT_S)
+                why = self._remove_once() or why
+                if not self._functions and self._bucket is None:
+                    return
+        except KeyboardInterrupt:
+            why = "interrupted"
+        left = ", ".join([*sorted(self._functions), *([self._bucket] if self._bucket else [])])
+        raise PlatformError(f"left behind: {left} ({why}): remove it later with `./smoe probe --cleanup`")
 
     def __enter__(self) -> Deployment:
         return self
@@ -137,59 +182,106 @@ class Deployment:
     ) -> None:
         self.remove()
 
+    def _create_bucket(self, name: str) -> None:
+        """Make and tag it; one that this account has already (of the same campaign, killed) is taken."""
+        s3 = self.clients.s3
+        where: dict[str, Any] = {}
+        if self.clients.region != "us-east-1":
+            where["CreateBucketConfiguration"] = {"LocationConstraint": self.clients.region}
+        with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+            s3.create_bucket(Bucket=name, **where)
+        s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": TAG, "Value": self.campaign}]})
+
+    def _request(self, name: str, function: Deployable) -> dict[str, Any]:
+        return {
+            "FunctionName": name,
+            "Runtime": function.runtime,
+            "Role": self._role,
+            "Handler": function.handler,
+            "Code": self._code(function),
+            "MemorySize": function.memory_mb,
+            "Timeout": function.timeout_s,
+            "Architectures": [function.architecture],
+            "EphemeralStorage": {"Size": function.tmp_mb},
+            "Environment": {"Variables": dict(function.environment)},
+            "LoggingConfig": {"LogFormat": "Text"},  # REPORT as a line, not as JSON
+            "Tags": {TAG: self.campaign},
+        }
+
+    def _change(self, name: str, operation: Callable[..., Any], **settings: Any) -> None:
+        try:
+            operation(FunctionName=name, **settings)
+        except CLIENT_ERRORS as error:
+            raise _told(f"{name}: cannot be changed", error) from None
+
+    def _create(self, name: str, request: dict[str, Any]) -> None:
+        """Create it; one of the same name that this campaign left (killed, or asked twice) is replaced."""
+        control = self.clients.control
+        try:
+            control.create_function(**request)
+        except control.exceptions.ResourceConflictException:
+            found = control.get_function(FunctionName=name)
+            if found.get("Tags", {}).get(TAG) != self.campaign:
+                raise
+            remove_function(self.clients, name)
+            control.create_function(**request)
+
     def _code(self, function: Deployable) -> dict[str, Any]:
         if len(function.code) <= UPLOAD_LIMIT:
             return {"ZipFile": function.code}
-        key = f"code/{function.name}.zip"
-        self.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=function.code)
+        key = f"code/{hashlib.sha256(function.code).hexdigest()[:16]}.zip"
+        if key not in self._codes:
+            try:
+                self.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=function.code)
+            except CLIENT_ERRORS as error:
+                raise _told(f"{self.bucket}/{key}: cannot be uploaded", error) from None
+            self._codes.add(key)
         return {"S3Bucket": self.bucket, "S3Key": key}
 
     def _wait(self, name: str) -> None:
-        """Until the function is active and its last update is through. Raises InputError."""
-        began = time.monotonic()
-        while time.monotonic() - began < PATIENCE_S:
-            found = self.clients.functions.get_function_configuration(FunctionName=name)
-            state, update = found.get("State"), found.get("LastUpdateStatus")
+        """Until the function is active and its last update is through. Raises PlatformError."""
+        began, state = time.monotonic(), "not there"
+        while time.monotonic() - began < self._patience_s:
+            try:
+                found = self.clients.control.get_function_configuration(FunctionName=name)
+            except CLIENT_ERRORS as error:
+                if code_of(error) != "ResourceNotFoundException":  # a new name may take a moment to be known
+                    raise _told(f"{name}: cannot be looked at", error) from None
+                found = {}
+            state, update = found.get("State", state), found.get("LastUpdateStatus")
             if state == "Active" and update in (None, "Successful"):
                 return
             if "Failed" in (state, update):
                 why = found.get("StateReason") or found.get("LastUpdateStatusReason") or "no reason given"
-                raise InputError(f"{name}: the platform could not make it ready: {why}")
-            time.sleep(self._poll_s)
-        raise InputError(f"{name}: still {state} after {PATIENCE_S:.0f} s: try again later, or run --cleanup")
+                raise PlatformError(f"{name}: the platform could not make it ready: {why}")
+            self._sleep(self._poll_s)
+        raise PlatformError(f"{name}: still {state} after {self._patience_s:.0f} s: try again later")
+
+    def _remove_once(self) -> str:
+        """Try to remove all; returns why something could not be. What was never answered may yet come to be."""
+        why = ""
+        for name in sorted(self._functions):
+            try:
+                was_there = remove_function(self.clients, name)
+            except CLIENT_ERRORS as error:
+                why = one_line(error)
+                continue
+            if was_there or name not in self._unanswered:
+                self._functions.discard(name)
+            self._unanswered.discard(name)
+        if self._bucket is not None:
+            try:
+                remove_bucket(self.clients, self._bucket)
+                self._bucket = None
+            except CLIENT_ERRORS as error:
+                why = one_line(error)
+        self._codes.clear()
+        return why
 
 
-def remove_bucket(clients: Clients, bucket: str) -> None:
-    """Empty and delete a bucket, unfinished uploads too; one that is gone already is none to worry about."""
-    from botocore.exceptions import ClientError
-
-    s3 = clients.s3
-    try:
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for item in page.get("Contents", []):
-                s3.delete_object(Bucket=bucket, Key=item["Key"])
-        for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
-            s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        s3.delete_bucket(Bucket=bucket)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") != "NoSuchBucket":
-            raise
-
-
-def leftovers(clients: Clients) -> tuple[list[str], list[str]]:
-    """Functions and buckets with the prefix and the tag that any earlier campaign left."""
-    from botocore.exceptions import ClientError
-
-    functions = []
-    for page in clients.functions.get_paginator("list_functions").paginate():
-        for found in page["Functions"]:
-            if found["FunctionName"].startswith(PREFIX):
-                tags = clients.functions.list_tags(Resource=found["FunctionArn"]).get("Tags", {})
-                functions += [found["FunctionName"]] if TAG in tags else []
-    buckets = []
-    for found in clients.s3.list_buckets().get("Buckets", []):
-        if found["Name"].startswith(PREFIX):
-            with suppress(ClientError):
-                tags = clients.s3.get_bucket_tagging(Bucket=found["Name"])["TagSet"]
-                buckets += [found["Name"]] if any(tag["Key"] == TAG for tag in tags) else []
-    return functions, buckets
+def _told(what: str, error: Exception) -> InputError | PlatformError:
+    """An error of boto3 as one for the user: the service refuses what was asked for, or it fails."""
+    status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+    if 400 <= status < 500 and status != 429:
+        return InputError(f"{what}: {one_line(error)}")
+    return PlatformError(f"{what}: {one_line(error)}: check the connection and try again")

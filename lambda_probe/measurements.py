@@ -13,7 +13,7 @@ from lambda_probe.backend import BackendFacts, BackendPrices, ProbeFunction
 from lambda_probe.calls import Attempt
 from lambda_probe.works import Answer, GetObjects, PutObjects, Work, answer_of, event_of
 from moe.parquet import about_of, read_parquet, write_parquet
-from simulator.records import COLUMNS, Record, to_pandas
+from simulator.records import COLUMNS, Record, columns_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,8 @@ FILE = "measurements.parquet"
 
 CLIENT_COLUMNS = {
     "run": "number of the run, from 0: what was measured together; runs are independent, samples of one are not",
-    "probe": "what was measured: cold, warm, multiply, expert, get, put, send, payload-limit, keep-alive, burst",
+    "probe": "what was measured: cold, warm, multiply, expert, get, put, send, payload-limit, keep-alive, burst; "
+    "sizing: a look at how long work takes, too short to be used",
     "package": "name of the package, as in a platform profile",
     "package_type": "zip | image",
     "runtime": "such as python3.12",
@@ -87,7 +88,7 @@ def row_of(measured: Measured, facts: BackendFacts, prices: BackendPrices, began
         measured.answer,
     )
     record = _record(measured, prices, began_s)
-    row = {name: value.item() if hasattr(value, "item") else value for name, value in _columns(record).items()}
+    row = columns_of(record)
     nan = math.nan
     row |= {
         "run": measured.run,
@@ -113,7 +114,7 @@ def row_of(measured: Measured, facts: BackendFacts, prices: BackendPrices, began
         "import_s": answer.import_s,
         "cores": answer.cores,
         "log": attempt.log,
-        "error": attempt.error,
+        "error": attempt.error or answer.stopped,
         "backend": facts.name,
         "region": facts.region,
         "versions": json.dumps(dict(facts.versions), sort_keys=True),
@@ -161,10 +162,6 @@ def _record(measured: Measured, prices: BackendPrices, began_s: float) -> Record
     if report is not None and report.init_ms is not None:
         record.add_phase("init", ended - duration - report.init_ms / 1000, ended - duration)
     return record
-
-
-def _columns(record: Record) -> dict[str, Any]:
-    return dict(to_pandas([record]).iloc[0])
 
 
 def write_measurements(path: Path, rows: Iterable[dict[str, Any]], about: dict[str, Any]) -> None:

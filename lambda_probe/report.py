@@ -37,11 +37,14 @@ class Report:
 
 
 def parse_report(log: str) -> Report:
-    """The report in a call's log tail; fields that are not known are passed over.
+    """The report in a call's log tail, its last one: a handler may print such a line itself.
+
+    Fields that are not known are passed over.
 
     Raises InputError when there is no REPORT line, or one that is cut.
     """
-    line = next((line for line in log.splitlines() if line.startswith("REPORT ")), None)
+    lines = (line for line in reversed(log.splitlines()) if line.startswith("REPORT "))
+    line = next(lines, None)
     if line is None:
         raise InputError("the log has no REPORT line (a log tail holds the last 4 KB only)")
     fields = {}

@@ -111,6 +111,7 @@ class Answer:
         import_s: what the handler's own first-call work took (imports done inside the handler), 0 in later calls.
         cores: that the function sees. instance: a name that its instance gave itself.
         payload_bytes: of Send: bytes of the encoded payload.
+        stopped: why it ended before all repeats were done, such as a 503 of S3; empty where all were.
     """
 
     seconds: tuple[float, ...] = ()
@@ -120,6 +121,7 @@ class Answer:
     cores: int = 0
     instance: str = ""
     payload_bytes: int = 0
+    stopped: str = ""
 
 
 def answer_of(data: Any) -> Answer:

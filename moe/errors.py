@@ -1,4 +1,4 @@
-"""The one error that a user's input can cause."""
+"""What is told to a user in one line: input that cannot be used, a platform that does not do its part."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 class InputError(ValueError):
     """Input that cannot be used. Its message is one line: file, key, value and what was expected."""
+
+
+class PlatformError(RuntimeError):
+    """A platform that fails or does not answer. Its message is one line: what happened, and what to do."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

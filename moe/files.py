@@ -81,6 +81,11 @@ def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationErro
             text = f"{where}: expected {expected}, got {got}" + (
                 nearest(got.strip("'"), names) if names[1:] else ""
             )
+        case "union_tag_invalid":
+            tag, names = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "").split(", ")
+            text = f"{where}.{first['ctx']['discriminator'].strip(chr(39))}: got '{tag}'{nearest(tag, names)}"
+        case "union_tag_not_found":
+            text = f"{where}.{first['ctx']['discriminator'].strip(chr(39))}: required, but missing"
         case "value_error":
             text = f"{where}: {first['ctx']['error']}"
         case _:
@@ -103,20 +108,26 @@ def _keys_in(data: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The keys that the model allows at a location of an error."""
-    current: Any = model
+    models: list[Any] = [model]
     for part in loc:
-        if isinstance(part, int) or not _is_model(current):
+        if isinstance(part, int):
             continue
-        fields = {(field.alias or name): field.annotation for name, field in current.model_fields.items()}
-        current = _inner_model(fields.get(part)) or current
-    return [field.alias or name for name, field in current.model_fields.items()] if _is_model(current) else []
+        fields = {(field.alias or name): field.annotation for name, field in models[0].model_fields.items()}
+        tagged = [each for each in models if _has_tag(each, part)]
+        models = _inner_models(fields.get(part)) or tagged or models
+    return [field.alias or name for name, field in models[0].model_fields.items()]
 
 
-def _inner_model(annotation: Any) -> Any:
-    """The first pydantic model inside a type such as `tuple[Layer, ...]` or `Layer | None`."""
+def _inner_models(annotation: Any) -> list[Any]:
+    """The pydantic models inside a type such as `tuple[Layer, ...]` or `Layer | None`."""
     if _is_model(annotation):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _inner_model(part))), None)
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _inner_models(part)]
+
+
+def _has_tag(model: Any, tag: str) -> bool:
+    """Whether the model is a union's branch of that name."""
+    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
 
 
 def _is_model(value: Any) -> bool:

@@ -13,7 +13,7 @@ from simulator.plan import (
     ProblemLayer,
     ProblemPlatform,
 )
-from simulator.profile import PlatformProfile, closed_form
+from simulator.profile import PlatformProfile, closed_form, expert_seconds
 
 # The paper's 14 sizes (128, 768, 960, ... 3072 MB), and 3008 MB, the maximum that its baselines use.
 PAPER_MEMORY_MB = (128, *range(768, 3009, 192), 3008, 3072)
@@ -55,7 +55,7 @@ def make_problem(
             f"got {' x '.join(map(str, popularity.shape))}"
         )
     batch_tokens = float(popularity.sum(axis=1).max()) / spec.top_k
-    platform = _platform(profile, memory_mb, max_replicas)
+    platform = problem_platform(profile, memory_mb, max_replicas)
     warm_start_s, delay_s = platform.warm_start_s, platform.storage_delay_s
     non_moe_flops_per_s = (
         profile.compute.flops_per_vcpu.median * non_moe_memory_mb / profile.compute.mb_per_vcpu.median
@@ -111,10 +111,7 @@ def _expert_compute(
     spec: MoESpec, profile: PlatformProfile, memory_mb: Sequence[int]
 ) -> dict[str, tuple[float, ...]]:
     """U_j and a call's fixed time for each memory size: arithmetic per token, and the weights read once."""
-    vcpus = closed_form(profile, memory_mb).vcpus
-    read_weights_s = spec.expert_parameter_bytes / profile.compute.weight_bandwidth_per_vcpu.median
-    per_token = spec.expert_flops / (profile.compute.flops_per_vcpu.median * vcpus)
-    per_call = read_weights_s / np.minimum(1.0, vcpus)
+    per_call, per_token = expert_seconds(profile, memory_mb, spec.expert_parameter_bytes, spec.expert_flops)
     return {"seconds_per_token": tuple(per_token.tolist()), "seconds_per_call": tuple(per_call.tolist())}
 
 
@@ -130,7 +127,8 @@ def _experts(spec: MoESpec, profile: PlatformProfile, tokens: np.ndarray) -> tup
     )
 
 
-def _platform(profile: PlatformProfile, memory_mb: Sequence[int], max_replicas: int) -> ProblemPlatform:
+def problem_platform(profile: PlatformProfile, memory_mb: Sequence[int], max_replicas: int) -> ProblemPlatform:
+    """A profile's constants as the closed form sees them, for the memory sizes of a problem."""
     derived = closed_form(profile, memory_mb)
     return ProblemPlatform(
         memory_mb=tuple(memory_mb),

@@ -46,7 +46,8 @@ class Fit(FileModel):
     """What a calibrated value rests on.
 
     `method` is the family or estimator; `samples` counts values in `runs` independent runs (fit and selection,
-    without the test); `interval` is the 95% interval of the value, of a distribution of its median (of one around
+    without the test); `draws` are of the value (of a distribution its median), one for each resampling
+    of runs; `interval` is the 95% interval of the value, of a distribution of its median (of one around
     1, its 99% quantile), from a bootstrap over runs; `held_out_error` is the relative error on the runs by which
     nothing was chosen; `sha256` is of the sorted lines of the `file`.
     """
@@ -55,6 +56,7 @@ class Fit(FileModel):
     samples: int = Field(ge=1)
     runs: int = Field(ge=1)
     interval: tuple[float, float] | None = None
+    draws: tuple[float, ...] | None = None
     held_out_error: float | None = None
     region: str | None = None
     file: str

@@ -134,6 +134,11 @@ def quantile_at(table: Mapping[float, float], probability: float) -> float:
     return float(_at_normal(table, np.array([ndtri(probability)]))[0])
 
 
+def quantiles_at(table: Mapping[float, float], probabilities: np.ndarray) -> np.ndarray:
+    """The same at each of some probabilities; their shape."""
+    return _at_normal(table, ndtri(probabilities))
+
+
 def median_of(values: Mapping[float, float] | np.ndarray | float) -> float:
     """The median of the draws of a table of quantiles, of samples, or of a constant."""
     return quantile_at(values, 0.5) if isinstance(values, Mapping) else float(np.median(values))

@@ -7,8 +7,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import simpy
 
+from simulator.network import Link
 from simulator.program import Call, CallFailed, Phase, Program, Steps, Then, response_bytes, until
 from simulator.records import Record
 
@@ -52,18 +54,34 @@ class Latch:
 
 @dataclass(slots=True)
 class WaitFor(Phase):
-    """Wait, billed, until something has happened."""
+    """Wait, billed, until something has happened; `poll_s`: and the function has seen it (`next_look_s`)."""
 
     alone: ClassVar[bool] = False
     latch: Latch
+    poll_s: float = 0.0
 
     def meet(self, call: Call, at: float) -> Steps:
         """Wait; no time passes if it has happened. Raises CallFailed (`upstream-failed`) where it never will."""
         yield from self.latch.wait(call, at)
-        end = max(at, call.env.now)
+        end = next_look_s(call, at, call.env.now, self.poll_s)
         if end > at:
             call.record.add_phase("wait", at, end)
         return end
+
+
+def next_look_s(call: Call, at: float, happened: float, poll_s: float) -> float:
+    """When a call that waits from `at` on sees what `happened`: at once, or at its next look into S3.
+
+    It looks with a GET, which takes its work and the median latency, and counts, and again `poll_s` after the
+    answer; 0: it is told.
+    """
+    if happened <= at or poll_s == 0:
+        return max(at, happened)
+    platform = call.platform
+    between = poll_s + platform.get_latency.median + platform.get_work_s(call.record.memory_mb)
+    looks = math.ceil((happened - at) / between)
+    call.record.gets += looks
+    return at + looks * between
 
 
 @dataclass(slots=True)
@@ -126,7 +144,8 @@ class Invoke(Phase):
         env = call.env
         yield from until(env, at)
         latch = self.latch or Latch(env, len(self.targets))
-        sent_s = max([self._send(call, target, latch) for target in self.targets], default=at)
+        sharing = zip(self.targets, self._payloads_s(call), strict=True)
+        sent_s = max([self._send(call, target, latch, payload_s) for target, payload_s in sharing], default=at)
         if sent_s > at:
             call.record.add_phase("upload", at, sent_s)
         if not self.wait:
@@ -137,7 +156,16 @@ class Invoke(Phase):
         call.record.bytes_in += sum(response_bytes(call.service.program_of(target)) for target in self.targets)
         return max(sent_s, env.now)
 
-    def _send(self, call: Call, target: Target, latch: Latch) -> float:
+    def _payloads_s(self, call: Call) -> list[float | None]:
+        """What each target's payload takes where they share what the function can send; None: alone."""
+        platform, encoding = call.platform, call.platform.payload_encoding_factor
+        rates = platform.payload_rates(call.record.memory_mb)
+        sizes = np.array([target.payload_bytes * encoding for target in self.targets])
+        if math.isinf(rates.function) or not sizes.any():
+            return [None] * len(self.targets)
+        return [float(x) for x in Link(rates, 0.0).batch(np.zeros(len(sizes)), sizes)]
+
+    def _send(self, call: Call, target: Target, latch: Latch, payload_s: float | None = None) -> float:
         """Invoke a target; returns when the request has been sent, or now if that is later."""
         row, env = target.row.again(1, call.record.batch, call.record.step), call.env
         row.caller = call.record.function
@@ -164,6 +192,7 @@ class Invoke(Phase):
                 repeatable=target.repeatable,
                 queued=self.queued,
                 payload_bytes=target.payload_bytes,
+                payload_s=payload_s,
                 limit_bytes=target.limit_bytes,
             )
 

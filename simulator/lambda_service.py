@@ -138,13 +138,14 @@ class LambdaService:
         repeatable: bool = True,
         queued: bool = False,
         payload_bytes: float = 0.0,
+        payload_s: float | None = None,
         limit_bytes: float | None = None,
     ) -> float:
         """Invoke a function now; returns when the request has arrived.
 
         Args:
             record: says which function and with how much memory; each further attempt has a row of its own.
-            program, then, repeatable, payload_bytes: as in `Call`.
+            program, then, repeatable, payload_bytes, payload_s: as in `Call`.
             queued: the request goes into the asynchronous queue, which has retries of its own.
             limit_bytes: of the encoded payload; None: the platform's.
         """
@@ -154,7 +155,17 @@ class LambdaService:
             limit_bytes = platform.asynchronous.limit_bytes if queued else platform.payload_limit_bytes
         queued_s = now if queued else None
         call = Call(
-            self, platform, function, record, program, then, repeatable, payload_bytes, limit_bytes, queued_s
+            self,
+            platform,
+            function,
+            record,
+            program,
+            then,
+            repeatable,
+            payload_bytes,
+            payload_s,
+            limit_bytes,
+            queued_s,
         )
         return self._send(call, now)
 
@@ -190,7 +201,8 @@ class LambdaService:
         if size * self.platform.payload_encoding_factor > call.limit_bytes:
             self._refuse(call, "payload-too-large", now)
             return now
-        seconds = self.platform.payload_seconds(size)
+        alone = call.payload_s is None
+        seconds = self.platform.payload_seconds(size if alone else 0.0) + (call.payload_s or 0.0)
         self.after(seconds, lambda: self._arrive(call, self.env.now))
         return now + seconds
 
@@ -270,13 +282,12 @@ class LambdaService:
 
     def _new_instance(self, function: Function) -> Instance:
         function.started += 1
-        rates = self.platform.link_rates(function.memory_mb)
-        now = self.env.now
+        memory_mb, now = function.memory_mb, self.env.now
         slowdown = self.platform.straggler_factor if self.platform.stragglers.next() else 1.0
         return Instance(
             f"{function.name}/{function.started}",
-            Link(rates, now),
-            Link(rates, now),
+            Link(self.platform.link_rates(memory_mb), now),
+            Link(self.platform.upload_rates(memory_mb), now),
             now,
             now + self.platform.keep_alive.next(),
             slowdown,

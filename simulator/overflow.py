@@ -18,6 +18,18 @@ then they run; or it fails, and its batch with it."""
 OVERFLOWS = ("out-of-memory", "payload-too-large", "response-too-large")
 
 
+def tokens_that_fit(problem: DeploymentProblem, e: int, plan: LayerPlan) -> np.ndarray:
+    """Tokens that a replica of each expert of layer e holds, by memory and payload, shape (experts,); inf: any."""
+    layer, platform = problem.layers[e], problem.platform
+    fixed, per_token = memory_terms(layer)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        capacity = np.where(per_token > 0, np.floor((plan.memory_mb * MB - fixed) / per_token), np.inf)
+        if plan.communication == "direct":
+            one_token = payload_bytes(layer, platform, np.ones(1))
+            capacity = np.minimum(capacity, np.floor(platform.payload_limit_bytes / one_token))
+    return capacity
+
+
 def replicas_that_fit(problem: DeploymentProblem, e: int, plan: LayerPlan, tokens: np.ndarray) -> np.ndarray:
     """Replicas that the real load of layer e runs on: the planned ones times the least n that fits.
 
@@ -31,14 +43,8 @@ def replicas_that_fit(problem: DeploymentProblem, e: int, plan: LayerPlan, token
     Raises:
         InputError: an expert's parameters alone leave no room for a token.
     """
-    layer, platform = problem.layers[e], problem.platform
-    fixed, per_token = memory_terms(layer)
-    room = plan.memory_mb * MB - fixed
-    with np.errstate(divide="ignore", invalid="ignore"):
-        capacity = np.where(per_token > 0, np.floor(room / per_token), np.inf)
-        if plan.communication == "direct":
-            one_token = payload_bytes(layer, platform, np.ones(1))
-            capacity = np.minimum(capacity, np.floor(platform.payload_limit_bytes / one_token))
+    fixed, _ = memory_terms(problem.layers[e])
+    room, capacity = plan.memory_mb * MB - fixed, tokens_that_fit(problem, e, plan)
     used = tokens > 0
     if (capacity[used] < 1).any() or (room[used] < 0).any():
         i = int(np.flatnonzero(used & ((capacity < 1) | (room < 0)))[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -90,7 +91,10 @@ class Asynchronous:
 class Platform:
     """Constants and random streams of one simulation.
 
-    `link_rates` maps a function's memory (MB) to its bandwidth. `payload_overhead` stands in place of `warm_start`
+    `link_rates` maps a function's memory (MB) to its bandwidth, `upload_rates` to that of what leaves it;
+    `moved_by_cpu`: an upload takes time from the compute that goes on meanwhile; `get_vcpu_s`, `put_vcpu_s`: work
+    of the function's vCPU for a request.
+    `payload_overhead` stands in place of `warm_start`
     where a call carries a payload. `is_ideal` marks the closed form's platform: there both are counted, loads of
     non-MoE functions take the problem's durations as they stand, and handing on results is free.
     """
@@ -99,6 +103,10 @@ class Platform:
     is_ideal: bool
     prices: Prices
     link_rates: Callable[[int], LinkRates]
+    upload_rates: Callable[[int], LinkRates]
+    moved_by_cpu: bool
+    get_vcpu_s: float
+    put_vcpu_s: float
     warm_start: Draws
     package: Package
     packages: Mapping[str, Package]
@@ -114,6 +122,7 @@ class Platform:
     jitter: Draws
     payload_overhead: Draws
     payload_bytes_per_s: float
+    payload_bytes_per_s_per_mb: float
     payload_limit_bytes: float
     payload_encoding_factor: float
     stragglers: Chances
@@ -126,6 +135,14 @@ class Platform:
     def speed(self, memory_mb: int, threads: int | None = None) -> float:
         """vCPUs that `threads` keep busy (None: one for each core that the function sees)."""
         return min(memory_mb / self.mb_per_vcpu, self.visible_cores(memory_mb), threads or math.inf)
+
+    def get_work_s(self, memory_mb: int) -> float:
+        """What the function's own vCPU does for a GET, s."""
+        return self.get_vcpu_s / self.speed(memory_mb, 1) if self.get_vcpu_s else 0.0
+
+    def put_work_s(self, memory_mb: int) -> float:
+        """The same for a PUT."""
+        return self.put_vcpu_s / self.speed(memory_mb, 1) if self.put_vcpu_s else 0.0
 
     def still(self) -> Platform:
         """The same platform with every distribution at its median, and nothing that goes wrong."""
@@ -146,9 +163,14 @@ class Platform:
             ),
         )
 
-    def payload_seconds(self, size: float) -> float:
-        """Overhead and transfer of an invocation's payload of `size` raw bytes, s."""
-        return self.payload_overhead.next() + size * self.payload_encoding_factor / self.payload_bytes_per_s
+    def payload_seconds(self, size: float, memory_mb: float = math.inf) -> float:
+        """Overhead and transfer of a payload of `size` raw bytes, s, alone on a function of `memory_mb`."""
+        rate = min(self.payload_bytes_per_s, self.payload_bytes_per_s_per_mb * memory_mb)
+        return self.payload_overhead.next() + size * self.payload_encoding_factor / rate
+
+    def payload_rates(self, memory_mb: int) -> LinkRates:
+        """What the payloads that a function sends at once share, and each one's own limit."""
+        return LinkRates(self.payload_bytes_per_s_per_mb * memory_mb, self.payload_bytes_per_s)
 
     @property
     def get_latency(self) -> Draws:
@@ -182,11 +204,11 @@ def platform_of_profile(
 
     packages = _packages(profile, draws)
     network, connection = profile.network, profile.storage.connection_bytes_per_s.median
+    by_memory = profile.payload.function_bytes_per_s_per_mb
 
-    def link_rates(memory_mb: int) -> LinkRates:
-        by_memory = memory_mb * network.function_bytes_per_s_per_mb.median
+    def rates(per_mb: Constant, memory_mb: int) -> LinkRates:
         return LinkRates(
-            function=min(by_memory, network.burst_bytes_per_s.median),
+            function=min(memory_mb * per_mb.median, network.burst_bytes_per_s.median),
             connection=connection,
             burst_bytes=network.burst_bytes.median,
             sustained=network.sustained_bytes_per_s.median,
@@ -196,7 +218,13 @@ def platform_of_profile(
         name=profile.name,
         is_ideal=False,
         prices=_prices(profile),
-        link_rates=link_rates,
+        link_rates=partial(rates, network.function_bytes_per_s_per_mb),
+        upload_rates=partial(
+            rates, network.function_upload_bytes_per_s_per_mb or network.function_bytes_per_s_per_mb
+        ),
+        moved_by_cpu=network.moved_by_cpu,
+        get_vcpu_s=_median_or_0(profile.storage.get_vcpu_s),
+        put_vcpu_s=_median_or_0(profile.storage.put_vcpu_s),
         warm_start=draws(profile.start.warm_s),
         package=packages[profile.start.package],
         packages=packages,
@@ -222,6 +250,7 @@ def platform_of_profile(
         jitter=draws(profile.compute.jitter),
         payload_overhead=draws(profile.payload.overhead_s),
         payload_bytes_per_s=profile.payload.bytes_per_s.median,
+        payload_bytes_per_s_per_mb=by_memory.median if by_memory is not None else math.inf,
         payload_limit_bytes=limit_bytes,
         payload_encoding_factor=encoding,
         stragglers=Chances(profile.failures.straggler.median, next(streams)),
@@ -231,6 +260,10 @@ def platform_of_profile(
         flops_per_vcpu=profile.compute.flops_per_vcpu.median,
         visible_cores=profile.compute.visible_cores.at,
     )
+
+
+def _median_or_0(constant: Constant | None) -> float:
+    return 0.0 if constant is None else constant.median
 
 
 def _prices(profile: PlatformProfile) -> Prices:
@@ -312,6 +345,9 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
     bandwidth = dict(zip(constants.memory_mb, constants.storage_bandwidths.tolist(), strict=True))
     unused = np.random.default_rng(0)
 
+    def rates(memory_mb: int) -> LinkRates:
+        return LinkRates(function=bandwidth.get(memory_mb, constants.gate_bandwidth))
+
     def constant(value: float) -> Draws:
         return Draws(value, unused)
 
@@ -325,7 +361,11 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
             billing_step_s=0.0,
             warm_start_is_billed=True,
         ),
-        link_rates=lambda memory_mb: LinkRates(function=bandwidth.get(memory_mb, constants.gate_bandwidth)),
+        link_rates=rates,
+        upload_rates=rates,
+        moved_by_cpu=False,
+        get_vcpu_s=0.0,
+        put_vcpu_s=0.0,
         warm_start=constant(constants.warm_start_s),
         package=Package(constant(0.0), constant(0.0), True, constants.price_per_gb_s),
         packages={},
@@ -343,6 +383,7 @@ def ideal_platform(problem: DeploymentProblem) -> Platform:
         jitter=constant(1.0),
         payload_overhead=constant(0.0),
         payload_bytes_per_s=constants.direct_bandwidth_bytes_per_s,
+        payload_bytes_per_s_per_mb=math.inf,
         payload_limit_bytes=math.inf,
         payload_encoding_factor=1.0,
         stragglers=Chances(0.0, unused),

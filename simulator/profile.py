@@ -149,9 +149,15 @@ class ComputeConstants(FileModel):
 
 
 class NetworkConstants(FileModel):
-    """Network of a function, each way."""
+    """Network of a function, each way.
+
+    `function_upload_bytes_per_s_per_mb`: where uploads are slower than downloads. `moved_by_cpu`: what limits a
+    function's transfers is its own CPU, so that an upload does not overlap with compute.
+    """
 
     function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")]
+    function_upload_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
+    moved_by_cpu: bool = False
     sustained_bytes_per_s: BytesPerSecond
     burst_bytes_per_s: BytesPerSecond
     burst_bytes: Bytes
@@ -171,11 +177,16 @@ class ExpressConstants(FileModel):
 
 
 class StorageConstants(FileModel):
-    """S3 as a function sees it; latencies, limits and prices of the class that is used."""
+    """S3 as a function sees it; latencies, limits and prices of the class that is used.
+
+    `get_vcpu_s`, `put_vcpu_s`: work of the function's own vCPU for each request, before it is sent.
+    """
 
     storage_class: Literal["standard", "express"] = "standard"
     get_latency_s: Seconds
     put_latency_s: Seconds
+    get_vcpu_s: Seconds | None = None
+    put_vcpu_s: Seconds | None = None
     connection_bytes_per_s: BytesPerSecond
     get_limit_per_s: RequestsPerSecond
     put_limit_per_s: RequestsPerSecond
@@ -187,10 +198,15 @@ class StorageConstants(FileModel):
 
 
 class PayloadConstants(FileModel):
-    """A function that invokes a function, synchronously."""
+    """A function that invokes a function, synchronously.
+
+    `function_bytes_per_s_per_mb`: a function's own CPU encodes, sends and decodes payloads, so that all of them
+    together get at most so much for each MB of its memory; without it, memory does not matter.
+    """
 
     overhead_s: Seconds
     bytes_per_s: BytesPerSecond
+    function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
     limit_bytes: Bytes
     encoding_factor: Ratio
 
@@ -306,14 +322,38 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     """The closed form's constants of a profile, for the given memory sizes."""
     memory = np.asarray(memory_mb, float)
     by_memory = memory * profile.network.function_bytes_per_s_per_mb.median
+    payload, storage = profile.payload, profile.storage
+    works = [work.median for work in (storage.get_vcpu_s, storage.put_vcpu_s) if work is not None]
+    request_work_s = sum(works) / 2 * profile.compute.mb_per_vcpu.median / float(np.median(memory))
+    direct = payload.bytes_per_s.median
+    if payload.function_bytes_per_s_per_mb is not None:  # the closed form has one B_f for all sizes
+        direct = min(direct, payload.function_bytes_per_s_per_mb.median * float(np.median(memory)))
     return ClosedFormConstants(
         vcpus=memory / profile.compute.mb_per_vcpu.median,
         storage_bandwidth_bytes_per_s=np.minimum(by_memory, profile.storage.connection_bytes_per_s.median),
-        direct_bandwidth_bytes_per_s=profile.payload.bytes_per_s.median / profile.payload.encoding_factor.median,
+        direct_bandwidth_bytes_per_s=direct / payload.encoding_factor.median,
         storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)
-        / 2,
+        / 2
+        + request_work_s,
         warm_start_s=profile.start.warm_s.median,
     )
+
+
+def expert_seconds(
+    profile: PlatformProfile, memory_mb: Sequence[int], parameter_bytes: float, flops_per_token: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Block time a + b n of an expert over n tokens: its weights are read once a call, by one thread.
+
+    Args:
+        memory_mb: memory sizes. parameter_bytes: of the expert's weights. flops_per_token: of a token.
+
+    Returns:
+        a and b of each memory size, s and s/token, both of shape (sizes,).
+    """
+    vcpus = closed_form(profile, memory_mb).vcpus
+    read_weights_s = parameter_bytes / profile.compute.weight_bandwidth_per_vcpu.median
+    per_token = flops_per_token / (profile.compute.flops_per_vcpu.median * vcpus)
+    return read_weights_s / np.minimum(1.0, vcpus), per_token
 
 
 def constant_at(profile: PlatformProfile, path: Sequence[str]) -> Constant:

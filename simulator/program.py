@@ -45,7 +45,8 @@ class Call:
         service, platform: where it runs. function, record, program: what runs, and its row.
         then: called with the row of the last attempt.
         repeatable: whether work that began and failed may be done again; a throttled call always is.
-        payload_bytes: raw bytes of the request. limit_bytes: of the encoded one.
+        payload_bytes: raw bytes of the request. payload_s: what they take to be transferred, beside the
+            overhead; None: what they take alone. limit_bytes: of the encoded request.
         queued_s: when the request was put into the asynchronous queue, s; None: a caller waits for the response.
         errors: attempts that ran and failed. status: how this one ended.
         instance: where it runs, once it does.
@@ -61,6 +62,7 @@ class Call:
     then: Then | None = None
     repeatable: bool = True
     payload_bytes: float = 0.0
+    payload_s: float | None = None
     limit_bytes: float = math.inf
     queued_s: float | None = None
     errors: int = 0
@@ -257,7 +259,7 @@ class Return(Phase):
         limit = call.platform.payload_limit_bytes if self.limit_bytes is None else self.limit_bytes
         if self.size * call.platform.payload_encoding_factor > limit:
             raise CallFailed("response-too-large", at)
-        end = at + call.platform.payload_seconds(self.size)
+        end = at + call.platform.payload_seconds(self.size, call.record.memory_mb)
         call.record.bytes_out += self.size
         call.record.add_phase("upload", at, end)
         return end

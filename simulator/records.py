@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,13 +201,15 @@ def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
     """The record table, columns as in COLUMNS; a phase that a call did not have is NaN."""
     import pandas as pd
 
-    rows = []
-    for record in records:
-        row = {name: getattr(record, name) for name in COLUMNS if not name.endswith(_PHASE_ENDINGS)}
-        for phase in PHASES:
-            row[f"{phase}_start_s"], row[f"{phase}_end_s"] = record.phases.get(phase, (math.nan, math.nan))
-        rows.append(row)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(list(map(columns_of, records)), columns=list(COLUMNS))
+
+
+def columns_of(record: Record) -> dict[str, Any]:
+    """A row as plain values, columns as in COLUMNS."""
+    row = {name: getattr(record, name) for name in COLUMNS if not name.endswith(_PHASE_ENDINGS)}
+    for phase in PHASES:
+        row[f"{phase}_start_s"], row[f"{phase}_end_s"] = record.phases.get(phase, (math.nan, math.nan))
+    return row
 
 
 def from_pandas(table: pd.DataFrame) -> list[Record]:

@@ -29,10 +29,10 @@ def expected_end_s(
         published_s: when what it waits for is there.
     """
     still = service.platform.still()
-    rates = still.link_rates(memory_mb)
+    down, up = still.link_rates(memory_mb), still.upload_rates(memory_mb)
     function = Function("", memory_mb, still.package, math.inf)
     call = Call(service, still, function, Record(0, 0, "", "", memory_mb), program)
-    call.instance = Instance("", Link(rates, 0.0), Link(rates, 0.0), done=(PARAMETERS,))
+    call.instance = Instance("", Link(down, 0.0), Link(up, 0.0), done=(PARAMETERS,))
     at = invoked_s + still.warm_start.next() if begins_s is None else begins_s
     try:
         for phase in program:

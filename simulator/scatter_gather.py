@@ -47,6 +47,7 @@ class Serving:
         reload: whether functions download their parameters at each call, or keep them in a warm instance.
         whole_tokens: whether tokens are dealt out whole, or divided.
         limits: whether memory and payload limits are enforced at all.
+        poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
     """
 
     start: Start = "eager"
@@ -56,6 +57,7 @@ class Serving:
     reload: Reload = "every-invocation"
     whole_tokens: bool = True
     limits: bool = True
+    poll_s: float = 0.0
 
 
 @dataclass
@@ -238,7 +240,7 @@ class ForwardPass:
         sizes: list[float],
     ) -> Invoke:
         """Start of the next non-MoE function, which waits for the results (objects of `sizes` bytes)."""
-        arrival: Program = (WaitFor(results), Get(sizes, "gather", exchange=True))
+        arrival: Program = (WaitFor(results, self.serving.poll_s), Get(sizes, "gather", exchange=True))
         if self.serving.gather == "as-ready":
             arrival = (GetAsReady(ready, sizes, results),)
         load_s, delay_s = self.problem.layers[e].next_load_s, 0.0
@@ -255,8 +257,9 @@ class ForwardPass:
 
     def _first_input_s(self, e: int, size: float) -> float:
         """From the start of layer e until `size` bytes that its gate uploads first are in S3, by medians, s."""
-        rates = self.platform.link_rates(non_moe_memory_mb(self.problem, e))
-        return self.platform.put_latency.median + size / rates.function
+        rates = self.platform.upload_rates(non_moe_memory_mb(self.problem, e))
+        work_s = self.platform.put_work_s(non_moe_memory_mb(self.problem, e))
+        return work_s + self.platform.put_latency.median + size / rates.function
 
     # -- experts ------------------------------------------------------------------------------------------
 
@@ -306,7 +309,8 @@ class ForwardPass:
         if self.serving.reload == "when-cold":
             return self.platform.warm_start.median
         download = replica.parameter_bytes / min(rates.function, rates.connection)
-        return self.platform.warm_start.median + self.platform.get_latency.median + download
+        get_s = self.platform.get_work_s(replica.memory_mb) + self.platform.get_latency.median
+        return self.platform.warm_start.median + get_s + download
 
     def _record(self, replica: Replica) -> Record:
         return Record(
@@ -331,7 +335,7 @@ class ForwardPass:
         """Eq. 8's steps: head, download, compute, upload."""
         return (
             self._parameters(replica.parameter_bytes),
-            WaitFor(published),
+            WaitFor(published, self.serving.poll_s),
             Get([replica.tokens * layer.token_in_bytes], "input_download", exchange=True),
             *self._need_memory(replica),
             Compute(replica.compute_s),
@@ -350,6 +354,7 @@ class ForwardPass:
             token_in_bytes=layer.token_in_bytes,
             token_out_bytes=layer.token_out_bytes,
             ready=ready,
+            poll_s=self.serving.poll_s,
         )
         return (
             self._parameters(replica.parameter_bytes),

@@ -107,6 +107,7 @@ def simulate(
     overflow: Overflow = "foreseen",
     reload: Reload = "every-invocation",
     decode: Decode | None = None,
+    poll_s: float = 0.0,
     seed: int = 0,
 ) -> SimulatedRun:
     """Play a plan, batch after batch.
@@ -123,6 +124,7 @@ def simulate(
         overflow: what becomes of a replica that meets more tokens than its memory (with `direct`, its payload)
             holds, see `simulator.overflow`.
         decode: token-by-token generation after each batch: every layer is invoked again for each step.
+        poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
         seed: of all random streams.
 
     Raises:
@@ -134,7 +136,7 @@ def simulate(
     service = LambdaService(simpy.Environment(), platform)
     deploy_plan(service, problem, plan, warm)
     routed = routing is not None
-    serving = Serving(start, next_layer_start, gather, overflow, reload, whole_tokens=routed, limits=routed)
+    serving = Serving(start, next_layer_start, gather, overflow, reload, routed, routed, poll_s)
     if routing is None:
         passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
     else:

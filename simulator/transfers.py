@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from simulator.invocation import Latch
+from simulator.invocation import Latch, next_look_s
 from simulator.network import Link
 from simulator.program import Call, CallFailed, Phase, Steps
 from simulator.storage import Requests, StorageError
@@ -37,10 +37,14 @@ class Get(Phase):
         storage, link = call.platform.storage, call.instance.inbound
         if len(self.sizes) == 1 and (self.parts or storage.parts) == 1:
             total = self.sizes[0]
-            end = link.alone(at + _first_byte_s(call, storage.gets, at, self.exchange), total)
+            sent_s = at + call.platform.get_work_s(call.record.memory_mb)
+            end = link.alone(sent_s + _first_byte_s(call, storage.gets, sent_s, self.exchange), total)
         else:
             parts, _ = storage.parts_of(self.sizes, self.parts)
-            total, sent = float(parts.sum()), np.full(len(parts), at)
+            total, sent = (
+                float(parts.sum()),
+                _sent(at, len(parts), call.platform.get_work_s(call.record.memory_mb)),
+            )
             end = _last(link, sent + _first_bytes_s(call, storage.gets, sent, self.exchange), parts, at)
         note_bytes(call, total, 0.0, self.exchange)
         call.record.add_phase(self.phase, at, end)
@@ -70,6 +74,7 @@ class GetAsReady(Phase):
         times_s = self.ready.times_s
         sent = np.maximum(at, np.where(np.isnan(times_s), call.env.now, times_s))
         sizes = np.asarray(self.sizes, float)
+        sent = sent + call.platform.get_work_s(call.record.memory_mb)
         begins = sent + _first_bytes_s(call, call.platform.storage.gets, sent, self.exchange)
         end = max(_last(call.instance.inbound, begins, sizes, at), call.env.now)
         note_bytes(call, float(sizes.sum()), 0.0, self.exchange)
@@ -113,13 +118,14 @@ class Put(Phase):
         storage, link = call.platform.storage, call.instance.outbound
         if len(self.sizes) == 1 and (self.parts or storage.parts) == 1:
             total = self.sizes[0]
-            end = link.alone(at + _first_byte_s(call, storage.puts, at, self.exchange), total)
+            sent_s = at + call.platform.put_work_s(call.record.memory_mb)
+            end = link.alone(sent_s + _first_byte_s(call, storage.puts, sent_s, self.exchange), total)
         else:
             parts, uploads = storage.parts_of(self.sizes, self.parts)
             total, begin = float(parts.sum()), at
             if uploads:
                 begin += float(_first_bytes_s(call, storage.puts, np.full(uploads, at), self.exchange).max())
-            sent = np.full(len(parts), begin)
+            sent = _sent(begin, len(parts), call.platform.put_work_s(call.record.memory_mb))
             end = _last(link, sent + _first_bytes_s(call, storage.puts, sent, self.exchange), parts, begin)
             if uploads:
                 end += float(_first_bytes_s(call, storage.puts, np.full(uploads, end), self.exchange).max())
@@ -148,6 +154,9 @@ class PutInOrder(Phase):
     def run(self, call: Call, at: float) -> float:
         """Upload them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
         through = call.instance.outbound.stream(at, self.sizes[self.order])
+        work_s = call.platform.put_work_s(call.record.memory_mb)
+        if work_s:
+            through = through + work_s * np.arange(1, len(through) + 1)
         self.ready.times_s[:] = np.inf  # never, if S3 refuses one too often
         ready = through + _first_bytes_s(call, call.platform.storage.puts, through, self.exchange)
         self.ready.times_s[self.order] = ready
@@ -161,7 +170,7 @@ class PutInOrder(Phase):
 class Pipeline(Phase):
     """Minibatches: download and compute one while the result of the one before is uploaded (Eq. 6).
 
-    Each step ends when both halves have.
+    Each step ends when both halves have; where the function's own CPU moves bytes, they take turns.
 
     Args:
         available: when each minibatch is in S3.
@@ -169,6 +178,7 @@ class Pipeline(Phase):
         seconds_per_call, seconds_per_token: compute of a minibatch.
         token_in_bytes, token_out_bytes: D_in and D_o.
         ready: told when each result is in S3.
+        poll_s: how often it looks whether the next minibatch is there; 0: it is told.
     """
 
     available: Ready
@@ -178,6 +188,7 @@ class Pipeline(Phase):
     token_in_bytes: float
     token_out_bytes: float
     ready: Ready | None = None
+    poll_s: float = 0.0
     phases: tuple[str, str, str] = field(default=("input_download", "compute", "upload"))
 
     def run(self, call: Call, at: float) -> float:
@@ -201,6 +212,9 @@ class Pipeline(Phase):
         """When downloads, compute and uploads begin and end, s, if they begin at `began`. Raises StorageError."""
         platform, storage, count = call.platform, call.platform.storage, len(self.tokens)
         get, put = storage.gets.one, storage.puts.one
+        get_work_s, put_work_s = (
+            work(call.record.memory_mb) for work in (platform.get_work_s, platform.put_work_s)
+        )
         download, upload = call.instance.inbound.alone, call.instance.outbound.alone
         work = (self.seconds_per_call + self.tokens * self.seconds_per_token) * platform.jitter.many(count)
         work *= call.instance.slowdown
@@ -211,17 +225,21 @@ class Pipeline(Phase):
         for available, work_s, size_in, size_out in zip(
             self.available.times_s.tolist(), work.tolist(), in_bytes, out_bytes, strict=True
         ):
-            asked = now if now > available else available
+            asked = now if now > available else next_look_s(call, now, available, self.poll_s)
+            asked += get_work_s
             downloaded = download(asked + get(asked), size_in)
             computed = downloaded + work_s
             if sent_bytes < 0:  # nothing to upload yet
                 first_compute, first_upload, now = downloaded, computed, computed
             else:
-                uploaded = upload(now + put(now), sent_bytes)
+                uploaded = upload(now + put_work_s + put(now + put_work_s), sent_bytes)
                 uploads.append(uploaded)
-                now = uploaded if uploaded > computed else computed
+                if platform.moved_by_cpu:
+                    now = computed + (uploaded - now)
+                else:
+                    now = uploaded if uploaded > computed else computed
             sent_bytes = size_out
-        ended = upload(now + put(now), sent_bytes)
+        ended = upload(now + put_work_s + put(now + put_work_s), sent_bytes)
         if self.ready is not None:
             self.ready.times_s[:] = [*uploads, ended]
         return [(began, downloaded), (first_compute, now), (first_upload, ended)]
@@ -273,6 +291,11 @@ def _first_bytes_s(call: Call, requests: Requests, sent_s: np.ndarray, exchange:
     call.platform.storage.forget(call.env.now)
     with _asking(call, requests, exchange):
         return requests.many(sent_s)
+
+
+def _sent(at: float, count: int, work_s: float) -> np.ndarray:
+    """When each of some requests is sent that the function's vCPU prepares one after the other, s, (count,)."""
+    return at + work_s * np.arange(1, count + 1) if work_s else np.full(count, at)
 
 
 def _last(link: Link, starts: np.ndarray, sizes: np.ndarray, at: float) -> float:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.options import EXIT_BAD_INPUT, FILE, json_option, print_json, seed_option
+from experiments.commands.options import (
+    EXIT_BAD_INPUT,
+    FILE,
+    draws_option,
+    json_option,
+    print_json,
+    seed_option,
+)
 from experiments.planning import Planning, planning_options
 from moe.errors import InputError
 
@@ -78,6 +85,8 @@ def problem(
 @click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
 @click.option("--objective", type=click.Choice(["gb_s", "usd"]), help="Default: the problem's.")
 @click.option("--beta", type=click.Choice(["per-layer", "global"]), default="per-layer", show_default=True)
+@click.option("--profile", help="With --draws: the profile that the problem was made of.")
+@draws_option
 @planning_options
 @click.option("--trace", "trace_path", type=FILE, help="ods: write its rounds and Theorem 1's ratio there (JSON).")
 @click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
@@ -96,6 +105,8 @@ def plan(
     latency_limit: str | None,
     objective: str | None,
     beta: Any,
+    profile: str | None,
+    draws: int,
     trace_path: Path | None,
     front: bool,
     tolerance: float,
@@ -111,12 +122,18 @@ def plan(
     Example: ./smoe plan problem.json --solver exact --latency-limit 60 --out plan.json
              ./smoe plan problem.json --front --figure front.png --out front.csv
              ./smoe plan problem.json --group 2 --group-by load --out plan.json
+             ./smoe plan problem.json --profile mine.yaml --draws 20
     """
+    from functools import partial
+
+    from experiments.draws import plan_draws, show_plans
     from experiments.solving import show_ods, solve_traced, write_trace
     from moe.files import write_json
     from optimizer import Infeasible, NoIncumbent
     from optimizer.fronts import check_experts_fit
+    from optimizer.solvers import solve
     from simulator.plan import read_problem
+    from simulator.profile import load_profile
 
     given = _changed(read_problem(problem_path), latency_limit, objective)
     planning = Planning.of(given, more)
@@ -143,6 +160,10 @@ def plan(
 
         show_front(given, solved, tolerance, seed, out, figure, as_json)
         return 0
+    over = None
+    if draws:
+        again = partial(solve, solver=solver, beta=beta, seed=seed, **planning.options)
+        over = plan_draws(given, solved, load_profile(profile) if profile else None, draws, again)
     if figure is not None or tolerance:
         raise InputError("--figure and --tolerance: expected together with --front")
     if out is not None:
@@ -151,9 +172,12 @@ def plan(
     if trace_path is not None and ods is not None:
         write_trace(trace_path, given, ods)
     if as_json:
-        print_json(solved.model_dump(mode="json", by_alias=True))
+        found = solved.model_dump(mode="json", by_alias=True)
+        print_json(found if over is None else found | {"over_draws": over.as_json()})
     else:
         _show_plan(given, solved)
+        if over is not None:
+            show_plans(over, "GB-s" if given.objective == "gb_s" else "USD")
         if ods is not None:
             show_ods(given, ods)
     return 0
@@ -179,6 +203,7 @@ def plan(
     "--decode-steps", type=click.IntRange(min=0), default=0, show_default=True, help="Tokens to generate."
 )
 @click.option("--sequences", type=click.IntRange(min=1), default=1, show_default=True, help="That generate them.")
+@draws_option
 @click.option("--trace", "trace_path", type=FILE, help="Write a Perfetto/Chrome trace there.")
 @click.option("--records", "records_path", type=FILE, help="Write the record table (parquet) there.")
 @seed_option
@@ -195,6 +220,7 @@ def simulate(
     runs: int,
     decode_steps: int,
     sequences: int,
+    draws: int,
     trace_path: Path | None,
     records_path: Path | None,
     seed: int,
@@ -204,7 +230,11 @@ def simulate(
 
     \b
     Example: ./smoe simulate problem.json plan.json --profile aws-us-east-1-2026 --trace trace.json
+             ./smoe simulate problem.json plan.json --profile mine.yaml --draws 20
     """
+    from functools import partial
+
+    from experiments.draws import show, simulate_draws
     from simulator.plan import read_plan, read_problem
     from simulator.profile import load_profile
     from simulator.simulate import Decode
@@ -215,10 +245,9 @@ def simulate(
     chosen = read_plan(plan_path, given)
     platform = load_profile(profile) if profile else None
     decode = Decode(decode_steps, sequences) if decode_steps else None
-    run = play(
-        given,
-        chosen,
-        platform,
+    playing = partial(
+        play,
+        plan=chosen,
         runs=runs,
         start=start,
         next_layer_start=next_layer_start,
@@ -228,6 +257,10 @@ def simulate(
         decode=decode,
         seed=seed,
     )
+    run = playing(given, profile=platform)
+    over = None
+    if draws:
+        over = simulate_draws(given, platform, draws, lambda each, drawn: playing(each, profile=drawn))
     if trace_path is not None:
         write_chrome_trace(run.records, trace_path)
     if records_path is not None:
@@ -235,9 +268,11 @@ def simulate(
         run.to_pandas().to_parquet(records_path)
     answer = _answer(run, decode is not None)
     if as_json:
-        print_json(answer)
+        print_json(answer if over is None else answer | {"over_draws": over.as_json()})
     else:
         _show_run(answer)
+        if over is not None:
+            show(over)
 
 
 def _answer(run: SimulatedRun, decoded: bool) -> dict[str, Any]:

@@ -24,6 +24,22 @@ from experiments.commands.options import json_option, print_json
 )
 @click.option("--concurrency", type=int, default=50, show_default=True, help="Calls at once, of all functions.")
 @click.option("--init-throttled", is_flag=True, help="INIT gets the memory's CPU share only.")
+@click.option(
+    "--s3-latency",
+    "s3_latency_s",
+    type=float,
+    default=0.0,
+    metavar="S",
+    help="Each S3 request of a function waits.",
+)
+@click.option(
+    "--s3-bandwidth",
+    "s3_mb_per_s_per_gb",
+    type=float,
+    default=0.0,
+    metavar="MB/S",
+    help="A function's way to S3, for each GB of its memory; 0: as fast as it goes.",
+)
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep each function's log there.")
 @json_option
 def local_lambda(
@@ -31,6 +47,8 @@ def local_lambda(
     keep_alive_s: float,
     concurrency: int,
     init_throttled: bool,
+    s3_latency_s: float,
+    s3_mb_per_s_per_gb: float,
     logs: Path | None,
     as_json: bool,
 ) -> None:
@@ -48,6 +66,8 @@ def local_lambda(
         keep_alive_s=keep_alive_s,
         account_concurrency=concurrency,
         init_throttled=init_throttled,
+        s3_latency_s=s3_latency_s,
+        s3_bytes_per_s_per_mb=s3_mb_per_s_per_gb * 2**20 / 1024,
         log_folder=logs,
     )
     for sent in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job ignores it

@@ -14,6 +14,14 @@ FOLDER = click.Path(file_okay=False, exists=True, path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 
+draws_option = click.option(
+    "--draws",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Again on so many draws of a calibrated profile (--profile): how sure the result is.",
+)
+
 
 def print_json(data: Any) -> None:
     """One JSON object on stdout."""

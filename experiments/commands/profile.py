@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import FOLDER, json_option, print_json
+from experiments.commands.options import FOLDER, json_option, print_json, seed_option
 from experiments.commands.platform import since_option, until_option
+from moe.errors import InputError
 
 
 @click.group()
@@ -17,7 +18,7 @@ def profile() -> None:
     \b
     Example: ./smoe profile show aws-us-east-1-2026
              ./smoe profile diff aws-us-east-1-2026 mine.yaml
-             ./smoe profile check mine.yaml --public measurements/ --since 2026-04
+             ./smoe profile check mine.yaml campaign/
     """
 
 
@@ -66,25 +67,45 @@ def diff(before: str, after: str, as_json: bool) -> None:
 
 @profile.command()
 @click.argument("name", default="aws-us-east-1-2026")
-@click.option("--public", "folder", required=True, type=FOLDER, help="Folder with public measurements of AWS.")
+@click.argument("folders", metavar="[DIR]...", nargs=-1, type=FOLDER)
+@click.option("--public", "public", type=FOLDER, help="Folder with public measurements of AWS.")
 @since_option
 @until_option
+@seed_option
 @json_option
-def check(name: str, folder: Path, since: str | None, until: str | None, as_json: bool) -> None:
+def check(
+    name: str,
+    folders: tuple[Path, ...],
+    public: Path | None,
+    since: str | None,
+    until: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
     """How well a profile describes measurements: each quantity predicted and measured, with a verdict.
 
+    Of campaigns (smoe probe), the same calls are made on the simulated platform.
+
     \b
-    Example: ./smoe profile check march.yaml --public measurements/ --since 2026-04
+    Example: ./smoe profile check mine.yaml campaign/
+             ./smoe profile check march.yaml --public measurements/ --since 2026-04
     """
     from calibration.tables import Period
     from experiments.profile_page import judgement
-    from experiments.profile_reading import check_profile, fitted_to
+    from experiments.profile_reading import check_campaigns, check_profile, fitted_to
     from simulator.profile import load_profile
 
+    if not folders and public is None:
+        raise InputError("profile check: expected folders of campaigns (smoe probe), or --public DIR")
+    if public is None and (since or until):
+        raise InputError("--since and --until: expected together with --public")
     held = load_profile(name)
-    period = Period(since, until)
-    rows, known = check_profile(held, folder, period), fitted_to(held, folder, period)
+    rows, skipped, known = check_campaigns(held, folders, seed) if folders else ([], (), [])
+    if public is not None:
+        period = Period(since, until)
+        rows, known = [*rows, *check_profile(held, public, period)], [*known, *fitted_to(held, public, period)]
     if as_json:
-        print_json({"profile": held.name, "fitted_to": known, "quantities": [row.as_data for row in rows]})
+        data = {"profile": held.name, "fitted_to": known, "skipped_packages": list(skipped)}
+        print_json(data | {"quantities": [row.as_data for row in rows]})
     else:
-        click.echo(judgement(held.name, rows, known), nl=False)
+        click.echo(judgement(held.name, rows, known, skipped), nl=False)

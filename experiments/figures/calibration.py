@@ -35,13 +35,13 @@ def draw_fit(found: Fitted, path: Path) -> None:
     above.set_title(".".join(quantity.path), loc="left", fontsize=9)
     above.grid(alpha=0.25)
     above.legend(fontsize=7, frameon=False)
-    residual = 100 * (curve.y / fitted - 1)
+    residual = np.round(100 * (curve.y / np.where(fitted > 0, fitted, np.nan) - 1), 4)
     below.axhline(0, color="black", linewidth=0.8)
     below.plot(curve.x, residual, "o", color=style.BLUE, markersize=small)
     below.set_ylabel("measured\nover fit, %")
     below.set_xlabel(quantity.x_label)
     below.grid(alpha=0.25)
-    if quantity.x_label in ("run", "runtime"):
+    if quantity.x_label in ("run", "runtime", "campaign"):
         below.set_xticks(np.unique(curve.x))
     style.save(figure, path)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 
+from lambda_probe.clients import local_clients
 from lambda_probe.local import limits
 from lambda_probe.local.errors import invalid
 from lambda_probe.local.functions import Function, Functions
@@ -24,6 +25,7 @@ from lambda_probe.local.invocation import Invoker
 from lambda_probe.local.lambda_api import LambdaApi
 from lambda_probe.local.loopback import LoopbackServer
 from lambda_probe.local.processes import Nursery
+from lambda_probe.local.s3_network import S3Network
 from lambda_probe.local.sandbox import Sandbox
 from lambda_probe.local.settings import HOST, LocalSettings
 from moe.errors import InputError
@@ -73,7 +75,8 @@ class LocalEndpoint:
         self._api = LambdaApi(self._functions, self._instances, invoker, settings, self.folder, self._fetch)
         self._server = LoopbackServer(self._api.answer)
         self.lambda_url = f"http://{HOST}:{self._server.port}"
-        self.s3_url = f"http://{HOST}:{_port(self._s3)}"
+        self._s3_port = _port(self._s3)
+        self.s3_url = f"http://{HOST}:{self._s3_port}"
 
     def environment(self) -> dict[str, str]:
         """Variables with which any boto3 program uses this endpoint."""
@@ -118,7 +121,12 @@ class LocalEndpoint:
         self.stop()
 
     def _new_sandbox(self, function: Function) -> Sandbox:
-        return Sandbox(function, self._function_environment(function), self.settings, self._nursery)
+        environment, settings, network = self._function_environment(function), self.settings, None
+        if settings.s3_latency_s or settings.s3_bytes_per_s_per_mb:
+            bytes_per_s = settings.s3_bytes_per_s_per_mb * function.memory_mb
+            network = S3Network(self._s3_port, settings.s3_latency_s, bytes_per_s, settings.s3_burst_bytes)
+            environment["AWS_ENDPOINT_URL_S3"] = network.url
+        return Sandbox(function, environment, settings, self._nursery, network)
 
     def _function_environment(self, function: Function) -> dict[str, str]:
         """As on AWS, the user's variables among them; no variable of this process but PATH."""
@@ -140,18 +148,10 @@ class LocalEndpoint:
         }
 
     def _fetch(self, bucket: str, key: str) -> bytes:
-        import boto3
         from botocore.exceptions import ClientError
 
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=self.s3_url,
-            region_name=self.settings.region,
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-        )
         try:
-            found: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            found: bytes = local_clients(self).s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         except ClientError as error:
             raise invalid(f"Error occurred while GetObject: {error}") from None
         return found

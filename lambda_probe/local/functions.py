@@ -41,6 +41,7 @@ class Function:
     ephemeral_mb: int = 512
     environment: Mapping[str, str] = field(default_factory=dict)
     reserved: int | None = None
+    event_retries: int = 2
     tags: Mapping[str, str] = field(default_factory=dict)
     updated: bool = False
     ready_at: float = 0.0

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -61,6 +62,7 @@ class LambdaApi:
             ("PUT", one + "/concurrency", self._reserve),
             ("GET", one + "/concurrency", self._get_reserved),
             ("DELETE", one + "/concurrency", self._unreserve),
+            ("PUT", one + "/event-invoke-config", self._configure_events),
             ("GET", "/account-settings/?", self._account),
             ("GET", "/tags/(.+)", self._tags),
             ("POST", "/tags/(.+)", self._tag),
@@ -139,6 +141,13 @@ class LambdaApi:
         self._functions.set(name, reserved=None)
         return Response(204)
 
+    def _configure_events(self, request: Request, name: str) -> Response:
+        retries = _json(request).get("MaximumRetryAttempts", 2)
+        if retries not in (0, 1, 2):
+            raise invalid(f"Value '{retries}' at 'maximumRetryAttempts': expected 0 to 2")
+        function = self._functions.set(name, event_retries=retries)
+        return _answer({"FunctionArn": function.arn, "MaximumRetryAttempts": retries})
+
     def _account(self, request: Request, _: str) -> Response:
         functions = self._functions.all()
         limit = {
@@ -205,15 +214,24 @@ class LambdaApi:
         return payload
 
     def _run_queued(self, function: Function, payload: bytes) -> None:
-        """An asynchronous call: waits for a place as long as it must; tried once."""
+        """An asynchronous call: one that fails is run again later, as often as its function says."""
+        with suppress(ApiError):  # deleted meanwhile
+            for wait_s in self._settings.event_retry_waits_s[: function.event_retries]:
+                if not self._run_when_there_is_a_place(function, payload) or self._stopping.wait(wait_s):
+                    return
+                function = self._functions.get(function.name)
+            self._run_when_there_is_a_place(function, payload)
+
+    def _run_when_there_is_a_place(self, function: Function, payload: bytes) -> bool:
+        """Run it, waiting for a place as long as it must; returns whether it failed."""
         while not self._stopping.is_set():
             try:
-                self._invoker.run(function, payload)
-                return
+                return self._invoker.run(function, payload).failed
             except ApiError as error:
                 if error.status != 429:
-                    return
+                    return False
                 time.sleep(_QUEUE_WAIT_S)
+        return False
 
     def _code(self, asked: Mapping[str, Any]) -> Code:
         if "ZipFile" in asked:

@@ -31,9 +31,14 @@ def end_and_report(
     max_memory_mb: int,
     status: str = "",
     error_type: str = "",
+    billed_ms: int | None = None,
 ) -> str:
-    """After a call's own lines. Billed: duration and INIT together, rounded up to 1 ms (AWS since 2025-08-01)."""
-    billed_ms = math.ceil(round((duration_s + (init_s or 0.0)) * 1000, 2))
+    """After a call's own lines.
+
+    `billed_ms`: None: duration and INIT together, rounded up to 1 ms (AWS since 2025-08-01).
+    """
+    if billed_ms is None:
+        billed_ms = math.ceil(round((duration_s + (init_s or 0.0)) * 1000, 2))
     fields = [
         f"REPORT RequestId: {request_id}",
         f"Duration: {_ms(duration_s)}",

@@ -21,6 +21,7 @@ from lambda_probe.local import limits
 from lambda_probe.local.functions import Function
 from lambda_probe.local.processes import Nursery
 from lambda_probe.local.runtime_api import Call, RuntimeApi, Said
+from lambda_probe.local.s3_network import S3Network
 from lambda_probe.local.settings import LocalSettings
 
 _MB = 2**20
@@ -38,11 +39,21 @@ class Ended:
 
 
 class Sandbox:
-    """An instance of one version of a function. One call at a time; never used again after `close`."""
+    """An instance of one version of a function. One call at a time; never used again after `close`.
+
+    Args:
+        network: its way to S3, closed with it; None: its environment names S3 itself.
+    """
 
     def __init__(
-        self, function: Function, environment: Mapping[str, str], settings: LocalSettings, nursery: Nursery
+        self,
+        function: Function,
+        environment: Mapping[str, str],
+        settings: LocalSettings,
+        nursery: Nursery,
+        network: S3Network | None = None,
     ) -> None:
+        self._network = network
         self.function, self.idle_since = function, time.monotonic()
         self._log, self._log_lock = bytearray(), Lock()
         self._out_of_memory = self._closed = self._frozen = False
@@ -121,6 +132,8 @@ class Sandbox:
                 limit.close()
         self._process.wait()
         self._runtime.close()
+        if self._network is not None:
+            self._network.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def wait_for_own_end(self) -> None:

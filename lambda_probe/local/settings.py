@@ -31,6 +31,10 @@ class LocalSettings:
         init_timeout_s: a longer INIT is stopped, and run again as part of the first call.
         pending_s: a new or changed function is Pending (InProgress) for so long.
         region: named in ARNs and handed to functions.
+        s3_latency_s: each S3 request of a function waits so long.
+        s3_bytes_per_s_per_mb: bandwidth to S3, each way, that an MB of memory buys an instance; 0: no limit.
+        s3_burst_bytes: that an instance moves each way before this limit.
+        event_retry_waits_s: after so long a failed asynchronous call is run again (AWS: twice).
         log_folder: each function's log is kept there in a file of its own.
     """
 
@@ -41,6 +45,10 @@ class LocalSettings:
     init_timeout_s: float = 10.0
     pending_s: float = 0.2
     region: str = "us-east-1"
+    s3_latency_s: float = 0.0
+    s3_bytes_per_s_per_mb: float = 0.0
+    s3_burst_bytes: float = 0.0
+    event_retry_waits_s: tuple[float, ...] = (60.0, 120.0)
     log_folder: Path | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +56,10 @@ class LocalSettings:
             value = getattr(self, name)
             if not value > 0:
                 raise InputError(f"local endpoint: {name}={value}: expected a number above 0")
+        for name in ("s3_latency_s", "s3_bytes_per_s_per_mb", "s3_burst_bytes"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise InputError(f"local endpoint: {name}={value}: expected 0 or a number above it")
 
     def vcpu(self, memory_mb: int) -> float:
         """Cores that a function of this memory gets."""

@@ -24,6 +24,10 @@ def test_a_failed_call_and_fields_of_the_future() -> None:
     assert (report.status, report.error_type) == ("error", "Runtime.OutOfMemory")
 
 
+def test_a_line_that_the_handler_printed_is_not_the_platform_s() -> None:
+    assert parse_report(f"REPORT RequestId: mine\tDuration: 0 ms\n{WARM}\n").request_id == "4f0e"
+
+
 @pytest.mark.parametrize("log", ["", "END RequestId: 4f0e", WARM[:60], WARM.replace("ms", "s")])
 def test_a_missing_or_cut_line_is_said(log: str) -> None:
     with pytest.raises(InputError, match="REPORT line"):

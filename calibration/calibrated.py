@@ -1,0 +1,69 @@
+"""A profile while it is made from measurements: every quantity fitted in turn, the rest marked as not measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from calibration.billing import Rule
+from calibration.fitting import Fitted, Quantity
+from moe.errors import InputError
+from moe.files import FileModel
+from simulator.constant import Constant
+from simulator.profile import PlatformProfile, VisibleCores, with_constant
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A profile made from measurements.
+
+    Attributes:
+        profile: the base with what was measured. fits: by quantity.
+        not_in_base: measured packages that neither the base profile has nor enough was measured of to add them.
+        rules: of billing. left_out: measurements that were not used, by reason.
+    """
+
+    profile: PlatformProfile
+    fits: list[Fitted]
+    not_in_base: list[str]
+    rules: list[Rule] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def upon(self, first: Calibration) -> Calibration:
+        """This one, made with the other's profile as its base, together with what stands of the other."""
+        mine = {found.quantity.path for found in self.fits}
+        gone = ("start", "keep_alive_halving_s") if self.profile.start.keep_alive_halving_s is None else None
+        rest = [found for found in first.fits if found.quantity.path not in {*mine, gone}]
+        profile = self.profile
+        for found in rest:
+            profile = with_constant(profile, found.quantity.path, found.constant)
+        if profile.compute.visible_cores.kept == "not measured":
+            compute = profile.compute.model_copy(update={"visible_cores": first.profile.compute.visible_cores})
+            profile = profile.model_copy(update={"compute": compute})
+        missing = [name for name in first.not_in_base if name not in profile.start.packages]
+        return replace(self, profile=profile, fits=[*rest, *self.fits], not_in_base=[*missing, *self.not_in_base])
+
+
+def renamed(made: Calibration, name: str, about: str) -> Calibration:
+    """The calibration with another name and description of its profile."""
+    return replace(made, profile=made.profile.model_copy(update={"name": name, "about": about}))
+
+
+def check_values(file: object, quantity: Quantity) -> None:
+    """Raises InputError where a value is no number, or not above 0 (of points: below 0)."""
+    for run in quantity.runs:
+        if not np.isfinite(run).all() or run.min() < 0 or (run.ndim == 1 and run.min() == 0):
+            raise InputError(f"{file}: {'.'.join(quantity.path)}: expected positive numbers, got {run.min():g}")
+
+
+def marked(inside: Any) -> Any:
+    """A profile in which every constant is marked as not measured."""
+    if isinstance(inside, Constant | VisibleCores):
+        return inside.model_copy(update={"kept": "not measured"})
+    if isinstance(inside, dict):
+        return {key: marked(value) for key, value in inside.items()}
+    if isinstance(inside, FileModel):
+        return inside.model_copy(update={name: marked(value) for name, value in inside})
+    return inside

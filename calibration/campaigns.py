@@ -1,0 +1,111 @@
+"""Measurement tables of one's own campaigns into a platform profile: `smoe calibrate DIR`.
+
+A constant that no campaign measured keeps the base profile's value and is marked so (docs/calibration.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from calibration import measured_compute, measured_network, measured_start
+from calibration.billing import billing_rules
+from calibration.calibrated import Calibration, check_values, marked
+from calibration.fitting import Fitted, Quantity, fit
+from calibration.measured import Measurements, read_campaigns
+from moe.errors import InputError
+from simulator.constant import Constant
+from simulator.profile import PackageConstants, PlatformProfile, constant_at, with_constant
+
+Reader: TypeAlias = Callable[[Measurements, PlatformProfile], Iterator[Quantity]]
+
+READERS: tuple[Reader, ...] = (
+    measured_start.warm,
+    measured_start.packages,
+    measured_start.fetch,
+    measured_start.keep_alive,
+    measured_start.account,
+    measured_start.scaling,
+    measured_compute.vcpu,
+    measured_compute.expert,
+    measured_compute.jitter,
+    measured_compute.runtime_bytes,
+    measured_network.network,
+    measured_network.latency,
+    measured_network.encoding,
+    measured_network.payload,
+    measured_network.payload_limit,
+)
+"""In this order: later ones see what earlier ones fitted, and stand where both fit the same constant."""
+MAIN = ("expert", "multiply", "warm")
+"""Probes whose package is the main one, the first that was measured."""
+
+
+def calibrate_campaigns(folders: Sequence[Path], base: PlatformProfile, seed: int = 0) -> Calibration:
+    """The base profile with every constant that the campaigns in these folders measured.
+
+    Raises InputError for a folder without measurements, or with none that tell a constant.
+    """
+    measured = read_campaigns(folders)
+    where = ", ".join(map(str, folders))
+    profile = marked(base)
+    fits: dict[tuple[str, ...], Fitted] = {}
+    new: dict[str, dict[str, Constant]] = {}
+    for read in READERS:
+        for quantity in read(measured, profile):
+            if not quantity.runs:
+                continue
+            check_values(where, quantity)
+            package = quantity.path[2] if quantity.path[:2] == ("start", "packages") else ""
+            known = not package or package in base.start.packages
+            found = fit(quantity, _before(base, quantity) if known else None, seed)
+            fits[quantity.path] = found
+            if known:
+                profile = with_constant(profile, quantity.path, found.constant)
+            else:
+                new.setdefault(package, {})[quantity.path[3]] = found.constant
+    if not fits:
+        raise InputError(f"{where}: no constant of a profile was measured there")
+    profile, missing = _with_packages(profile, new, measured)
+    for path in [path for path in fits if path[:2] == ("start", "packages") and path[2] in missing]:
+        del fits[path]
+    if ("start", "keep_alive_s") in fits:
+        start = profile.start.model_copy(update={"keep_alive_halving_s": None})
+        profile = profile.model_copy(update={"start": start})
+    cores = measured_compute.visible_cores(measured, base.compute.visible_cores)
+    if cores is not None:
+        compute = profile.compute.model_copy(update={"visible_cores": cores})
+        profile = profile.model_copy(update={"compute": compute})
+    prices, rules = billing_rules(measured, profile.prices)
+    profile = profile.model_copy(update={"prices": prices})
+    made: list[Fitted] = list(fits.values())
+    return Calibration(profile, made, missing, rules, measured.left_out)
+
+
+def _before(base: PlatformProfile, quantity: Quantity) -> Constant | None:
+    return constant_at(base, quantity.path)
+
+
+def _with_packages(
+    profile: PlatformProfile, new: dict[str, dict[str, Constant]], measured: Measurements
+) -> tuple[PlatformProfile, list[str]]:
+    """The profile with packages that are new and were measured in full, and the names of others.
+
+    That of the functions that computed becomes the one of functions that name none.
+    """
+    packages, missing = dict(profile.start.packages), []
+    for name, constants in new.items():
+        if len(constants) < 2:
+            missing.append(name)
+            continue
+        row = measured.rows[measured.rows.package == name].iloc[0]
+        packages[name] = PackageConstants(
+            package_type=row.package_type, runtime=row.runtime, architecture=row.architecture, **constants
+        )
+    computing = next((rows for probe in MAIN if len(rows := measured.of(probe))), measured.rows)
+    main = str(computing.package.mode().iloc[0]) if len(computing) else ""
+    start = profile.start.model_copy(
+        update={"packages": packages, "package": main if main in packages else profile.start.package}
+    )
+    return profile.model_copy(update={"start": start}), missing

@@ -1,0 +1,1 @@
+"""Live validation: the same plans, tokens and platform, simulated and served for real."""

@@ -1,0 +1,330 @@
+"""Files of a live validation: validation.md and .json, record table, profile, plans, problems, picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.live.compare import Comparison, Measure
+from experiments.live.run import Validation, calibrating_table, record_table
+from moe.files import write_json
+
+COST_GOAL, LATENCY_GOAL = 0.10, 0.15
+CONTENTION_SHOWN, BUSY_SHOWN = 1.05, 0.2
+
+
+def write_validation(found: Validation, folder: Path) -> None:
+    """Write everything into a folder."""
+    from experiments.figures.live import draw_live
+    from experiments.profile_reading import write_profile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    record_table(found.served).to_parquet(folder / "rows.parquet")
+    calibrating_table(found.session.calibrating_rows()).to_parquet(folder / "calibration.parquet")
+    write_profile(found.session.profile, folder / "profile.yaml")
+    for x in found.served:
+        write_json(folder / "plans" / f"{x.live.name}.plan.json", x.live.plan)
+        write_json(folder / "plans" / f"{x.live.load}.problem.json", x.problem)
+    draw_live(found.comparisons, folder / "validation")
+    (folder / "validation.md").write_text(page(found), encoding="utf-8")
+    (folder / "validation.json").write_text(json.dumps(as_json(found), indent=1, allow_nan=False), "utf-8")
+
+
+def as_json(found: Validation) -> dict[str, Any]:
+    """The numbers as one JSON object; a number that there is not is null."""
+    platform, model = found.session.platform, found.session.model
+    data = {
+        "schema": "live-validation/1",
+        "backend": found.backend,
+        "seconds": found.seconds,
+        "settings": asdict(found.settings) | {"gates": found.settings.gates.model_dump()},
+        "summary": summary(found),
+        "plans": [
+            asdict(x)
+            | {
+                name: _measure_json(getattr(x, name))
+                for name in ("cost_usd", "full_usd", "total_usd", "latency_s")
+            }
+            for x in found.comparisons
+        ],
+        "rankings": [asdict(x) for x in found.rankings],
+        "faults": [asdict(x) | {"reported": x.reported} for x in found.faults],
+        "platform": asdict(platform) if platform is not None else None,
+        "model": asdict(model) if model is not None else None,
+    }
+    clean: dict[str, Any] = _without_nan(data)
+    return clean
+
+
+def summary(found: Validation) -> dict[str, Any]:
+    """What the whole comes to; plans that ask for more cores than there are, and failed ones, are left out."""
+    fair = [x for x in found.comparisons if not x.oversubscribed and not x.failed]
+    return {
+        "plans": len({x.plan for x in found.comparisons}),
+        "batches": sum(len(x.live.batches) for x in found.served),
+        "outputs_right": all(x.correct for x in found.comparisons if not x.failed),
+        "cost_error": _median_error(x.cost_usd for x in fair),
+        "full_error": _median_error(x.full_usd for x in fair),
+        "total_error": _median_error(x.total_usd for x in fair),
+        "latency_error": _median_error(x.latency_s for x in fair),
+        "worst_cost_error": max((abs(x.cost_usd.error) for x in fair), default=math.nan),
+        "worst_latency_error": max((abs(x.latency_s.error) for x in fair), default=math.nan),
+        "cost_spread": _middle(x.cost_usd.spread for x in fair),
+        "latency_spread": _middle(x.latency_s.spread for x in fair),
+        "calls_error": _middle(x.calls_error for x in fair),
+        "drift": found.session.drift,
+        "contention": _middle(x.contention for x in fair),
+        "others_busy_cores": _middle(x.busy_cores for x in found.comparisons),
+    }
+
+
+def page(found: Validation) -> str:
+    """The page, Markdown."""
+    total = summary(found)
+    lines = [
+        "# Live validation",
+        "",
+        f"{total['plans']} plans, {total['batches']} batches of real tokens: served on the {found.backend} "
+        "platform, and simulated.",
+        "",
+        *_verdicts(total),
+        "",
+        "Costs are the paper's bill (GB-s of the experts' functions) of a batch, micro-USD. Live: median of the",
+        "batches, ± half their range. Error: simulated over live, less one.",
+        "",
+        *_table(
+            (
+                "plan",
+                "tokens",
+                "method",
+                "cost live",
+                "simulated",
+                "error",
+                "latency live, s",
+                "simulated",
+                "error",
+                "note",
+            ),
+            [
+                (
+                    x.plan,
+                    x.load,
+                    x.methods,
+                    f"{x.cost_usd.live * 1e6:.1f} ± {x.cost_usd.spread:.0%}",
+                    f"{x.cost_usd.simulated * 1e6:.1f}",
+                    f"{x.cost_usd.error:+.1%}",
+                    f"{x.latency_s.live:.2f} ± {x.latency_s.spread:.0%}",
+                    f"{x.latency_s.simulated:.2f}",
+                    f"{x.latency_s.error:+.1%}",
+                    _note(x, found.settings.tolerance),
+                )
+                for x in found.comparisons
+            ],
+        ),
+        "",
+        "![live against simulated](validation.png)",
+        "",
+        *_order(found),
+        *_by_group("method", [(x.methods, x) for x in found.comparisons]),
+        *_by_group("tokens", [(str(x.load), x) for x in found.comparisons]),
+        *_parts(found.comparisons),
+        *_faults(found),
+        *_constants(found),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _verdicts(total: dict[str, Any]) -> list[str]:
+    right = "equal" if total["outputs_right"] else "**do not equal**"
+    lines = [
+        f"- Outputs {right} those of the undistributed model.",
+        f"- Cost: median error {total['cost_error']:.1%} (goal {COST_GOAL:.0%}), worst "
+        f"{total['worst_cost_error']:.1%}; run to run ± {total['cost_spread']:.1%}.",
+        f"- Latency: median error {total['latency_error']:.1%} (goal {LATENCY_GOAL:.0%}), worst "
+        f"{total['worst_latency_error']:.1%}; run to run ± {total['latency_spread']:.1%}.",
+        f"- One expert's call: median error of its billed seconds {total['calls_error']:.1%}.",
+    ]
+    busy, contention, drift = total["others_busy_cores"], total["contention"], total["drift"]
+    disturbed = contention > CONTENTION_SHOWN or abs(drift) > CONTENTION_SHOWN - 1 or busy > BUSY_SHOWN
+    text = (
+        f"- Before each plan {busy:.1f} cores of this machine were busy; at the end the same compute took "
+        f"{drift:+.0%} more CPU time than at the beginning; "
+        f"compute took {contention:.2f} of what its CPU time says"
+    )
+    return [*lines, text + (": **the machine was not quiet, errors are pessimistic**." if disturbed else ".")]
+
+
+def _note(x: Comparison, tolerance: float) -> str:
+    notes = [] if x.correct else [f"outputs differ by {x.worst:.1g} (allowed {tolerance:g})"]
+    if x.oversubscribed:
+        notes.append(f"asks for {x.cores:.1f} cores: not counted")
+    return "; ".join([*notes, *x.failed])
+
+
+def _order(found: Validation) -> list[str]:
+    rows = [
+        (
+            x.quantity,
+            x.load,
+            x.plans,
+            f"{x.kendall_tau:.2f}",
+            ", ".join(f"{a} / {b}" for a, b in x.wrong) or "none",
+        )
+        for x in found.rankings
+    ]
+    if not rows:
+        return []
+    head = ("by", "tokens", "plans", "Kendall's tau", "pairs in another order, by more than their spread")
+    return ["## Order of the plans", "", *_table(head, rows), ""]
+
+
+def _by_group(what: str, groups: Sequence[tuple[str, Comparison]]) -> list[str]:
+    rows = []
+    for name in dict.fromkeys(name for name, _ in groups):
+        own = [x for group, x in groups if group == name and not x.oversubscribed and not x.failed]
+        if own:
+            errors = [f"{_median_error(getattr(x, part) for x in own):.1%}" for part in ("cost_usd", "latency_s")]
+            spreads = [
+                f"± {_middle(getattr(x, part).spread for x in own):.1%}" for part in ("cost_usd", "latency_s")
+            ]
+            rows.append((name, len(own), errors[0], spreads[0], errors[1], spreads[1]))
+    head = (what, "plans", "cost error", "run to run", "latency error", "run to run")
+    return [f"## By {what}", "", *_table(head, rows), ""]
+
+
+def _parts(comparisons: Sequence[Comparison]) -> list[str]:
+    """Layers, the other bills, and phases of the experts' calls."""
+    rows = []
+    for x in comparisons:
+        layers = " ".join(f"{layer.error:+.0%}" for layer in x.layers_usd)
+        rows.append(
+            (
+                x.plan,
+                x.load,
+                layers,
+                f"{x.full_usd.error:+.1%}",
+                f"{x.total_usd.error:+.1%}",
+                f"{x.calls_error:.1%}",
+            )
+        )
+    head = ("plan", "tokens", "cost error of each layer", "full bill", "total bill", "an expert's call")
+    phases = [
+        (
+            x.plan,
+            x.load,
+            *(
+                _both(x.phases_s[name])
+                for name in ("queue", "parameter_download", "wait", "input_download", "compute", "upload")
+            ),
+        )
+        for x in comparisons
+    ]
+    names = ("plan", "tokens", "start", "parameters", "wait", "input", "compute", "upload")
+    return [
+        "## Parts of the bill",
+        "",
+        *_table(head, rows),
+        "",
+        "## Phases",
+        "",
+        "Mean over the experts' calls of a batch, s: live / simulated.",
+        "",
+        *_table(names, phases),
+        "",
+    ]
+
+
+def _both(x: Measure) -> str:
+    return f"{x.live:.3f} / {x.simulated:.3f}"
+
+
+def _faults(found: Validation) -> list[str]:
+    if not found.faults:
+        return []
+    rows = [(x.name, "reported" if x.reported else "**not reported**", x.told) for x in found.faults]
+    return ["## Faults that were provoked", "", *_table(("fault", "", "what was told"), rows), ""]
+
+
+def _constants(found: Validation) -> list[str]:
+    platform, model = found.session.platform, found.session.model
+    rows: list[tuple[object, ...]] = []
+    if platform is not None:
+        rows += [
+            ("asynchronous call to handler", f"{platform.warm_s * 1e3:.1f} ms", ""),
+            (
+                "S3 GET",
+                _request(platform.get_s, platform.get_work, platform.get_byte_work),
+                f"{platform.errors['get']:.0%}",
+            ),
+            (
+                "S3 PUT",
+                _request(platform.put_s, platform.put_work, platform.put_byte_work),
+                f"{platform.errors['put']:.0%}",
+            ),
+            (
+                "payload, encoded",
+                f"{platform.payload_s * 1e3:.1f} ms + {platform.payload_byte_work * 1e9:.2f} vCPU-ms/MB",
+                f"{platform.errors['payload']:.0%}",
+            ),
+        ]
+    if model is not None:
+        rows += [
+            ("an expert's function without tokens", f"{model.runtime_bytes / 2**20:.0f} MB", ""),
+            ("and for each token", f"{model.bytes_per_token / 1024:.1f} KB", ""),
+            (
+                "compute takes vCPUs to the power of",
+                f"{-model.share_exponent:.2f}",
+                f"{model.errors['compute']:.0%}",
+            ),
+        ]
+        rows += [
+            (f"expert at {size} MB", f"{call * 1e3:.1f} ms + {token * 1e6:.0f} us a token", "")
+            for size, call, token in zip(
+                found.settings.memory_mb, model.seconds_per_call, model.seconds_per_token, strict=True
+            )
+        ]
+    return [
+        "## What was measured, before and after, on other plans",
+        "",
+        *_table(("constant", "value", "median residual"), rows),
+        "",
+        f"All of it took {found.seconds:.0f} s.",
+    ]
+
+
+def _request(seconds: float, work: float, byte_work: float) -> str:
+    return f"{seconds * 1e3:.1f} ms + {work * 1e3:.1f} vCPU-ms + {byte_work * 1e9:.2f} vCPU-ms/MB"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(str(x) for x in row) + " |" for row in rows]
+
+
+def _median_error(measures: Iterable[Measure]) -> float:
+    return _middle(abs(x.error) for x in measures)
+
+
+def _middle(values: Iterable[float]) -> float:
+    known = [x for x in values if not math.isnan(x)]
+    return float(np.median(known)) if known else math.nan
+
+
+def _measure_json(x: Measure) -> dict[str, float]:
+    return asdict(x) | {"error": x.error}
+
+
+def _without_nan(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): _without_nan(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_without_nan(value) for value in data]
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    return data

@@ -1,0 +1,315 @@
+"""One live validation from text to table: export, calibrate, then serve and simulate every plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from calibration.live_model import (
+    CalibratingRow,
+    ModelFit,
+    PlatformFit,
+    fit_model,
+    fit_platform,
+    profile_of,
+)
+from experiments.live.machine import busy_cores
+from experiments.live.plans import asked_cores, calibrating_plans, plans_for
+from experiments.live.settings import LiveSettings
+from lambda_probe.handlers.exchange import pack
+from lambda_probe.live_moe import LiveBatch, LiveModel
+from moe.errors import InputError
+from moe.export import ExportedModel
+from moe.spec import MoESpec
+from optimizer.problem import make_problem
+from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemLayer
+from simulator.profile import PlatformProfile
+from simulator.simulate import SimulatedRun, simulate
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Tokens of a batch: IDs (S, n), what the undistributed model makes of them, and where its gates send them."""
+
+    tokens: np.ndarray
+    output: np.ndarray
+    routing: np.ndarray
+
+
+@dataclass(frozen=True)
+class ServedLive:
+    """A plan that was served under one load.
+
+    Attributes:
+        name: of the plan. load: tokens of a batch. batches: those that count.
+        busy_cores: of the machine, before.
+    """
+
+    name: str
+    plan: DeploymentPlan
+    load: int
+    batches: tuple[LiveBatch, ...]
+    busy_cores: float
+
+
+@dataclass(frozen=True)
+class Served:
+    """The same, simulated.
+
+    Attributes:
+        live: what was served. problem, simulated: as many batches, played.
+        worst: the largest difference of an output from the undistributed model's.
+        right_routing: whether every expert got the tokens that the undistributed model's gates send it.
+        cores: that the experts of a layer ask for at once. mb_per_vcpu: memory that buys a vCPU.
+    """
+
+    live: ServedLive
+    problem: DeploymentProblem
+    simulated: SimulatedRun
+    worst: float
+    right_routing: bool
+    cores: float
+    mb_per_vcpu: float
+
+
+@dataclass
+class Session:
+    """A model on a platform, with what is known of both.
+
+    Attributes:
+        live: the model. loads: by tokens of a batch.
+        base: the profile that calibration starts from. measure: whether the platform's constants are measured,
+            or the base's. loopback: functions share this machine, and its cores.
+        budget_usd: of what is billed, at the profile's prices; `spent_usd` so far.
+    """
+
+    live: LiveModel
+    settings: LiveSettings
+    loads: dict[int, Load]
+    base: PlatformProfile
+    measure: bool
+    loopback: bool
+    say: Say
+    seed: int = 0
+    budget_usd: float = math.inf
+    spent_usd: float = 0.0
+    platform: PlatformFit | None = None
+    model: ModelFit | None = None
+    profile: PlatformProfile = field(init=False)
+    _rows: list[list[CalibratingRow]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.profile = self.base
+
+    # -- calibration --------------------------------------------------------------------------------------
+
+    def calibrate(self) -> None:
+        """Serve plans that are not validated, and fit; again at the end, to both. Raises InputError."""
+        first, found = self.guess(), []
+        for number, plan in enumerate(calibrating_plans(first, self.settings.quick)):
+            self.say(f"calibrating: plan {number + 1}, {plan.layers[0].communication}")
+            self.live.deploy(first, plan, foresee=False)
+            self._batch(max(self.loads))
+            for tokens in self.loads:
+                found += self._calibrating_rows(plan, tokens, self._batch(tokens))
+        self._rows.append(found)
+        self._fit(self.calibrating_rows())
+
+    def _fit(self, rows: list[CalibratingRow]) -> None:
+        mb_per_vcpu, encoding = self.settings.mb_per_core, self.base.payload.encoding_factor.median
+        if self.measure:
+            self.platform = fit_platform(rows, mb_per_vcpu, encoding)
+            self.profile = profile_of(self.base, self.platform, "live", mb_per_vcpu, self.loopback)
+        sizes, before = token_sizes(self.live.model), self.model
+        self.model = fit_model(rows, self.settings.memory_mb, mb_per_vcpu, float(sum(sizes)))
+        if before is not None:  # live gates have foreseen overflow by these
+            self.model = replace(
+                self.model, runtime_bytes=before.runtime_bytes, bytes_per_token=before.bytes_per_token
+            )
+
+    def calibrating_rows(self) -> list[CalibratingRow]:
+        """All rows that constants were fitted to."""
+        return [row for rows in self._rows for row in rows]
+
+    @property
+    def drift(self) -> float:
+        """CPU time of the same compute after all plans over that before, less one; NaN without both."""
+        if len(self._rows) < 2:
+            return float("nan")
+        before, after = (sum(x.row.compute_cpu_s for x in rows) for rows in self._rows[:2])
+        return after / before - 1
+
+    def serve_batch(self, tokens: np.ndarray) -> LiveBatch:
+        """Serve a batch of token IDs (S, n). Raises InputError once more than the budget is spent."""
+        found = self.live.serve(tokens)
+        rows = [row.record for row in found.rows]
+        self.spent_usd += sum(row.compute_cost_usd + row.request_cost_usd for row in rows)
+        if self.spent_usd > self.budget_usd:
+            raise InputError(
+                f"--budget-usd: {self.spent_usd:.4f} USD are spent, expected at most {self.budget_usd:g}"
+            )
+        return found
+
+    def _batch(self, tokens: int) -> LiveBatch:
+        found = self.serve_batch(self.loads[tokens].tokens)
+        if found.failed:
+            raise InputError(f"live calibration: a batch failed: {found.failed}")
+        return found
+
+    def _calibrating_rows(self, plan: DeploymentPlan, tokens: int, batch: LiveBatch) -> list[CalibratingRow]:
+        model, found = self.live.model, []
+        for row in batch.rows:
+            e = row.record.layer
+            of_expert = row.record.role == "expert"
+            arrays = model.experts[e][row.record.expert] if of_expert else model.non_moe[e]
+            method = plan.layers[min(e, len(plan.layers) - 1)].communication
+            found.append(CalibratingRow(method, tokens, len(pack(arrays)), row))
+        return found
+
+    # -- problems -----------------------------------------------------------------------------------------
+
+    def guess(self) -> DeploymentProblem:
+        """The problem of the largest load before anything is measured."""
+        return self._made(max(self.loads))
+
+    def problem(self, tokens: int) -> DeploymentProblem:
+        """The deployment problem of a load, with the measured costs of the model."""
+        assert self.model is not None
+        fit, problem = self.model, self._made(tokens)
+        non_moe_s = fit.non_moe_s[tokens]
+
+        def measured(e: int, layer: ProblemLayer) -> ProblemLayer:
+            experts = tuple(
+                x.model_copy(
+                    update={
+                        "intermediate_bytes": fit.runtime_bytes,
+                        "intermediate_bytes_per_token": fit.bytes_per_token,
+                    }
+                )
+                for x in layer.experts
+            )
+            return layer.model_copy(
+                update={
+                    "seconds_per_token": fit.seconds_per_token,
+                    "seconds_per_call": fit.seconds_per_call,
+                    "non_moe_s": non_moe_s[e],
+                    "experts": experts,
+                }
+            )
+
+        layers = tuple(measured(e, layer) for e, layer in enumerate(problem.layers))
+        return problem.model_copy(update={"layers": layers, "tail_s": non_moe_s[-1]})
+
+    def _made(self, tokens: int) -> DeploymentProblem:
+        """A problem with the model's real sizes, and times by the profile's FLOP/s."""
+        model, settings = self.live.model, self.settings
+        problem = make_problem(
+            spec_of(model),
+            self.loads[tokens].routing,
+            self.profile,
+            memory_mb=settings.memory_mb,
+            max_replicas=4,
+            non_moe_memory_mb=settings.non_moe_memory_mb,
+        )
+        constants, (token_in, token_out) = problem.platform, token_sizes(model)
+
+        def load_s(e: int) -> float:
+            size = len(pack(model.non_moe[e]))
+            return constants.warm_start_s + constants.storage_delay_s + size / constants.gate_bandwidth
+
+        layers = []
+        for e, layer in enumerate(problem.layers):
+            experts = tuple(
+                x.model_copy(update={"parameter_bytes": float(len(pack(arrays)))})
+                for x, arrays in zip(layer.experts, model.experts[e], strict=True)
+            )
+            sizes = {"token_in_bytes": token_in, "token_out_bytes": token_out}
+            layers.append(layer.model_copy(update={"experts": experts, "next_load_s": load_s(e + 1), **sizes}))
+        name = f"{model.name}-live-{tokens}"
+        return problem.model_copy(update={"name": name, "layers": tuple(layers), "head_s": load_s(0)})
+
+    # -- validation ---------------------------------------------------------------------------------------
+
+    def plans(self, given: DeploymentPlan | None) -> dict[str, DeploymentPlan]:
+        """The plans to serve, made for the largest load; or the user's."""
+        if given is not None:
+            return {given.solver: given}
+        return plans_for(self.problem(max(self.loads)), self.settings.quick)
+
+    def serve(self, plans: dict[str, DeploymentPlan]) -> list[ServedLive]:
+        """Serve every plan under every load."""
+        found = []
+        for name, plan in plans.items():
+            busy = busy_cores()
+            self.live.deploy(self.problem(max(self.loads)), plan)
+            self.serve_batch(self.loads[max(self.loads)].tokens)  # one that does not count
+            for tokens, load in self.loads.items():
+                self.say(f"serving plan {name}, {tokens} tokens a batch")
+                batches = tuple(self.serve_batch(load.tokens) for _ in range(self.settings.repeats))
+                found.append(ServedLive(name, plan, tokens, batches, busy))
+        return found
+
+    def simulate(self, live: ServedLive) -> Served:
+        """Play what was served, with all that was measured."""
+        load, problem = self.loads[live.load], self.problem(live.load)
+        outputs = [x.output for x in live.batches if x.output is not None]
+        simulated = simulate(
+            problem,
+            live.plan,
+            self.profile,
+            routing=[load.routing] * len(live.batches),
+            poll_s=self.settings.poll_s,
+            seed=self.seed,
+        )
+        return Served(
+            live=live,
+            problem=problem,
+            simulated=simulated,
+            worst=max((float(np.abs(x - load.output).max()) for x in outputs), default=float("nan")),
+            right_routing=all(_routed_right(x, load.routing) for x in live.batches if x.output is not None),
+            cores=asked_cores(problem, live.plan, self.settings.mb_per_core) if self.loopback else 0.0,
+            mb_per_vcpu=self.settings.mb_per_core,
+        )
+
+
+def _routed_right(batch: LiveBatch, routing: np.ndarray) -> bool:
+    found = np.zeros_like(routing)
+    for row in batch.rows:
+        if row.record.role == "expert":
+            found[row.record.layer, row.record.expert] += int(row.record.tokens)
+    return bool((found == routing).all())
+
+
+def loads_of(model: ExportedModel, sequences: np.ndarray, sizes: Sequence[int]) -> dict[int, Load]:
+    """Each load's tokens, first sequences first, with the undistributed model's output and routing."""
+    found = {}
+    for size in sizes:
+        tokens = sequences[:size]
+        found[tokens.size] = Load(tokens, *model.undistributed(tokens))
+    return found
+
+
+def spec_of(model: ExportedModel) -> MoESpec:
+    """The sizes of an exported model."""
+    words, hidden = model.non_moe[0]["words"].shape
+    return MoESpec(
+        name=model.name,
+        source="exported for live validation",
+        moe_layers=len(model.experts),
+        hidden=hidden,
+        experts=len(model.experts[0]),
+        top_k=model.top_k,
+        expert_ffn=model.expert_ffn,
+        vocabulary=words,
+        sequence_tokens=model.sequence_tokens,
+    )
+
+
+def token_sizes(model: ExportedModel) -> tuple[float, float]:
+    """D_in and D_o, bytes: a hidden state with the gate's weight and whether it is the first choice; a state."""
+    return 4.0 * (model.hidden + 2), 4.0 * model.hidden

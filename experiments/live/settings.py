@@ -1,0 +1,61 @@
+"""What is served for live validation, and how often."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+
+from moe.errors import InputError
+from moe.settings import GateSettings
+
+LOCAL_MB_PER_CORE = 4096.0
+SPARE_CORES = 0.3  # of this machine, for S3, the endpoint and whoever else
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """One live validation.
+
+    Attributes:
+        model: a BERT-like encoder that `moe.models` knows. layers: of it, the first ones.
+        gates: of its MoE layers.
+        noise: of the experts, relative to each weight tensor: a token that goes astray shows.
+        sequence_tokens, corpus: of the text that is served.
+        loads: sequences of a batch, each a load.
+        repeats: batches of each plan and load that count; one more goes before and does not.
+        memory_mb: sizes that plans choose from. non_moe_memory_mb: of gate and non-MoE functions.
+        mb_per_core: of the embedded endpoint: memory that buys one core; more than on AWS, so that a layer's
+            functions together fit this machine's cores.
+        tolerance: of the output against the undistributed model, absolute.
+        poll_s: between a function's looks at what is not there yet.
+        quick: fewer plans and calibrating batches.
+    """
+
+    model: str = "minilm"
+    layers: int = 2
+    gates: GateSettings = field(default_factory=GateSettings)
+    noise: float = 0.5
+    sequence_tokens: int = 128
+    corpus: str = "wikipedia"
+    loads: tuple[int, ...] = (32, 64)
+    repeats: int = 3
+    memory_mb: tuple[int, ...] = (128, 192, 256, 384, 512, 768, 1024)
+    non_moe_memory_mb: int = 2048
+    mb_per_core: float = LOCAL_MB_PER_CORE
+    tolerance: float = 1e-4
+    poll_s: float = 0.05
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mb_per_core <= 0:
+            raise InputError(f"--mb-per-core: expected a number above 0, got {self.mb_per_core:g}")
+
+    def made_quick(self) -> LiveSettings:
+        """The same with one load and two repeats."""
+        return replace(self, loads=self.loads[-1:], repeats=2, quick=True)
+
+    @property
+    def cores(self) -> float:
+        """Cores of this machine that functions may ask for together."""
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return count - SPARE_CORES
