@@ -81,7 +81,9 @@ def load_text(name: str) -> str:
     return "\n\n".join(load_corpus(name).documents())
 
 
-def tokens_of(corpus: Corpus, tokenizer: Any, tokens: int, sequence_tokens: int, seed: int) -> np.ndarray:
+def tokens_of(
+    corpus: Corpus, tokenizer: Any, tokens: int, sequence_tokens: int, seed: int, at_most: bool = False
+) -> np.ndarray:
     """Sequences of a corpus that hold at least `tokens` token IDs: shape (ceil(tokens / n), n) int32.
 
     Documents are shuffled by `seed` and cut, end to end, into sequences of n = `sequence_tokens`, each with
@@ -92,6 +94,7 @@ def tokens_of(corpus: Corpus, tokenizer: Any, tokens: int, sequence_tokens: int,
         tokens: count, special tokens included.
         sequence_tokens: tokens per sequence, special tokens included.
         seed: of the order of the documents.
+        at_most: of a corpus that is too short, all whole sequences.
 
     Raises InputError when the corpus is too short, with the number of tokens that it has.
     """
@@ -114,10 +117,13 @@ def tokens_of(corpus: Corpus, tokenizer: Any, tokens: int, sequence_tokens: int,
         if have >= sequences * body:
             break
     whole = have // body
+    if at_most and whole:
+        sequences = min(sequences, whole)
     if whole < sequences:
         raise InputError(
             f"corpus: {corpus.name}: {tokens} tokens asked, but it has {whole * sequence_tokens} "
-            f"(in whole sequences of {sequence_tokens})"
+            f"(in whole sequences of {sequence_tokens}); "
+            "expected fewer, or bootstrap: true in an experiment"
         )
     text = np.concatenate(parts)[: sequences * body].reshape(sequences, body)
     edges = [np.tile(np.asarray(ids, dtype=np.int32), (sequences, 1)) for ids in (before, after)]
