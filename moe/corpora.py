@@ -180,8 +180,17 @@ def _python_docs() -> Corpus:
     return Corpus("python-docs", "technical prose", "PSF-2.0; read in place", path, read)
 
 
+def _fiction() -> Corpus:
+    from moe.fiction import novel_file, novel_passages
+
+    path = novel_file()
+    licence = "public domain (Project Gutenberg 8868); fetched once, with a package's source"
+    return Corpus("fiction", "fiction", licence, path, lambda: novel_passages(path))
+
+
 _PACKAGED: dict[str, Callable[[], Corpus]] = {
     "wikipedia": _wikipedia,
+    "fiction": _fiction,
     "news": _news,
     "python-docs": _python_docs,
 }
