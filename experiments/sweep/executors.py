@@ -126,7 +126,8 @@ def _check_answers(address: str) -> None:
         ) from None
     if done.returncode:
         told = done.stderr.strip().splitlines() or ["no reason given"]
-        raise InputError(f"--ray-address {address}: no Ray cluster there: {told[-1]}")
+        refused = [line for line in told if "AuthenticationError" in line]
+        raise InputError(f"--ray-address {address}: no Ray cluster there: {(refused or told)[-1]}")
 
 
 def _copy_code(folder: Path) -> None:
