@@ -15,6 +15,7 @@ from experiments.popularity_file import save_popularity
 from experiments.run_folder import RunFolder
 from experiments.schema import Experiment
 from moe.files import write_json
+from moe.settings import RecordingSettings
 from moe.trace import RoutingTrace
 from optimizer.popularity import prediction_error, skew
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
@@ -91,25 +92,28 @@ def run_experiment(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def _record(inputs: Inputs) -> tuple[Routing, bool]:
-    """Step 1: route real text through a real transformer whose MLPs became MoE layers."""
-    from moe.record import cached_record
-    from moe.settings import RecordingSettings
-
-    work = inputs.experiment.workload
-    served_tokens = work.batches * work.batch_tokens
-    settings = RecordingSettings(
+def recording_settings(experiment: Experiment) -> RecordingSettings:
+    """What an experiment has recorded: its profiled and served tokens, its gates."""
+    work = experiment.workload
+    return RecordingSettings(
         model=work.record,
         corpus=work.corpus,
         gate=work.gate,
-        gate_seed=inputs.experiment.seed,
-        seed=inputs.experiment.seed,
+        gate_seed=experiment.seed,
+        seed=experiment.seed,
         experts=work.experts,
         top_k=work.top_k,
         expert_copies=work.expert_copies,
-        tokens=work.profiled_tokens + served_tokens,
+        tokens=work.profiled_tokens + work.batches * work.batch_tokens,
         sequence_tokens=work.sequence_tokens,
     )
+
+
+def _record(inputs: Inputs) -> tuple[Routing, bool]:
+    """Step 1: route real text through a real transformer whose MLPs became MoE layers."""
+    from moe.record import cached_record
+
+    work, settings = inputs.experiment.workload, recording_settings(inputs.experiment)
     doing = f"Routing {settings.tokens:,} tokens of {work.corpus} through {work.record}"
     with step(1, STEPS, doing) as report, progress("recording", "tokens") as update:
         recorded = cached_record(settings, progress=update)

@@ -28,6 +28,7 @@ __all__ = [
     "cached_record",
     "cached_records",
     "record",
+    "uncached_passes",
 ]
 
 RECORDER = "recorder/2"
@@ -91,6 +92,15 @@ def cached_records(
             save_trace(trace, paths[each])
             found[each] = Recording(trace, paths[each], False, seconds, trace.tokens / seconds)
     return [found[each] for each in settings]
+
+
+def uncached_passes(settings: Sequence[RecordingSettings]) -> list[list[RecordingSettings]]:
+    """Of several settings, those that are not in the cache folder: a list for each pass that would record them."""
+    hashes = _hashes(settings)
+    missing = [
+        each for each in dict.fromkeys(settings) if not _trace_path(each, content_key(_key(each, hashes))).exists()
+    ]
+    return _groups(missing)
 
 
 def record(
