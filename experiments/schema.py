@@ -11,6 +11,9 @@ from pydantic import Field, model_validator
 
 from moe.errors import InputError
 from moe.files import FileModel, read_mapping, validated
+from moe.settings import GateKind
+from moe.spec import load_spec
+from moe.synthetic import SyntheticPopularity
 from simulator.overflow import Overflow
 from simulator.plan import MemoryMB, Objective
 from simulator.profile import DEFAULT_PROFILE
@@ -23,13 +26,24 @@ class Workload(FileModel):
     """The model, the text, and whose routing stands for it."""
 
     spec: str = Field("bert-moe", description="model whose sizes are priced: a preset, or a YAML file")
-    experts: int = Field(4, ge=2, description="experts of an MoE layer")
-    top_k: int = Field(1, ge=1, description="experts that a token uses")
+    experts: int = Field(4, ge=2, description="experts of an MoE layer; unsaid: those of spec")
+    top_k: int = Field(1, ge=1, description="experts that a token uses; unsaid: those of spec")
     record: str = Field(
-        "minilm", description="model whose routing is recorded: minilm, smollm2, a directory or hub name"
+        "minilm",
+        description="whose routing is recorded: minilm, smollm2, a directory, a hub name, or ENCODER+DECODER",
     )
     corpus: str = Field("wikipedia", description="text: a packaged corpus, a text file, or hub:NAME")
-    gate: Literal["random", "standardised"] = Field("random", description="how the linear gates are made")
+    bootstrap: bool = Field(
+        False, description="where the text is too short, served batches are drawn from its sequences, labelled so"
+    )
+    trace: str | None = Field(
+        None, description="routing from a file instead (docs/workloads.md); record, corpus, gate are not used"
+    )
+    trace_part: str | None = Field(None, description="of a file of counts: the corpus, such as olmoe/c4")
+    popularity: SyntheticPopularity | None = Field(
+        None, description="routing made up by a law instead; record, corpus, gate are not used"
+    )
+    gate: GateKind = Field("random", description="how the linear gates are made; own: those of a real MoE model")
     expert_copies: Literal["copies", "perturbed"] = Field("copies", description="experts: copies of the dense MLP")
     layers_of_recording: tuple[int, ...] | None = Field(
         None, description="recorded layer that stands for each MoE layer of spec; null: one to one"
@@ -39,8 +53,35 @@ class Workload(FileModel):
     batch_tokens: int = Field(10240, ge=1, description="tokens of a served batch")
     batches: int = Field(1, ge=1, description="served batches")
 
+    @property
+    def tokens(self) -> int:
+        """Profiled and served tokens."""
+        return self.profiled_tokens + self.batches * self.batch_tokens
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether text is routed through a model, rather than routing read or made up."""
+        return self.trace is None and self.popularity is None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_of_spec(cls, data: Any) -> Any:
+        """Experts and top-k that are not said are those of the spec."""
+        spec = data.get("spec", cls.model_fields["spec"].default) if isinstance(data, dict) else None
+        if not isinstance(spec, str) or {"experts", "top_k"} <= set(data):
+            return data
+        try:
+            sizes = load_spec(spec)
+        except InputError:  # said where the spec is needed
+            return data
+        return {"experts": sizes.experts, "top_k": sizes.top_k} | data
+
     @model_validator(mode="after")
     def _possible(self) -> Workload:
+        if self.trace is not None and self.popularity is not None:
+            raise ValueError("expected at most one of trace, popularity, got both")
+        if self.trace_part is not None and self.trace is None:
+            raise ValueError(f"trace_part: expected only with trace, got {self.trace_part}")
         if self.top_k > self.experts:
             raise ValueError(f"top_k: expected at most experts = {self.experts}, got {self.top_k}")
         return self

@@ -77,7 +77,8 @@ def _record(points: list[Point]) -> None:
     """
     from experiments.main_job import recording_settings
 
-    experiments = [point.runnable for point in points if isinstance(point.runnable, Experiment)]
+    every = [point.runnable for point in points if isinstance(point.runnable, Experiment)]
+    experiments = [experiment for experiment in every if experiment.workload.is_recorded]
     if not experiments:
         return
     from moe.record import cached_records, uncached_passes
