@@ -58,7 +58,7 @@ def split_routing(inputs: Inputs, trace: RoutingTrace) -> Routing:
     Raises InputError for a trace of another model, or of too few tokens.
     """
     work, layers = inputs.experiment.workload, inputs.experiment.workload.layers_of_recording
-    check_layers(work, inputs.spec, trace.layers)
+    check_layers(layers, inputs.spec, work.trace or work.record, trace.layers)
     if layers is not None:
         trace = trace.with_layers(list(layers))
     served = trace.slice(work.profiled_tokens, trace.tokens)

@@ -166,7 +166,7 @@ def _news() -> Corpus:
     def read() -> Iterator[str]:
         return (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
-    return Corpus("news", "news", "the Lee corpus, in gensim's test data; read in place", path, read)
+    return Corpus("news", "news", "none stated (the Lee corpus in gensim's test data); read in place", path, read)
 
 
 def _python_docs() -> Corpus:

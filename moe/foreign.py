@@ -68,7 +68,7 @@ def import_trace(path: str | Path, experts: int | None = None, part: str | None 
         experts=np.take_along_axis(chosen, order, axis=2).astype(np.int16),
         weights=np.take_along_axis(weights / total, order, axis=2).astype(np.float32),
         num_experts=count,
-        origin={"imported_from": path.name, "layers_of_recording": [int(layer) for layer in read.layers]}
+        origin={"imported_from": path.name, "layers_of_file": [int(layer) for layer in read.layers]}
         | ({"part": part} if part else {}),
     )
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from moe.errors import InputError
+
 if TYPE_CHECKING:
     from experiments.sweep.points import SweepFile
 
@@ -20,6 +22,14 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, exists=True, path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+
+
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """The numbers of an option such as `--layers 0,0,1,1`. Raises InputError."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} {text}: expected whole numbers separated by commas, such as 0,0,1,1") from None
 
 
 def print_json(data: Any) -> None:

@@ -34,7 +34,7 @@ def test_csv_rows_may_be_sorted_by_token_or_by_layer(tmp_path: Path) -> None:
         (tmp_path / "r.csv").write_text("\n".join(["layer,expert", *rows]) + "\n")
         trace = import_trace(tmp_path / "r.csv")
         assert np.array_equal(trace.experts[:, :, 0], chosen)
-        assert trace.origin["layers_of_recording"] == [0, 7, 14]
+        assert trace.origin["layers_of_file"] == [0, 7, 14]
 
 
 def test_jsonl_in_any_order_comes_out_best_first_with_weights_that_sum_to_1(tmp_path: Path) -> None:
