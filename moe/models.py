@@ -167,10 +167,23 @@ def load_model(name: str, language_model_head: bool = False) -> LoadedModel:
             model = kind.from_pretrained(
                 where, attn_implementation="eager", dtype=torch.float32, local_files_only=local
             ).eval()
-            tokenizer = transformers.AutoTokenizer.from_pretrained(where, local_files_only=local)
         except Exception as error:  # transformers raises many kinds: files, names, formats, network
             raise InputError(f"model: {name}: cannot be loaded: {_one_line(error)}") from None
+        _check_reads_tokens(name, model)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(where, local_files_only=local)
+        except Exception as error:  # as above
+            raise InputError(f"model: {name}: its tokenizer cannot be loaded: {_one_line(error)}") from None
     return LoadedModel(name, identity, model, tokenizer, time.perf_counter() - started)
+
+
+def _check_reads_tokens(name: str, model: Any) -> None:
+    """Raise InputError for a model of images, sound or anything else that is not a text's tokens."""
+    if not hasattr(getattr(model.config, "decoder", model.config), "vocab_size"):
+        kind = type(model).__name__
+        raise InputError(
+            f"model: {name}: {kind} reads no tokens; expected a transformer of text (BERT, GPT, Llama)"
+        )
 
 
 def _folder(name: str) -> Path | None:

@@ -9,6 +9,8 @@ from moe.counts import UNKNOWN
 from moe.files import FileModel
 from moe.trace import RoutingTrace
 
+_SMALLEST_SHARE = 1e-12
+
 
 class SyntheticPopularity(FileModel):
     """A law of expert popularity, drawn anew for each layer."""
@@ -78,17 +80,17 @@ def _shares(popularity: SyntheticPopularity, layers: int, experts: int, rng: np.
 
 def _inclusion(shares: np.ndarray, top_k: int) -> np.ndarray:
     """Probability that a token chooses each expert: in proportion to the shares, at most 1, in sum k."""
-    found = np.minimum(shares * top_k, 1.0)
-    for _ in range(shares.shape[1]):  # what is too much for one goes to the others, by their share
-        full = found >= 1.0
-        rest = np.where(full, 0.0, np.maximum(shares, np.finfo(float).tiny))
-        left = top_k - full.sum(axis=1, keepdims=True)
-        found = np.where(
-            full, 1.0, np.minimum(rest * left / np.maximum(rest.sum(axis=1, keepdims=True), 1e-300), 1)
+    shares = np.maximum(shares, _SMALLEST_SHARE)
+    full = np.zeros(shares.shape, bool)
+    while True:  # what is too much for one goes to the others, by their share
+        rest = np.where(full, 0.0, shares)
+        left = (top_k - full.sum(axis=1, keepdims=True)) / np.maximum(
+            rest.sum(axis=1, keepdims=True), _SMALLEST_SHARE
         )
-        if np.array_equal(found >= 1.0, full):
-            break
-    return found
+        found = np.where(full, 1.0, rest * left)
+        if not (found > 1.0).any():
+            return found
+        full |= found >= 1.0
 
 
 def _choose(inclusion: np.ndarray, tokens: int, top_k: int, rng: np.random.Generator) -> np.ndarray:
