@@ -140,10 +140,14 @@ def corpora(
     Example: ./smoe corpora
              ./smoe corpora --measure --model minilm --tokens 10240
     """
+    from experiments.console import progress
     from experiments.studies.corpora import listed, measured, show
 
-    names = listed(others)
-    found = measured([x["name"] for x in names], model, tokens, experts, top_k, seed) if measure else None
+    names, found = listed(others), None
+    if measure:
+        with progress("recording a text", "tokens") as update:
+            here = [row["name"] for row in names if "missing" not in row]
+            found = measured(here, model, tokens, experts, top_k, seed, update)
     if as_json:
         print_json({"corpora": names} | ({"measured": found.as_json()} if found else {}))
     else:

@@ -10,7 +10,8 @@ import numpy as np
 
 from moe.corpora import corpus_names, load_corpus
 from moe.errors import InputError
-from moe.settings import GateKind
+from moe.files import validated
+from moe.settings import GateKind, Progress
 from moe.trace import RoutingTrace
 from optimizer.popularity import prediction_error, skew
 
@@ -73,9 +74,18 @@ def listed(others: Sequence[str] = ()) -> list[dict[str, Any]]:
     return rows
 
 
-def measured(names: Sequence[str], model: str, tokens: int, experts: int, top_k: int, seed: int) -> Measured:
+def measured(
+    names: Sequence[str],
+    model: str,
+    tokens: int,
+    experts: int,
+    top_k: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> Measured:
     """Record each corpus, and compare them. Raises InputError."""
-    by_gate = {gate: _traces(names, model, tokens, experts, top_k, seed, gate) for gate in GATES}
+    asked = {"model": model, "tokens": tokens, "experts": experts, "top_k": top_k}
+    by_gate = _traces(names, asked | {"at_most": True, "gate_seed": seed, "seed": seed}, progress)
     traces = by_gate["random"]
     shares = [_halves(trace) for trace in traces]
     of_ids = [
@@ -94,29 +104,20 @@ def measured(names: Sequence[str], model: str, tokens: int, experts: int, top_k:
 
 
 def _traces(
-    names: Sequence[str], model: str, tokens: int, experts: int, top_k: int, seed: int, gate: GateKind
-) -> list[RoutingTrace]:
-    """A trace of each, cut to the length of the shortest."""
-    from moe.record import RecordingSettings, cached_record
+    names: Sequence[str], asked: dict[str, Any], progress: Progress | None
+) -> dict[GateKind, list[RoutingTrace]]:
+    """A trace of each by each kind of gate, cut to the length of the shortest."""
+    from moe.record import RecordingSettings, cached_records
 
-    traces = [
-        cached_record(
-            RecordingSettings(
-                model=model,
-                corpus=name,
-                tokens=tokens,
-                at_most=True,
-                experts=experts,
-                top_k=top_k,
-                gate=gate,
-                gate_seed=seed,
-                seed=seed,
-            )
-        ).trace
+    settings = [
+        validated(RecordingSettings, asked | {"corpus": name, "gate": gate}, "corpora")
+        for gate in GATES
         for name in names
     ]
+    traces = [recording.trace for recording in cached_records(settings, progress=progress)]
     shortest = min(trace.tokens for trace in traces)
-    return [trace.slice(0, shortest) for trace in traces]
+    cut = [trace.slice(0, shortest) for trace in traces]
+    return {gate: cut[k * len(names) : (k + 1) * len(names)] for k, gate in enumerate(GATES)}
 
 
 def _halves(trace: RoutingTrace) -> tuple[RoutingTrace, RoutingTrace]:

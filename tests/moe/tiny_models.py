@@ -108,7 +108,6 @@ def save_tiny(kind: str, folder: Path) -> Path:
         )
     model = tiny_bert2bert() if kind == "bert2bert" else tiny_moe(kind) if kind in MOE else tiny_model(kind)
     model.save_pretrained(folder)
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]"
-    ).save_pretrained(folder)
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     return folder
