@@ -61,7 +61,8 @@ def corpus_names() -> list[str]:
 def load_corpus(name: str) -> Corpus:
     """A corpus by name, by the path of a text file (UTF-8), or `hub:NAME[:CONFIG[:SPLIT[:COLUMN]]]`.
 
-    Of a hub data set the first 20,000 documents are used; SPLIT is `train` and COLUMN `text` unless said.
+    Of a hub data set the first 20,000 documents are used; SPLIT is `train` and COLUMN `text` unless said; a column
+    inside another is `translation.en`.
     Nothing is read yet. Raises InputError for an unknown name (with the nearest), a missing file or package.
     """
     if name in _PACKAGED:
@@ -226,9 +227,12 @@ def _hub_corpus(name: str) -> Corpus:
             datasets = import_module("datasets")
             rows = datasets.load_dataset(data_set, config or None, split=split, streaming=True)
             for row in islice(rows, HUB_DOCUMENTS):
-                if not isinstance(row.get(column), str):
+                text: Any = row
+                for key in column.split("."):
+                    text = text.get(key) if isinstance(text, dict) else None
+                if not isinstance(text, str):
                     raise InputError(f"corpus: {name}: no text column '{column}'{nearest(column, row)}")
-                yield row[column]
+                yield text
         except InputError:
             raise
         except Exception as error:  # the hub's client raises many kinds: network, name, licence gate

@@ -258,15 +258,19 @@ def _quiet() -> Iterator[None]:
     sink = io.StringIO()
     with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from huggingface_hub.utils import logging as hub_logging
         from transformers.utils import logging
 
         before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        hub_before = hub_logging.get_verbosity()
         logging.set_verbosity_error()
+        hub_logging.set_verbosity_error()
         logging.disable_progress_bar()
         try:
             yield
         finally:
             logging.set_verbosity(before)
+            hub_logging.set_verbosity(hub_before)
             if bars:
                 logging.enable_progress_bar()
 

@@ -165,6 +165,14 @@ def test_a_hub_data_set_is_read_by_config_split_and_column(monkeypatch: pytest.M
     assert asked[-1] == ("org/set", None, "train")
 
 
+def test_one_side_of_a_hub_translation_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WMT's texts are pairs in one column."""
+    fake_hub(monkeypatch, [{"translation": {"de": "eins", "en": "one"}}])
+    assert list(load_corpus("hub:wmt/wmt19:de-en:train:translation.en").documents()) == ["one"]
+    with pytest.raises(InputError, match=r"no text column 'translation\.fr'"):
+        load_text("hub:wmt/wmt19:de-en:train:translation.fr")
+
+
 def test_a_hub_data_set_that_fails_gives_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, ConnectionError("no\nnetwork"))
     with pytest.raises(InputError, match="hub:a: cannot be fetched from the hub: no network"):

@@ -1,6 +1,7 @@
 """Real models by name: quiet, offline where they are embedded, one line where they are missing."""
 
 import shutil
+from logging import LogRecord, StreamHandler
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,31 @@ def test_a_name_that_is_nowhere_is_told_in_one_line(monkeypatch: pytest.MonkeyPa
         InputError, match=r"'minilmm' is not embedded \(minilm, smollm2\), not a folder, .*no route"
     ):
         load_model("minilmm")
+
+
+def test_a_hub_that_does_not_answer_logs_nothing_beside_the_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tries five times, and would say so each time."""
+    from huggingface_hub.utils import logging
+
+    seen: list[str] = []
+
+    class Handler(StreamHandler[Any]):
+        def emit(self, record: LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    def retried(*_: object) -> str:
+        logging.get_logger("huggingface_hub.utils").warning("Retrying in 8s")
+        raise OSError("no route")
+
+    handler, logger = Handler(), logging.get_logger("huggingface_hub")
+    logger.addHandler(handler)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", retried)
+    try:
+        with pytest.raises(InputError, match="no route"):
+            model_identity("org/model")
+    finally:
+        logger.removeHandler(handler)
+    assert seen == []
 
 
 def test_a_hub_model_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
