@@ -184,8 +184,8 @@ def gates_for(
 ) -> list[list["Gate"]]:
     """For each setting, the gates of all its MoE layers, which are numbered from `first_layer` on.
 
-    Statistics for `standardised` gates are those of the first 2,048 tokens (in sequences of 128) of the gate
-    corpus with seed 0, whatever is served.
+    Statistics for `standardised` gates are those of the first 2,048 tokens (in sequences of 128; of a shorter text
+    of all) of the gate corpus with seed 0, whatever is served.
     """
     from moe.convert import find_mlps, hidden_size, make_gates
     from moe.passes import hidden_statistics
@@ -194,7 +194,7 @@ def gates_for(
     statistics = {}
     for corpus in {each.gate_corpus for each in settings if each.gate == "standardised"}:
         length = min(GATE_STATISTICS_SEQUENCE_TOKENS, loaded.max_sequence_tokens or 10**9)
-        sample = tokens_of(load_corpus(corpus), loaded.tokenizer, GATE_STATISTICS_TOKENS, length, seed=0)
+        sample = tokens_of(load_corpus(corpus), loaded.tokenizer, GATE_STATISTICS_TOKENS, length, 0, at_most=True)
         statistics[corpus] = hidden_statistics(loaded.model, sample)
     size = hidden_size(loaded.model)
     return [

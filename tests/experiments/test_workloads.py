@@ -261,3 +261,12 @@ def test_real_counts_are_served_where_they_are_at_hand() -> None:
     assert (trace.popularity().sum(axis=1) == 417_792).all()
     trace = import_trace(SHARED / "real_moe_expert_counts.json", part="olmoe/c4")
     assert (trace.num_experts, trace.top_k, trace.tokens) == (64, 8, 208_896)
+    path = SHARED / "mixtral_token_expert_counts.npz"
+    inputs = load_inputs(
+        load_experiment(CONFIGS / "workloads" / "mixtral-counts.yaml", [f"workload.trace={path}"])
+    )
+    assert inputs.trace is not None
+    routing = split_routing(inputs, inputs.trace)
+    assert routing.real.shape == (32, 8)
+    assert (routing.real.sum(axis=1) == 2 * 10_240).all()
+    assert len(np.unique(routing.served.token_id)) > 1000, "token IDs are kept, for token tables"

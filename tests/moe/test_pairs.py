@@ -41,6 +41,19 @@ def test_the_layers_are_the_encoders_then_the_decoders(folders: tuple[str, str, 
     assert cached_record(record(pair)).was_cached
 
 
+def test_standardised_gates_see_the_statistics_of_their_own_half(folders: tuple[str, str, str]) -> None:
+    """A decoder's hidden states, standardised by an encoder's, would not be balanced."""
+    encoder, decoder, text = folders
+    settings = RecordingSettings(
+        model=f"{encoder}+{decoder}", corpus=text, gate_corpus=text, tokens=1600, sequence_tokens=16, experts=8
+    )
+    hottest = {}
+    for gate in ("random", "standardised"):
+        popularity = cached_record(settings.model_copy(update={"gate": gate})).trace.popularity()
+        hottest[gate] = popularity.max(axis=1) / popularity.mean(axis=1)
+    assert hottest["standardised"][3:].mean() < hottest["random"][3:].mean()
+
+
 def test_the_decoder_sees_the_words_alone_and_its_layers_have_gates_of_their_own(
     folders: tuple[str, str, str],
 ) -> None:
