@@ -8,14 +8,22 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from moe.files import FileModel
 
 MAX_POINTS = 100_000
 Changes = dict[str, Any]
 """What one point changes in its file: key -> value."""
-Values = tuple[Any, ...]
+
+
+def _is_list(value: Any) -> Any:
+    if isinstance(value, list | tuple) and value:
+        return value
+    raise ValueError(f"expected a list of at least one value, got {value!r}")
+
+
+Values = Annotated[tuple[Any, ...], BeforeValidator(_is_list)]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -44,12 +52,18 @@ class Range(FileModel):
         return max(int(self.low), min(math.floor(value), int(self.high))) if self.integer else value
 
 
+Drawn = Annotated[
+    Annotated[Values, Tag("list")] | Annotated[Range, Tag("range")],
+    Discriminator(lambda value: "range" if isinstance(value, dict | Range) else "list"),
+]
+
+
 class RandomPoints(FileModel):
     """Points at which every key is drawn on its own; more points leave the first ones as they were."""
 
     points: int = Field(ge=1)
     seed: int = Field(0, ge=0)
-    of: dict[str, Values | Range] = Field(min_length=1, description="key -> a list to choose from, or a range")
+    of: dict[str, Drawn] = Field(min_length=1, description="key -> a list to choose from, or a range")
 
     def draws(self) -> Iterator[Changes]:
         """The points, in their order."""
@@ -76,10 +90,6 @@ class Sweep(FileModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Sweep:
-        for name, part in (("grid", self.grid), ("zip", self.zip_), ("random.of", self.random and self.random.of)):
-            for key, values in (part or {}).items():
-                if isinstance(values, tuple) and not values:
-                    raise ValueError(f"{name}.{key}: expected at least one value")
         lengths = {key: len(values) for key, values in (self.zip_ or {}).items()}
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{key} has {length}" for key, length in lengths.items())
