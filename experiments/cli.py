@@ -11,12 +11,16 @@ from experiments.commands import (
     deploy,
     house,
     local_lambda,
+    map,
     platform,
     prediction,
+    presets,
     profile,
+    report,
     robust,
     routing,
     run,
+    sensitivity,
     traffic,
     tune,
 )
@@ -57,8 +61,22 @@ def cli(ctx: click.Context) -> None:
 
 
 for module in (
-    *(bench, run, routing, prediction, deploy, robust, tune),
-    *(traffic, platform, profile, local_lambda, house),
+    bench,
+    deploy,
+    house,
+    local_lambda,
+    map,
+    platform,
+    prediction,
+    presets,
+    profile,
+    report,
+    robust,
+    routing,
+    run,
+    sensitivity,
+    traffic,
+    tune,
 ):
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]

@@ -15,6 +15,7 @@ from moe.models import layers_of
 from moe.spec import MoESpec, load_spec
 from moe.trace import RoutingTrace
 from optimizer.popularity import Predictor, options_of, predictor
+from optimizer.solvers import check_options
 from simulator.profile import PlatformProfile, load_profile
 
 LAYERS_KEY = "workload.layers_of_recording"
@@ -39,6 +40,8 @@ def load_inputs(experiment: Experiment) -> Inputs:
     work = experiment.workload
     spec = load_spec(work.spec, experts=work.experts, top_k=work.top_k, sequence_tokens=work.sequence_tokens)
     make_predictor(experiment.prediction.predictor, experiment.prediction)
+    for name in experiment.plans:
+        check_options(name, ())
     layers, trace = work.layers_of_recording, None
     if work.trace is not None:
         trace = read_trace(work.trace, work.trace_part, spec, layers)

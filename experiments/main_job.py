@@ -38,6 +38,11 @@ TITLES = {
 }
 
 
+def title_of(plan: str) -> str:
+    """A plan's name in tables: of a solver of the user's own, the function's."""
+    return TITLES.get(plan, plan.rpartition(":")[2].replace("_", " "))
+
+
 @dataclass(frozen=True)
 class Played:
     """A plan and how it was played: warm over all served batches, and cold over the first."""
@@ -173,7 +178,7 @@ def _plan(
         limit = problem.latency_limit_s
         report(
             (f"latency limit {limit:.1f} s; " if limit else "no latency limit; ")
-            + ", ".join(f"{TITLES[name]} {_shape(plan)}" for name, plan in plans[:1])
+            + ", ".join(f"{title_of(name)} {_shape(plan)}" for name, plan in plans[:1])
         )
     return problem, plans
 
@@ -206,7 +211,7 @@ def _play(
 
 def _rows(inputs: Inputs, routing: Routing, played: list[Played]) -> list[answer.Row]:
     batch_tokens = inputs.experiment.workload.batch_tokens
-    rows = [answer.lambda_row(TITLES[p.name], p.warm, p.cold, p.plan.feasible) for p in played]
+    rows = [answer.lambda_row(title_of(p.name), p.warm, p.cold, p.plan.feasible) for p in played]
     cluster = run_on_cluster(inputs.spec, routing.real, batch_tokens, inputs.profile.cluster)
     return rows + answer.cluster_rows(cluster, batch_tokens, inputs.profile.cluster)
 
@@ -261,7 +266,9 @@ def _write_files(
     write_json(folder.path / "problem.json", problem)
     records = []
     for p in played:
-        write_json(folder.path / "plans" / f"{p.name}.json", p.plan.model_copy(update={"solve_s": None}))
+        write_json(
+            folder.path / "plans" / f"{p.name.replace(':', '-')}.json", p.plan.model_copy(update={"solve_s": None})
+        )
         for temperature, run in (("warm", p.warm), ("cold", p.cold)):
             table = to_pandas(run.records)
             table.insert(0, "start", temperature)
@@ -272,7 +279,7 @@ def _write_files(
     save_popularity(predicted, folder.path / "popularity.parquet", routing.real)
     first_batch = [row for row in played[0].warm.records if row.batch == 0]
     write_chrome_trace(first_batch, folder.path / "trace.json")
-    title = f"One warm batch of {result['model']}, {TITLES[played[0].name]} plan"
+    title = f"One warm batch of {result['model']}, {title_of(played[0].name)} plan"
     draw_timeline(first_batch, title, folder.path / "timeline")
     draw_methods(rows, result, [*result["claims"], recorded_on(result)], folder.path / "methods")
 

@@ -19,8 +19,6 @@ from simulator.plan import MemoryMB, Objective
 from simulator.profile import DEFAULT_PROFILE
 from simulator.scatter_gather import Gather, Reload, Start
 
-PlanName = Literal["ods", "exact", "lambdaml", "best-uniform", "random"]
-
 
 class Workload(FileModel):
     """The model, the text, and whose routing stands for it."""
@@ -154,7 +152,11 @@ class Experiment(FileModel):
     prediction: Prediction = Prediction()
     platform: PlatformChoice = PlatformChoice()
     target: Target = Target()
-    plans: tuple[PlanName, ...] = Field(("ods", "exact", "best-uniform", "lambdaml"), min_length=1)
+    plans: tuple[str, ...] = Field(
+        ("ods", "exact", "best-uniform", "lambdaml"),
+        min_length=1,
+        description="solvers that are compared: as of `smoe plan --solver`, or your own function, module:function",
+    )
     simulation: Simulation = Simulation()
 
 

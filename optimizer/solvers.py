@@ -1,18 +1,26 @@
-"""All solvers of the deployment problem behind one interface: problem in, evaluated plan out."""
+"""All solvers of the deployment problem behind one interface: problem in, evaluated plan out.
+
+A solver of one's own is a function that takes a DeploymentProblem and returns a DeploymentPlan: named as
+`module:function`, or by the entry point that its package registers (group `serverless_moe.solvers`).
+"""
 
 import inspect
+import time
 from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from moe.errors import InputError, nearest
+from moe.plugins import load_object
 from optimizer.baselines import best_uniform, lambdaml, random_methods
+from optimizer.cost_model import with_evaluation
 from optimizer.exact import Beta, solve_exact
 from optimizer.miqcp import PAPER_TIME_LIMIT_S, Backend, solve_miqcp
 from optimizer.ods import PAPER_INNER_LIMIT_S, Inner, Mode, solve_ods
 from optimizer.replicas_only import replicas_only
 from optimizer.rivals import best_memory, memory_only, reactive
 from optimizer.robust import solve_robust
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentPlan, DeploymentProblem, check_plan_fits
 
 Solver = Callable[..., DeploymentPlan]
 
@@ -55,6 +63,8 @@ SOLVERS: dict[str, Solver] = {
 }
 """By name; each takes the problem, `beta`, `seed` if it draws random numbers, and options of its own."""
 
+ENTRY_POINTS = "serverless_moe.solvers"
+
 
 def solve(
     problem: DeploymentProblem,
@@ -68,7 +78,7 @@ def solve(
 
     Args:
         problem: the problem; its `latency_limit_s` and `objective` say what is sought.
-        solver: a name in SOLVERS.
+        solver: a name in SOLVERS, `module:function`, or an entry point's name.
         beta: `per-layer`: each pipelined layer has its own minibatch size; `global`: all share one (paper).
         seed: of solvers that draw random numbers.
         options: what this solver takes besides; see its function.
@@ -80,16 +90,44 @@ def solve(
     takes = check_options(solver, options)
     if beta not in ("per-layer", "global"):
         raise InputError(f"beta: expected 'per-layer' or 'global', got '{beta}'")
-    if "seed" in takes:
-        options["seed"] = seed
-    return SOLVERS[solver](problem, beta=beta, **options)
+    given = {"beta": beta, "seed": seed} | options
+    arguments = {name: value for name, value in given.items() if name in takes}
+    if solver in SOLVERS:
+        return SOLVERS[solver](problem, **arguments)
+    return _own_plan(problem, solver, arguments)
+
+
+def _own_plan(problem: DeploymentProblem, solver: str, arguments: dict[str, Any]) -> DeploymentPlan:
+    """The plan of a solver of the user's own, checked to fit the problem and evaluated here."""
+    started = time.perf_counter()
+    plan = find_solver(solver)(problem, **arguments)
+    if not isinstance(plan, DeploymentPlan):
+        raise InputError(f"solver '{solver}': expected a DeploymentPlan, got {type(plan).__name__}")
+    try:
+        check_plan_fits(problem, plan)
+    except InputError as error:
+        raise InputError(f"solver '{solver}': {error}") from None
+    plan = plan.model_copy(update={"solver": solver})
+    return with_evaluation(problem, plan, solve_s=time.perf_counter() - started)
+
+
+def find_solver(name: str) -> Solver:
+    """A packaged solver, `module:function`, or one that a package registers. Raises InputError."""
+    if name in SOLVERS:
+        return SOLVERS[name]
+    if ":" in name:
+        found: Solver = load_object(name, "solver")
+        return found
+    registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in registered:
+        raise InputError(f"solver: no solver '{name}'{nearest(name, [*SOLVERS, *registered])}")
+    loaded: Solver = registered[name].load()
+    return loaded
 
 
 def check_options(solver: str, options: Iterable[str]) -> list[str]:
     """The options that a solver takes. Raises InputError for an unknown solver and for any other option."""
-    if solver not in SOLVERS:
-        raise InputError(f"solver: no solver '{solver}'{nearest(solver, SOLVERS)}")
-    takes = list(inspect.signature(SOLVERS[solver]).parameters)
+    takes = list(inspect.signature(find_solver(solver)).parameters)
     for name in options:
         if name not in takes:
             known = [x for x in takes if x not in ("problem", "beta", "seed")]

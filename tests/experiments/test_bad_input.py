@@ -32,7 +32,7 @@ QUICKSTART = "experiments/configs/quickstart.yaml"
         ("platform.profile=aws-us-east-1", "did you mean 'aws-us-east-1-2026'?"),
         ("prediction.predictor=bays", "did you mean 'bayes'?"),
         ("target.latency_limit_s=-1", "target.latency_limit_s: input should be greater than 0, got -1"),
-        ("plans=[odds]", "got 'odds'; did you mean 'ods'?"),
+        ("plans=[odds]", "no solver 'odds'; did you mean 'ods'?"),
         ("workload.batch_tokens", "expected key.key=value"),
     ],
 )

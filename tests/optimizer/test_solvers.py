@@ -1,5 +1,7 @@
 """solve(): one call for every solver, and baselines that are what their names say."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,48 @@ def test_all_experts_without_tokens_cost_nothing() -> None:
             assert plan.full_cost_usd == 0
             assert plan.feasible
     assert np.isclose(solve(idle).latency_s or 0, idle.head_s + idle.tail_s + 2 * 0.3)
+
+
+OWN = """
+from simulator.plan import DeploymentPlan, ExpertPlan, LayerPlan
+
+def largest(problem, replicas=1):
+    expert = ExpertPlan(memory_mb=problem.platform.memory_mb[-1], replicas=replicas)
+    layers = [LayerPlan(communication="storage", experts=(expert,) * len(x.experts)) for x in problem.layers]
+    return DeploymentPlan(solver="", layers=tuple(layers))
+
+def nothing(problem):
+    return None
+
+def short(problem):
+    return largest(problem).model_copy(update={"layers": ()})
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_solvers.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_solver_of_ones_own_is_evaluated_here(own_module: None) -> None:
+    """A user's baseline gets the same bill as everybody else's, whatever it says of itself."""
+    problem, _, _ = reference("bert-4")
+    plan = solve(problem, "own_solvers:largest", replicas=2)
+    assert plan.solver == "own_solvers:largest"
+    assert plan.billed_gb_s == pytest.approx(evaluate(problem, plan).billed_gb_s)
+    assert {x.replicas for layer in plan.layers for x in layer.experts} == {2}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("own_solvers:nothing", "expected a DeploymentPlan, got NoneType"),
+        ("own_solvers:short", "layers: expected"),
+        ("own_solvers:smallest", "has no class or function 'smallest'"),
+        ("not_there:solver", "cannot import not_there"),
+    ],
+)
+def test_a_solver_of_ones_own_that_is_none_is_said(own_module: None, name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        solve(reference("bert-4")[0], name)

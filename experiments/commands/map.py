@@ -1,0 +1,48 @@
+"""The command map: where Lambda, a cluster or provisioned concurrency is cheapest, and how sure that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from experiments.commands.options import FILE, json_option, print_json
+
+
+@click.command("map")
+@click.argument("config", type=FILE)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the file.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
+@json_option
+def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Path | None, as_json: bool) -> None:
+    """Draw the decision map: who is cheapest where, with the probability, and which constant to measure next.
+
+    \b
+    Example: ./smoe map experiments/configs/map.yaml
+             ./smoe map experiments/configs/map.yaml --set y.axis=s3_bandwidth --set y.low=0.25 --set y.high=4
+    """
+    import time
+    from dataclasses import asdict
+
+    from experiments.console import progress
+    from experiments.schema import apply_setting
+    from experiments.studies.decision_map import DecisionMap, make_map, page, write_map
+    from moe.files import read_mapping, validated
+
+    data = read_mapping(config)
+    for setting in settings:
+        apply_setting(data, setting)
+    asked = validated(DecisionMap, data, config)
+    folder = out or Path("results") / "runs" / asked.name
+    began = time.perf_counter()
+    with progress("mapping", "cells") as update:
+        found = make_map(
+            asked, workers, lambda done, total: update(done, total, done / (time.perf_counter() - began))
+        )
+    write_map(asked, found, folder)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        click.echo(page(asked, found))
+        click.echo(f"{folder}: map.png, map.md, map.csv, worth.csv, map.json")

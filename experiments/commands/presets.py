@@ -1,0 +1,62 @@
+"""The command presets: public MoE models on Lambda, from OLMoE to DeepSeek-V3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from experiments.commands.options import json_option, print_json, seed_option
+
+
+@click.command()
+@click.argument("models", nargs=-1)
+@click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), default=10240, show_default=True)
+@click.option("--skew", type=click.FloatRange(min=0), default=0.5, show_default=True, help="Zipf exponent.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("results/runs/presets"))
+@seed_option
+@json_option
+def presets(
+    models: tuple[str, ...], profile: str, batch_tokens: int, skew: float, out: Path, seed: int, as_json: bool
+) -> None:
+    """What public MoE models cost on Lambda in all, and how fast they are. MODELS: presets; all without any.
+
+    \b
+    Example: ./smoe presets
+             ./smoe presets olmoe-1b-7b deepseek-v3 --batch-tokens 2560
+    """
+    import time
+    from dataclasses import asdict
+
+    from rich import box
+    from rich.table import Table
+
+    from experiments import console
+    from experiments.studies.presets import HEADER, SHOWN, cells, study_presets, write_presets
+    from moe.spec import preset_names
+    from simulator.profile import load_profile
+
+    platform = load_profile(profile)
+    began = time.perf_counter()
+    with console.progress("planning", "models") as update:
+        rows = study_presets(
+            models or preset_names(),
+            platform,
+            batch_tokens,
+            skew,
+            seed,
+            lambda done, total: update(done, total, done / (time.perf_counter() - began)),
+        )
+    title = f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}"
+    write_presets(rows, title, out)
+    if as_json:
+        print_json([{k: None if v != v else v for k, v in asdict(row).items()} for row in rows])
+        return
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for k, name in enumerate(HEADER[:SHOWN]):
+        table.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*cells(row)[:SHOWN])
+    console.out.print(table)
+    console.out.print(f"{out}: presets.md, presets.csv, presets.png", soft_wrap=True)

@@ -1,0 +1,61 @@
+"""The command sensitivity: under which conditions is serverless MoE cheaper?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from experiments.commands.options import json_option, print_json, seed_option
+
+
+@click.command()
+@click.option(
+    "--model", default="bert-moe", show_default=True, help="A preset, or a YAML file of a model's sizes."
+)
+@click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=2),
+    default=256,
+    show_default=True,
+    help="Sobol points of a matrix; a power of 2.",
+)
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("results/runs/sensitivity"))
+@seed_option
+@json_option
+def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path, seed: int, as_json: bool) -> None:
+    """How the headline ratios depend on what is uncertain: tornado, break-even points, Sobol indices.
+
+    \b
+    Example: ./smoe sensitivity --samples 64 --out results/runs/sensitivity
+    """
+    import time
+    from dataclasses import asdict
+
+    from experiments.console import progress
+    from experiments.studies.sensitivity import evaluator, page, study, write_study
+    from moe.errors import InputError
+    from moe.spec import load_spec
+    from simulator.profile import load_profile
+
+    if samples & (samples - 1):
+        raise InputError(f"--samples {samples}: expected a power of two, such as 64 or 256")
+    spec, platform = load_spec(model), load_profile(profile)
+    began = time.perf_counter()
+    with evaluator(spec, platform, seed, workers) as run, progress("sampling", "points") as update:
+        found = study(
+            spec,
+            platform,
+            run,
+            samples,
+            seed,
+            lambda done, total: update(done, total, done / (time.perf_counter() - began)),
+        )
+    write_study(found, out)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        click.echo(page(found).split("## Ranges")[0].rstrip())
+        click.echo(f"\n{out}: sensitivity.md, tornado.png, swings.csv, sobol.csv, sensitivity.json")

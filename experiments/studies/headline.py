@@ -1,0 +1,215 @@
+"""The headline ratios as a function of uncertain constants: what the study of sensitivity varies and evaluates.
+
+The ratios of Liu, Wang, Wu, INFOCOM 2025: cost and throughput against LambdaML, cost against a CPU cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moe.spec import MoESpec
+from optimizer.problem import make_problem
+from optimizer.solvers import solve
+from simulator.cluster import PERIODS, run_on_cluster
+from simulator.plan import DeploymentProblem
+from simulator.profile import PlatformProfile, constant_at, with_constant
+from simulator.records import bill
+from simulator.scatter_gather import Reload
+from simulator.simulate import simulate
+
+LAMBDAML_MB = 3008
+THROUGHPUT = 0.8124
+"""Of LambdaML's, which a plan must keep: the paper loses at most 18.76% of it."""
+LINEAR_MB = 1769
+"""Up to here compute is linear in memory for certain; beyond it the exponent of `scaling` holds."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """An uncertain constant or condition.
+
+    Attributes:
+        name: in tables. low, high: its range. nominal: what the shipped profile and the paper's setting say.
+        log: whether it is spread evenly in its logarithm. unit: of the numbers; `x` is a factor on the profile's.
+        why: where the range is from.
+    """
+
+    name: str
+    low: float
+    high: float
+    nominal: float
+    log: bool
+    unit: str
+    why: str
+
+    def at(self, share: float | np.ndarray) -> np.ndarray:
+        """The value(s) at a share in [0, 1] of the range."""
+        share = np.asarray(share, float)
+        if self.log:
+            return self.low * (self.high / self.low) ** share
+        return self.low + (self.high - self.low) * share
+
+
+FACTORS = (
+    Factor(
+        "FLOP/s of a vCPU", 0.25, 4, 1, True, "x", "16 GFLOP/s of 2020; AVX-512 and fp32 peaks are 4 times that"
+    ),
+    Factor("compute beyond one vCPU", 0, 1, 1, False, "exponent", "1: linear in memory, 0: none beyond 1769 MB"),
+    Factor("reading weights", 0.25, 4, 1, True, "x", "memory bandwidth of a vCPU is known of one machine"),
+    Factor("S3 bandwidth", 0.25, 4, 1, True, "x", "2020's 0.07 MB/s per MB; burst and connections reach more"),
+    Factor("S3 delay", 0.2, 2.5, 1, True, "x", "S3 Express 5 ms; the median moved 18 to 41 ms in a day"),
+    Factor("warm start", 0.25, 4, 1, True, "x", "18 ms, STeLLAR 2021"),
+    Factor("payload bandwidth", 0.25, 4, 1, True, "x", "two points of 2021"),
+    Factor("payload encoding", 1, 2.7, 4 / 3, False, "bytes/byte", "raw 1, base64 4/3, numbers as JSON text 2.7"),
+    Factor("price of a GB-s", 0.8, 1.1, 1, False, "x", "arm64 is 0.8; regions differ by 10%"),
+    Factor("cluster's price", 0.3, 1.5, 1, True, "x", "spot to other sizes; on demand is 1"),
+    Factor("cluster's busy cores", 0.1, 1, 1, True, "share", "of 128, while MoE layers run"),
+    Factor("cluster's paid time used", 0.02, 1, 0.2, True, "share", "of a month"),
+    Factor("batches in a paid hour", 1, 900, 1, True, "1/h", "the paper's figures take one"),
+    Factor(
+        "parameters kept", 0, 1, 0, False, "0 or 1", "0: downloaded by each call (paper), 1: by an instance once"
+    ),
+    Factor("skew", 0, 1.5, 0.5, False, "Zipf", "popularity of an expert is 1/rank^s; recorded ones are near 0.5"),
+    Factor("tokens of a batch", 512, 20480, 10240, True, "tokens", "the paper's range and twice it"),
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Billed cost (the paper's bill) and throughput of the cheapest plan, as ratios.
+
+    Attributes:
+        cost, tokens_per_s: over LambdaML's. cluster: cost over the CPU cluster's, by the time that is paid.
+        feasible: whether the plan keeps the throughput that is asked for.
+    """
+
+    cost: float
+    tokens_per_s: float
+    cluster: dict[str, float]
+    feasible: bool
+
+    def value(self, name: str) -> float:
+        """A ratio by the name of OUTPUTS."""
+        return getattr(self, name) if name in ("cost", "tokens_per_s") else self.cluster[name]
+
+
+OUTPUTS = {
+    "cost": "cost over LambdaML's",
+    "tokens_per_s": "throughput over LambdaML's",
+    "second": "cost over the cluster's, seconds used",
+    "month": "cost over the cluster's, a month's use",
+    "hour": "cost over the cluster's, paid hours",
+}
+
+
+def nominal() -> dict[str, float]:
+    """Every factor's nominal value."""
+    return {factor.name: factor.nominal for factor in FACTORS}
+
+
+def evaluate(spec: MoESpec, profile: PlatformProfile, values: Mapping[str, float], seed: int = 0) -> Headline:
+    """The headline ratios with these values of the factors.
+
+    The plan is the cheapest one at 81.24% of LambdaML's throughput (exact, by the closed form); both are then
+    played on the simulated platform with the same random numbers.
+    """
+    changed = _profile(profile, values)
+    tokens = values["tokens of a batch"] * zipf(spec.moe_layers, spec.experts, values["skew"], seed) * spec.top_k
+    problem = _scaled(
+        make_problem(spec, tokens, changed, non_moe_memory_mb=LAMBDAML_MB), values["compute beyond one vCPU"]
+    )
+    lambdaml = solve(problem, "lambdaml", max_memory_mb=LAMBDAML_MB)
+    assert lambdaml.latency_s is not None
+    limited = problem.with_limit(lambdaml.latency_s / THROUGHPUT)
+    plan = solve(limited, "exact")
+    reload: Reload = "when-cold" if values["parameters kept"] >= 0.5 else "every-invocation"
+
+    def play(chosen: object) -> tuple[float, float]:
+        runs = 1 if reload == "every-invocation" else 2  # the first batch downloads, the second is what is kept
+        run = simulate(limited, chosen, changed, runs=runs, reload=reload, seed=seed, start="just-in-time")  # type: ignore[arg-type]
+        last = bill(row for row in run.records if row.batch == runs - 1)
+        return last.compute_usd, float(run.latency_s[-1])
+
+    cost, latency_s = play(plan)
+    base_cost, base_latency_s = play(lambdaml)
+    cluster = run_on_cluster(spec, tokens, values["tokens of a batch"], changed.cluster).cost_usd
+    per = {"hour": cluster["hour"] / values["batches in a paid hour"]}
+    return Headline(
+        cost=cost / base_cost,
+        tokens_per_s=base_latency_s / latency_s,
+        cluster={period: cost / per.get(period, cluster[period]) for period in PERIODS},
+        feasible=bool(plan.feasible),
+    )
+
+
+def zipf(layers: int, experts: int, exponent: float, seed: int) -> np.ndarray:
+    """Shares of a layer's tokens, 1/rank^s, ranks dealt anew in each layer, shape (layers, experts)."""
+    shares = np.arange(1, experts + 1) ** -float(exponent)
+    rng = np.random.default_rng(seed)
+    return np.array([rng.permutation(shares / shares.sum()) for _ in range(layers)])
+
+
+def _scaled(problem: DeploymentProblem, exponent: float) -> DeploymentProblem:
+    """The problem with compute that grows with memory to a power beyond one vCPU."""
+    memory = np.array(problem.platform.memory_mb, float)
+    slower = np.maximum(1.0, memory / LINEAR_MB) ** (1 - exponent)
+    return problem.model_copy(
+        update={
+            "layers": tuple(
+                layer.model_copy(
+                    update={"seconds_per_token": tuple((np.array(layer.seconds_per_token) * slower).tolist())}
+                )
+                for layer in problem.layers
+            )
+        }
+    )
+
+
+def _profile(profile: PlatformProfile, values: Mapping[str, float]) -> PlatformProfile:
+    """The profile with the factors on its constants."""
+    for path, change in _changes(values):
+        before = constant_at(profile, path)
+        value = before.value
+        new: Any
+        if isinstance(value, float):
+            new = float(change(value))
+        else:
+            assert hasattr(value, "quantiles")
+            new = value.model_copy(update={"quantiles": {p: float(change(x)) for p, x in value.quantiles.items()}})
+        profile = with_constant(profile, path, before.model_copy(update={"value": new}))
+    return profile
+
+
+def _changes(values: Mapping[str, float]) -> list[tuple[tuple[str, ...], Callable[[float], float]]]:
+    """Constants of the profile, and what becomes of them."""
+
+    def times(name: str) -> Callable[[float], float]:
+        return lambda x: x * values[name]
+
+    def become(name: str) -> Callable[[float], float]:
+        return lambda _: values[name]
+
+    s3, flops = times("S3 bandwidth"), times("FLOP/s of a vCPU")
+    return [
+        (("compute", "flops_per_vcpu"), flops),
+        (("cluster", "flops_per_core"), flops),  # the same processors: only billing differs
+        (("compute", "weight_bandwidth_per_vcpu"), times("reading weights")),
+        (("network", "function_bytes_per_s_per_mb"), s3),
+        (("network", "sustained_bytes_per_s"), s3),
+        (("network", "burst_bytes_per_s"), s3),
+        (("storage", "connection_bytes_per_s"), s3),
+        (("storage", "get_latency_s"), times("S3 delay")),
+        (("storage", "put_latency_s"), times("S3 delay")),
+        (("start", "warm_s"), times("warm start")),
+        (("payload", "overhead_s"), times("warm start")),
+        (("payload", "bytes_per_s"), times("payload bandwidth")),
+        (("payload", "encoding_factor"), become("payload encoding")),
+        (("prices", "gb_s"), times("price of a GB-s")),
+        (("cluster", "price_per_hour"), times("cluster's price")),
+        (("cluster", "efficiency"), become("cluster's busy cores")),
+        (("cluster", "month_utilisation"), become("cluster's paid time used")),
+    ]

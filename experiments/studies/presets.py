@@ -1,0 +1,166 @@
+"""Public MoE models on Lambda: what serving each costs in all, how fast it is, beside LambdaML and a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.studies.headline import zipf
+from experiments.studies.whole_bill import cheapest_in_all
+from moe.errors import InputError
+from moe.spec import MoESpec, load_spec
+from optimizer.grouping import group_experts
+from optimizer.problem import make_problem
+from optimizer.solvers import solve
+from simulator.cluster import run_on_cluster
+from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.profile import PlatformProfile
+from simulator.simulate import simulate
+
+MEMORY_MB = (256, 512, 1024, 1769, 2048, 3008, 4096, 5120, 6144, 7168, 8192, 9216, 10240)
+LARGEST_MB = 10240
+GROUPS = 16
+"""Experts are put together until a layer has at most so many functions."""
+MILLION = 1e6
+
+
+@dataclass(frozen=True)
+class PresetRow:
+    """One model; money is USD per million tokens, everything included.
+
+    Attributes:
+        model: preset. experts: of a layer. group: experts in a function. functions: deployed, replicas included.
+        usd, tokens_per_s: of the plan with the least total bill.
+        lambdaml_usd, lambdaml_tokens_per_s: all experts at the largest memory, no replicas.
+        experts_over_lambdaml: the paper's bill over LambdaML's.
+        cluster_second_usd, cluster_month_usd: the CPU cluster by the second used, and by the month.
+        cluster_tokens_per_s: its throughput.
+        fits: whether the model's weights fit the largest function. problem: what went wrong, empty if nothing.
+    """
+
+    model: str
+    experts: int
+    group: int
+    functions: int = 0
+    usd: float = np.nan
+    tokens_per_s: float = np.nan
+    lambdaml_usd: float = np.nan
+    lambdaml_tokens_per_s: float = np.nan
+    experts_over_lambdaml: float = np.nan
+    cluster_second_usd: float = np.nan
+    cluster_month_usd: float = np.nan
+    cluster_tokens_per_s: float = np.nan
+    problem: str = ""
+
+
+def study_presets(
+    names: Sequence[str],
+    profile: PlatformProfile,
+    batch_tokens: int,
+    skew: float,
+    seed: int = 0,
+    update: Callable[[int, int], None] = lambda done, total: None,
+) -> list[PresetRow]:
+    """A row for each preset; one that cannot be served says why.
+
+    Args:
+        names: presets, or files of a model's sizes. profile: the platform.
+        batch_tokens: tokens of a batch. skew: Zipf exponent of expert popularity. update: told (done, all).
+    """
+    rows = []
+    for done, name in enumerate(names):
+        spec = load_spec(name)
+        group = max(1, -(-spec.experts // GROUPS))
+        try:
+            rows.append(_row(spec, profile, batch_tokens, skew, group, seed))
+        except InputError as error:
+            rows.append(PresetRow(spec.name, spec.experts, group, problem=str(error)))
+        update(done + 1, len(names))
+    return rows
+
+
+def _row(
+    spec: MoESpec, profile: PlatformProfile, batch_tokens: int, skew: float, group: int, seed: int
+) -> PresetRow:
+    tokens = batch_tokens * spec.top_k * zipf(spec.moe_layers, spec.experts, skew, seed)
+    problem = make_problem(
+        spec, tokens, profile, memory_mb=MEMORY_MB, non_moe_memory_mb=LARGEST_MB, objective="usd"
+    )
+    problem = group_experts(problem, group, "load").of_problem(problem)
+    plan, lambdaml = cheapest_in_all(problem), solve(problem, "lambdaml", max_memory_mb=LARGEST_MB)
+    if not plan.feasible:
+        raise InputError(f"{spec.name}: no plan fits the largest function: {plan.violations[:1]}")
+    (usd, experts, speed), (base_usd, base_experts, base_speed) = (
+        _played(problem, x, profile, batch_tokens, seed) for x in (plan, lambdaml)
+    )
+    cluster = run_on_cluster(spec, tokens, batch_tokens, profile.cluster)
+    second = profile.cluster.price_per_hour.median / 3600 * cluster.latency_s / batch_tokens * MILLION
+    return PresetRow(
+        model=spec.name,
+        experts=spec.experts,
+        group=group,
+        functions=sum(x.replicas for layer in plan.layers for x in layer.experts) + len(plan.layers) + 1,
+        usd=usd,
+        tokens_per_s=speed,
+        lambdaml_usd=base_usd,
+        lambdaml_tokens_per_s=base_speed,
+        experts_over_lambdaml=experts / base_experts,
+        cluster_second_usd=second,
+        cluster_month_usd=second / profile.cluster.month_utilisation.median,
+        cluster_tokens_per_s=batch_tokens / cluster.latency_s,
+    )
+
+
+def _played(
+    problem: DeploymentProblem, plan: DeploymentPlan, profile: PlatformProfile, batch_tokens: int, seed: int
+) -> tuple[float, float, float]:
+    """Total and experts' bill per million tokens, and tokens/s, of a plan on the simulated platform."""
+    run = simulate(problem, plan, profile, start="just-in-time", seed=seed)
+    if run.failed:
+        raise InputError(f"{problem.name}: {run.failed[0]}")
+    return (
+        run.bill.total_cost_usd / batch_tokens * MILLION,
+        run.bill.billed_cost_usd / batch_tokens * MILLION,
+        run.tokens_per_s,
+    )
+
+
+HEADER = (
+    *("model", "functions", "total\n$/M", "tokens/s", "LambdaML\n$/M", "tokens/s"),
+    *("CPU, second\n$/M", "CPU, month\n$/M", "tokens/s", "experts\nof LambdaML", "in one\nfunction"),
+)
+SHOWN = 9  # columns that fit a terminal
+
+
+def cells(row: PresetRow) -> list[str]:
+    """A row's text; one that cannot be served says why."""
+    if row.problem:
+        return [row.model, *[""] * 8, row.problem, str(row.group)]
+    return [
+        *(row.model, f"{row.functions:,}", _short(row.usd), _short(row.tokens_per_s)),
+        *(_short(row.lambdaml_usd), _short(row.lambdaml_tokens_per_s)),
+        *(_short(row.cluster_second_usd), _short(row.cluster_month_usd), _short(row.cluster_tokens_per_s)),
+        *(f"{row.experts_over_lambdaml:.0%}", str(row.group)),
+    ]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def write_presets(rows: Sequence[PresetRow], title: str, folder: Path) -> None:
+    """presets.csv, presets.md and the picture."""
+    import pandas as pd
+
+    from experiments.figures.presets import draw_presets
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([asdict(row) for row in rows]).to_csv(folder / "presets.csv", index=False)
+    header = [name.replace("\n", " ") for name in HEADER]
+    lines = [f"# {title}", "", "![Cost and throughput](presets.png)", "", "| " + " | ".join(header) + " |"]
+    lines += ["| --- " * len(header) + "|", *("| " + " | ".join(cells(row)) + " |" for row in rows)]
+    (folder / "presets.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draw_presets(rows, title, folder / "presets")

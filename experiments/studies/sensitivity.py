@@ -1,0 +1,262 @@
+"""Under which conditions is serverless MoE cheaper? Swings, break-even points and Sobol indices of the ratios."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from experiments.studies.headline import FACTORS, OUTPUTS, Factor, Headline, evaluate, nominal
+from moe.spec import MoESpec
+from simulator.profile import PlatformProfile
+
+Point: TypeAlias = dict[str, float]
+Evaluate: TypeAlias = Callable[[Sequence[Point]], list[Headline]]
+
+BISECTIONS = 12
+CLAIMS = {
+    "cost": 1 - 0.4341,
+    "tokens_per_s": 1 - 0.1876,
+    "second": 1 - 0.7567,
+    "month": 1 - 0.7567,
+    "hour": 1 - 0.7567,
+}
+"""Ratios at which the paper's claims hold: cost at most, throughput at least."""
+
+
+@dataclass(frozen=True)
+class Swing:
+    """One ratio over the range of one factor, the others at their nominal values.
+
+    Attributes:
+        output, factor: which. low, high: the ratio at the ends of the factor's range.
+        claim_at, cheaper_at: where in that range the ratio passes the paper's claim, and 1; None: nowhere.
+    """
+
+    output: str
+    factor: str
+    low: float
+    high: float
+    claim_at: float | None
+    cheaper_at: float | None
+
+
+@dataclass(frozen=True)
+class SobolIndex:
+    """Share of one ratio's variance (of its logarithm) that a factor explains.
+
+    Attributes:
+        output, factor: which. first, total: alone; with all interactions.
+        first_half, total_half: half of the 95% intervals.
+    """
+
+    output: str
+    factor: str
+    first: float
+    first_half: float
+    total: float
+    total_half: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The study.
+
+    Attributes:
+        model, profile: what was varied. nominal: the ratios there. swings, indices: by output and factor.
+        holds: share of the sampled points at which each claim holds; cheaper: at which the ratio is below 1.
+        samples: points of the Sobol sequence.
+    """
+
+    model: str
+    profile: str
+    nominal: dict[str, float]
+    swings: list[Swing]
+    indices: list[SobolIndex]
+    holds: dict[str, float]
+    cheaper: dict[str, float]
+    samples: int
+
+
+@contextmanager
+def evaluator(spec: MoESpec, profile: PlatformProfile, seed: int, workers: int) -> Iterator[Evaluate]:
+    """Evaluates many points on so many processes."""
+    from joblib import Parallel, delayed
+
+    with Parallel(n_jobs=workers) as parallel:
+
+        def run(points: Sequence[Point]) -> list[Headline]:
+            if workers == 1:
+                return [evaluate(spec, profile, point, seed) for point in points]
+            found: list[Headline] = parallel(delayed(evaluate)(spec, profile, point, seed) for point in points)
+            return found
+
+        yield run
+
+
+def study(
+    spec: MoESpec,
+    profile: PlatformProfile,
+    run: Evaluate,
+    base: int,
+    seed: int,
+    update: Callable[[int, int], None] = lambda done, total: None,
+) -> Sensitivity:
+    """All three views of the headline ratios.
+
+    Args:
+        spec, profile: the model and the platform.
+        run: evaluates points.
+        base: points of the Sobol sequence; all in all base x (factors + 2) are evaluated. A power of two.
+        seed: of the sequence. update: told (done, total) of the sampled points.
+    """
+    at = run([nominal()])[0]
+    swings = _swings(run)
+    indices, holds, cheaper, samples = _sobol(run, base, seed, update)
+    return Sensitivity(
+        spec.name,
+        profile.name,
+        {name: at.value(name) for name in OUTPUTS},
+        swings,
+        indices,
+        holds,
+        cheaper,
+        samples,
+    )
+
+
+def _swings(run: Evaluate) -> list[Swing]:
+    """Each factor alone, over its range, and where the ratios pass the claims and 1."""
+    ends = run([nominal() | {f.name: value} for f in FACTORS for value in (f.low, f.high)])
+    found = []
+    for k, factor in enumerate(FACTORS):
+        low, high = ends[2 * k], ends[2 * k + 1]
+        for output, claim in CLAIMS.items():
+            a, b = low.value(output), high.value(output)
+            moved = not np.isclose(a, b, rtol=1e-3)
+            claim_at = _crossing(run, factor, output, claim, a, b) if moved else None
+            at_one = output != "tokens_per_s" and moved
+            cheaper_at = _crossing(run, factor, output, 1.0, a, b) if at_one else None
+            found.append(Swing(output, factor.name, a, b, claim_at, cheaper_at))
+    return found
+
+
+def _crossing(run: Evaluate, factor: Factor, output: str, level: float, a: float, b: float) -> float | None:
+    """Where a ratio passes a level between the ends of a factor's range; None where both ends are on one side."""
+    if (a <= level) == (b <= level):
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        value = run([nominal() | {factor.name: float(factor.at(middle))}])[0].value(output)
+        low, high = (middle, high) if (value <= level) == (a <= level) else (low, middle)
+    return float(factor.at((low + high) / 2))
+
+
+def _sobol(
+    run: Evaluate, base: int, seed: int, update: Callable[[int, int], None]
+) -> tuple[list[SobolIndex], dict[str, float], dict[str, float], int]:
+    """Saltelli's sample, Sobol's indices of the logarithms, and how often the claims hold."""
+    from SALib.analyze import sobol as analysis
+    from SALib.sample import sobol as sampling
+
+    names = [factor.name for factor in FACTORS]
+    problem = {"num_vars": len(names), "names": names, "bounds": [[0.0, 1.0]] * len(names)}
+    shares = sampling.sample(problem, base, calc_second_order=False, seed=seed)
+    points = [{f.name: float(f.at(x)) for f, x in zip(FACTORS, row, strict=True)} for row in shares]
+    results: list[Headline] = []
+    for first in range(0, len(points), 64):
+        results += run(points[first : first + 64])
+        update(len(results), len(points))
+    found, holds, cheaper = [], {}, {}
+    for output, claim in CLAIMS.items():
+        values = np.array([result.value(output) for result in results])
+        logs = np.log(values)
+        index = analysis.analyze(problem, (logs - logs.mean()) / logs.std(), calc_second_order=False, seed=seed)
+        for k, name in enumerate(names):
+            found.append(
+                SobolIndex(output, name, *(float(index[key][k]) for key in ("S1", "S1_conf", "ST", "ST_conf")))
+            )
+        holds[output] = float(np.mean(values >= claim if output == "tokens_per_s" else values <= claim))
+        cheaper[output] = float(np.mean(values < 1))
+    both = np.array([r.cost <= CLAIMS["cost"] and r.tokens_per_s >= CLAIMS["tokens_per_s"] for r in results])
+    return found, holds | {"cost and throughput": float(both.mean())}, cheaper, len(points)
+
+
+def write_study(found: Sensitivity, folder: Path) -> None:
+    """sensitivity.json, swings.csv, sobol.csv, the pictures and the page sensitivity.md."""
+    import pandas as pd
+
+    from experiments.figures.tornado import draw_tornado
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sensitivity.json").write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+    pd.DataFrame([asdict(x) for x in found.swings]).to_csv(folder / "swings.csv", index=False)
+    pd.DataFrame([asdict(x) for x in found.indices]).to_csv(folder / "sobol.csv", index=False)
+    draw_tornado(found, folder / "tornado")
+    (folder / "sensitivity.md").write_text(page(found), encoding="utf-8")
+
+
+def page(found: Sensitivity) -> str:
+    """The study as Markdown: the ratios, break-even points, indices, and how often the claims hold."""
+    lines = [
+        f"# Under which conditions is serverless MoE cheaper? {found.model} on {found.profile}",
+        "",
+        "![Swings and Sobol indices](tornado.png)",
+        "",
+        "| ratio | nominal | the paper's claim | at the nominal point | holds at | below 1 at |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for output, title in OUTPUTS.items():
+        claim, value = CLAIMS[output], found.nominal[output]
+        at_least = output == "tokens_per_s"
+        holds = value >= claim if at_least else value <= claim
+        lines.append(
+            f"| {title} | {_number(value)} | {'at least' if at_least else 'at most'} {claim:.4f} | "
+            f"{'holds' if holds else 'does not hold'} | {found.holds[output]:.0%} of the points | "
+            f"{found.cheaper[output]:.0%} |"
+        )
+    lines += [
+        "",
+        f"Both claims over LambdaML hold together at {found.holds['cost and throughput']:.0%} "
+        f"of {found.samples:,} points.",
+        "",
+        "## Break-even points",
+        "",
+        "One factor at a time, the others nominal.",
+        "",
+        "| ratio | factor | nominal | range | ratio over the range | claim passed at | 1 passed at |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    factors = {factor.name: factor for factor in FACTORS}
+    for swing in sorted(found.swings, key=lambda s: (list(OUTPUTS).index(s.output), -abs(np.log(s.high / s.low)))):
+        if swing.claim_at is None and swing.cheaper_at is None and abs(np.log(swing.high / swing.low)) < 0.05:
+            continue
+        factor = factors[swing.factor]
+        lines.append(
+            f"| {OUTPUTS[swing.output]} | {factor.name}, {factor.unit} | {_number(factor.nominal)} | "
+            f"{_number(factor.low)} to {_number(factor.high)} | {_number(swing.low)} to {_number(swing.high)} | "
+            f"{_number(swing.claim_at)} | {_number(swing.cheaper_at)} |"
+        )
+    lines += ["", "## Sobol indices", "", "| ratio | factor | first | total |", "| --- | --- | --- | --- |"]
+    for index in sorted(found.indices, key=lambda x: (list(OUTPUTS).index(x.output), -x.total)):
+        if index.total >= 0.01:
+            lines.append(
+                f"| {OUTPUTS[index.output]} | {index.factor} | {index.first:.2f} ± {index.first_half:.2f} | "
+                f"{index.total:.2f} ± {index.total_half:.2f} |"
+            )
+    lines += ["", "## Ranges", "", "| factor | unit | range | nominal | why |", "| --- | --- | --- | --- | --- |"]
+    for f in FACTORS:
+        lines.append(
+            f"| {f.name} | {f.unit} | {_number(f.low)} to {_number(f.high)} | {_number(f.nominal)} | {f.why} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
