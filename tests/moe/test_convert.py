@@ -201,6 +201,18 @@ def test_an_encoder_decoder_has_the_moe_layers_of_both_and_computes_what_it_did(
         assert np.array_equal(trace.attention_id[:, layer], expected.ravel().numpy())
 
 
+def test_bart_s_bare_layers_are_mlps_too() -> None:
+    sizes = {
+        f"{half}_{name}": n
+        for half in ("encoder", "decoder")
+        for name, n in (("attention_heads", 4), ("ffn_dim", 48))
+    }
+    config = transformers.BartConfig(vocab_size=64, d_model=32, encoder_layers=2, decoder_layers=1, **sizes)
+    model = transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
+    (trace,) = record_dense(model, SEQUENCES, [make_gates(GateSettings(experts=4), hidden_size(model), 3)])
+    assert trace.experts.shape == (SEQUENCES.size, 3, 1)
+
+
 def test_attention_that_cannot_be_read_is_told_in_one_line() -> None:
     model = transformers.AutoModel.from_config(tiny_models.tiny_config("llama"), attn_implementation="sdpa")
     with pytest.raises(InputError, match="its attentions cannot be read"):
