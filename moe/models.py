@@ -5,7 +5,7 @@ import io
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,10 @@ EMBEDDED = {
 }
 
 
+_BOTH = "encoder-decoder"
+"""transformers' model type of two stacks in one, such as Bert2Bert."""
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A transformer that is ready to run: float32, evaluation mode, attentions readable.
@@ -41,6 +45,7 @@ class LoadedModel:
         model: the transformers model (torch.nn.Module).
         tokenizer: its tokenizer.
         load_s: seconds to load it.
+        decoder: of a pair `ENCODER+DECODER`, the decoder; the rest is the encoder's.
     """
 
     name: str
@@ -48,16 +53,20 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     load_s: float
+    decoder: "LoadedModel | None" = None
 
     @property
     def vocabulary(self) -> int:
         """Number of token IDs that the model knows."""
-        return int(self.model.config.vocab_size)
+        config = self.model.config
+        return int(getattr(config, "decoder", config).vocab_size)
 
     @property
     def max_sequence_tokens(self) -> int | None:
         """The longest sequence that its position embeddings hold, tokens; None where there is no limit."""
         config = self.model.config
+        if hasattr(config, "decoder"):
+            return min(config.encoder.max_position_embeddings, config.decoder.max_position_embeddings)
         longest = getattr(config, "max_position_embeddings", None)
         if longest and config.model_type in ("roberta", "xlm-roberta", "camembert"):
             longest -= config.pad_token_id + 1
@@ -69,6 +78,9 @@ def model_identity(name: str) -> str:
 
     Raises InputError when there is no such model.
     """
+    encoder, decoder = pair_of(name)
+    if decoder is not None:
+        return f"{model_identity(encoder)}+{model_identity(decoder)}"
     folder = _folder(name)
     if folder is None:
         return f"{name}@{_hub_commit(name)}"
@@ -82,27 +94,62 @@ def layers_of(name: str) -> int | None:
 
     Raises InputError when there is no such model.
     """
+    encoder, decoder = pair_of(name)
+    if decoder is not None:
+        both = layers_of(encoder), layers_of(decoder)
+        return None if None in both else sum(filter(None, both))
     folder = _folder(name)
     if name in EMBEDDED:
         return EMBEDDED[name].layers
-    if folder is None:
-        return None
-    config = read_mapping(folder / "config.json")
-    return next(
-        (config[key] for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers") if key in config), None
-    )
+    return None if folder is None else _layers_in(read_mapping(folder / "config.json"))
+
+
+def pair_of(name: str) -> tuple[str, str | None]:
+    """The encoder and the decoder of `ENCODER+DECODER`; of any other name itself and None."""
+    encoder, plus, decoder = name.partition("+")
+    if not plus or Path(name).expanduser().exists():
+        return name, None
+    if not encoder or not decoder or "+" in decoder:
+        raise InputError(f"model: expected ENCODER+DECODER, such as minilm+smollm2, got '{name}'")
+    return encoder, decoder
+
+
+def _layers_in(config: dict[str, Any]) -> int | None:
+    """Blocks with an MLP, or an MoE layer of its own, by a transformers configuration."""
+    if config.get("is_encoder_decoder"):
+        both = [
+            _layers_in(config[part]) if isinstance(config.get(part), dict) else config.get(f"{part}_layers")
+            for part in ("encoder", "decoder")
+        ]
+        return None if None in both else sum(filter(None, both))
+    names = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    layers = next((config[name] for name in names if name in config), None)
+    if layers is None or "num_experts_per_tok" not in config:
+        return layers
+    return int(layers) - config.get("first_k_dense_replace", 0) - len(config.get("mlp_only_layers") or ())
 
 
 def load_model(name: str, language_model_head: bool = False) -> LoadedModel:
     """A transformer and its tokenizer by name.
 
     Args:
-        name: `minilm`, `smollm2`, a folder with a transformers model, or a name on the model hub.
+        name: `minilm`, `smollm2`, a folder with a transformers model, a name on the model hub, or a pair of an
+            encoder and a decoder, `ENCODER+DECODER`.
         language_model_head: also load the head, so that the model gives logits; recording needs none.
 
     Raises InputError, one line, when it is not there or cannot be loaded.
     """
     started = time.perf_counter()
+    encoder, decoder = pair_of(name)
+    if decoder is not None:
+        first, second = load_model(encoder), load_model(decoder, language_model_head)
+        return replace(
+            first,
+            name=name,
+            identity=f"{first.identity}+{second.identity}",
+            load_s=first.load_s + second.load_s,
+            decoder=second,
+        )
     identity = model_identity(name)
     folder = _folder(name)
     if folder is not None and name in EMBEDDED and EMBEDDED[name].is_gguf:
@@ -111,17 +158,32 @@ def load_model(name: str, language_model_head: bool = False) -> LoadedModel:
         import torch
         import transformers
 
-        kind = transformers.AutoModelForCausalLM if language_model_head else transformers.AutoModel
         where = str(folder or name)
         local = folder is not None
         try:
+            kind: Any = transformers.AutoModelForCausalLM if language_model_head else transformers.AutoModel
+            if transformers.AutoConfig.from_pretrained(where, local_files_only=local).model_type == _BOTH:
+                kind = transformers.EncoderDecoderModel
             model = kind.from_pretrained(
                 where, attn_implementation="eager", dtype=torch.float32, local_files_only=local
             ).eval()
-            tokenizer = transformers.AutoTokenizer.from_pretrained(where, local_files_only=local)
         except Exception as error:  # transformers raises many kinds: files, names, formats, network
             raise InputError(f"model: {name}: cannot be loaded: {_one_line(error)}") from None
+        _check_reads_tokens(name, model)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(where, local_files_only=local)
+        except Exception as error:  # as above
+            raise InputError(f"model: {name}: its tokenizer cannot be loaded: {_one_line(error)}") from None
     return LoadedModel(name, identity, model, tokenizer, time.perf_counter() - started)
+
+
+def _check_reads_tokens(name: str, model: Any) -> None:
+    """Raise InputError for a model of images, sound or anything else that is not a text's tokens."""
+    if not hasattr(getattr(model.config, "decoder", model.config), "vocab_size"):
+        kind = type(model).__name__
+        raise InputError(
+            f"model: {name}: {kind} reads no tokens; expected a transformer of text (BERT, GPT, Llama)"
+        )
 
 
 def _folder(name: str) -> Path | None:
@@ -196,15 +258,19 @@ def _quiet() -> Iterator[None]:
     sink = io.StringIO()
     with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from huggingface_hub.utils import logging as hub_logging
         from transformers.utils import logging
 
         before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        hub_before = hub_logging.get_verbosity()
         logging.set_verbosity_error()
+        hub_logging.set_verbosity_error()
         logging.disable_progress_bar()
         try:
             yield
         finally:
             logging.set_verbosity(before)
+            hub_logging.set_verbosity(hub_before)
             if bars:
                 logging.enable_progress_bar()
 

@@ -5,7 +5,7 @@ The schema's metadata key `serverless-moe` holds JSON; its `schema` names the ki
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 METADATA_KEY = b"serverless-moe"
 
 
-def write_parquet(path: str | Path, columns: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+def write_parquet(path: str | Path, columns: Mapping[str, np.ndarray | list[Any]], about: dict[str, Any]) -> None:
     """Write columns and what is to be said of them, atomically: the file is whole or absent."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -8,10 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from moe.cache import cache_dir, content_key
 from moe.corpora import load_corpus, tokens_of
 from moe.errors import InputError
-from moe.models import LoadedModel, load_model, model_identity
+from moe.models import LoadedModel, load_model, model_identity, pair_of
 from moe.settings import GateSettings, Progress, RecordingSettings
 from moe.trace import RoutingTrace, load_trace, save_trace
 
@@ -26,6 +28,7 @@ __all__ = [
     "cached_record",
     "cached_records",
     "record",
+    "uncached_passes",
 ]
 
 RECORDER = "recorder/2"
@@ -91,18 +94,27 @@ def cached_records(
     return [found[each] for each in settings]
 
 
+def uncached_passes(settings: Sequence[RecordingSettings]) -> list[list[RecordingSettings]]:
+    """Of several settings, those that are not in the cache folder: a list for each pass that would record them."""
+    hashes = _hashes(settings)
+    missing = [
+        each for each in dict.fromkeys(settings) if not _trace_path(each, content_key(_key(each, hashes))).exists()
+    ]
+    return _groups(missing)
+
+
 def record(
     loaded: LoadedModel, settings: Sequence[RecordingSettings], progress: Progress | None = None
 ) -> list[RoutingTrace]:
     """Record the routing traces of settings that share one pass: they differ at most in their gates.
 
     Where the experts are copies, one pass of the dense model serves every gate; of perturbed experts (one
-    setting alone) the converted model itself is run.
+    setting alone) the converted model itself is run, and of a model's own gates the model as it is.
 
-    Raises InputError for a corpus that is too short, and for a sequence longer than the model can take.
+    Raises InputError for a corpus that is too short, a sequence longer than the model can take, and a model that
+    is not of the kind that the settings are for.
     """
-    from moe.convert import convert
-    from moe.passes import record_converted, record_dense
+    from moe.passes import record_own
 
     first = settings[0]
     if {_pass_of(each) for each in settings} != {_pass_of(first)}:
@@ -112,35 +124,83 @@ def record(
         raise InputError(
             f"sequence_tokens: expected at most {longest} with model {first.model}, got {first.sequence_tokens}"
         )
+    _check_kind(loaded, first)
     sequences = tokens_of(
-        load_corpus(first.corpus), loaded.tokenizer, first.tokens, first.sequence_tokens, first.seed
+        load_corpus(first.corpus), loaded.tokenizer, first.tokens, first.sequence_tokens, first.seed, first.at_most
     )
-    gates = gates_for(loaded, settings)
-    if first.expert_copies == "perturbed":
-        converted = convert(loaded.model, gates[0], first.experts, "perturbed", first.noise, first.gate_seed)
-        traces = [record_converted(converted, sequences, first.batch_sequences, progress)]
+    if first.gate == "own":
+        traces = [record_own(loaded.model, sequences, first.batch_sequences, progress)]
+        _check_own(first, traces[0])
     else:
-        traces = record_dense(loaded.model, sequences, gates, first.batch_sequences, progress)
+        traces = _record_converted(loaded, settings, sequences, progress)
     return [replace(trace.slice(0, first.tokens), origin={"vocabulary": loaded.vocabulary}) for trace in traces]
 
 
-def gates_for(loaded: LoadedModel, settings: Sequence[RecordingSettings]) -> list[list["Gate"]]:
-    """For each setting, the gates of all its MoE layers.
+def _record_converted(
+    loaded: LoadedModel, settings: Sequence[RecordingSettings], sequences: np.ndarray, progress: Progress | None
+) -> list[RoutingTrace]:
+    """Traces of a model whose MLPs become MoE layers."""
+    from moe.convert import convert
+    from moe.pairs import record_pair
+    from moe.passes import record_converted, record_dense
 
-    Statistics for `standardised` gates are those of the first 2,048 tokens (in sequences of 128) of the gate
-    corpus with seed 0, whatever is served.
+    first, gates = settings[0], gates_for(loaded, settings)
+    if loaded.decoder is not None:
+        followers = gates_for(loaded.decoder, settings, first_layer=len(gates[0]))
+        both = list(zip(gates, followers, strict=True))
+        return record_pair(loaded, loaded.decoder, sequences, both, first.batch_sequences, progress)
+    if first.expert_copies == "perturbed":
+        converted = convert(loaded.model, gates[0], first.experts, "perturbed", first.noise, first.gate_seed)
+        return [record_converted(converted, sequences, first.batch_sequences, progress)]
+    return record_dense(loaded.model, sequences, gates, first.batch_sequences, progress)
+
+
+def _check_kind(loaded: LoadedModel, settings: RecordingSettings) -> None:
+    """Raise InputError for what a pair of models cannot do."""
+    if loaded.decoder is None:
+        return
+    for key, value, only in (
+        ("expert_copies", settings.expert_copies, ("copies",)),
+        ("gate", settings.gate, ("random", "standardised")),
+    ):
+        if value not in only:
+            raise InputError(f"{key}: expected {' or '.join(only)} with a pair ({loaded.name}), got {value}")
+
+
+def _check_own(settings: RecordingSettings, trace: RoutingTrace) -> None:
+    """Raise InputError unless a model's own gates have the experts and the top-k that were asked for."""
+    for key, asked, own in (
+        ("experts", settings.experts, trace.num_experts),
+        ("top_k", settings.top_k, trace.top_k),
+    ):
+        if asked != own:
+            raise InputError(
+                f"{key}: expected {own} as {_short_name(settings.model)}'s own gates have, got {asked}"
+            )
+
+
+def gates_for(
+    loaded: LoadedModel, settings: Sequence[RecordingSettings], first_layer: int = 0
+) -> list[list["Gate"]]:
+    """For each setting, the gates of all its MoE layers, which are numbered from `first_layer` on.
+
+    Statistics for `standardised` gates are those of the first 2,048 tokens (in sequences of 128; of a shorter text
+    of all) of the gate corpus with seed 0, whatever is served.
     """
-    from moe.convert import find_mlps, make_gates
+    from moe.convert import find_mlps, hidden_size, make_gates
     from moe.passes import hidden_statistics
 
     layers = len(find_mlps(loaded.model))
     statistics = {}
     for corpus in {each.gate_corpus for each in settings if each.gate == "standardised"}:
         length = min(GATE_STATISTICS_SEQUENCE_TOKENS, loaded.max_sequence_tokens or 10**9)
-        sample = tokens_of(load_corpus(corpus), loaded.tokenizer, GATE_STATISTICS_TOKENS, length, seed=0)
+        sample = tokens_of(load_corpus(corpus), loaded.tokenizer, GATE_STATISTICS_TOKENS, length, 0, at_most=True)
         statistics[corpus] = hidden_statistics(loaded.model, sample)
-    size = loaded.model.config.hidden_size
-    return [make_gates(each.gate_settings, size, layers, statistics.get(each.gate_corpus)) for each in settings]
+    size = hidden_size(loaded.model)
+    return [
+        make_gates(each.gate_settings, size, layers, statistics.get(each.gate_corpus), first_layer)
+        for each in settings
+    ]
 
 
 def _key(settings: RecordingSettings, hashes: dict[str, str]) -> dict[str, Any]:
@@ -156,6 +216,8 @@ def _key(settings: RecordingSettings, hashes: dict[str, str]) -> dict[str, Any]:
     }
     if settings.expert_copies == "copies":
         del key["noise"]
+    if not settings.at_most:
+        del key["at_most"]
     if settings.gate == "standardised":
         key["gate_corpus"] = _short_name(settings.gate_corpus)
         key["gate_corpus_hash"] = hashes[f"corpus {settings.gate_corpus}"]
@@ -174,6 +236,9 @@ def _hashes(settings: Sequence[RecordingSettings]) -> dict[str, str]:
 
 def _short_name(name: str) -> str:
     """A name as it is; of a path the last part, since a trace depends on the content, not on its place."""
+    encoder, decoder = pair_of(name)
+    if decoder is not None:
+        return f"{_short_name(encoder)}+{_short_name(decoder)}"
     path = Path(name).expanduser()
     return path.name if path.exists() or path.is_absolute() else name
 
@@ -200,8 +265,9 @@ def _pass_of(settings: RecordingSettings) -> tuple[object, ...]:
         settings.sequence_tokens,
         settings.seed,
         settings.batch_sequences,
+        settings.at_most,
     )
-    own = settings if settings.expert_copies == "perturbed" else None
+    own = settings if settings.expert_copies == "perturbed" or settings.gate == "own" else None
     return (*same, own)
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from moe.files import FileModel
 
-GateKind = Literal["random", "standardised"]
+GateKind = Literal["random", "standardised", "own"]
 ExpertCopies = Literal["copies", "perturbed"]
 Progress = Callable[[int, int, float], None]
 """Called with tokens done, tokens in all, tokens/s so far."""
@@ -17,7 +17,8 @@ class GateSettings(FileModel):
     """A gate of every MoE layer.
 
     `random`: a random linear layer on the hidden states, skewed; `standardised`: the same on hidden states
-    that are standardised per dimension, balanced.
+    that are standardised per dimension, balanced. `own`: those of a model that is a Mixture-of-Experts already;
+    `experts` and `top_k` must be its own.
     """
 
     gate: GateKind = "random"
@@ -36,9 +37,11 @@ class RecordingSettings(GateSettings):
     """One routing trace to record.
 
     Attributes:
-        model: `minilm`, `smollm2`, a folder with a transformers model, or a name on the model hub.
+        model: `minilm`, `smollm2`, a folder with a transformers model, or a name on the model hub; an encoder and
+            a decoder as `minilm+smollm2`.
         corpus: a name that `moe.corpora.load_corpus` knows.
         tokens: tokens in the trace, special tokens included.
+        at_most: a corpus that is too short gives a shorter trace, not an error.
         sequence_tokens: tokens per sequence, special tokens included.
         seed: of the order of the corpus's documents.
         expert_copies: `copies` of the dense MLP leave the model's output as it is; `perturbed` ones do not.
@@ -51,6 +54,7 @@ class RecordingSettings(GateSettings):
     model: str = "minilm"
     corpus: str = "wikipedia"
     tokens: int = Field(10_240, ge=1)
+    at_most: bool = False
     sequence_tokens: int = Field(128, ge=2)
     seed: int = Field(0, ge=0)
     expert_copies: ExpertCopies = "copies"

@@ -15,6 +15,7 @@ from experiments.commands.options import (
     json_option,
     print_json,
     seed_option,
+    whole_numbers,
 )
 from experiments.planning import Planning, planning_options
 from moe.errors import InputError
@@ -28,7 +29,11 @@ EXIT_NO_PLAN = 1
 
 @click.command()
 @click.option("--model", required=True, help="Preset or YAML file of a model's sizes.")
-@click.option("--popularity", "popularity_path", required=True, type=FILE, help="Parquet made by smoe predict.")
+@click.option("--popularity", "popularity_path", type=FILE, help="Parquet made by smoe predict.")
+@click.option("--trace", "trace_path", type=FILE, help="Instead: routing of any kind that smoe import reads.")
+@click.option("--part", help="Of a trace with several corpora: which.")
+@click.option("--layers", metavar="0,0,1,...", help="Layer of the trace that stands for each of the model's.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), help="Of a batch; default: all tokens of the trace.")
 @click.option("--experts", type=int, help="Experts of a layer; default: those of the popularity.")
 @click.option("--top-k", type=int, help="Experts that each token uses; default: the preset's.")
 @click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
@@ -39,7 +44,11 @@ EXIT_NO_PLAN = 1
 @json_option
 def problem(
     model: str,
-    popularity_path: Path,
+    popularity_path: Path | None,
+    trace_path: Path | None,
+    part: str | None,
+    layers: str | None,
+    batch_tokens: int | None,
     experts: int | None,
     top_k: int | None,
     profile: str,
@@ -53,7 +62,9 @@ def problem(
 
     \b
     Example: ./smoe problem --model bert-moe --popularity pop.parquet --latency-limit 60 --out problem.json
+             ./smoe problem --model olmoe-1b-7b --trace routed.npy --batch-tokens 10240 --out problem.json
     """
+    from experiments.inputs import popularity_of_trace
     from experiments.popularity_file import load_popularity
     from moe.files import write_json
     from moe.spec import load_spec
@@ -62,8 +73,15 @@ def problem(
 
     if latency_limit is not None and target_throughput is not None:
         raise InputError("--target-throughput: expected at most one of --latency-limit and --target-throughput")
-    tokens = load_popularity(popularity_path)
     chosen = {} if top_k is None else {"top_k": top_k}
+    if trace_path is not None and popularity_path is None:
+        sizes = load_spec(model, **chosen, **({} if experts is None else {"experts": experts}))
+        order = None if layers is None else whole_numbers("--layers", layers)
+        tokens = popularity_of_trace(trace_path, part, sizes, order, batch_tokens)
+    elif popularity_path is not None and not (trace_path or part or layers or batch_tokens):
+        tokens = load_popularity(popularity_path)
+    else:
+        raise InputError("--popularity: expected either it, or --trace with --part, --layers, --batch-tokens")
     spec = load_spec(model, experts=experts or tokens.shape[1], **chosen)
     if target_throughput is not None:
         latency_limit = float(tokens.sum(axis=1).max()) / spec.top_k / target_throughput

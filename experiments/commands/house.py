@@ -74,15 +74,14 @@ def schema(what: str, out: Path | None) -> None:
     """
     import json
 
-    from experiments.schema import Experiment
+    from experiments.sweep.kinds import ExperimentFile, ScenarioFile
     from moe.files import FileModel
     from simulator.plan import DeploymentPlan, DeploymentProblem
     from simulator.profile import PlatformProfile
-    from simulator.scenario import Scenario
 
     models: dict[str, type[FileModel]] = {
-        "experiment": Experiment,
-        "traffic": Scenario,
+        "experiment": ExperimentFile,
+        "traffic": ScenarioFile,
         "profile": PlatformProfile,
         "problem": DeploymentProblem,
         "plan": DeploymentPlan,

@@ -1,4 +1,4 @@
-"""The command run: an experiment file, from text to a bill."""
+"""The command run: an experiment file, from text to a bill; or a sweep of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import print_json
+from experiments.commands.options import print_json, run_and_show, sweep_options
 
 
 @click.command()
@@ -15,21 +15,36 @@ from experiments.commands.options import print_json
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
 @click.option("--fresh", is_flag=True, help="Recompute what is already there.")
+@sweep_options
 @click.option("--json", "as_json", is_flag=True, help="result.json on stdout, nothing else there.")
 def run(
-    config: Path, out: Path | None, settings: tuple[str, ...], seed: int | None, fresh: bool, as_json: bool
-) -> None:
-    """Run an experiment; again, it shows what is there.
+    config: Path,
+    out: Path | None,
+    settings: tuple[str, ...],
+    seed: int | None,
+    fresh: bool,
+    as_json: bool,
+    workers: int | None,
+    executor: str,
+    ray_address: str | None,
+) -> int:
+    """Run an experiment, or its sweep; again, it shows what is there, and computes what is missing.
 
     \b
     Example: ./smoe run experiments/configs/quickstart.yaml --set workload.batch_tokens=1024
+             ./smoe run experiments/configs/sweep.yaml --workers 2
     """
     from experiments.main_job import run_experiment, show
     from experiments.run_folder import RunFolder
     from experiments.schema import load_experiment
+    from experiments.sweep.kinds import EXPERIMENTS
+    from experiments.sweep.points import load_sweep
 
     if seed is not None:
         settings = (*settings, f"seed={seed}")
+    sweep = load_sweep(config, settings, EXPERIMENTS)
+    if sweep is not None:
+        return run_and_show(sweep, out, fresh, workers, executor, ray_address, as_json)
     experiment = load_experiment(config, settings)
     folder = RunFolder.for_experiment(experiment, out)
     result = None if fresh else folder.finished_result()
@@ -41,3 +56,4 @@ def run(
         print_json(result)
     else:
         show(result, folder)
+    return 0

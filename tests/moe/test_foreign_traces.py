@@ -34,7 +34,7 @@ def test_csv_rows_may_be_sorted_by_token_or_by_layer(tmp_path: Path) -> None:
         (tmp_path / "r.csv").write_text("\n".join(["layer,expert", *rows]) + "\n")
         trace = import_trace(tmp_path / "r.csv")
         assert np.array_equal(trace.experts[:, :, 0], chosen)
-        assert trace.origin["layers_of_recording"] == [0, 7, 14]
+        assert trace.origin["layers_of_file"] == [0, 7, 14]
 
 
 def test_jsonl_in_any_order_comes_out_best_first_with_weights_that_sum_to_1(tmp_path: Path) -> None:
@@ -51,10 +51,37 @@ def test_jsonl_in_any_order_comes_out_best_first_with_weights_that_sum_to_1(tmp_
     assert np.allclose(trace.weights, [0.75, 0.25])
 
 
+def test_an_archive_has_a_sequence_for_each_request(tmp_path: Path) -> None:
+    """vLLM returns an array a request; their order and their ends must not be lost."""
+    np.savez(tmp_path / "r.npz", first=routing(7), second=routing(12)[::-1])
+    trace = import_trace(tmp_path / "r.npz", experts=8)
+    assert np.array_equal(trace.experts, np.concatenate([routing(7), routing(12)[::-1]]))
+    assert trace.sequence.tolist() == [0] * 7 + [1] * 12
+    assert trace.position_id.tolist() == [*range(7), *range(12)]
+    np.savez(tmp_path / "r.npz", first=routing(7), second=routing(12, top_k=1))
+    with pytest.raises(InputError, match="expected the same layers and k in each array"):
+        import_trace(tmp_path / "r.npz")
+    np.savez(tmp_path / "r.npz", first=routing(7), second=np.ones(3))
+    with pytest.raises(InputError, match=r"expected integers of shape .* in 'second'"):
+        import_trace(tmp_path / "r.npz")
+
+
+def test_a_trace_of_our_own_is_read_as_it_is(tmp_path: Path) -> None:
+    np.save(tmp_path / "r.npy", routing())
+    trace = import_trace(tmp_path / "r.npy", experts=9)
+    save_trace(trace, tmp_path / "t.parquet")
+    again = import_trace(tmp_path / "t.parquet", experts=9)
+    assert np.array_equal(again.experts, trace.experts)
+    assert again.origin == trace.origin
+    with pytest.raises(InputError, match="expected a trace of 8 experts per layer, got 9"):
+        import_trace(tmp_path / "t.parquet", experts=8)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("r.txt", "", r"expected a file that ends in \.npy, \.csv, \.jsonl"),
+        ("r.txt", "", r"expected a file that ends in \.npy, \.npz, \.json, \.csv, \.jsonl, \.parquet"),
+        ("r.npz", "PK no archive", "not a readable numpy file"),
         ("r.npy", "no numpy", "not a readable numpy file"),
         ("r.csv", "", "not a readable CSV file"),
         ("r.csv", "layer,expert\n", "expected a column|it has none|same number of tokens"),

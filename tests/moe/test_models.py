@@ -1,11 +1,14 @@
 """Real models by name: quiet, offline where they are embedded, one line where they are missing."""
 
 import shutil
+from logging import LogRecord, StreamHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_models
 import torch
+import transformers
 
 from moe import models
 from moe.errors import InputError
@@ -58,6 +61,31 @@ def test_a_name_that_is_nowhere_is_told_in_one_line(monkeypatch: pytest.MonkeyPa
         load_model("minilmm")
 
 
+def test_a_hub_that_does_not_answer_logs_nothing_beside_the_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tries five times, and would say so each time."""
+    from huggingface_hub.utils import logging
+
+    seen: list[str] = []
+
+    class Handler(StreamHandler[Any]):
+        def emit(self, record: LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    def retried(*_: object) -> str:
+        logging.get_logger("huggingface_hub.utils").warning("Retrying in 8s")
+        raise OSError("no route")
+
+    handler, logger = Handler(), logging.get_logger("huggingface_hub")
+    logger.addHandler(handler)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", retried)
+    try:
+        with pytest.raises(InputError, match="no route"):
+            model_identity("org/model")
+    finally:
+        logger.removeHandler(handler)
+    assert seen == []
+
+
 def test_a_hub_model_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "snapshots" / "0123abcd" / "config.json"
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: str(config))
@@ -101,3 +129,22 @@ def test_the_gguf_decoder_is_converted_once_and_recorded(
     assert (again.trace.experts == recording.trace.experts).all()
     loaded = load_model("smollm2")
     assert loaded.tokenizer.decode(loaded.tokenizer("Hello world")["input_ids"]) == "Hello world"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "says"),
+    [
+        ("resnet", {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1]}, "ResNetModel reads no tokens"),
+        ("mamba", {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}, "MambaModel: no MLP found in it"),
+    ],
+)
+def test_a_model_that_is_no_transformer_of_text_is_told_in_one_line(
+    kind: str, sizes: dict[str, Any], says: str, tmp_path: Path, own_cache: Path
+) -> None:
+    folder = tiny_models.save_tiny("llama", tmp_path / "m")
+    transformers.AutoModel.from_config(transformers.AutoConfig.for_model(kind, **sizes)).save_pretrained(folder)
+    (tmp_path / "t.txt").write_text(" ".join(tiny_models.WORDS * 4))
+    settings = RecordingSettings(model=str(folder), corpus=str(tmp_path / "t.txt"), tokens=32, sequence_tokens=16)
+    with pytest.raises(InputError, match=says) as caught:
+        cached_record(settings)
+    assert "\n" not in str(caught.value)

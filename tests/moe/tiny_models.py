@@ -44,6 +44,54 @@ def tiny_model(kind: str) -> Any:
     return transformers.AutoModel.from_config(tiny_config(kind), attn_implementation="eager").float().eval()
 
 
+def tiny_bert2bert() -> Any:
+    """Two tiny BERTs as one encoder-decoder model, whose decoder attends to the encoder."""
+    encoder = tiny_model("bert")
+    config = transformers.BertConfig(
+        **(tiny_config("bert").to_dict() | {"is_decoder": True, "add_cross_attention": True})
+    )
+    decoder = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model = transformers.EncoderDecoderModel(encoder=encoder, decoder=decoder).float().eval()
+    model.config.decoder_start_token_id, model.config.pad_token_id = 2, 0
+    return model
+
+
+MOE: dict[str, dict[str, Any]] = {
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "olmoe": {"num_experts": 8, "num_experts_per_tok": 4},
+    "qwen2_moe": {
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    },
+    "qwen3_moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8},
+    "deepseek_v2": {
+        "n_routed_experts": 6,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 1,
+        "q_lora_rank": None,
+        "kv_lora_rank": 8,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 8,
+        "num_key_value_heads": 4,
+    },
+    "phimoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
+}
+"""Real MoE models' classes, and what makes a tiny one of each: experts, top-k."""
+
+
+def tiny_moe(kind: str) -> Any:
+    """A tiny model of a real MoE model's class, with seeded random weights, eager attention."""
+    torch.manual_seed(0)
+    sizes = _COMMON | _SIZES | {"num_key_value_heads": 2, "eos_token_id": 1, "bos_token_id": 2} | MOE[kind]
+    config = transformers.AutoConfig.for_model(kind, **sizes)
+    return transformers.AutoModel.from_config(config, attn_implementation="eager").float().eval()
+
+
 def save_tiny(kind: str, folder: Path) -> Path:
     """A folder with a tiny model and a word tokenizer, as a user would have it."""
     from tokenizers import Tokenizer
@@ -54,12 +102,12 @@ def save_tiny(kind: str, folder: Path) -> Path:
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
     tokenizer = Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    if kind == "bert":
+    if kind in ("bert", "bert2bert"):
         tokenizer.post_processor = TemplateProcessing(
             single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
         )
-    tiny_model(kind).save_pretrained(folder)
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]"
-    ).save_pretrained(folder)
+    model = tiny_bert2bert() if kind == "bert2bert" else tiny_moe(kind) if kind in MOE else tiny_model(kind)
+    model.save_pretrained(folder)
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     return folder

@@ -1,0 +1,169 @@
+"""What a sweep has to know of the two kinds of files that it can sweep: experiments and traffic scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from experiments.run_folder import RunFolder, Runnable
+from experiments.schema import Experiment
+from experiments.sweep.block import Sweep
+from simulator.scenario import Scenario, beside
+
+Result = dict[str, Any]
+Row = dict[str, Any]
+ABOUT = "values that keys take: grid, zip, list, random, seeds"
+
+
+class ExperimentFile(Experiment):
+    """An experiment, and what to sweep."""
+
+    sweep: Sweep | None = Field(None, description=ABOUT)
+
+
+class ScenarioFile(Scenario):
+    """A traffic scenario, and what to sweep."""
+
+    sweep: Sweep | None = Field(None, description=ABOUT)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file.
+
+    Attributes:
+        point: model of one point's file. file: the same with a sweep.
+        located: a file's mapping with the names of files in it made right, given the file's folder.
+        check: raises InputError when a point names what is not there.
+        names: the part of a point that `check` depends on; points that share it are checked once.
+        run: computes one point into its folder, and returns its result.
+        rows: a result as rows of the table of all points.
+        shown: a result in the words and few figures of the summary: heading -> text.
+    """
+
+    point: type[Runnable]
+    file: type[ExperimentFile | ScenarioFile]
+    located: Callable[[dict[str, Any], Path], dict[str, Any]]
+    check: Callable[[Any], object]
+    names: Callable[[Any], Hashable]
+    run: Callable[[Any, RunFolder], Result]
+    rows: Callable[[Result], list[Row]]
+    shown: Callable[[Result], dict[str, str]]
+
+
+def kind_of(runnable: Runnable) -> Kind:
+    """The kind of a point."""
+    return EXPERIMENTS if isinstance(runnable, Experiment) else SCENARIOS
+
+
+# -- experiments ------------------------------------------------------------------------------------------
+
+
+def _run_experiment(experiment: Experiment, folder: RunFolder) -> Result:
+    from experiments.main_job import run_experiment
+
+    return run_experiment(experiment, folder)
+
+
+def _check_experiment(experiment: Experiment) -> object:
+    from experiments.inputs import load_inputs
+
+    return load_inputs(experiment)
+
+
+def _names_in_experiment(experiment: Experiment) -> Hashable:
+    sizes = {"profiled_tokens": 1, "batch_tokens": 1, "batches": 1}
+    work = experiment.workload.model_copy(update=sizes)
+    return work, experiment.prediction, experiment.platform.profile
+
+
+def _rows_of_experiment(result: Result) -> list[Row]:
+    """A row for each way to serve the model."""
+    of_point = {
+        "latency_limit_s": result["latency_limit_s"],
+        "prediction_error_share": result["prediction"][0]["mean_error_share"],
+    }
+    return [method | of_point for method in result["methods"]]
+
+
+def _shown_of_experiment(result: Result) -> dict[str, str]:
+    from experiments.answer import figures
+
+    first = result["methods"][0]
+    of_lambdaml = first["billed_over_lambdaml"]
+    return {
+        "method": first["method"],
+        "billed $/M": figures(first["billed_usd"]),
+        "total $/M": figures(first["total_usd"]),
+        "tokens/s": f"{first['tokens_per_s']:,.0f}",
+        "of LambdaML": "" if of_lambdaml is None else f"{of_lambdaml:.0%}",
+    }
+
+
+EXPERIMENTS = Kind(
+    point=Experiment,
+    file=ExperimentFile,
+    located=lambda data, folder: data,
+    check=_check_experiment,
+    names=_names_in_experiment,
+    run=_run_experiment,
+    rows=_rows_of_experiment,
+    shown=_shown_of_experiment,
+)
+
+# -- traffic scenarios ------------------------------------------------------------------------------------
+
+
+def _run_scenario(scenario: Scenario, folder: RunFolder) -> Result:
+    from experiments.traffic_run import run_scenario
+
+    return run_scenario(scenario, folder)
+
+
+def _check_scenario(scenario: Scenario) -> object:
+    from simulator.traffic import read_inputs
+
+    return read_inputs(scenario)
+
+
+def _names_in_scenario(scenario: Scenario) -> Hashable:
+    return scenario.model_copy(update={"seed": 0}).model_dump_json()
+
+
+def _rows_of_scenario(result: Result) -> list[Row]:
+    """One row: each metric's mean, and half the width of its 95% interval."""
+    row: Row = {"slo_s": result["slo_s"], "offered_requests_per_s": result["offered_requests_per_s"]}
+    row["stopped"] = next((reason for reason in result["stopped"] if reason), None)
+    for name, found in result["metrics"].items():
+        row[name] = found["mean"]
+        row[f"{name}_ci95_half_width"] = found["ci95_half_width"]
+    return [row]
+
+
+def _shown_of_scenario(result: Result) -> dict[str, str]:
+    shown = {
+        "in SLO": ("slo_attainment", ".2%"),
+        "failed": ("failed_share", ".2%"),
+        "cold": ("cold_share", ".2%"),
+        "p50 s": ("latency_p50_s", ".3g"),
+        "p99 s": ("latency_p99_s", ".3g"),
+        "$/1000 requests": ("total_usd_per_1000_requests", ".3g"),
+    }
+    means = {heading: (result["metrics"][name]["mean"], form) for heading, (name, form) in shown.items()}
+    return {heading: "" if mean is None else format(mean, form) for heading, (mean, form) in means.items()}
+
+
+SCENARIOS = Kind(
+    point=Scenario,
+    file=ScenarioFile,
+    located=beside,
+    check=_check_scenario,
+    names=_names_in_scenario,
+    run=_run_scenario,
+    rows=_rows_of_scenario,
+    shown=_shown_of_scenario,
+)
