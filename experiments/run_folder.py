@@ -165,6 +165,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def _git_commit() -> str | None:
     def git(*arguments: str) -> str | None:
         try:
