@@ -214,7 +214,8 @@ def test_killed_at_any_moment_and_resumed_the_tables_are_the_same(smoe: Run, con
     """Five times the process ends, as by kill -9, at a random one of its operations on files."""
     assert smoe("traffic", str(config), "--out", str(tmp_path / "undisturbed"))[0] == 0
     rng, folder = random.Random(0), tmp_path / "killed"
-    assert any([_killed(config, folder, rng.randrange(1, 60)) for _ in range(5)])
+    killed = [_killed(config, folder, rng.randrange(1, 60)) for _ in range(5)]
+    assert any(killed)
     assert smoe("traffic", str(config), "--out", str(folder))[0] == 0
     assert tables(folder) == tables(tmp_path / "undisturbed")
     left = sorted(path.name for path in (folder / "points").iterdir())
