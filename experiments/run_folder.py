@@ -165,6 +165,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def git_commit() -> str | None:
     """The commit of this code, and whether it was changed; None outside of a repository."""
 

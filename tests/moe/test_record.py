@@ -15,7 +15,7 @@ from moe.errors import InputError
 from moe.files import validated
 from moe.models import LoadedModel, load_model
 from moe.passes import record_dense
-from moe.record import RecordingSettings, cached_record, cached_records, gates_for, record
+from moe.record import RecordingSettings, cached_record, cached_records, gates_for, record, uncached_passes
 from moe.settings import GateSettings
 
 
@@ -231,6 +231,17 @@ def test_many_gates_in_one_pass_are_recorded_as_if_alone(tiny_folder: dict[str, 
     assert together == alone
     mixed = [settings_of(tiny_folder, gate_seed=9), *settings]
     assert [r.was_cached for r in cached_records(mixed)] == [False, True, True, True, True, True, True]
+
+
+def test_what_is_left_to_record_is_told_pass_by_pass(tiny_folder: dict[str, str]) -> None:
+    """Else a sweep runs the model once for each gate, or again for what is there."""
+    one, other = (settings_of(tiny_folder, gate_seed=seed) for seed in (1, 2))
+    longer = settings_of(tiny_folder, tokens=one.tokens + 32)
+    assert uncached_passes([one, other, one, longer]) == [[one, other], [longer]]
+    cached_record(one)
+    assert uncached_passes([one, other, longer]) == [[other], [longer]]
+    cached_records([other, longer])
+    assert uncached_passes([one, other, longer]) == []
 
 
 def test_perturbed_experts_are_routed_by_the_model_that_has_them(tiny_folder: dict[str, str]) -> None:
