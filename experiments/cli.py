@@ -9,6 +9,7 @@ import click
 from experiments.commands import (
     bench,
     deploy,
+    figures,
     house,
     local_lambda,
     platform,
@@ -58,7 +59,7 @@ def cli(ctx: click.Context) -> None:
 
 for module in (
     *(bench, run, routing, prediction, deploy, robust, tune),
-    *(traffic, platform, profile, local_lambda, house),
+    *(figures, traffic, platform, profile, local_lambda, house),
 ):
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]

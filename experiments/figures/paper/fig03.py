@@ -1,0 +1,122 @@
+"""Fig. 3: one token ID goes to several experts (Bert's 2nd MoE layer)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from experiments.figures import style
+from experiments.figures.paper.cells import Rows
+from experiments.figures.paper.claims import Claim, counted
+from experiments.figures.paper.figure import PaperFigure
+from experiments.figures.paper.routing import Cell, cell_fields, interval, routing_of
+from experiments.figures.paper.settings import FigureSettings
+from moe.trace import RoutingTrace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAPER_TOKEN_ID = 10424
+
+
+class Settings(FigureSettings):
+    """Fig. 3: `layer` (from 0), the token IDs shown besides the paper's, how often one must occur."""
+
+    layer: int = Field(1, ge=0)
+    others: int = Field(3, ge=1)
+    least_occurrences: int = Field(20, ge=2)
+
+
+class TokenCell(Cell):
+    """The tokens of every ID in one layer."""
+
+    layer: int
+    others: int
+    least_occurrences: int
+
+
+def cells(settings: Settings) -> list[TokenCell]:
+    """One for each model, text and seed of the gates."""
+    own = {name: getattr(settings, name) for name in ("layer", "others", "least_occurrences")}
+    return [TokenCell(**fields, **own) for fields in cell_fields(settings)]
+
+
+def compute(cell: TokenCell) -> Rows:
+    """A row for each shown token ID and expert; `share_of_ids` is that of all IDs that go to several experts."""
+    routing = routing_of(cell)
+    trace = RoutingTrace.joined([routing.profiled, routing.held_out])
+    counts = tokens_of_ids(trace, cell.layer)
+    total = counts.sum(axis=1)
+    often = total >= cell.least_occurrences
+    several = float(((counts > 0).sum(axis=1) > 1)[often].mean()) if often.any() else float("nan")
+    order = [i for i in np.argsort(-total, kind="stable") if i != PAPER_TOKEN_ID]
+    about = cell.about | {"layer": cell.layer, "gate_seed": cell.gate_seed}
+    about |= {"ids": int(often.sum()), "share_of_ids": several, "least_occurrences": cell.least_occurrences}
+    return [
+        about | {"token_id": int(i), "is_papers": i == PAPER_TOKEN_ID, "expert": e, "tokens": int(counts[i, e])}
+        for i in [PAPER_TOKEN_ID, *order[: cell.others]]
+        for e in range(counts.shape[1])
+    ]
+
+
+def tokens_of_ids(trace: RoutingTrace, layer: int) -> np.ndarray:
+    """Tokens of each ID routed to each expert of a layer, shape (largest ID + 1 or the paper's, experts)."""
+    size = max(int(trace.token_id.max()), PAPER_TOKEN_ID) + 1
+    counts = np.zeros((size, trace.num_experts), np.int64)
+    for k in range(trace.top_k):
+        np.add.at(counts, (trace.token_id, trace.experts[:, layer, k]), 1)
+    return counts
+
+
+def table(rows: Rows) -> pd.DataFrame:
+    """The rows, as they are."""
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
+def claims(data: pd.DataFrame) -> list[Claim]:
+    """Whether the paper's ID, and how many of all, go to several experts."""
+    cases = data.groupby(["model", "text", "gate_seed", "token_id"], sort=False)
+    reached = cases["tokens"].agg(experts=lambda x: int((x > 0).sum()), tokens="sum").reset_index()
+    own = reached[(reached["token_id"] == PAPER_TOKEN_ID) & (reached["tokens"] > 1)]
+    several = data.groupby(["model", "text", "gate_seed"], sort=False)["share_of_ids"].first()
+    value, low, high = interval(several.to_numpy())
+    often = int(data["least_occurrences"].iloc[0])
+    seen = "" if len(own) else f"ID {PAPER_TOKEN_ID} occurs less than twice in these texts"
+    shown = reached[(reached["token_id"] != PAPER_TOKEN_ID) & (reached["tokens"] > 1)]
+    return [
+        counted("3", f"token ID {PAPER_TOKEN_ID} goes to several experts", "yes",
+                list(own["experts"] > 1), "gates and texts in which it occurs twice or more", seen),
+        counted("3", "so do the most frequent token IDs", "yes", list(shown["experts"] > 1), "IDs, by gates and texts",
+                "the experts depend on the hidden state, in which position and context are"),
+        Claim("3", f"share of the token IDs that occur {often} times or more and go to several experts", "",
+              f"{value:.0%} ({low:.0%} to {high:.0%} over gates)", None, value=value, low=low, high=high),
+    ]  # fmt: skip
+
+
+def draw(data: pd.DataFrame, path: Path) -> None:
+    """Tokens by expert, for each shown ID: the first model, text and seed."""
+    first = data.iloc[0]
+    same = (data["model"] == first["model"]) & (data["text"] == first["text"])
+    shown = data[same & (data["gate_seed"] == first["gate_seed"])]
+    groups = list(shown.groupby("token_id", sort=False))
+    figure = style.new_figure(7.2, 2.5)
+    for axes, (token_id, group) in zip(figure.subplots(1, len(groups)), groups, strict=True):
+        colour = style.BLUE if token_id == PAPER_TOKEN_ID else style.GREY
+        axes.bar(group["expert"], group["tokens"], color=colour)
+        axes.set_title(f"ID {token_id}" + (" (the paper's)" if token_id == PAPER_TOKEN_ID else ""), fontsize=9)
+        axes.set_xlabel("expert")
+        axes.set_xticks(group["expert"])
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    figure.axes[0].set_ylabel("tokens")
+    figure.suptitle(
+        f"{first['model']}, MoE layer {first['layer'] + 1}, {first['text']}", x=0.01, ha="left", fontsize=10
+    )
+    style.save(figure, path)
+
+
+FIGURE = PaperFigure("3", Settings, cells, compute, table, claims, draw)
