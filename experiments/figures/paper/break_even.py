@@ -92,7 +92,7 @@ def lambdaml_tokens_per_s(spec: MoESpec, popularity: np.ndarray, profile: Platfo
 
 
 def saving_over_lambdaml(spec: MoESpec, popularity: np.ndarray, profile: PlatformProfile) -> float:
-    """Share of LambdaML's GB-s that the certified optimum saves at 81.24% of its throughput, by the closed form."""
+    """Share of LambdaML's GB-s that the optimum saves at 81.24% of its throughput, by the closed form."""
     problem = within_lambdaml(make_problem(spec, popularity, profile))
     best, rule = (solve(problem, name).billed_gb_s for name in ("exact", "lambdaml"))
     assert best is not None

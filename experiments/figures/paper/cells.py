@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ Rows: TypeAlias = list[dict[str, Any]]
 Compute: TypeAlias = Callable[[Any], Rows]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Store:
     """The folder of computed cells.
 
@@ -25,11 +26,13 @@ class Store:
         folder: where their files are.
         fresh: compute what is there already.
         workers: processes.
+        process_s: processor time of the cells that were computed, s.
     """
 
     folder: Path
     fresh: bool = False
     workers: int = 1
+    process_s: float = 0.0
 
     def rows(
         self, compute: Compute, cells: Sequence[Cell], done: Callable[[int], None] | None = None
@@ -50,7 +53,10 @@ class Store:
         if done is not None:
             done(len(found))
         first: Exception | None = None
-        for k, outcome in self._computed(compute, cells, [k for k in range(len(cells)) if k not in found]):
+        for k, outcome, seconds in self._computed(
+            compute, cells, [k for k in range(len(cells)) if k not in found]
+        ):
+            self.process_s += seconds
             if isinstance(outcome, Exception):
                 first = first or outcome
                 continue
@@ -63,7 +69,7 @@ class Store:
         return [found[k] for k in range(len(cells))]
 
     def _computed(self, compute: Compute, cells: Sequence[Cell], todo: list[int]) -> Any:
-        """Pairs of a place and its rows or error, as they come."""
+        """Place, rows or error, and processor time of each, as they come."""
         if self.workers < 2 or len(todo) < 2:
             return (_attempt(compute, k, cells[k]) for k in todo)
         from joblib import Parallel, delayed
@@ -82,11 +88,14 @@ def key_of(model: FileModel) -> str:
     return run_key(model)  # type: ignore[arg-type]  # it asks for nothing but a model's fields
 
 
-def _attempt(compute: Compute, place: int, cell: Cell) -> tuple[int, Rows | Exception]:
+def _attempt(compute: Compute, place: int, cell: Cell) -> tuple[int, Rows | Exception, float]:
+    began = time.process_time()
+    outcome: Rows | Exception
     try:
-        return place, compute(cell)
+        outcome = compute(cell)
     except Exception as error:  # whatever went wrong is the figure's, not the run's
-        return place, error
+        outcome = error
+    return place, outcome, time.process_time() - began
 
 
 def _read(path: Path) -> Rows | None:
@@ -101,5 +110,10 @@ def _read(path: Path) -> Rows | None:
 def _write(path: Path, rows: Rows) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(rows), encoding="utf-8")
+    partial.write_text(json.dumps(rows, default=_plain), encoding="utf-8")
     partial.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """A numpy number as Python's."""
+    return value.item()

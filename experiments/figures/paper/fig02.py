@@ -101,7 +101,7 @@ def table(rows: Rows) -> pd.DataFrame:
 
 
 def claims(data: pd.DataFrame) -> list[Claim]:
-    """Lambda far cheaper, for each period that the cluster is charged for; faster than reading; the 22.9 tokens/s."""
+    """Lambda far cheaper, for each period of charging; faster than reading; the 22.9 tokens/s."""
     found = []
     for (model, text), group in data.groupby(["model", "text"], sort=False):
         where = f"({model}, {text})"
@@ -111,9 +111,9 @@ def claims(data: pd.DataFrame) -> list[Claim]:
             cpu = serving[serving["period"] == period].iloc[0]
             ratio = ours["billed_usd"] / cpu["billed_usd"]
             found.append(
-                Claim("2", f"Lambda is cheaper than the CPU cluster, charged by the {period} {where}", "far cheaper",
-                      f"{ratio:.3g} times its bill", bool(ours["billed_usd_high"] < cpu["billed_usd"]),
-                      cpu["charged"], float(ratio))
+                Claim("2", f"Lambda is cheaper than the CPU cluster, charged by the {period} {where}",
+                      "far cheaper", f"{ratio:.3g} times its bill",
+                      bool(ours["billed_usd_high"] < cpu["billed_usd"]), cpu["charged"], float(ratio))
             )  # fmt: skip
         speed = tuple(float(ours[name]) for name in ("tokens_per_s", "tokens_per_s_low", "tokens_per_s_high"))
         found.append(
@@ -123,8 +123,8 @@ def claims(data: pd.DataFrame) -> list[Claim]:
         )  # fmt: skip
         constants = group[group["row"] == "constant"]
         found.append(
-            Claim("2", f"22.9 tokens/s {where}", f"{PAPER_TOKENS_PER_S} tokens/s", f"{speed[0]:.3g} tokens/s", None,
-                  _gap(constants, serving.loc[BY_TOKEN]["tokens_per_s"]), *speed)
+            Claim("2", f"22.9 tokens/s {where}", f"{PAPER_TOKENS_PER_S} tokens/s", f"{speed[0]:.3g} tokens/s",
+                  None, _gap(constants, serving.loc[BY_TOKEN]["tokens_per_s"]), *speed)
         )  # fmt: skip
     return found
 

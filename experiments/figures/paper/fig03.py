@@ -91,7 +91,8 @@ def claims(data: pd.DataFrame) -> list[Claim]:
     return [
         counted("3", f"token ID {PAPER_TOKEN_ID} goes to several experts", "yes",
                 list(own["experts"] > 1), "gates and texts in which it occurs twice or more", seen),
-        counted("3", "so do the most frequent token IDs", "yes", list(shown["experts"] > 1), "IDs, by gates and texts",
+        counted("3", "so do the most frequent token IDs", "yes", list(shown["experts"] > 1),
+                "IDs, by gates and texts",
                 "the experts depend on the hidden state, in which position and context are"),
         Claim("3", f"share of the token IDs that occur {often} times or more and go to several experts", "",
               f"{value:.0%} ({low:.0%} to {high:.0%} over gates)", None, value=value, low=low, high=high),

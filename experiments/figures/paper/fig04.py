@@ -65,8 +65,9 @@ def claims(data: pd.DataFrame) -> list[Claim]:
         found.append(
             Claim("4", f"direct is infeasible at {MANY:,} tokens ({where})", "yes",
                   f"largest payload {largest:.1f} MiB, limit {limit:g} MiB", not bool(many.feasible),
-                  f"the hottest expert gets {many.hottest_share:.0%} of a layer's tokens, {many.bytes_per_token:,.0f} "
-                  f"bytes each as they are sent; direct fits up to about {fits_until:,} tokens on one replica", largest / limit)
+                  f"the hottest expert gets {many.hottest_share:.0%} of a layer's tokens, "
+                  f"{many.bytes_per_token:,.0f} bytes each as they are sent; direct fits up to about "
+                  f"{fits_until:,} tokens on one replica", largest / limit)
         )  # fmt: skip
     return found
 

@@ -19,7 +19,7 @@ from optimizer import NoIncumbent
 from optimizer.popularity import predictor
 from optimizer.realised import realise
 from optimizer.solvers import solve
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentProblem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def predicted_problem(cell: Cell, routing: Routing) -> DeploymentProblem:
 
 
 def compute(cell: LimitCell) -> Rows:
-    """A row for each plan: its cost as planned, and as it comes to on the test batches; none where there is no plan."""
+    """A row for each plan: its cost as planned, and what it comes to on the test batches."""
     routing = routing_of(cell)
     problem = predicted_problem(cell, routing)
     limit_s = cell.slack * least_latency_s(problem)
@@ -71,7 +71,7 @@ def compute(cell: LimitCell) -> Rows:
     about = cell.about | {"slack": cell.slack, "target_tokens_per_s": cell.batch_tokens / limit_s}
     about |= {"solver": SOLVERS[cell.solver]}
     seeds = range(cell.seed, cell.seed + cell.draws) if cell.solver == "random" else [cell.seed]
-    options = {"time_limit_s": cell.miqcp_s} if cell.solver == "miqcp" else {}
+    options: dict[str, Any] = {"time_limit_s": cell.miqcp_s} if cell.solver == "miqcp" else {}
     found = []
     batches = routing.batches(cell.batches, cell.batch_tokens, cell.seed)
     for seed in seeds:
@@ -197,8 +197,8 @@ def draw(data: pd.DataFrame, path: Path) -> None:
             rows = group[group["solver"] == solver]
             low, high = (np.abs(rows["planned_usd"] - rows[f"planned_usd_{end}"]) for end in ("low", "high"))
             x = rows["target_tokens_per_s"]
-            axes.errorbar(x, rows["planned_usd"], [low, high], color=colour, linestyle=line, linewidth=1.3, capsize=2,
-                          label=solver, zorder=4 if solver == "optimum" else 3)  # fmt: skip
+            axes.errorbar(x, rows["planned_usd"], [low, high], color=colour, linestyle=line, linewidth=1.3,
+                          capsize=2, label=solver, zorder=4 if solver == "optimum" else 3)  # fmt: skip
             for row in rows.itertuples():
                 face = colour if row.feasible_share == 1 else "white"
                 if row.found and marker:

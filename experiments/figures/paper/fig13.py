@@ -130,7 +130,7 @@ def table(rows: Rows) -> pd.DataFrame:
 
 
 def claims(data: pd.DataFrame) -> list[Claim]:
-    """Multi epsilon best in cost, paired over runs with each of the paper's rivals; the oracle and ours beside it."""
+    """Multi epsilon best in cost, paired over runs with each of its rivals; the oracle and ours beside it."""
     found = []
     for (model, text, objective), group in data.groupby(["model", "text", "objective"], sort=False):
         where = f"({model}, {text}, objective {objective}{', the paper’s' if objective == 'bill' else ''})"
@@ -143,11 +143,13 @@ def claims(data: pd.DataFrame) -> list[Claim]:
         said = ", ".join(f"{name} {m:+.2%} ({a:+.2%} to {b:+.2%})" for name, (m, a, b) in apart.items())
         late = f"late batches: {own['late_before']:.0%} before, {own['late']:.0%} after"
         found.append(
-            counted("13", f"multi epsilon gives the least bill {where}", "best", [b < 0 for _, _, b in apart.values()],
-                    "rivals have surely a higher one", f"its bill less theirs, of the untuned bill: {said}; {late}")
+            counted("13", f"multi epsilon gives the least bill {where}", "best",
+                    [b < 0 for _, _, b in apart.values()], "rivals have surely a higher one",
+                    f"its bill less theirs, of the untuned bill: {said}; {late}")
         )  # fmt: skip
         found.append(
-            Claim("13", f"multi epsilon's bill over that without tuning {where}", "", _shown(own, "cost_ratio"), None,
+            Claim("13", f"multi epsilon's bill over that without tuning {where}", "",
+                  _shown(own, "cost_ratio"), None,
                   f"the plan for the real counts comes to {own['oracle_ratio']:.3f}; "
                   f"prediction error {_shown(own, 'error_ratio')} times, latency {own['latency_ratio']:.3f} times",
                   *(float(own[f"cost_ratio{end}"]) for end in ("", "_low", "_high")))

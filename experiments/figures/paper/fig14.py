@@ -1,4 +1,4 @@
-"""Fig. 14: cost and throughput of every way to serve: BO-predicted, real, without BO, LambdaML, CPU; the gain split."""
+"""Fig. 14: cost and throughput of every way to serve, the gain over LambdaML split."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _with_runs_joined(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for name in ("gb_s_each", "latency_s_each"):
         joined[name] = np.mean([row[name] for row in runs], axis=0).tolist()
     for name in ("billed_usd", "billed_gb_s", "tokens_per_s"):
-        mean, low, high = interval([row[name] for row in runs])
+        mean, _, high = interval([row[name] for row in runs])
         own = float(np.mean([row[f"{name}_high"] - row[name] for row in runs]))
         half = max(high - mean, own)
         joined |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
@@ -184,11 +184,11 @@ def _draw_split(axes: Any, rows: pd.DataFrame) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
+COLOURS = {"CPU": style.GREY, "LambdaML": style.RED, "best": style.ORANGE}
+
+
 def _colour(name: str) -> str:
-    return next(
-        (colour for start, colour in (("CPU", style.GREY), ("LambdaML", style.RED), ("best", style.ORANGE)) if name.startswith(start)),
-        style.BLUE,
-    )  # fmt: skip
+    return next((colour for start, colour in COLOURS.items() if name.startswith(start)), style.BLUE)
 
 
 FIGURE = PaperFigure("14", Settings, cells, compute, table, claims, draw)

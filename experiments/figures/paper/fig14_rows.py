@@ -176,7 +176,7 @@ def _break_even(cell: WayCell, served: Served) -> list[dict[str, Any]]:
     """What each constant alone must be for the optimum to save 43.41% on LambdaML, by the closed form."""
     spec, profile, popularity = cell.spec, cell.platform, served.test.batches.mean
     now = saving_over_lambdaml(spec, popularity, profile)
-    found = []
+    found: list[dict[str, Any]] = []
     for lever in LEVERS:
         factor = crossing(
             lambda x, lever=lever: saving_over_lambdaml(spec, popularity, lever.multiplied(profile, x)),  # type: ignore[misc]

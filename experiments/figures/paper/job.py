@@ -138,7 +138,7 @@ def _record(todo: Sequence[Asked]) -> dict[str, Exception]:
 
 def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exception | None) -> None:
     """Compute one figure and write its files; what goes wrong is written, too."""
-    name, wall, process = x.figure.name, time.perf_counter(), time.process_time()
+    name, wall, own = x.figure.name, time.perf_counter(), time.process_time()
     result: dict[str, Any] = {
         "schema": "figure-result/1",
         "figure": x.figure.number,
@@ -167,7 +167,8 @@ def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exc
     except Exception as problem:
         result |= {"claims": [], "error": f"{type(problem).__name__}: {' '.join(str(problem).split())}"}
         said = f"failed: {result['error']}"
-    seconds = {"wall_s": time.perf_counter() - wall, "process_s": time.process_time() - process}
+    process_s = store.process_s + (time.process_time() - own if store.workers > 1 else 0.0)
+    seconds = {"wall_s": time.perf_counter() - wall, "process_s": process_s}
     _write(out / f"{name}.json", result)
     times = _read(out / "wall_times.json") or {}
     _write(out / "wall_times.json", times | {name: seconds})

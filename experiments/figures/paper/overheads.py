@@ -74,18 +74,18 @@ def compute(cell: TimedCell) -> Rows:
         )
 
     scale = PROFILED / cell.profiled_batches
-    table_, *seconds = _timed(lambda: ProfileTable.from_trace(profiled))
+    table_, wall_s, process_s = _timed(lambda: ProfileTable.from_trace(profiled))
     note = "counting routed tokens, without running the model"
     if scale != 1:
         note += f"; {cell.profiled_batches} batches, times {scale:g}"
-    row("profiling 100 batches", seconds[0] * scale, seconds[1] * scale, note)
+    row("profiling 100 batches", wall_s * scale, process_s * scale, note)
     fitted = made.fit_table(table_)
-    _, *seconds = _timed(lambda: fitted.predict(served.token_id))
-    row("predicting 10 batches", *seconds)
+    _, wall_s, process_s = _timed(lambda: fitted.predict(served.token_id))
+    row("predicting 10 batches", wall_s, process_s)
     routing = routing_of(cell)
     problem = within_lambdaml(problem_of(cell, routing.popularity(cell.batch_tokens)))
-    _, *seconds = _timed(lambda: solve(problem, "ods"))
-    row("ODS", *seconds)
+    _, wall_s, process_s = _timed(lambda: solve(problem, "ods"))
+    row("ODS", wall_s, process_s)
     tuned_on = routing.batches(cell.tuned_on, cell.batch_tokens, cell.seed + cell.repetition)
     settings = Alg2(batches=cell.tuned_on)
     table_ = ProfileTable.from_trace(routing.profiled)
@@ -129,7 +129,8 @@ def claims(data: pd.DataFrame) -> list[Claim]:
     return [
         bounded("overheads", f"{row.what}: at most the paper's seconds ({row.model})", row.paper_s,
                 (row.wall_s, row.wall_s_low, row.wall_s_high), at_least=False, share=False,
-                reason=f"another machine; {row.process_s:.3g} s of the processor" + (f"; {row.note}" if row.note else ""))
+                reason="; ".join(
+                    x for x in ("another machine", f"{row.process_s:.3g} s of the processor", row.note) if x))
         for row in data.itertuples()
     ]  # fmt: skip
 

@@ -8,10 +8,10 @@ from typing import Any
 
 INTRO = """# The paper's figures, and what ours show
 
-Written by `./smoe figures`{option}; scale `{scale}`. Source of the claims: Liu, Wang, Wu, *Optimizing Distributed
-Deployment of Mixture-of-Experts Model Inference in Serverless Computing*, INFOCOM 2025, section V. Nothing is tuned to
-a claim: constants come from the platform profile. Numbers in brackets are 95% intervals over test batches, over seeds
-of the gates or over runs; a claim with a bound is confirmed if the whole interval keeps it.
+Written by `./smoe figures{option}`; scale `{scale}`. Source of the claims: Liu, Wang, Wu, *Optimizing Distributed
+Deployment of Mixture-of-Experts Model Inference in Serverless Computing*, INFOCOM 2025, section V. Nothing is
+tuned to a claim: constants come from the platform profile. Numbers in brackets are 95% intervals over test
+batches, over seeds of the gates or over runs; a claim with a bound is confirmed if the whole interval keeps it.
 
 {confirmed} of {judged} claims are confirmed. Lines without a verdict are numbers that stand beside the paper's.
 """

@@ -165,8 +165,8 @@ def routing_of(cell: Cell) -> Routing:
     layers, spec = cell.model.layers_of_recording, cell.spec
     if len(layers) != spec.moe_layers:
         raise InputError(
-            f"workloads.yaml: models.{cell.model.title}.layers_of_recording: expected {spec.moe_layers} layers, as "
-            f"{spec.name} has, got {len(layers)}"
+            f"workloads.yaml: models.{cell.model.title}.layers_of_recording: expected {spec.moe_layers} layers, "
+            f"as {spec.name} has, got {len(layers)}"
         )
     trace = _recorded(cell.recording, layers)
     n = cell.sequence_tokens

@@ -83,8 +83,8 @@ class FigureFile(FileModel):
     title: str
     paper: str
     settings: dict[str, Any]
-    quick: dict[str, Any] = {}
-    default: dict[str, Any] = {}
+    quick: dict[str, Any] = Field({})
+    default: dict[str, Any] = Field({})
     paper_scale: dict[str, Any] = Field({}, alias="paper-scale")
 
     def block(self, scale: Scale) -> dict[str, Any]:
