@@ -61,7 +61,9 @@ def bounded(
         reason = f"the mean does, but the interval reaches beyond; {reason}".removesuffix("; ")
 
     def shown(x: float) -> str:
-        return f"{x:.1%}" if share else f"{x:.4g}"
+        if not share:
+            return f"{x:.3g}"
+        return f"{x:.3%}" if 0.999 <= x < 1 else f"{x:.1%}"
 
     ours = shown(value) + (f" ({shown(low)} to {shown(high)})" if high > low else "")
     paper = f"{'at least' if at_least else 'at most'} {f'{bound:.2%}' if share else f'{bound:g}'}"
@@ -69,10 +71,11 @@ def bounded(
 
 
 def counted(figure: str, claim: str, paper: str, held: Sequence[bool], of: str, reason: str = "") -> Claim:
-    """A claim about every one of several cases: confirmed if it holds in all."""
+    """A claim about every one of several cases: confirmed if it holds in all; nothing to judge without a case."""
     holds, cases = sum(map(bool, held)), len(held)
-    value = holds / cases if cases else None
-    return Claim(figure, claim, paper, f"{holds} of {cases} {of}", cases > 0 and holds == cases, reason, value)
+    if not cases:
+        return Claim(figure, claim, paper, f"no {of}", None, reason)
+    return Claim(figure, claim, paper, f"{holds} of {cases} {of}", holds == cases, reason, holds / cases)
 
 
 def _finite(x: float) -> float | None:

@@ -84,7 +84,7 @@ def claims(data: pd.DataFrame) -> list[Claim]:
         how = "as the paper counts" if counting == "hard" else "not the paper's way of counting"
         found.append(
             counted("10", f"bayes is less off than lina ({counting} counting, {how})", "in all",
-                    list(cases["bayes"] < cases["lina"]), "models, texts and gates",
+                    list(cases["bayes"] < cases["lina"]), "cases",
                     f"on average bayes' error is {ratio:.3f} times lina's")
         )  # fmt: skip
     hard = data[(data["counting"] == "hard") & (data["predictor"] == "bayes")]
@@ -136,6 +136,7 @@ def draw(data: pd.DataFrame, path: Path) -> None:
                     markersize=5, markerfacecolor=colour if counting == "hard" else "white",
                     label=f"{name}, {counting}",
                 )  # fmt: skip
+        axes.set_ylim(bottom=0)
         axes.set_xticks(range(len(variants)), [f"{e} exp.\ntop-{k}" for e, k in variants], fontsize=8)
         axes.set_title(f"{model}, {text} ({group['test_tokens'].iloc[0]:,} tokens)", loc="left", fontsize=9)
         axes.grid(axis="y", alpha=0.25)

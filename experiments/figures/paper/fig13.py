@@ -133,7 +133,7 @@ def claims(data: pd.DataFrame) -> list[Claim]:
     """Multi epsilon best in cost, paired over runs with each of its rivals; the oracle and ours beside it."""
     found = []
     for (model, text, objective), group in data.groupby(["model", "text", "objective"], sort=False):
-        where = f"({model}, {text}, objective {objective}{', the paper’s' if objective == 'bill' else ''})"
+        where = f"({model}, {text}, objective {objective}{', as in the paper' if objective == 'bill' else ''})"
         by = group.set_index("sampler")
         if "multi-epsilon" not in by.index:
             continue

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
+from experiments.answer import figures
 from experiments.figures import style
+from experiments.figures.paper.axes import plain_log
 from experiments.figures.paper.cells import Rows
 from experiments.figures.paper.fig14_claims import claims
-from experiments.figures.paper.fig14_rows import BO, NO_BO, STEPS, Part, WayCell, compute
+from experiments.figures.paper.fig14_rows import BO, NO_BO, PAPER_BELOW_LAMBDAML, STEPS, Part, WayCell, compute
 from experiments.figures.paper.figure import PaperFigure
 from experiments.figures.paper.routing import cell_fields, interval
 from experiments.figures.paper.settings import FigureSettings
@@ -141,10 +143,13 @@ def draw(data: pd.DataFrame, path: Path) -> None:
             colour = _colour(row["name"])
             error = [[row["billed_usd"] - row["billed_usd_low"]], [row["billed_usd_high"] - row["billed_usd"]]]
             cost.errorbar(row["billed_usd"], place, xerr=error, fmt="o", color=colour, capsize=2, markersize=5)
-            cost.annotate(f"   {row['billed_usd']:.3g}", (row["billed_usd"], place), va="center", fontsize=7)
+            cost.annotate(f"   {figures(row['billed_usd'])}", (row["billed_usd"], place), va="center", fontsize=7)
             slow.barh(place, 1000 / row["tokens_per_s"], color=colour, height=0.6)
             slow.annotate(
-                f" {1000 / row['tokens_per_s']:.3g}", (1000 / row["tokens_per_s"], place), va="center", fontsize=7
+                f" {figures(1000 / row['tokens_per_s'])}",
+                (1000 / row["tokens_per_s"], place),
+                va="center",
+                fontsize=7,
             )
         cost.set_yticks(range(len(rows)), rows["name"], fontsize=7.5)
         slow.set_yticks(range(len(rows)), [""] * len(rows))
@@ -154,12 +159,14 @@ def draw(data: pd.DataFrame, path: Path) -> None:
         cost.set_xscale("log")
         low, high = cost.get_xlim()
         cost.set_xlim(low, high * (high / low) ** 0.15)
+        plain_log(cost.xaxis)
         slow.set_xlim(0, slow.get_xlim()[1] * 1.15)
         cost.set_xlabel("billed cost of the MoE layers, USD per million tokens")
         slow.set_xlabel("1/throughput, ms a token")
         cost.set_title(f"{model}, {text}, {rows['batch_tokens'].iloc[0]:,} tokens a batch", loc="left", fontsize=9)
         _draw_split(split, group[(group["row"] == "split") & (group["possible"].astype(bool))])
-    every[0][2].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
+    handles, names = every[0][2].get_legend_handles_labels()
+    figure.legend(handles, names, frameon=False, fontsize=7.5, ncols=len(names), loc="outside lower right")
     style.save(figure, path)
 
 
@@ -173,10 +180,10 @@ def _draw_split(axes: Any, rows: pd.DataFrame) -> None:
             axes.bar(place, share, 0.6, bottom=up if share >= 0 else down, color=STEP_COLOURS[row["name"]],
                      label=row["name"] if place == 0 else "_")  # fmt: skip
             up, down = (up + share, down) if share >= 0 else (up, down + share)
-    axes.axhline(0.4341, color=style.RED, linewidth=1.2, linestyle="--")
-    axes.annotate(
-        "paper: 43.41%", (len(methods) - 0.5, 0.4341), ha="right", va="bottom", fontsize=7, color=style.RED
-    )
+    axes.axhline(PAPER_BELOW_LAMBDAML, color=style.RED, linewidth=1.2, linestyle="--")
+    axes.text(1, PAPER_BELOW_LAMBDAML, "paper: 43.41%", transform=axes.get_yaxis_transform(), ha="right", va="bottom",
+              fontsize=7, color=style.RED)  # fmt: skip
+    axes.set_ylim(top=max(axes.get_ylim()[1], 0.48))
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(methods)), methods, fontsize=8)
     axes.set_xlabel("method of LambdaML")

@@ -47,6 +47,7 @@ def method_rows(cell: MethodCell) -> Rows:
             | columns
             | {"billed_usd_batch": columns["billed_usd"] * cell.batch_tokens / MILLION}
             | {"feasible": kinds_broken(plan) == 0 and "payload" not in broken and "memory" not in broken}
+            | {"next_load_s": sum(layer.next_load_s for layer in problem.layers)}
             | {"largest_payload_bytes": largest, "payload_limit_bytes": problem.platform.payload_limit_bytes}
             | {"hottest_share": float(hottest / cell.batch_tokens), "bytes_per_token": largest / float(hottest)}
         )

@@ -117,7 +117,7 @@ def table(rows: Rows) -> pd.DataFrame:
     for (what, paper_s), group in pd.DataFrame(rows).groupby(["what", "paper_s"], sort=False):
         found.append(
             {"what": what, "paper_s": paper_s, "model": group["model"].iloc[0]}
-            | with_interval("wall_s", group["wall_s"].to_numpy())
+            | {k: max(0.0, x) for k, x in with_interval("wall_s", group["wall_s"].to_numpy()).items()}
             | {"process_s": float(np.mean(group["process_s"])), "repetitions": len(group)}
             | {"note": group["note"].iloc[0]}
         )
