@@ -123,7 +123,7 @@ GROUP = ["model", "text", "experts", "top_k", "slack", "target_tokens_per_s", "s
 
 
 def table(rows: Rows) -> pd.DataFrame:
-    """A row for each solver and limit; of random methods the mean over the draws that keep the limit, if any do."""
+    """A row for each solver and limit; of random methods the mean over draws that keep the limit, if any do."""
     import pandas as pd
 
     found: list[dict[str, Any]] = []

@@ -181,8 +181,8 @@ def _draw_split(axes: Any, rows: pd.DataFrame) -> None:
                      label=row["name"] if place == 0 else "_")  # fmt: skip
             up, down = (up + share, down) if share >= 0 else (up, down + share)
     axes.axhline(PAPER_BELOW_LAMBDAML, color=style.RED, linewidth=1.2, linestyle="--")
-    axes.text(1, PAPER_BELOW_LAMBDAML, "paper: 43.41%", transform=axes.get_yaxis_transform(), ha="right", va="bottom",
-              fontsize=7, color=style.RED)  # fmt: skip
+    place = axes.get_yaxis_transform()
+    axes.text(1, PAPER_BELOW_LAMBDAML, "paper: 43.41%", transform=place, ha="right", va="bottom", fontsize=7)
     axes.set_ylim(top=max(axes.get_ylim()[1], 0.48))
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(methods)), methods, fontsize=8)

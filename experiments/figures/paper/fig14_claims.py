@@ -70,8 +70,8 @@ def _lambdaml(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Cl
                 at_least=True, reason=reason),
         bounded("14", f"throughput at most that much below LambdaML's {where}", PAPER_SLOWER,
                 (slower[0], slower[1], slower[2]), at_least=False,
-                reason=f"the plan is made for that limit ({limit:.1f} s) and predicted popularity; made for the real "
-                f"one it is {1 - float(serving.loc[REAL, 'speed_of_lambdaml']):.1%} below, for expected counts "
+                reason=f"the plan is made for that limit ({limit:.1f} s) and predicted popularity; made for the "
+                f"real one it is {1 - float(serving.loc[REAL, 'speed_of_lambdaml']):.1%} below, for expected counts "
                 f"{1 - float(serving.loc[EXPECTED, 'speed_of_lambdaml']):.1%}"),
         Claim("14", f"cheaper than the best uniform plan without popularity {where}", "", f"{uniform:.1%}", None,
               f"it takes {serving.loc[UNIFORM, 'latency_s']:.1f} s, BO's plan {ours['latency_s']:.1f} s", uniform),
