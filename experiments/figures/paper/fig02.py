@@ -141,7 +141,7 @@ def _gap(constants: pd.DataFrame, by_token: float) -> str:
     """What explains the gap: the constant that needs the smallest change."""
     reach = constants[constants["factor"].notna()]
     said = [
-        f"{row.name_} {row.needed:.3g} {row.unit} instead of {row.value:.3g}"
+        f"{row.name_} {figures(row.needed)} {row.unit} instead of {figures(row.value)}"
         for row in reach.assign(far=np.abs(np.log(reach["factor"].astype(float))))
         .sort_values("far")
         .rename(columns={"name": "name_"})
@@ -182,6 +182,7 @@ def draw(data: pd.DataFrame, path: Path) -> None:
         low, high = axes.get_xlim()
         axes.set_xlim(low, high * (high / low) ** 0.2)
         plain_log(axes.xaxis)
+        axes.tick_params(axis="x", labelsize=7.5)
     every[-1][0].set_xlabel("billed cost of the MoE layers,\nUSD per million tokens")
     every[-1][1].set_xlabel("throughput, tokens/s")
     every[0][1].legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)

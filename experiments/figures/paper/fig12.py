@@ -154,7 +154,7 @@ def claims(data: pd.DataFrame) -> list[Claim]:
         for rival in ("MIQCP", "random", "best uniform", "best uniform, popularity known"):
             won = [_no_dearer(by[limit, "ODS"], by[limit, rival]) for limit in limits]
             over = [_over(by[limit, rival], by[limit, "ODS"]) for limit in limits]
-            costs = ", ".join("none in time" if x is None else f"{x - 1:+.1%}" for x in over)
+            costs = ", ".join("no plan that keeps it" if x is None else f"{x - 1:+.1%}" for x in over)
             found.append(
                 counted("12", f"ODS is no dearer than {rival} {where}", "at every target", won, "targets",
                         f"{rival} over ODS, from the highest target down: {costs}")

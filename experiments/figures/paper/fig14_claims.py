@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from experiments.answer import figures
 from experiments.figures.paper.claims import Claim, bounded
 from experiments.figures.paper.cluster import SHARES
 from experiments.figures.paper.fig14_rows import BO, EXPECTED, NO_BO, PAPER_BELOW_LAMBDAML, REAL, UNIFORM
@@ -71,8 +72,8 @@ def _lambdaml(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Cl
         bounded("14", f"throughput at most that much below LambdaML's {where}", PAPER_SLOWER,
                 (slower[0], slower[1], slower[2]), at_least=False,
                 reason=f"the plan is made for that limit ({limit:.1f} s) and predicted popularity; made for the "
-                f"real one it is {1 - float(serving.loc[REAL, 'speed_of_lambdaml']):.1%} below, for expected counts "
-                f"{1 - float(serving.loc[EXPECTED, 'speed_of_lambdaml']):.1%}"),
+                f"real one it is {1 - float(serving.loc[REAL, 'speed_of_lambdaml']):.1%} below, for expected "
+                f"counts {1 - float(serving.loc[EXPECTED, 'speed_of_lambdaml']):.1%}"),
         Claim("14", f"cheaper than the best uniform plan without popularity {where}", "", f"{uniform:.1%}", None,
               f"it takes {serving.loc[UNIFORM, 'latency_s']:.1f} s, BO's plan {ours['latency_s']:.1f} s", uniform),
     ]  # fmt: skip
@@ -81,8 +82,8 @@ def _lambdaml(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Cl
 def _needed(turn: Any) -> str:
     """`43 GFLOP/s instead of 16`, or that it never does."""
     if turn.needed != turn.needed or turn.needed is None:
-        return f"at no value (of 1/16 to 16 times {turn.value:.3g} {turn.unit})"
-    return f"at {turn.needed:.3g} {turn.unit} instead of {turn.value:.3g}"
+        return f"at no value (of 1/16 to 16 times {figures(turn.value)} {turn.unit})"
+    return f"at {figures(turn.needed)} {turn.unit} instead of {figures(turn.value)}"
 
 
 def _each_method(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Claim]:
