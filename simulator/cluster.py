@@ -77,11 +77,11 @@ def run_on_cluster(
     tail_s = seconds(spec.tail_flops * batch_tokens, spec.embedding_bytes if spec.tail_flops else 0.0)
     latency_s = moe_s + attention_s + tail_s
     per_second = cluster.price_per_hour.median / SECONDS_PER_HOUR
-    share = {"time-share": moe_s / latency_s, "memory-share": _memory_share(spec), "whole": 1.0}[charged]
+    charged_s = {"time-share": moe_s, "memory-share": _memory_share(spec) * latency_s, "whole": latency_s}[charged]
     cost: dict[Period, float] = {
-        "second": per_second * latency_s * share,
-        "hour": cluster.price_per_hour.median * share,
-        "month": per_second * latency_s * share / cluster.month_utilisation.median,
+        "second": per_second * charged_s,
+        "hour": cluster.price_per_hour.median * charged_s / latency_s,
+        "month": per_second * charged_s / cluster.month_utilisation.median,
     }
     return ClusterRun(latency_s, moe_s, cost)
 

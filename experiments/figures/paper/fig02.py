@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from simulator.simulate import Decode, simulate
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 PAPER_TOKENS_PER_S, READING_TOKENS_PER_S = 22.9, 3.3
 FAR = 0.5
@@ -153,7 +153,7 @@ def _gap(constants: pd.DataFrame, by_token: float) -> str:
     return f"{alone}; generated token by token ours is {by_token:.3g} tokens/s"
 
 
-def draw(data: pd.DataFrame, path: Path) -> None:
+def draw(data: pd.DataFrame) -> Figure:
     """Bill and throughput of each way to serve, a pair of panels for each model."""
     serving = data[data["row"] == "serving"]
     models = list(serving.groupby(["model", "text"], sort=False))
@@ -186,7 +186,7 @@ def draw(data: pd.DataFrame, path: Path) -> None:
     every[-1][0].set_xlabel("billed cost of the MoE layers,\nUSD per million tokens")
     every[-1][1].set_xlabel("throughput, tokens/s")
     every[0][1].legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    style.save(figure, path)
+    return figure
 
 
 FIGURE = PaperFigure("2", Settings, cells, compute, table, claims, draw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from moe.trace import RoutingTrace
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 PAPER_TOKEN_ID = 10424
 
@@ -99,7 +99,7 @@ def claims(data: pd.DataFrame) -> list[Claim]:
     ]  # fmt: skip
 
 
-def draw(data: pd.DataFrame, path: Path) -> None:
+def draw(data: pd.DataFrame) -> Figure:
     """Tokens by expert, for each shown ID: the first model, text and seed."""
     first = data.iloc[0]
     same = (data["model"] == first["model"]) & (data["text"] == first["text"])
@@ -120,7 +120,7 @@ def draw(data: pd.DataFrame, path: Path) -> None:
     figure.suptitle(
         f"{first['model']}, MoE layer {first['layer'] + 1}, {first['text']}", x=0.01, ha="left", fontsize=10
     )
-    style.save(figure, path)
+    return figure
 
 
 FIGURE = PaperFigure("3", Settings, cells, compute, table, claims, draw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from experiments.figures.paper.settings import FigureSettings
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 FEW, MANY = 256, 2560
 MEGABYTE = 2**20
@@ -77,7 +77,7 @@ def claims(data: pd.DataFrame) -> list[Claim]:
     return found
 
 
-def draw(data: pd.DataFrame, path: Path) -> None:
+def draw(data: pd.DataFrame) -> Figure:
     """Cost and time over tokens, side by side; infeasible bars are hatched."""
     first = data.iloc[0]
     shown = data[(data["model"] == first["model"]) & (data["text"] == first["text"])]
@@ -104,7 +104,7 @@ def draw(data: pd.DataFrame, path: Path) -> None:
     figure.suptitle(
         f"{first['model']}, 3008 MB, no replicas; hatched: payload over the limit", x=0.01, ha="left", fontsize=10
     )
-    style.save(figure, path)
+    return figure
 
 
 FIGURE = PaperFigure("4", Settings, cells, method_rows, table, claims, draw)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from optimizer.popularity import ProfileTable, TablePredictor, prediction_error,
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 COUNTING = ("hard", "expected")
 """`hard` counts each token for its likeliest expert, as the paper does; `expected` its whole posterior."""
@@ -119,7 +119,7 @@ def _compared(claim: str, pairs: list[tuple[float, float, float, float]], of: st
     return counted("10", claim, "yes", [b < a for a, b, _, _ in pairs], of, reason)
 
 
-def draw(data: pd.DataFrame, path: Path) -> None:
+def draw(data: pd.DataFrame) -> Figure:
     """Errors by variant, a panel for each model and text; the paper's way of counting, ours hollow."""
     panels = list(data.groupby(["model", "text"], sort=False))
     columns = min(3, len(panels))
@@ -146,7 +146,7 @@ def draw(data: pd.DataFrame, path: Path) -> None:
     for row in every:
         row[0].set_ylabel("error, share of an\nexpert's mean load")
     every[0][0].legend(frameon=False, fontsize=7)
-    style.save(figure, path)
+    return figure
 
 
 FIGURE = PaperFigure("10", Settings, cells, compute, table, claims, draw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.figures import style
@@ -17,6 +16,7 @@ from simulator.plan import COMMUNICATIONS
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 FEW = 256
 
@@ -88,7 +88,7 @@ def _best(group: pd.DataFrame) -> dict[int, str]:
     return {int(row.tokens): str(row.method) for row in rows.itertuples()}
 
 
-def draw(data: pd.DataFrame, path: Path) -> None:
+def draw(data: pd.DataFrame) -> Figure:
     """Cost and throughput over tokens, a row for each model; hollow: the payload is over the limit."""
     groups = list(data.groupby(["model", "text"], sort=False))
     figure = style.new_figure(7.2, 2.3 * len(groups) + 0.5)
@@ -122,7 +122,7 @@ def draw(data: pd.DataFrame, path: Path) -> None:
         one.set_xlabel("tokens of a batch")
     every[0][0].legend(frameon=False, fontsize=8)
     every[0][1].set_title("hollow: a payload is over the limit", loc="left", fontsize=8)
-    style.save(figure, path)
+    return figure
 
 
 FIGURE = PaperFigure("11", Settings, cells, method_rows, table, claims, draw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from simulator.plan import DeploymentProblem
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "MIQCP": ("miqcp", {}),
@@ -202,7 +202,7 @@ STYLES = {
 }
 
 
-def draw(data: pd.DataFrame, path: Path) -> None:
+def draw(data: pd.DataFrame) -> Figure:
     """Cost over target throughput, a panel for each model; hollow: the plan misses the target; x: no plan."""
     panels = list(data.groupby(["model", "text"], sort=False))
     figure = style.new_figure(3.7 * len(panels) + 0.4, 3.2)
@@ -229,9 +229,14 @@ def draw(data: pd.DataFrame, path: Path) -> None:
         plain_log(axes.yaxis)
         axes.grid(alpha=0.25)
     every[0].set_ylabel("billed cost, USD per million tokens")
-    every[0].legend(frameon=False, fontsize=8)
-    figure.supxlabel("hollow: the plan misses the target; x: MIQCP found no plan in its time", fontsize=7.5)
-    style.save(figure, path)
+    every[0].legend(
+        frameon=False,
+        fontsize=7.5,
+        title="hollow: misses the target; x: MIQCP found no plan in its time",
+        title_fontsize=7,
+        alignment="left",
+    )
+    return figure
 
 
 FIGURE = PaperFigure("12", Settings, cells, compute, table, claims, draw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from optimizer.popularity import ProfileTable, TablePredictor, predictor
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 PAPERS = ("random", "single-epsilon", "tpe", "multi-epsilon")
 OWN = ("few", "recount")
@@ -176,7 +176,7 @@ def _apart(ours: str, theirs: str) -> tuple[float, float, float]:
     return interval(a - b)
 
 
-def draw(data: pd.DataFrame, path: Path) -> None:
+def draw(data: pd.DataFrame) -> Figure:
     """Cost and error ratios of each sampler, a row of panels for each objective."""
     panels = list(data.groupby(["model", "text", "objective"], sort=False))
     figure = style.new_figure(7.2, 2.1 * len(panels) + 0.4)
@@ -198,7 +198,7 @@ def draw(data: pd.DataFrame, path: Path) -> None:
         axes[0].axvline(rows["oracle_ratio"].mean(), color="black", linewidth=1, linestyle="--", label="oracle")
         axes[0].legend(frameon=False, fontsize=7)
         axes[0].set_title(f"{model}, {text}, objective {objective}", loc="left", fontsize=9)
-    style.save(figure, path)
+    return figure
 
 
 FIGURE = PaperFigure("13", Settings, cells, compute, table, claims, draw)

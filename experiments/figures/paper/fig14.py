@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from simulator.cluster import PERIODS
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 class Settings(FigureSettings):
@@ -131,7 +131,7 @@ def _shares_saved(rows: list[dict[str, Any]], serving: list[dict[str, Any]]) -> 
 STEP_COLOURS = dict(zip(STEPS, (style.SKY, style.GREEN, style.ORANGE, style.BLUE, style.PURPLE), strict=True))
 
 
-def draw(data: pd.DataFrame, path: Path) -> None:
+def draw(data: pd.DataFrame) -> Figure:
     """Bill, 1/throughput and the gain's split, a row of panels for each model."""
     models = list(data.groupby(["model", "text"], sort=False))
     figure = style.new_figure(10.0, 3.9 * len(models) + 0.3)
@@ -167,7 +167,7 @@ def draw(data: pd.DataFrame, path: Path) -> None:
         _draw_split(split, group[(group["row"] == "split") & (group["possible"].astype(bool))])
     handles, names = every[0][2].get_legend_handles_labels()
     figure.legend(handles, names, frameon=False, fontsize=7.5, ncols=len(names), loc="outside lower right")
-    style.save(figure, path)
+    return figure
 
 
 def _draw_split(axes: Any, rows: pd.DataFrame) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.figures.paper.cells import Rows
@@ -14,6 +13,7 @@ from experiments.figures.paper.settings import FigureSettings
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PaperFigure:
         compute: the rows of one piece; a function of a module, so that other processes can run it.
         table: the plain data, of all rows; saved as CSV.
         claims: what the table says of the paper's statements.
-        draw: the picture, from the table, to a path without suffix; None for a table alone.
+        draw: the picture, from the table; None for a table alone.
         alone: its cells measure time: they are run one after the other, each time anew.
     """
 
@@ -37,7 +37,7 @@ class PaperFigure:
     compute: Callable[[Any], Rows]
     table: Callable[[Rows], pd.DataFrame]
     claims: Callable[[pd.DataFrame], list[Claim]]
-    draw: Callable[[pd.DataFrame, Path], None] | None = None
+    draw: Callable[[pd.DataFrame], Figure] | None = None
     alone: bool = False
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.console import log, progress
+from experiments.figures import style
 from experiments.figures.paper import fig02, fig03, fig04, fig10, fig11, fig12, fig13, fig14, overheads
 from experiments.figures.paper.cells import Store, key_of
 from experiments.figures.paper.claims import as_rows
@@ -160,7 +161,9 @@ def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exc
         data = x.figure.table([row for of_cell in rows for row in of_cell])
         data.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
         if x.figure.draw is not None:
-            x.figure.draw(data, out / name)
+            picture = x.figure.draw(data)
+            picture.supxlabel("\n".join(result["recorded_on"]), fontsize=6.5, x=0.005, ha="left", color="#555555")
+            style.save(picture, out / name)
         result |= {"claims": as_rows(x.figure.claims(data)), "error": None}
         confirmed = [claim["confirmed"] for claim in result["claims"]]
         said = f"{confirmed.count(True)} claims confirmed, {confirmed.count(False)} not"
