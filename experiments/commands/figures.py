@@ -11,7 +11,9 @@ from experiments.commands.options import json_option, print_json, seed_option
 
 
 @click.command()
-@click.option("--only", multiple=True, metavar="NUMBER", help="2, 3, 4, 10 to 14, overheads; again for more.")
+@click.option(
+    "--only", multiple=True, metavar="NUMBER", help="2, 3, 4, 10-14, overheads, ranking; again for more."
+)
 @click.option("--quick", is_flag=True, help="Minutes: small batches, few seeds.")
 @click.option("--paper-scale", is_flag=True, help="Hours: 100 batches, MIQCP 180 s; again, it goes on.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: results/runs/figures[-SCALE].")
@@ -65,7 +67,6 @@ def _show(summary: dict[str, object], folder: Path) -> None:
     assert isinstance(claims, list)
     for claim in claims:
         if claim["confirmed"] is not None:
-            number = claim["figure"] if claim["figure"].isdigit() else "over"
-            table.add_row(number, claim["claim"], claim["paper"], claim["ours"], claim["verdict"])
+            table.add_row(claim["figure"][:4], claim["claim"], claim["paper"], claim["ours"], claim["verdict"])
     out.print(table)
     out.print(f"{folder}/: paper.md has every figure with its reasons, claims.csv the table, figNN.csv the data.")

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from experiments.figures.paper import fig02, fig03, fig04, fig10, fig11, fig12, fig13, fig14, overheads
+from experiments.figures.paper import fig02, fig03, fig04, fig10, fig11, fig12, fig13, fig14, overheads, ranking
 from experiments.figures.paper.routing import routing_of
 from experiments.figures.paper.settings import Variant
 from optimizer.popularity import predictor
+from simulator.profile import load_profile, with_constant
 from tests.experiments.paper import made, tiny
 
 pytestmark = pytest.mark.usefixtures("no_recording")
@@ -133,3 +134,23 @@ def test_overheads_have_all_of_the_papers_rows() -> None:
     assert dict(zip(data["what"], data["paper_s"], strict=True)) == overheads.PAPER_S
     assert (data["wall_s"] > 0).all()
     assert all(claim.value and claim.value > 0 for claim in claims.values())
+
+
+def test_ranking_of_a_sure_profile_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, claims = made(ranking.FIGURE, draws=5)
+    assert -1 <= data["tau_cost"].item() <= 1
+    assert data["ods_over_lambdaml_low"].item() < data["ods_over_lambdaml_high"].item()
+    assert all(claim.confirmed is None for claim in claims.values())
+    monkeypatch.setattr(ranking, "spread", lambda profile, path: 0.0)
+    sure, _ = made(ranking.FIGURE, draws=2)
+    assert (sure["tau_cost"].item(), sure["tau_latency"].item(), sure["same_cheapest"].item()) == (1, 1, 1)
+    assert sure["ods_over_lambdaml_low"].item() == sure["ods_over_lambdaml_high"].item()
+
+
+def test_ranking_an_unsure_constant_varies_more_than_a_sure_one() -> None:
+    profile = load_profile()
+    price = profile.start.warm_s.model_copy(update={"confidence": "high", "fit": None})
+    sure = with_constant(profile, ("start", "warm_s"), price)
+    unsure = with_constant(profile, ("start", "warm_s"), price.model_copy(update={"confidence": "low"}))
+    assert ranking.spread(sure, ("start", "warm_s")) == 0.05
+    assert ranking.spread(unsure, ("start", "warm_s")) == 0.5

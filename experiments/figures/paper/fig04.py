@@ -82,12 +82,12 @@ def draw(data: pd.DataFrame) -> Figure:
     first = data.iloc[0]
     shown = data[(data["model"] == first["model"]) & (data["text"] == first["text"])]
     sizes = sorted(shown["tokens"].unique())
-    figure = style.new_figure(7.2, 2.9)
+    figure = style.new_figure(7.2, 3.2)
     left, right = figure.subplots(1, 2)
     shown = shown.assign(ms_per_token=shown["latency_s"] / shown["tokens"] * 1000)
     for axes, column, label in (
-        (left, "billed_usd", "billed cost, USD per million tokens"),
-        (right, "ms_per_token", "time of a batch, ms a token"),
+        (left, "billed_usd", "billed cost,\nUSD per million tokens"),
+        (right, "ms_per_token", "time of a batch,\nms a token"),
     ):
         for k, method in enumerate(("direct", "storage")):
             rows = shown[shown["method"] == method].set_index("tokens").loc[sizes]
