@@ -1,4 +1,4 @@
-"""How sure the order of the plans is: Kendall's tau of their order under the profile's uncertainty. This project's."""
+"""How sure the order of the plans is: Kendall's tau under the profile's uncertainty. This project's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONSTANTS: tuple[tuple[str, ...], ...] = (
     ("payload", "bytes_per_s"),
 )
 SPREAD = {"high": 0.05, "medium": 0.2, "low": 0.5}
-"""Standard deviation of a constant's logarithm by its confidence, where no fit gives an interval: our assumption."""
+"""Standard deviation of a constant's logarithm by its confidence, where no fit gives an interval: assumed."""
 
 
 class Settings(FigureSettings):
@@ -123,9 +123,9 @@ def claims(data: pd.DataFrame) -> list[Claim]:
     return [
         Claim("ranking", f"Kendall's tau of the plans' order by cost ({x.model}, {x.text})", "",
               f"{x.tau_cost:.2f} ({x.tau_cost_low:.2f} to {x.tau_cost_high:.2f})", None,
-              f"{x.plans}, under {x.draws} drawn profiles; by latency {x.tau_latency:.2f}; the cheapest stays so in "
-              f"{x.same_cheapest:.0%}; ODS's bill is {x.ods_over_lambdaml_low:.0%} to {x.ods_over_lambdaml_high:.0%} "
-              "of LambdaML's in 95%", x.tau_cost, x.tau_cost_low, x.tau_cost_high)
+              f"{x.plans}, under {x.draws} drawn profiles; by latency {x.tau_latency:.2f}; the cheapest stays so "
+              f"in {x.same_cheapest:.0%}; ODS's bill is {x.ods_over_lambdaml_low:.0%} to "
+              f"{x.ods_over_lambdaml_high:.0%} of LambdaML's in 95%", x.tau_cost, x.tau_cost_low, x.tau_cost_high)
         for x in data.itertuples()
     ]  # fmt: skip
 
