@@ -157,7 +157,12 @@ class TestBatches:
 def _recorded(settings: RecordingSettings, layers: tuple[int, ...]) -> RoutingTrace:
     from moe.record import cached_record
 
-    return cached_record(settings).trace.with_layers(list(layers))
+    trace = cached_record(settings).trace
+    if not all(0 <= layer < trace.layers for layer in layers):
+        raise InputError(
+            f"workloads.yaml: layers_of_recording: {settings.model} has layers 0..{trace.layers - 1}, got {layers}"
+        )
+    return trace.with_layers(list(layers))
 
 
 def routing_of(cell: Cell) -> Routing:
