@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,8 @@ class Store:
             return (_attempt(compute, k, cells[k]) for k in todo)
         from joblib import Parallel, delayed
 
+        # Workers that have grown are replaced; their cells are not lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         pool = Parallel(n_jobs=min(self.workers, len(todo)), return_as="generator_unordered")
         return pool(delayed(_attempt)(compute, k, cells[k]) for k in todo)
 

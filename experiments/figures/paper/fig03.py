@@ -88,7 +88,11 @@ def claims(data: pd.DataFrame) -> list[Claim]:
     value, low, high = interval(several.to_numpy())
     often = int(data["least_occurrences"].iloc[0])
     frequent = int((shown["experts"] > 1).sum())
-    seen = "" if len(own) else "it occurs less than twice in this text, which is not the paper's"
+    seen = "it occurs less than twice in this text, which is not the paper's"
+    if len(own):
+        seen = (
+            f"its {own['tokens'].iloc[0]} tokens here; with random gates of another seed they may share one expert"
+        )
     return [
         counted("3", f"token ID {PAPER_TOKEN_ID} goes to several experts", "yes", list(own["experts"] > 1),
                 "gates and texts in which it occurs twice or more", seen),
