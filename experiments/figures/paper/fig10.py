@@ -136,7 +136,6 @@ def draw(data: pd.DataFrame) -> Figure:
                     markersize=5, markerfacecolor=colour if counting == "hard" else "white",
                     label=f"{name}, {counting}",
                 )  # fmt: skip
-        axes.set_ylim(bottom=0)
         axes.set_xticks(range(len(variants)), [f"{e} exp.\ntop-{k}" for e, k in variants], fontsize=8)
         axes.set_title(f"{model}, {text} ({group['test_tokens'].iloc[0]:,} tokens)", loc="left", fontsize=9)
         axes.grid(axis="y", alpha=0.25)
@@ -145,6 +144,7 @@ def draw(data: pd.DataFrame) -> Figure:
         axes.remove()
     for row in every:
         row[0].set_ylabel("error, share of an\nexpert's mean load")
+    every[0][0].set_ylim(bottom=0)  # all share it
     every[0][0].legend(frameon=False, fontsize=7)
     return figure
 
