@@ -22,7 +22,7 @@ from tests.experiments.paper import tiny
     ("arguments", "said"),
     [
         (["--only", "15"], "--only 15: no such figure; known: 2, 3, 4, 10, 11, 12, 13, 14, overheads, ranking"),
-        (["--only", "overhead"], "did you mean 'overheads'?"),
+        (["--only", "overhead"], "--only overhead: no such figure; known: 2, 3,"),
         (["--quick", "--paper-scale"], "--quick, --paper-scale: expected at most one of the two"),
         (["--workers", "0"], "0 is not in the range"),
     ],

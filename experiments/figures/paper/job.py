@@ -17,7 +17,7 @@ from experiments.figures.paper.claims import as_rows
 from experiments.figures.paper.figure import PaperFigure
 from experiments.figures.paper.page import write_page
 from experiments.figures.paper.settings import FigureFile, FigureSettings, Scale, config_path, resolved
-from moe.errors import InputError, nearest
+from moe.errors import InputError
 from moe.files import read_model
 
 FIGURES: dict[str, PaperFigure] = {
@@ -51,9 +51,7 @@ def asked_for(numbers: Sequence[str], scale: Scale, seed: int, configs: Path | N
     """
     for number in numbers:
         if number.lstrip("0") not in FIGURES:
-            raise InputError(
-                f"--only {number}: no such figure; known: {', '.join(FIGURES)}{nearest(number, FIGURES)}"
-            )
+            raise InputError(f"--only {number}: no such figure; known: {', '.join(FIGURES)}")
     chosen = {number.lstrip("0") for number in numbers} or set(FIGURES)
     folder = configs or config_path("")
     found = []
