@@ -9,6 +9,7 @@ import click
 from experiments.commands import (
     bench,
     deploy,
+    figures,
     house,
     local_lambda,
     map,
@@ -65,6 +66,7 @@ def cli(ctx: click.Context) -> None:
 for module in (
     bench,
     deploy,
+    figures,
     house,
     local_lambda,
     map,

@@ -68,6 +68,7 @@ def best_uniform(
     problem: DeploymentProblem,
     beta: Beta = "per-layer",
     popularity: Literal["uniform", "known"] = "uniform",
+    methods: Sequence[Communication] = PREFERRED,
 ) -> DeploymentPlan:
     """One memory, one replica count and one method for all experts: the cheapest within the limit, or the
     fastest where none meets it.
@@ -78,6 +79,7 @@ def best_uniform(
         popularity: `uniform`: it is chosen as if the experts of a layer were equally popular, so it needs no
             prediction, and may break a constraint on the real popularity (it then says so); `known`:
             chosen on the problem's popularity, the best that one size for all can do.
+        methods: to choose from.
 
     Raises InputError where no memory size holds every expert.
     """
@@ -86,7 +88,7 @@ def best_uniform(
         raise InputError(f"popularity: expected 'uniform' or 'known', got '{popularity}'")
     level = equally_popular(problem) if popularity == "uniform" else problem
     best: tuple[tuple[bool, float], DeploymentPlan] | None = None
-    for method in PREFERRED:
+    for method in methods:
         tables = _tables(level, method, beta)
         allowed = np.all([table.allowed for table in tables], axis=0)
         for j, g in np.argwhere(allowed):

@@ -15,6 +15,7 @@ from simulator.profile import ClusterConstants
 
 Period: TypeAlias = Literal["second", "hour", "month"]
 LayerType: TypeAlias = Literal["attention", "encoder"]
+Charged: TypeAlias = Literal["time-share", "memory-share", "whole"]
 PERIODS: tuple[Period, ...] = ("second", "hour", "month")
 SECONDS_PER_HOUR = 3600.0
 
@@ -25,7 +26,7 @@ class ClusterRun:
 
     Attributes:
         latency_s: of the batch; moe_s: the part spent in MoE layers.
-        cost_usd: of the MoE layers (their share of the time) for each charged period: the seconds used; a whole
+        cost_usd: of the MoE layers (their share of the cluster) for each charged period: the seconds used; a whole
             hour for this one batch; a month that serves batches for `month_utilisation` of its time.
     """
 
@@ -42,6 +43,7 @@ def run_on_cluster(
     *,
     better_transformer: bool = False,
     layer_type: LayerType = "attention",
+    charged: Charged = "time-share",
 ) -> ClusterRun:
     """A batch on the cluster: each step takes the longer of its arithmetic and its weights' way from memory.
 
@@ -56,6 +58,8 @@ def run_on_cluster(
         cluster: its constants.
         better_transformer: whether it runs torch's fused layers.
         layer_type: what is fused: `attention` (any model's) or `encoder` (whole encoder layers).
+        charged: what of the cluster the MoE layers pay for while the batch is served: their share of its time, of
+            the parameters in its memory, or all.
     """
     cores, flops_per_core = cluster.cores.median, cluster.flops_per_core.median * cluster.efficiency.median
     factor = getattr(cluster.better_transformer, layer_type).median if better_transformer else 1.0
@@ -73,10 +77,16 @@ def run_on_cluster(
     tail_s = seconds(spec.tail_flops * batch_tokens, spec.embedding_bytes if spec.tail_flops else 0.0)
     latency_s = moe_s + attention_s + tail_s
     per_second = cluster.price_per_hour.median / SECONDS_PER_HOUR
-    share = moe_s / latency_s
+    charged_s = {"time-share": moe_s, "memory-share": _memory_share(spec) * latency_s, "whole": latency_s}[charged]
     cost: dict[Period, float] = {
-        "second": per_second * moe_s,
-        "hour": cluster.price_per_hour.median * share,
-        "month": per_second * moe_s / cluster.month_utilisation.median,
+        "second": per_second * charged_s,
+        "hour": cluster.price_per_hour.median * charged_s / latency_s,
+        "month": per_second * charged_s / cluster.month_utilisation.median,
     }
     return ClusterRun(latency_s, moe_s, cost)
+
+
+def _memory_share(spec: MoESpec) -> float:
+    """Share of the experts in the model's parameters."""
+    experts = spec.moe_layers * spec.experts * spec.expert_parameter_bytes
+    return experts / (experts + spec.moe_layers * spec.non_moe_parameter_bytes + spec.embedding_bytes)

@@ -21,3 +21,12 @@ def smoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         return int(ended.value.code or 0), printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthetic routing in the paper's figures, instead of a recording."""
+    from experiments.figures.paper import routing
+    from tests.experiments.paper import synthetic
+
+    monkeypatch.setattr(routing, "_recorded", synthetic)

@@ -65,3 +65,16 @@ def test_better_transformer_helps_other_layers_than_experts(layer_type: LayerTyp
     assert better.latency_s == pytest.approx(plain.moe_s + tail_s + attention_s / constant.median)
     assert better.cost_usd["second"] == plain.cost_usd["second"]
     assert better.cost_usd["hour"] > plain.cost_usd["hour"]  # the MoE layers' share of the hour grows
+
+
+def test_what_is_charged_is_a_share_of_the_whole() -> None:
+    tokens = [[2560] * 4] * 12
+    whole = run(tokens, charged="whole")
+    assert whole.cost_usd["hour"] == CLUSTER.price_per_hour.median
+    assert whole.cost_usd["second"] == pytest.approx(CLUSTER.price_per_hour.median / 3600 * whole.latency_s)
+    # BERT-base with four experts a layer: 226.5 M parameters of experts, 28.3 M of attention, 23.4 M embeddings.
+    share = 226_492_416 / (226_492_416 + 28_311_552 + 36_864 + 23_440_896)
+    in_memory = run(tokens, charged="memory-share")
+    for period, usd in in_memory.cost_usd.items():
+        assert usd == pytest.approx(share * whole.cost_usd[period])
+    assert run(tokens).cost_usd["month"] == pytest.approx(whole.cost_usd["month"] * whole.moe_s / whole.latency_s)

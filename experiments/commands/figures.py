@@ -1,0 +1,72 @@
+"""The command figures: regenerate the paper's figures and the claims table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from experiments.commands.options import json_option, print_json, seed_option
+
+
+@click.command()
+@click.option(
+    "--only", multiple=True, metavar="NUMBER", help="2, 3, 4, 10-14, overheads, ranking; again for more."
+)
+@click.option("--quick", is_flag=True, help="Minutes: small batches, few seeds.")
+@click.option("--paper-scale", is_flag=True, help="Hours: 100 batches, MIQCP 180 s; again, it goes on.")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: results/runs/figures[-SCALE].")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: one a core.")
+@click.option("--fresh", is_flag=True, help="Recompute what is already there.")
+@seed_option
+@json_option
+def figures(
+    only: tuple[str, ...],
+    quick: bool,
+    paper_scale: bool,
+    out: Path | None,
+    workers: int | None,
+    fresh: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Regenerate the paper's figures, each with its data, the paper's number, ours and the verdict.
+
+    \b
+    Example: ./smoe figures --quick --only 12 --out /tmp/figures
+    """
+    from experiments.figures.paper.job import asked_for, run_figures
+    from experiments.figures.paper.settings import Scale
+
+    if quick and paper_scale:
+        raise click.UsageError("--quick, --paper-scale: expected at most one of the two")
+    scale: Scale = "quick" if quick else "paper-scale" if paper_scale else "default"
+    asked = asked_for(only, scale, seed)
+    folder = out or Path("results", "runs", "figures" if scale == "default" else f"figures-{scale}")
+    summary = run_figures(asked, scale, seed, folder, fresh, workers or len(os.sched_getaffinity(0)))
+    if as_json:
+        print_json(summary)
+    else:
+        _show(summary, folder)
+    if summary["failed"]:
+        raise SystemExit(1)
+
+
+def _show(summary: dict[str, object], folder: Path) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from experiments.console import out
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for name, width in (("fig", 4), ("claim", 42), ("paper", 14), ("ours", 24)):
+        table.add_column(name, max_width=width)
+    table.add_column("verdict", no_wrap=True)
+    claims = summary["claims"]
+    assert isinstance(claims, list)
+    for claim in claims:
+        if claim["confirmed"] is not None:
+            table.add_row(claim["figure"][:4], claim["claim"], claim["paper"], claim["ours"], claim["verdict"])
+    out.print(table)
+    out.print(f"{folder}/: paper.md has every figure with its reasons, claims.csv the table, figNN.csv the data.")

@@ -1,0 +1,48 @@
+"""The page of the figures: each with the paper's claim, our number, the verdict and the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+INTRO = """# The paper's figures, and what ours show
+
+Written by `./smoe figures{option}`; scale `{scale}`. Source of the claims: Liu, Wang, Wu, *Optimizing Distributed
+Deployment of Mixture-of-Experts Model Inference in Serverless Computing*, INFOCOM 2025, section V. Nothing is
+tuned to a claim: constants come from the platform profile. Numbers in brackets are 95% intervals over test
+batches, over seeds of the gates or over runs; a claim with a bound is confirmed if the whole interval keeps it.
+
+{confirmed} of {judged} claims are confirmed. Lines without a verdict are numbers that stand beside the paper's.
+"""
+
+
+def write_page(results: Sequence[dict[str, Any]], scale: str, out: Path) -> None:
+    """Write `out`/paper.md from the results of figures, as their JSON files hold them."""
+    judged = [claim for result in results for claim in result["claims"] if claim["confirmed"] is not None]
+    option = "" if scale == "default" else f" --{scale}"
+    text = INTRO.format(
+        option=option, scale=scale, judged=len(judged), confirmed=sum(claim["confirmed"] for claim in judged)
+    )
+    parts = [text, *(_section(result) for result in results)]
+    (out / "paper.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _section(result: dict[str, Any]) -> str:
+    number = result["figure"]
+    heading = f"Figure {number}" if number.isdigit() else number.capitalize()
+    lines = [f"## {heading}: {result['title']}", "", f"The paper: {result['paper']}", ""]
+    if result["error"]:
+        return "\n".join([*lines, f"This figure failed: {result['error']}", ""])
+    if result["picture"]:
+        lines += [f"![{heading}]({result['picture']})", ""]
+    lines += ["| claim | paper | ours | verdict | why |", "|---|---|---|---|---|"]
+    for claim in result["claims"]:
+        cells = (claim["claim"], claim["paper"], claim["ours"], claim["verdict"], claim["reason"])
+        lines.append(f"| {' | '.join(_cell(x) for x in cells)} |")
+    recorded = "; ".join(result["recorded_on"])
+    return "\n".join([*lines, "", f"Data: [{result['table']}]({result['table']}). {recorded}.", ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
