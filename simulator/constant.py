@@ -85,6 +85,17 @@ class Constant(FileModel):
         """The value, or the median of the distribution."""
         return self.value if isinstance(self.value, float) else median_of(self.value.draws_from)
 
+    def scaled(self, factor: float, most: float = math.inf) -> "Constant":
+        """The constant with its value, or its whole distribution, times a factor, but at most `most`."""
+        value: float | Quantiles | Samples
+        if isinstance(self.value, Quantiles):
+            value = Quantiles(quantiles={p: float(min(x * factor, most)) for p, x in self.value.quantiles.items()})
+        elif isinstance(self.value, Samples):
+            value = Samples(samples=tuple(float(min(x * factor, most)) for x in self.value.samples))
+        else:
+            value = float(min(self.value * factor, most))
+        return self.model_copy(update={"value": value})
+
 
 class Dated(FileModel):
     """A rule that changed: its value since each day, and where that comes from."""

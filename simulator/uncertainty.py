@@ -10,7 +10,7 @@ from typing import Any
 
 from moe.errors import InputError
 from moe.files import FileModel
-from simulator.constant import Constant, Quantiles, Samples
+from simulator.constant import Constant
 from simulator.profile import PlatformProfile
 
 
@@ -54,18 +54,13 @@ def _at(inside: Any, k: int) -> Any:
     """The same, with each constant at draw k."""
     if isinstance(inside, Constant):
         draws = _draws(inside)
-        return inside.model_copy(update={"value": _scaled(inside, draws[k])}) if draws else inside
+        if not draws:
+            return inside
+        if isinstance(inside.value, float):
+            return inside.model_copy(update={"value": draws[k]})
+        return inside.scaled(draws[k] / inside.median)
     if isinstance(inside, dict):
         return {key: _at(value, k) for key, value in inside.items()}
     if isinstance(inside, FileModel):
         return inside.model_copy(update={name: _at(value, k) for name, value in inside})
     return inside
-
-
-def _scaled(constant: Constant, median: float) -> float | Quantiles | Samples:
-    value, factor = constant.value, median / constant.median if constant.median else 1.0
-    if isinstance(value, Quantiles):
-        return Quantiles(quantiles={p: x * factor for p, x in value.quantiles.items()})
-    if isinstance(value, Samples):
-        return Samples(samples=tuple(x * factor for x in value.samples))
-    return median

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from experiments.studies.headline import zipf
-from experiments.studies.uncertainty import Uncertainty, scaled, uncertainty
+from experiments.studies.uncertainty import Uncertainty, uncertainty
 from experiments.studies.whole_bill import cheapest_in_all
 from moe.files import FileModel
 from moe.spec import MoESpec, load_spec
@@ -241,7 +241,7 @@ def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float
             at[axis] = value
         elif axis == "s3_bandwidth":
             for path in S3:
-                profile = with_constant(profile, path, scaled(constant_at(profile, path), value))
+                profile = with_constant(profile, path, constant_at(profile, path).scaled(value))
         else:
             constant = constant_at(profile, ON_CONSTANT[axis])
             profile = with_constant(profile, ON_CONSTANT[axis], constant.model_copy(update={"value": value}))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import qmc
 
-from simulator.constant import Constant, Quantiles, Samples
 from simulator.profile import PlatformProfile, constant_at, with_constant
 
 UNCERTAIN: tuple[tuple[str, ...], ...] = (
@@ -58,7 +57,7 @@ class Uncertainty:
         for name, factor in zip(self.names, self.factors[draw].tolist(), strict=True):
             path = tuple(name.split("."))
             most = 1.0 if path in AT_MOST_1 else np.inf
-            profile = with_constant(profile, path, scaled(constant_at(profile, path), factor, most))
+            profile = with_constant(profile, path, constant_at(profile, path).scaled(factor, most))
         return profile
 
 
@@ -86,19 +85,3 @@ def uncertainty(
     sequence = qmc.MultivariateNormalQMC(np.zeros(len(names)), rng=np.random.default_rng(seed))
     normal = sequence.random(1 << max(0, draws - 1).bit_length())[:draws]
     return Uncertainty(tuple(names), np.array(sigmas), np.exp(normal * np.array(sigmas)), np.array(measured))
-
-
-def scaled(constant: Constant, factor: float, most: float = np.inf) -> Constant:
-    """The constant with its value, or its whole distribution, times a factor, but at most `most`."""
-
-    def times(x: float) -> float:
-        return float(min(x * factor, most))
-
-    value = constant.value
-    if isinstance(value, Quantiles):
-        return constant.model_copy(
-            update={"value": Quantiles(quantiles={p: times(x) for p, x in value.quantiles.items()})}
-        )
-    if isinstance(value, Samples):
-        return constant.model_copy(update={"value": Samples(samples=tuple(times(x) for x in value.samples))})
-    return constant.model_copy(update={"value": times(value)})
