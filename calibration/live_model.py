@@ -202,7 +202,7 @@ def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.
     """Non-negative weights of terms that give the seconds of each point; median absolute relative residual.
 
     Relative residuals are weighted down as they grow (Huber, three rounds), so that calls that the machine held
-    up do not pull; then all weights are scaled so that the sum of all seconds is right, as bills are sums.
+    up do not pull.
     """
     from scipy.optimize import nnls
 
@@ -215,7 +215,6 @@ def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.
         residual = np.abs(terms @ found / seconds - 1)
         middle = max(float(np.median(residual)), 1e-3)
         weights = np.sqrt(np.minimum(1.0, 1.5 * middle / np.maximum(residual, 1e-9)))
-    found = found * (seconds.sum() / (terms @ found).sum())
     return found, float(np.median(np.abs(terms @ found / seconds - 1)))
 
 

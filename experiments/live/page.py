@@ -153,11 +153,15 @@ def _verdicts(total: dict[str, Any]) -> list[str]:
     busy, contention, drift = total["others_busy_cores"], total["contention"], total["drift"]
     disturbed = contention > CONTENTION_SHOWN or abs(drift) > CONTENTION_SHOWN - 1 or busy > BUSY_SHOWN
     text = (
-        f"- Before each plan {busy:.1f} cores of this machine were busy; at the end the same compute took "
-        f"{drift:+.0%} more CPU time than at the beginning; "
+        f"- Before each plan {busy:.1f} cores of this machine were busy; the CPU time of the same compute "
+        f"changed by {drift:+.0%} from beginning to end; "
         f"compute took {contention:.2f} of what its CPU time says"
     )
-    return [*lines, text + (": **the machine was not quiet, errors are pessimistic**." if disturbed else ".")]
+    return [
+        *lines,
+        text
+        + (": **this machine was not quiet, or not equally fast: errors are pessimistic**." if disturbed else "."),
+    ]
 
 
 def _note(x: Comparison, tolerance: float) -> str:
