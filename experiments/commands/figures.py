@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ from experiments.commands.options import json_option, print_json, seed_option
 @click.option("--quick", is_flag=True, help="Minutes: small batches, few seeds.")
 @click.option("--paper-scale", is_flag=True, help="Hours: 100 batches, MIQCP 180 s; again, it goes on.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: results/runs/figures[-SCALE].")
+@click.option("--page", type=click.Path(path_type=Path), help="Where the page stands; default: OUT/paper.md.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; default: one a core.")
 @click.option("--fresh", is_flag=True, help="Recompute what is already there.")
 @seed_option
@@ -26,6 +26,7 @@ def figures(
     quick: bool,
     paper_scale: bool,
     out: Path | None,
+    page: Path | None,
     workers: int | None,
     fresh: bool,
     seed: int,
@@ -36,6 +37,8 @@ def figures(
     \b
     Example: ./smoe figures --quick --only 12 --out /tmp/figures
     """
+    from joblib import cpu_count
+
     from experiments.figures.paper.job import asked_for, run_figures
     from experiments.figures.paper.settings import Scale
 
@@ -44,16 +47,16 @@ def figures(
     scale: Scale = "quick" if quick else "paper-scale" if paper_scale else "default"
     asked = asked_for(only, scale, seed)
     folder = out or Path("results", "runs", "figures" if scale == "default" else f"figures-{scale}")
-    summary = run_figures(asked, scale, seed, folder, fresh, workers or len(os.sched_getaffinity(0)))
+    summary = run_figures(asked, scale, seed, folder, fresh, workers or cpu_count(), page)
     if as_json:
         print_json(summary)
     else:
-        _show(summary, folder)
+        _show(summary, folder, page or folder / "paper.md")
     if summary["failed"]:
         raise SystemExit(1)
 
 
-def _show(summary: dict[str, object], folder: Path) -> None:
+def _show(summary: dict[str, object], folder: Path, page: Path) -> None:
     from rich import box
     from rich.table import Table
 
@@ -69,4 +72,4 @@ def _show(summary: dict[str, object], folder: Path) -> None:
         if claim["confirmed"] is not None:
             table.add_row(claim["figure"][:4], claim["claim"], claim["paper"], claim["ours"], claim["verdict"])
     out.print(table)
-    out.print(f"{folder}/: paper.md has every figure with its reasons, claims.csv the table, figNN.csv the data.")
+    out.print(f"{page}: every figure with its reasons; {folder}/: claims.csv is the table, figNN.csv the data.")

@@ -115,6 +115,13 @@ def test_a_figure_that_fails_does_not_stop_the_others(
     assert json.loads((tmp_path / "claims.json").read_text())["claims"] == summary["claims"]
 
 
+def test_a_page_elsewhere_leads_back_to_the_pictures(asked: list[job.Asked], tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "paper.md"
+    run_figures(asked[1:], "quick", 0, tmp_path / "results", False, 1, page)
+    assert "![Figure 4](../results/fig04.png)" in page.read_text()
+    assert (tmp_path / "results" / "fig04.png").is_file()
+
+
 def test_a_folder_of_another_scale_is_left_alone(asked: list[job.Asked], tmp_path: Path) -> None:
     run_figures(asked[:1], "quick", 0, tmp_path, False, 1)
     with pytest.raises(

@@ -65,9 +65,18 @@ def asked_for(numbers: Sequence[str], scale: Scale, seed: int, configs: Path | N
 
 
 def run_figures(
-    asked: Sequence[Asked], scale: Scale, seed: int, out: Path, fresh: bool, workers: int
+    asked: Sequence[Asked],
+    scale: Scale,
+    seed: int,
+    out: Path,
+    fresh: bool,
+    workers: int,
+    page: Path | None = None,
 ) -> dict[str, Any]:
     """Compute the figures that are not in `out` yet, and write the claims table and the page of all that are.
+
+    Args:
+        page: where the page stands; `out`/paper.md by default.
 
     Returns what claims.json holds. Raises InputError where `out` holds figures of another scale or seed.
     """
@@ -83,7 +92,7 @@ def run_figures(
         error = failed.get(x.figure.number)
         what = f"[{number}/{len(todo)}] {x.figure.number}: {x.file.title}"
         _make(x, Store(out / "cells", fresh, 1 if x.figure.alone else workers), scale, out, what, error)
-    return _summary(out, scale)
+    return _summary(out, scale, page or out / "paper.md")
 
 
 def _mark(out: Path, scale: Scale, seed: int) -> None:
@@ -182,7 +191,7 @@ def _recorded_on(settings: FigureSettings) -> list[str]:
     return models + [f"{t.title}: {t.corpus}, {t.tokens:,} tokens, for {t.stands_for}" for t in settings.texts]
 
 
-def _summary(out: Path, scale: Scale) -> dict[str, Any]:
+def _summary(out: Path, scale: Scale, page: Path) -> dict[str, Any]:
     """The claims table of every figure that is in the folder, as CSV, JSON and page."""
     import pandas as pd
 
@@ -192,7 +201,7 @@ def _summary(out: Path, scale: Scale) -> dict[str, Any]:
     failed = {result["figure"]: result["error"] for result in results if result["error"]}
     summary = {"schema": "claims/1", "scale": scale, "out": str(out), "claims": rows, "failed": failed}
     _write(out / "claims.json", summary)
-    write_page(results, scale, out)
+    write_page(results, scale, out, page)
     return summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,31 +18,34 @@ batches, over seeds of the gates or over runs; a claim with a bound is confirmed
 """
 
 
-def write_page(results: Sequence[dict[str, Any]], scale: str, out: Path) -> None:
-    """Write `out`/paper.md from the results of figures, as their JSON files hold them."""
+def write_page(results: Sequence[dict[str, Any]], scale: str, out: Path, page: Path) -> None:
+    """Write `page` from the results of figures, as their JSON files hold them; its links lead to `out`."""
     judged = [claim for result in results for claim in result["claims"] if claim["confirmed"] is not None]
     option = "" if scale == "default" else f" --{scale}"
     text = INTRO.format(
         option=option, scale=scale, judged=len(judged), confirmed=sum(claim["confirmed"] for claim in judged)
     )
-    parts = [text, *(_section(result) for result in results)]
-    (out / "paper.md").write_text("\n".join(parts), encoding="utf-8")
+    folder = Path(os.path.relpath(out, page.parent)).as_posix()
+    prefix = "" if folder == "." else f"{folder}/"
+    parts = [text, *(_section(result, prefix) for result in results)]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _section(result: dict[str, Any]) -> str:
+def _section(result: dict[str, Any], prefix: str) -> str:
     number = result["figure"]
     heading = f"Figure {number}" if number.isdigit() else number.capitalize()
     lines = [f"## {heading}: {result['title']}", "", f"The paper: {result['paper']}", ""]
     if result["error"]:
         return "\n".join([*lines, f"This figure failed: {result['error']}", ""])
     if result["picture"]:
-        lines += [f"![{heading}]({result['picture']})", ""]
+        lines += [f"![{heading}]({prefix}{result['picture']})", ""]
     lines += ["| claim | paper | ours | verdict | why |", "|---|---|---|---|---|"]
     for claim in result["claims"]:
         cells = (claim["claim"], claim["paper"], claim["ours"], claim["verdict"], claim["reason"])
         lines.append(f"| {' | '.join(_cell(x) for x in cells)} |")
     recorded = "; ".join(result["recorded_on"])
-    return "\n".join([*lines, "", f"Data: [{result['table']}]({result['table']}). {recorded}.", ""])
+    return "\n".join([*lines, "", f"Data: [{result['table']}]({prefix}{result['table']}). {recorded}.", ""])
 
 
 def _cell(text: str) -> str:
