@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 
 import click
 
-from experiments.commands import (
-    bench,
-    deploy,
-    figures,
-    house,
-    local_lambda,
-    map,
-    platform,
-    prediction,
-    presets,
-    probe,
-    profile,
-    report,
-    robust,
-    routing,
-    run,
-    sensitivity,
-    traffic,
-    tune,
-    validate,
-)
+from experiments import commands
 from experiments.commands.options import EXIT_BAD_INPUT
 from moe.errors import InputError, PlatformError, nearest
 
@@ -63,27 +45,8 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for module in (
-    bench,
-    deploy,
-    figures,
-    house,
-    local_lambda,
-    map,
-    platform,
-    prediction,
-    presets,
-    probe,
-    profile,
-    report,
-    robust,
-    routing,
-    run,
-    sensitivity,
-    traffic,
-    tune,
-    validate,
-):
+for each in pkgutil.iter_modules(commands.__path__):
+    module = importlib.import_module(f"{commands.__name__}.{each.name}")
     found = [command for command in vars(module).values() if isinstance(command, click.Command)]
     inside = [inner for group in found if isinstance(group, click.Group) for inner in group.commands.values()]
     for command in found:
