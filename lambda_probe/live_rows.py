@@ -126,7 +126,7 @@ def status_of(call: LiveCall) -> str:
     """How a call ended, in the record table's words."""
     error, report = call.account.error, call.report
     if error:
-        return "upstream-failed" if error.startswith("Stopped") else "handler-error"
+        return "upstream-failed" if error.startswith(("Stopped", "Refused")) else "handler-error"
     if "OutOfMemory" in (report.error_type or ""):
         return "out-of-memory"
     if report.status == "timeout":

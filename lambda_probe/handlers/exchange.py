@@ -43,11 +43,15 @@ class World(Protocol):
         """Invoke a function asynchronously."""
 
     def ask(self, function: str, event: dict[str, Any]) -> Any:
-        """Invoke a function and wait for its answer. Raises Stopped where it fails or is refused."""
+        """Invoke a function and wait for its answer. Raises Stopped where it fails, Refused where no call is made."""
 
 
 class Stopped(RuntimeError):
     """Another call of the batch failed or was refused, or what was waited for did not come."""
+
+
+class Refused(Stopped):
+    """The platform took no call: it has no REPORT line, and nobody waits for one."""
 
 
 @dataclass
@@ -171,7 +175,12 @@ class Exchange:
             self.account.calls += 1
             self.account.bytes_out += len(data)
         asked = self._signed(function, event) | {"data": text_of(data)}
-        answer = bytes_of(self._world.ask(function, asked)["data"])
+        try:
+            answer = bytes_of(self._world.ask(function, asked)["data"])
+        except Refused:
+            with self._lock:
+                self.account.calls -= 1
+            raise
         with self._lock:
             self.account.bytes_in += len(answer)
         return answer
@@ -281,7 +290,7 @@ class Boto:
         try:
             got = self._functions.invoke(FunctionName=function, Payload=json.dumps(event))
         except ClientError as error:
-            raise Stopped(f"{function}: {error.response['Error']['Code']}") from error
+            raise Refused(f"{function}: {error.response['Error']['Code']}") from error
         answer = json.loads(got["Payload"].read())
         if "FunctionError" in got:
             raise Stopped(f"{function}: {answer.get('errorType')}: {answer.get('errorMessage')}")

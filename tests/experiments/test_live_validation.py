@@ -14,6 +14,7 @@ from experiments.figures.live import draw_live
 from experiments.live.compare import Comparison, compare, rank
 from experiments.live.plans import asked_cores, calibrating_plans, overflowing, plans_for, uniform
 from experiments.live.session import Served, ServedLive
+from experiments.live.settings import LiveSettings
 from lambda_probe.live_moe import LiveBatch
 from lambda_probe.live_rows import LiveRow
 from moe.errors import InputError
@@ -146,8 +147,10 @@ def test_bad_input_is_one_line_and_nothing_is_created(arguments: list[str], said
 
 
 @pytest.mark.slow
-def test_one_plan_is_validated_end_to_end(tmp_path: Path) -> None:
+def test_one_plan_is_validated_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command as a user runs it, with a plan of their own: outputs right, files there, nothing left."""
+    small = LiveSettings(loads=(8,), quick=True)
+    monkeypatch.setattr(LiveSettings, "made_quick", lambda self: small)
     pytest.importorskip("awslambdaric")
     plan = {
         "schema": "deployment-plan/1",

@@ -128,8 +128,8 @@ def test_two_endpoints_side_by_side_share_nothing(endpoint, other):
         connect(second, "s3").create_bucket(Bucket="of-the-second")
         mine = deploy_to(second, "app.echo")
         assert mine(say="hello").error is None
-        assert "of-the-second" not in str(connect(endpoint, "s3").list_buckets()["Buckets"])
-        assert mine.name not in str(connect(endpoint).list_functions()["Functions"])
+        assert "of-the-second" not in {each["Name"] for each in connect(endpoint, "s3").list_buckets()["Buckets"]}
+        assert mine.name not in {each["FunctionName"] for each in connect(endpoint).list_functions()["Functions"]}
         assert len({endpoint.lambda_url, endpoint.s3_url, second.lambda_url, second.s3_url}) == 4
 
 
