@@ -43,7 +43,7 @@ class World(Protocol):
         """Invoke a function asynchronously."""
 
     def ask(self, function: str, event: dict[str, Any]) -> Any:
-        """Invoke a function and wait for its answer. Raises Stopped where it fails, Refused where no call is made."""
+        """Invoke a function and wait for its answer. Raises Stopped where it fails; Refused if not taken."""
 
 
 class Stopped(RuntimeError):
