@@ -115,8 +115,6 @@ def test_served_with_the_tokens_it_planned_for_it_comes_to_its_plan(limit: float
     assert real.latency_s == pytest.approx(cold.latency_s)
     # A plan is charged for its last minibatch as if it were full (Eq. 6), a batch for the tokens that are there.
     assert real.billed_gb_s <= found.billed_gb_s * (1 + 1e-9)
-    if all(x.communication == "storage" for x in found.plan.layers):
-        assert real.billed_gb_s == pytest.approx(found.billed_gb_s)
 
 
 def test_more_tokens_for_a_hot_expert_are_paid_in_the_main_function() -> None:

@@ -12,11 +12,10 @@ from experiments.figures.paper.axes import plain_log
 from experiments.figures.paper.cells import Rows
 from experiments.figures.paper.claims import Claim, counted
 from experiments.figures.paper.figure import PaperFigure
-from experiments.figures.paper.plans import MILLION, least_latency_s, problem_of
-from experiments.figures.paper.routing import Cell, Routing, cell_fields, routing_of, with_interval
+from experiments.figures.paper.plans import MILLION, least_latency_s, predicted_popularity, problem_of
+from experiments.figures.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.figures.paper.settings import FigureSettings
 from optimizer import NoIncumbent
-from optimizer.popularity import predictor
 from optimizer.realised import realise
 from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem
@@ -65,17 +64,10 @@ def cells(settings: Settings) -> list[LimitCell]:
     ]
 
 
-def predicted_problem(cell: Cell, routing: Routing) -> DeploymentProblem:
-    """The problem of a batch with the popularity that `bayes` predicts for the held-out tokens."""
-    test = routing.held_out
-    tokens = predictor("bayes", counting="expected").fit(routing.profiled).predict(test.token_id)
-    return problem_of(cell, tokens * (cell.batch_tokens / test.tokens))
-
-
 def compute(cell: LimitCell) -> Rows:
     """A row for each plan: its cost as planned, and what it comes to on the test batches."""
     routing = routing_of(cell)
-    problem = predicted_problem(cell, routing)
+    problem = problem_of(cell, predicted_popularity(cell, routing))
     limit_s = cell.slack * least_latency_s(problem)
     problem = problem.with_limit(limit_s)
     about = cell.about | {"slack": cell.slack, "target_tokens_per_s": cell.batch_tokens / limit_s}
