@@ -35,5 +35,32 @@ def cheapest_in_all(problem: DeploymentProblem) -> DeploymentPlan:
     return best
 
 
+def with_parameters_kept(problem: DeploymentProblem) -> DeploymentProblem:
+    """The problem where instances keep their parameters: these are held beside the runtime, and are no download.
+
+    Of each replica's start a request to S3 is left that it does not make: its delay and its price.
+    """
+    constants = problem.platform
+    started_s = constants.warm_start_s
+    layers = [
+        layer.model_copy(
+            update={
+                "next_load_s": min(started_s, layer.next_load_s),
+                "experts": tuple(
+                    expert.model_copy(
+                        update={
+                            "parameter_bytes": 0.0,
+                            "intermediate_bytes": expert.intermediate_bytes + expert.parameter_bytes,
+                        }
+                    )
+                    for expert in layer.experts
+                ),
+            }
+        )
+        for layer in problem.layers
+    ]
+    return problem.model_copy(update={"layers": tuple(layers), "head_s": min(started_s, problem.head_s)})
+
+
 def _total_usd(problem: DeploymentProblem, plan: DeploymentPlan) -> float:
     return simulate(problem, plan, start="just-in-time").bill.total_cost_usd

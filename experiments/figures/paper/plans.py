@@ -55,6 +55,11 @@ def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: 
     return simulate(problem, plan, cell.platform, routing=batches.real, start="just-in-time", seed=cell.seed)
 
 
+def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | None:
+    """GB-s of a batch as USD per million tokens."""
+    return None if gb_s is None else gb_s * problem.platform.price_per_gb_s / problem.served_tokens * MILLION
+
+
 def played_columns(run: SimulatedRun, batches: TestBatches) -> dict[str, Any]:
     """A run's bills, USD per million tokens, its GB-s and its throughput, each with its interval over batches."""
     million = run.served_tokens / MILLION

@@ -10,7 +10,7 @@ from pydantic import Field
 from experiments.figures.paper.cells import Rows
 from experiments.figures.paper.cluster import cluster_rows
 from experiments.figures.paper.figure import PaperFigure
-from experiments.figures.paper.plans import MILLION, predicted_popularity, problem_of
+from experiments.figures.paper.plans import MILLION, predicted_popularity, problem_of, usd_per_million
 from experiments.figures.paper.rivals_claims import claims
 from experiments.figures.paper.rivals_picture import draw
 from experiments.figures.paper.routing import Cell, TestBatches, cell_fields, routing_of, with_interval
@@ -87,7 +87,7 @@ def _front(cell: RivalCell, problem: DeploymentProblem, fronts: ModelFronts) -> 
     for tokens_per_s in np.linspace(1 / cell.most, 1, LIMITS_OF_FRONT) * cell.batch_tokens / least_s:
         limit_s = cell.batch_tokens / tokens_per_s * (1 + 1e-9)
         about = {"row": "front", "rival": "front", "limit_s": limit_s, "target_tokens_per_s": tokens_per_s}
-        found.append(about | {"planned_usd": _usd(problem, fronts.bound(problem.with_limit(limit_s)))})
+        found.append(about | {"planned_usd": usd_per_million(problem, fronts.bound(problem.with_limit(limit_s)))})
     return found
 
 
@@ -131,7 +131,7 @@ def _planned(
         "feasible": plan.feasible,
         "breaks": ", ".join(sorted({kind for _, _, kind in plan.violations})),
         "single_experts": isinstance(answer, DeploymentPlan),
-        "planned_usd": _usd(problem, gb_s),
+        "planned_usd": usd_per_million(problem, gb_s),
         "planned_latency_s": plan.latency_s,
         "planned_tokens_per_s": problem.served_tokens / plan.latency_s,
         "above_optimum": None if optimum is None else gb_s / optimum - 1,
@@ -153,11 +153,6 @@ def _served(
         | with_interval("tokens_per_s", [cell.batch_tokens / x.latency_s for x in real], batches.independent)
         | {"realised_late": float(np.mean([x.latency_s > limit_s for x in real])), "realised_failed": failed}
     )
-
-
-def _usd(problem: DeploymentProblem, gb_s: float | None) -> float | None:
-    """GB-s of a batch as USD per million tokens."""
-    return None if gb_s is None else gb_s * problem.platform.price_per_gb_s / problem.served_tokens * MILLION
 
 
 SAME_FOR_DRAWS = ("target_tokens_per_s", "limit_s", "single_experts", "batches", "failure")
