@@ -157,7 +157,7 @@ def _planned(problem: DeploymentProblem, hot_count: int, replicas: int, beta: Be
 
 
 def _divided(problem: DeploymentProblem, hot_count: int, replicas: int) -> tuple[Hot, Cold]:
-    """So many hot experts of each layer, the most popular ones; the others by LPT on the cold function's replicas."""
+    """The most popular experts of each layer, so many; the others by LPT on the cold function's replicas."""
     hot, cold = [], []
     for layer in problem.layers:
         order = np.argsort(-layer.tokens, kind="stable")
@@ -169,7 +169,7 @@ def _divided(problem: DeploymentProblem, hot_count: int, replicas: int) -> tuple
 
 
 def _rewritten(problem: DeploymentProblem, hot: Hot, cold: Cold) -> tuple[DeploymentProblem, float]:
-    """The problem of the cold experts, an "expert" for each replica of their function; the GB-s of the hot ones."""
+    """The problem of the cold experts, an "expert" for each replica they share; the GB-s of the hot ones."""
     layers, gb_s = [], 0.0
     loads: list[float] = []
     for e, (layer, mine) in enumerate(zip(problem.layers, hot, strict=True)):

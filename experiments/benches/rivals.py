@@ -20,6 +20,7 @@ PROBLEMS = tuple(EXAMPLES / f"{name}.problem.json" for name in ("bert-4", "bert-
 TIGHTNESS = (0.6, 0.2)
 """Where the limits lie between the least latency and that of the cheapest plan."""
 
+
 @dataclass(frozen=True)
 class RivalRow:
     """One rival on one problem under one limit.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from optimizer.exact import Infeasible
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
@@ -11,16 +13,20 @@ TIGHTER = (0.8, 0.65, 0.5, 0.35, 0.25, 0.15, 0.1, 0.07)
 """Latency limits that are tried, as shares of the latency without one."""
 
 
-def cheapest_in_all(problem: DeploymentProblem) -> DeploymentPlan:
+def cheapest_in_all(problem: DeploymentProblem, tighter: Sequence[float] = TIGHTER) -> DeploymentPlan:
     """The plan with the least total bill, on the closed form's platform, of the exact ones under several limits.
 
     The total bill has the gates' waiting in it, which no solver minimises: a tighter limit spends more on experts,
     and less on that.
+
+    Args:
+        problem: its limit holds, or a tighter one.
+        tighter: limits that are tried, falling, as shares of the latency of the plan under the problem's own.
     """
     best = solve(problem, "exact")
     assert best.latency_s is not None
     least_usd, unlimited_s = _total_usd(problem, best), best.latency_s
-    for share in TIGHTER:
+    for share in tighter:
         try:
             plan = solve(problem.with_limit(share * unlimited_s), "exact")
         except Infeasible:

@@ -12,7 +12,13 @@ from experiments.figures.paper.axes import plain_log
 from experiments.figures.paper.cells import Rows
 from experiments.figures.paper.claims import Claim, counted
 from experiments.figures.paper.figure import PaperFigure
-from experiments.figures.paper.plans import MILLION, least_latency_s, predicted_popularity, problem_of, usd_per_million
+from experiments.figures.paper.plans import (
+    MILLION,
+    least_latency_s,
+    predicted_popularity,
+    problem_of,
+    usd_per_million,
+)
 from experiments.figures.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.figures.paper.settings import FigureSettings
 from optimizer import NoIncumbent

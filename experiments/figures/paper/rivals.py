@@ -174,7 +174,10 @@ def table(rows: Rows) -> pd.DataFrame:
     found = []
     for key, group in plans.groupby(about, sort=False):
         row = dict(zip(about, key, strict=True)) | {x: group[x].iloc[0] for x in SAME_FOR_DRAWS if x in group}
-        row |= {"found": bool(group["found"].all()), "feasible_share": float(group["feasible"].astype(bool).mean())}
+        row |= {
+            "found": bool(group["found"].all()),
+            "feasible_share": float(group["feasible"].astype(bool).mean()),
+        }
         there = group[group["found"].astype(bool)]
         if len(there):
             row |= with_interval("planned_usd", there["planned_usd"].to_numpy(float))

@@ -42,9 +42,9 @@ def draw(data: pd.DataFrame) -> Figure:
     for (planned, served, cluster), ((model, text), group) in zip(every, models, strict=True):
         plans = group[(group["row"] == "plan") & group["found"].eq(True)]
         front = group[group["row"] == "front"].dropna(subset="planned_usd").sort_values("target_tokens_per_s")
-        for axes, shown in ((planned, "front"), (served, "front, as planned")):
+        for axes, line in ((planned, "-"), (served, ":")):
             axes.step(front["target_tokens_per_s"], front["planned_usd"], where="pre", color="black",
-                      linewidth=1.2, linestyle="-" if axes is planned else ":", label=f"certified {shown}")  # fmt: skip
+                      linewidth=1.2, linestyle=line, label="certified front (dotted: as planned)")  # fmt: skip
         _points(planned, plans, "planned_tokens_per_s", "planned_usd")
         _points(served, plans, "tokens_per_s", "realised_usd")
         _cluster(cluster, group[group["row"] == "cluster"])
@@ -89,9 +89,11 @@ def _cluster(axes: Any, rows: pd.DataFrame) -> None:
         fused = "BetterTransformer" in row.rival
         for period, (title, marker) in PERIODS.items():
             if row.rival.endswith(period):
+                face, label = ("white", "_") if fused else (style.SKY, title)
                 axes.plot(row.tokens_per_s, row.realised_usd, marker, color=style.SKY, markersize=6,
-                          markerfacecolor="white" if fused else style.SKY, label="_" if fused else title)  # fmt: skip
+                          markerfacecolor=face, label=label)  # fmt: skip
     axes.legend(frameon=False, fontsize=7, loc="upper left", title="paid by (hollow:\nBetterTransformer)",
                 title_fontsize=6.5, alignment="left")  # fmt: skip
-    axes.margins(x=0.5)
-    axes.locator_params(axis="x", nbins=2)
+    speeds = sorted(set(rows["tokens_per_s"]))
+    axes.set_xlim(speeds[0] * 0.985, speeds[-1] * 1.015)
+    axes.set_xticks([float(f"{speeds[0]:.3g}")])

@@ -94,5 +94,5 @@ def _kept(group: pd.DataFrame, where: str) -> Claim:
     )  # fmt: skip
 
 
-def _listed(shares: pd.Series) -> str:  # type: ignore[type-arg]
+def _listed(shares: pd.Series) -> str:
     return ", ".join(f"{x:+.1%}" for x in shares)

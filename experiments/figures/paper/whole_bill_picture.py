@@ -30,7 +30,7 @@ RELOADED = {"every-invocation": "parameters reloaded at each call", "when-cold":
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """A row of panels for each model: the whole bill over the target, reloaded and kept; its parts by objective."""
+    """A row of panels for each model: the whole bill over the target, reloaded and kept; its parts."""
     models = list(data.groupby(["model", "text"], sort=False))
     figure = style.new_figure(11.0, 3.1 * len(models) + 0.5)
     every = figure.subplots(len(models), 3, squeeze=False, sharey="row", width_ratios=[3, 3, 4])
@@ -38,12 +38,12 @@ def draw(data: pd.DataFrame) -> Figure:
         for axes, (reload, title) in zip(row, RELOADED.items(), strict=False):
             _bills(axes, group[group["reload"] == reload])
             axes.set_title(title, loc="left", fontsize=9)
-        row[0].set_title(f"{model}, {text}: {RELOADED['every-invocation']}", loc="left", fontsize=9)
+        row[0].set_title(f"{model}, {text}\n{RELOADED['every-invocation']}", loc="left", fontsize=9)
         row[0].set_ylabel("whole bill, USD per million tokens")
         _parts(row[2], group[group["reload"] == "every-invocation"])
         row[0].set_ylim(bottom=0)
     every[0][0].legend(frameon=False, fontsize=7.5, title="planned for the", title_fontsize=7.5, alignment="left")
-    every[0][2].legend(frameon=False, fontsize=7, ncols=2, loc="upper right")
+    every[0][2].legend(frameon=False, fontsize=7, loc="upper left")
     return figure
 
 
@@ -68,7 +68,7 @@ def _parts(axes: Any, rows: pd.DataFrame) -> None:
             axes.bar(x, mine[name], 0.38, bottom, color=colour, label=title if k == 0 else "_")
             bottom = bottom + mine[name].to_numpy()
     axes.set_xticks(range(len(limits)), [f"{x:g}" for x in limits])
-    axes.set_xlabel("limit over the least latency; left: for the GB-s, right: for the whole bill")
+    axes.set_xlabel("limit, times the least latency\n(left: planned for the GB-s, right: for the whole bill)")
     axes.set_title("its parts, reloaded at each call", loc="left", fontsize=9)
     axes.grid(alpha=0.25, axis="y")
     axes.set_axisbelow(True)
