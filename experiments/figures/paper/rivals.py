@@ -164,8 +164,11 @@ MEANS = (
 
 
 def table(rows: Rows) -> pd.DataFrame:
-    """A row for each rival and limit: of random methods the means over draws, the interval of the planned cost
-    over draws, and `least_above_front`, the least of any draw. Then the front's and the cluster's rows."""
+    """A row for each rival and limit; then the front's and the cluster's rows.
+
+    Of random methods: means over draws that keep the limit, if any do; the interval of the planned cost over them;
+    what any draw breaks; `least_above_front`, the least of any draw.
+    """
     import pandas as pd
 
     data = pd.DataFrame(rows)
@@ -180,10 +183,12 @@ def table(rows: Rows) -> pd.DataFrame:
         }
         there = group[group["found"].astype(bool)]
         if len(there):
-            row |= with_interval("planned_usd", there["planned_usd"].to_numpy(float))
-            row |= {x: there[x].astype(float).mean() for x in MEANS}
             row["least_above_front"] = there["above_front"].astype(float).min()
             row["breaks"] = ", ".join(sorted({kind for x in there["breaks"] for kind in x.split(", ") if kind}))
+            keeps = there[there["feasible"].astype(bool)]
+            there = keeps if len(keeps) else there
+            row |= with_interval("planned_usd", there["planned_usd"].to_numpy(float))
+            row |= {x: there[x].astype(float).mean() for x in MEANS}
         found.append(row)
     return pd.concat([pd.DataFrame(found), rest.drop(columns=["draw", "found", "feasible"])], ignore_index=True)
 

@@ -33,7 +33,7 @@ def _none_below(plans: pd.DataFrame, where: str) -> Claim:
     same = there[there["single_experts"].astype(bool)]
     fits = same[same["breaks"].isin(["", "latency"])]
     other = there[~there["single_experts"].astype(bool)]["least_above_front"].dropna()
-    reason = f"{len(same) - len(fits)} plans that break a payload's or a memory's limit are left out"
+    reason = f"left out: {len(same) - len(fits)} of {len(same)}, which break a payload's or a memory's limit"
     if len(other):
         reason += f"; groups and Remoe solve another problem: from {other.min():+.1%} of the front"
     held = (fits["least_above_front"] >= -SAME).tolist()
