@@ -1,10 +1,13 @@
 """The rivals' figure, tiny: if these fail, a rival is shown cheaper, or dearer, than it is."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.figures.paper import rivals
+from experiments.figures.paper import job, rivals
 from experiments.figures.paper.claims import Claim
 from experiments.figures.paper.plans import MILLION, predicted_popularity, problem_of
 from experiments.figures.paper.routing import routing_of
@@ -96,6 +99,18 @@ def test_the_front_falls_with_slack_and_the_picture_is_drawn(
     random = plans(data)[plans(data)["rival"] == "random"]
     assert (random["planned_usd_high"] >= random["planned_usd"]).all()
     assert len(rivals.draw(data).axes) == 3
+
+
+@pytest.mark.usefixtures("no_recording")
+def test_its_checks_are_not_counted_as_the_papers_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_record", lambda todo: {})
+    settings = tiny(rivals.Settings, slack=(1.5,), draws=2, seed=0)
+    asked = [replace(x, settings=settings) for x in job.asked_for(["rivals"], "quick", 0)]
+    summary = job.run_figures(asked, "quick", 0, tmp_path, False, 1)
+    held = sum(claim["confirmed"] is True for claim in summary["claims"])
+    page = (tmp_path / "paper.md").read_text()
+    assert f"0 of 0 claims are confirmed; of 2 checks of our own {held} hold" in page
+    assert (tmp_path / "rivals.png").is_file()
 
 
 def test_groups_and_remoe_are_served_by_whoever_has_the_expert() -> None:
