@@ -84,13 +84,17 @@ def realise(
         real: tokens of each expert, shape (layers, experts).
         overflow: whether overflow is foreseen, or met.
     """
-    served = with_tokens(problem, real)
+    return realise_served(with_tokens(problem, real), plan, overflow)
+
+
+def realise_served(served: DeploymentProblem, plan: DeploymentPlan, overflow: Overflow = "foreseen") -> Realised:
+    """The same, of a problem whose tokens are the real ones."""
     try:
         parts = np.array([_layer(served, e, plan, overflow) for e in range(len(served.layers))])
     except InputError as error:  # not one token fits beside the parameters
         return Realised(np.inf, np.inf, np.inf, failed=str(error))
     gb_s, requests_usd, latency_s = parts.sum(axis=0).tolist()
-    full = gb_s * problem.platform.price_per_gb_s + requests_usd
+    full = gb_s * served.platform.price_per_gb_s + requests_usd
     return Realised(gb_s, full, fixed_latency_s(served) + latency_s)
 
 

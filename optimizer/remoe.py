@@ -27,8 +27,15 @@ from moe.errors import InputError
 from optimizer.cost_model import with_evaluation
 from optimizer.exact import Beta
 from optimizer.grouping import grouped_layer, lpt
+from optimizer.problem import with_tokens
+from optimizer.realised import Overflow, Realised, realise_served
 from optimizer.rivals import memory_only
-from simulator.plan import MB, DeploymentPlan, DeploymentProblem, ProblemLayer
+from simulator.plan import MB, DeploymentPlan, DeploymentProblem
+
+Hot = tuple[tuple[int, ...], ...]
+"""Of each layer the experts in the main function."""
+Cold = tuple[tuple[tuple[int, ...], ...], ...]
+"""Of each layer and replica of its cold function the experts."""
 
 HOT_COUNTS = 8
 """Numbers of hot experts that are tried: all below eight experts, else eight from none on."""
@@ -42,13 +49,15 @@ class RemoePlan:
         problem: the rewritten one: cold experts only, grouped by replica.
         plan: for it; its bills are of the cold function alone.
         hot: of each layer the experts in the main function, the most popular first.
+        cold: of each layer and replica of its cold function the experts, as `plan` has them.
         hot_gb_s: GB-s of the main functions for the hot experts.
         billed_gb_s, full_cost_usd: with the hot experts.
     """
 
     problem: DeploymentProblem
     plan: DeploymentPlan
-    hot: tuple[tuple[int, ...], ...]
+    hot: Hot
+    cold: Cold
     hot_gb_s: float
     billed_gb_s: float
     full_cost_usd: float
@@ -110,39 +119,68 @@ def _sizes(problem: DeploymentProblem) -> Iterator[tuple[int, int]]:
             yield hot, replicas
 
 
+def realise_remoe(
+    problem: DeploymentProblem, remoe_plan: RemoePlan, real: np.ndarray, overflow: Overflow = "foreseen"
+) -> Realised:
+    """One batch served with Remoe's plan, hot experts billed as in `RemoePlan`.
+
+    Args:
+        problem: the one that Remoe planned for, not rewritten; its popularity is not looked at.
+        remoe_plan: the plan.
+        real: tokens of each expert, shape (layers, experts).
+        overflow: see `optimizer.realised`.
+    """
+    served, hot_gb_s = _rewritten(with_tokens(problem, real), remoe_plan.hot, remoe_plan.cold)
+    found = realise_served(served, remoe_plan.plan, overflow)
+    return replace(
+        found,
+        billed_gb_s=found.billed_gb_s + hot_gb_s,
+        full_cost_usd=found.full_cost_usd + hot_gb_s * problem.platform.price_per_gb_s,
+    )
+
+
 def _planned(problem: DeploymentProblem, hot_count: int, replicas: int, beta: Beta) -> RemoePlan:
     """The plan with so many hot experts and replicas in each layer."""
-    rewritten, hot, hot_gb_s = _rewritten(problem, hot_count, replicas)
+    hot, cold = _divided(problem, hot_count, replicas)
+    rewritten, hot_gb_s = _rewritten(problem, hot, cold)
     plan = memory_only(_with_fitted_times(rewritten), beta)
     plan = with_evaluation(rewritten, plan.model_copy(update={"solver": "remoe"}))
     return RemoePlan(
         problem=rewritten,
         plan=plan,
         hot=hot,
+        cold=cold,
         hot_gb_s=hot_gb_s,
         billed_gb_s=(plan.billed_gb_s or 0.0) + hot_gb_s,
         full_cost_usd=(plan.full_cost_usd or 0.0) + hot_gb_s * problem.platform.price_per_gb_s,
     )
 
 
-def _rewritten(
-    problem: DeploymentProblem, hot_count: int, replicas: int
-) -> tuple[DeploymentProblem, tuple[tuple[int, ...], ...], float]:
-    """The problem of the cold experts, the hot ones of each layer, and the GB-s of these."""
-    layers, hot, gb_s = [], [], 0.0
-    loads: list[float] = []
-    for e, layer in enumerate(problem.layers):
+def _divided(problem: DeploymentProblem, hot_count: int, replicas: int) -> tuple[Hot, Cold]:
+    """The most popular experts of each layer, so many; the others by LPT on the cold function's replicas."""
+    hot, cold = [], []
+    for layer in problem.layers:
         order = np.argsort(-layer.tokens, kind="stable")
-        mine = [int(i) for i in order[:hot_count]]
-        cold = _cold(layer, sorted(order[hot_count:].tolist()), replicas)
+        hot.append(tuple(order[:hot_count].tolist()))
+        rest = sorted(order[hot_count:].tolist())
+        groups = [group for group in lpt(layer.tokens[rest], replicas, len(rest)) if group]
+        cold.append(tuple(tuple(rest[i] for i in group) for group in groups))
+    return tuple(hot), tuple(cold)
+
+
+def _rewritten(problem: DeploymentProblem, hot: Hot, cold: Cold) -> tuple[DeploymentProblem, float]:
+    """The problem of the cold experts, an "expert" for each replica they share; the GB-s of the hot ones."""
+    layers, gb_s = [], 0.0
+    loads: list[float] = []
+    for e, (layer, mine) in enumerate(zip(problem.layers, hot, strict=True)):
         j, memory_mb = _main_function(problem, e, mine)
         calls = sum(layer.experts[i].tokens > 0 for i in mine)
         per_call = 0.0 if layer.seconds_per_call is None else layer.seconds_per_call[j]
-        compute_s = float(layer.tokens[mine].sum()) * layer.seconds_per_token[j] + calls * per_call
+        compute_s = float(layer.tokens[list(mine)].sum()) * layer.seconds_per_token[j] + calls * per_call
         load_s = sum(layer.experts[i].parameter_bytes for i in mine) / problem.platform.gate_bandwidth
         gb_s += memory_mb / 1024 * (compute_s + load_s)
-        layers.append(cold.model_copy(update={"non_moe_s": layer.non_moe_s + compute_s}))
-        hot.append(tuple(mine))
+        changed = grouped_layer(layer, cold[e])
+        layers.append(changed.model_copy(update={"non_moe_s": layer.non_moe_s + compute_s}))
         loads.append(load_s)
     # A main function is loaded while the layer before it runs, the first one with the head.
     layers = [
@@ -154,16 +192,10 @@ def _rewritten(
         "head_s": problem.head_s + loads[0],
         "batch_tokens": problem.served_tokens or None,
     }
-    return problem.model_copy(update=changes), tuple(hot), gb_s
+    return problem.model_copy(update=changes), gb_s
 
 
-def _cold(layer: ProblemLayer, cold: list[int], replicas: int) -> ProblemLayer:
-    """The layer of the cold experts, an "expert" for each replica of their function."""
-    part = layer.model_copy(update={"experts": tuple(layer.experts[i] for i in cold)})
-    return grouped_layer(part, [group for group in lpt(part.tokens, replicas, len(cold)) if group])
-
-
-def _main_function(problem: DeploymentProblem, e: int, hot: list[int]) -> tuple[int, float]:
+def _main_function(problem: DeploymentProblem, e: int, hot: tuple[int, ...]) -> tuple[int, float]:
     """Index of the listed size whose compute times the main function of layer e has, and its memory in MB.
 
     Raises InputError where its hot experts do not fit."""

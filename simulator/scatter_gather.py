@@ -155,7 +155,8 @@ class ForwardPass:
         """
         constants = self.problem.platform
         if self.platform.is_ideal:
-            return (Sleep(max(0.0, load_s - constants.warm_start_s), "parameter_download"),)
+            loading = Sleep(max(0.0, load_s - constants.warm_start_s), "parameter_download")
+            return (FirstCall((loading,), PARAMETERS) if self.serving.reload == "when-cold" else loading,)
         seconds = load_s - constants.warm_start_s - constants.storage_delay_s
         return (self._parameters(seconds * constants.gate_bandwidth),) if seconds > 0 else ()
 

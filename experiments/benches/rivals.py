@@ -5,28 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+from experiments.studies.rivals import Answer, bills, played, rivals
 from moe.errors import InputError
 from optimizer.cost_model import fixed_latency_s
 from optimizer.exact import ModelFronts, model_fronts, solve_exact
-from optimizer.grouping import GroupedPlan, blocks, plan_groups
 from optimizer.knapsack import fastest
-from optimizer.remoe import RemoePlan, remoe
-from optimizer.solvers import solve
-from simulator.plan import DeploymentPlan, DeploymentProblem, read_problem
+from simulator.plan import DeploymentProblem, read_problem
 from simulator.simulate import simulate
 
 EXAMPLES = Path(__file__).parents[2] / "tests" / "reference" / "examples"
 PROBLEMS = tuple(EXAMPLES / f"{name}.problem.json" for name in ("bert-4", "bert-8", "bert2bert-4"))
 TIGHTNESS = (0.6, 0.2)
 """Where the limits lie between the least latency and that of the cheapest plan."""
-GROUP = 2
-LAMBDAML = (3008, 3072, 10240)
-"""Largest memory sizes of LambdaML's rule, MB."""
-
-Answer = DeploymentPlan | GroupedPlan | RemoePlan
 
 
 @dataclass(frozen=True)
@@ -55,27 +47,6 @@ class RivalRow:
     feasible: bool | None = None
     above_optimum: float | None = None
     failure: str | None = None
-
-
-def rivals(problem: DeploymentProblem) -> dict[str, Callable[[DeploymentProblem], Answer]]:
-    """Every rival by name, in the order of the table; LambdaML with each maximum that this problem can tell."""
-    largest = {
-        max((m for m in problem.platform.memory_mb if m <= most), default=0): most for most in LAMBDAML[::-1]
-    }
-    by_name: dict[str, Callable[[DeploymentProblem], Answer]] = {
-        name: partial(solve, solver=name)
-        for name in ("exact", "ods", "best-uniform", "replicas-only", "memory-only", "best-memory", "reactive")
-    }
-    by_name["best-uniform, known"] = partial(solve, solver="best-uniform", popularity="known")
-    by_name |= {
-        f"lambdaml {m}": partial(solve, solver="lambdaml", max_memory_mb=m) for m in sorted(largest.values())
-    }
-    by_name["random"] = partial(solve, solver="random")
-    by_name[f"blocks of {GROUP}"] = partial(blocks, size=GROUP)
-    for group_by in ("index", "popularity", "load"):
-        by_name[f"exact, groups of {GROUP} by {group_by}"] = partial(plan_groups, size=GROUP, group_by=group_by)
-    by_name["remoe"] = remoe
-    return by_name
 
 
 def compare_rivals(
@@ -116,20 +87,20 @@ def _rows(problem: DeploymentProblem, limit: float, fronts: ModelFronts) -> Iter
 def _row(
     problem: DeploymentProblem, limit: float, name: str, answer: Answer, seconds: float, optimum: float
 ) -> RivalRow:
-    played, plan = (problem, answer) if isinstance(answer, DeploymentPlan) else (answer.problem, answer.plan)
-    billed = answer if isinstance(answer, RemoePlan) else plan
-    objective = billed.billed_gb_s if problem.objective == "gb_s" else billed.full_cost_usd
+    own, plan = played(problem, answer)
+    gb_s, usd = bills(answer)
+    objective = gb_s if problem.objective == "gb_s" else usd
     return RivalRow(
         problem=problem.name,
         latency_limit_s=limit,
         rival=name,
         seconds=seconds,
         objective=objective,
-        full_usd=billed.full_cost_usd,
-        total_usd=simulate(played, plan).bill.total_cost_usd,
+        full_usd=usd,
+        total_usd=simulate(own, plan).bill.total_cost_usd,
         latency_s=plan.latency_s,
         feasible=plan.feasible,
-        above_optimum=(objective or 0.0) / optimum - 1 if optimum else None,
+        above_optimum=objective / optimum - 1 if optimum else None,
     )
 
 

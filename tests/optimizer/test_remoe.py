@@ -5,7 +5,8 @@ import pytest
 
 from moe.errors import InputError
 from optimizer import evaluate
-from optimizer.remoe import _planned, _rewritten, exponential_fit, remoe
+from optimizer.realised import realise
+from optimizer.remoe import _divided, _planned, _rewritten, exponential_fit, realise_remoe, remoe
 from optimizer.rivals import memory_only
 from simulator.plan import DeploymentProblem
 from simulator.simulate import simulate
@@ -30,7 +31,8 @@ def test_its_bills_are_those_of_the_rewritten_problem_and_its_hot_experts(limit:
 
 def test_every_token_is_served_by_hot_or_cold_experts() -> None:
     problem = _limited(None)
-    rewritten, hot, _ = _rewritten(problem, 2, 2)
+    hot, cold = _divided(problem, 2, 2)
+    rewritten, _ = _rewritten(problem, hot, cold)
     for before, after, mine in zip(problem.layers, rewritten.layers, hot, strict=True):
         assert after.tokens.sum() + before.tokens[list(mine)].sum() == pytest.approx(before.tokens.sum())
         assert before.tokens[list(mine)].min() >= np.delete(before.tokens, list(mine)).max()
@@ -41,7 +43,8 @@ def test_every_token_is_served_by_hot_or_cold_experts() -> None:
 def test_hot_experts_cost_their_seconds_at_the_main_functions_memory() -> None:
     """By hand: one hot expert a layer, at 3072 MB: 3 GB x (its tokens x U + the download of its parameters)."""
     problem = _limited(None)
-    rewritten, hot, gb_s = _rewritten(problem, 1, 1)
+    hot, cold = _divided(problem, 1, 1)
+    rewritten, gb_s = _rewritten(problem, hot, cold)
     seconds = 0.0
     for before, after, (i,) in zip(problem.layers, rewritten.layers, hot, strict=True):
         compute = before.experts[i].tokens * before.seconds_per_token[-1]
@@ -56,7 +59,8 @@ def test_hot_experts_cost_their_seconds_at_the_main_functions_memory() -> None:
 
 def test_its_total_bill_has_the_hot_experts_in_the_main_functions() -> None:
     problem = _limited(None)
-    rewritten, hot, _ = _rewritten(problem, 1, 1)
+    hot, cold = _divided(problem, 1, 1)
+    rewritten, _ = _rewritten(problem, hot, cold)
     free = [
         layer.model_copy(update={"non_moe_s": before.non_moe_s})
         for layer, before in zip(rewritten.layers, problem.layers, strict=True)
@@ -99,3 +103,30 @@ def test_experts_that_fit_nowhere_are_named() -> None:
     ]
     with pytest.raises(InputError, match=r"layers\.0"):
         remoe(problem.model_copy(update={"layers": tuple(huge)}))
+
+
+@pytest.mark.parametrize("limit", [None, 42.0])
+def test_served_with_the_tokens_it_planned_for_it_comes_to_its_plan(limit: float | None) -> None:
+    problem = _limited(limit)
+    found = remoe(problem)
+    real = realise_remoe(problem, found, np.array([layer.tokens for layer in problem.layers]))
+    cold = realise(found.problem, found.plan, np.array([layer.tokens for layer in found.problem.layers]))
+    assert real.billed_gb_s == pytest.approx(cold.billed_gb_s + found.hot_gb_s)
+    assert real.latency_s == pytest.approx(cold.latency_s)
+    # A plan is charged for its last minibatch as if it were full (Eq. 6), a batch for the tokens that are there.
+    assert real.billed_gb_s <= found.billed_gb_s * (1 + 1e-9)
+
+
+def test_more_tokens_for_a_hot_expert_are_paid_in_the_main_function() -> None:
+    """By hand: 100 tokens more for the hottest expert of layer 0, at 3072 MB."""
+    problem = _limited(None)
+    found = _planned(problem, 1, 1, "per-layer")
+    (hot,), cold = found.hot[0], found.cold[0][0]
+    real = np.array([layer.tokens for layer in problem.layers])
+    before = realise_remoe(problem, found, real)
+    real[0, hot] += 100
+    after = realise_remoe(problem, found, real)
+    seconds = 100 * problem.layers[0].seconds_per_token[-1]
+    assert hot not in cold
+    assert after.billed_gb_s - before.billed_gb_s == pytest.approx(3 * seconds)
+    assert after.latency_s - before.latency_s == pytest.approx(seconds)

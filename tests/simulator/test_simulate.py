@@ -20,7 +20,7 @@ from simulator.plan import (
     needed_memory_bytes,
     payload_bytes,
 )
-from simulator.profile import load_profile
+from simulator.profile import PlatformProfile, load_profile
 from simulator.records import COLUMNS
 from simulator.simulate import Decode, simulate
 from simulator.timeline import chrome_trace, write_chrome_trace
@@ -238,11 +238,14 @@ def test_the_parts_of_a_bill_are_the_bill() -> None:
     assert run.bill.billed_cost_usd < run.bill.full_cost_usd < run.bill.total_cost_usd
 
 
+@pytest.mark.parametrize("profile", [PROFILE, None], ids=["profile", "ideal"])
 @pytest.mark.parametrize("method", ["storage", "pipelined", "direct"])
-def test_parameters_kept_in_a_warm_instance_are_downloaded_once(method: Communication) -> None:
+def test_parameters_kept_in_a_warm_instance_are_downloaded_once(
+    method: Communication, profile: PlatformProfile | None
+) -> None:
     problem = small_problem()
     plan = plan_of(problem, method)
-    runs = {how: simulate(problem, plan, PROFILE, runs=3, reload=how) for how in ("every-invocation", "when-cold")}
+    runs = {how: simulate(problem, plan, profile, runs=3, reload=how) for how in ("every-invocation", "when-cold")}
 
     def downloads(how: str, batch: int) -> int:
         return sum("parameter_download" in row.phases for row in runs[how].records if row.batch == batch)

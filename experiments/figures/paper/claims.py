@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+OWN = "(a check of our own)"
+"""In the place of the paper's statement, where it makes none."""
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -45,12 +45,13 @@ def cluster_rows(cell: Cell, batches: TestBatches) -> list[dict[str, Any]]:
 
 
 def _runs(cell: Cell, batches: TestBatches, fused: bool, charged: Charged = "time-share") -> list[ClusterRun]:
+    spec, cluster = cell.spec, cell.platform.cluster
     return [
         run_on_cluster(
-            cell.spec,
+            spec,
             tokens,
             cell.batch_tokens,
-            cell.platform.cluster,
+            cluster,
             better_transformer=fused,
             layer_type=cell.model.better_transformer,
             charged=charged,

@@ -12,11 +12,16 @@ from experiments.figures.paper.axes import plain_log
 from experiments.figures.paper.cells import Rows
 from experiments.figures.paper.claims import Claim, counted
 from experiments.figures.paper.figure import PaperFigure
-from experiments.figures.paper.plans import MILLION, least_latency_s, problem_of
-from experiments.figures.paper.routing import Cell, Routing, cell_fields, routing_of, with_interval
+from experiments.figures.paper.plans import (
+    MILLION,
+    least_latency_s,
+    predicted_popularity,
+    problem_of,
+    usd_per_million,
+)
+from experiments.figures.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.figures.paper.settings import FigureSettings
 from optimizer import NoIncumbent
-from optimizer.popularity import predictor
 from optimizer.realised import realise
 from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem
@@ -65,17 +70,10 @@ def cells(settings: Settings) -> list[LimitCell]:
     ]
 
 
-def predicted_problem(cell: Cell, routing: Routing) -> DeploymentProblem:
-    """The problem of a batch with the popularity that `bayes` predicts for the held-out tokens."""
-    test = routing.held_out
-    tokens = predictor("bayes", counting="expected").fit(routing.profiled).predict(test.token_id)
-    return problem_of(cell, tokens * (cell.batch_tokens / test.tokens))
-
-
 def compute(cell: LimitCell) -> Rows:
     """A row for each plan: its cost as planned, and what it comes to on the test batches."""
     routing = routing_of(cell)
-    problem = predicted_problem(cell, routing)
+    problem = problem_of(cell, predicted_popularity(cell, routing))
     limit_s = cell.slack * least_latency_s(problem)
     problem = problem.with_limit(limit_s)
     about = cell.about | {"slack": cell.slack, "target_tokens_per_s": cell.batch_tokens / limit_s}
@@ -100,10 +98,10 @@ def compute(cell: LimitCell) -> Rows:
             | {
                 "found": True,
                 "feasible": plan.feasible,
-                "planned_usd": _usd(problem, plan.billed_gb_s),
+                "planned_usd": usd_per_million(problem, plan.billed_gb_s),
                 "seed": seed,
             }
-            | {"bound_usd": _usd(problem, plan.lower_bound), "latency_s": plan.latency_s}
+            | {"bound_usd": usd_per_million(problem, plan.lower_bound), "latency_s": plan.latency_s}
             | with_interval("realised_usd", bills, batches.independent)
             | {"realised_late": float(np.mean([x.latency_s > limit_s for x in real])), "batches": batches.kind}
         )
@@ -111,12 +109,7 @@ def compute(cell: LimitCell) -> Rows:
 
 
 def _nothing(problem: DeploymentProblem, none: NoIncumbent) -> dict[str, Any]:
-    return {"found": False, "feasible": False, "bound_usd": _usd(problem, none.lower_bound), "seed": 0}
-
-
-def _usd(problem: DeploymentProblem, gb_s: float | None) -> float | None:
-    """GB-s of a batch as USD per million tokens."""
-    return None if gb_s is None else gb_s * problem.platform.price_per_gb_s / problem.served_tokens * MILLION
+    return {"found": False, "feasible": False, "bound_usd": usd_per_million(problem, none.lower_bound), "seed": 0}
 
 
 GROUP = ["model", "text", "experts", "top_k", "slack", "target_tokens_per_s", "solver"]

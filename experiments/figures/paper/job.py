@@ -11,7 +11,20 @@ from typing import Any
 
 from experiments.console import log, progress
 from experiments.figures import style
-from experiments.figures.paper import fig02, fig03, fig04, fig10, fig11, fig12, fig13, fig14, overheads, ranking
+from experiments.figures.paper import (
+    fig02,
+    fig03,
+    fig04,
+    fig10,
+    fig11,
+    fig12,
+    fig13,
+    fig14,
+    overheads,
+    ranking,
+    rivals,
+    whole_bill,
+)
 from experiments.figures.paper.cells import Store, key_of
 from experiments.figures.paper.claims import as_rows
 from experiments.figures.paper.figure import PaperFigure
@@ -22,7 +35,7 @@ from moe.files import read_model
 
 FIGURES: dict[str, PaperFigure] = {
     module.FIGURE.number: module.FIGURE
-    for module in (fig02, fig03, fig04, fig10, fig11, fig12, fig13, fig14, overheads, ranking)
+    for module in (fig02, fig03, fig04, fig10, fig11, fig12, fig13, fig14, overheads, ranking, rivals, whole_bill)
 }
 MARKER = "figures.json"
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.figures.paper.claims import OWN
+
 INTRO = """# The paper's figures, and what ours show
 
 Written by `./smoe figures{option}`; scale `{scale}`. Source of the claims: Liu, Wang, Wu, *Optimizing Distributed
@@ -14,16 +16,22 @@ Deployment of Mixture-of-Experts Model Inference in Serverless Computing*, INFOC
 tuned to a claim: constants come from the platform profile. Numbers in brackets are 95% intervals over test
 batches, over seeds of the gates or over runs; a claim with a bound is confirmed if the whole interval keeps it.
 
-{confirmed} of {judged} claims are confirmed. Lines without a verdict are numbers that stand beside the paper's.
+{confirmed} of {judged} claims are confirmed{own}. Lines without a verdict are numbers that stand beside the
+paper's.
 """
 
 
 def write_page(results: Sequence[dict[str, Any]], scale: str, out: Path, page: Path) -> None:
     """Write `page` from the results of figures, as their JSON files hold them; its links lead to `out`."""
     judged = [claim for result in results for claim in result["claims"] if claim["confirmed"] is not None]
-    option = "" if scale == "default" else f" --{scale}"
+    own = [claim["confirmed"] for claim in judged if claim["paper"] == OWN]
+    of_paper = [claim["confirmed"] for claim in judged if claim["paper"] != OWN]
     text = INTRO.format(
-        option=option, scale=scale, judged=len(judged), confirmed=sum(claim["confirmed"] for claim in judged)
+        option="" if scale == "default" else f" --{scale}",
+        scale=scale,
+        judged=len(of_paper),
+        confirmed=sum(of_paper),
+        own=f"; of {len(own)} checks of our own {sum(own)} hold" if own else "",
     )
     folder = Path(os.path.relpath(out, page.parent)).as_posix()
     prefix = "" if folder == "." else f"{folder}/"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.figures.paper.routing import Cell, TestBatches, with_interval
+from experiments.figures.paper.routing import Cell, Routing, TestBatches, with_interval
 from optimizer.exact import Infeasible
-from optimizer.problem import make_problem
+from optimizer.popularity import predictor
+from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.simulate import SimulatedRun, simulate
@@ -18,9 +20,18 @@ PAPER_SLOWER = 0.1876
 """Of the paper's plans, against LambdaML: at most so much less throughput. Our plans are held to it."""
 
 
-def problem_of(cell: Cell, popularity: np.ndarray) -> DeploymentProblem:
-    """The deployment problem of a batch with that popularity, shape (layers, experts)."""
-    return make_problem(cell.spec, popularity, cell.platform)
+def problem_of(
+    cell: Cell, popularity: np.ndarray, memory_mb: Sequence[int] = PAPER_MEMORY_MB
+) -> DeploymentProblem:
+    """The deployment problem of a batch with that popularity, shape (layers, experts), and these memory sizes."""
+    return make_problem(cell.spec, popularity, cell.platform, memory_mb=memory_mb)
+
+
+def predicted_popularity(cell: Cell, routing: Routing) -> np.ndarray:
+    """Popularity of a batch as `bayes` predicts it for the held-out tokens, shape (layers, experts)."""
+    test = routing.held_out
+    tokens: np.ndarray = predictor("bayes", counting="expected").fit(routing.profiled).predict(test.token_id)
+    return tokens * (cell.batch_tokens / test.tokens)
 
 
 def least_latency_s(problem: DeploymentProblem) -> float:
@@ -42,6 +53,11 @@ def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:
 def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: TestBatches) -> SimulatedRun:
     """The test batches, served with a plan: warm, experts started just in time."""
     return simulate(problem, plan, cell.platform, routing=batches.real, start="just-in-time", seed=cell.seed)
+
+
+def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | None:
+    """GB-s of a batch as USD per million tokens."""
+    return None if gb_s is None else gb_s * problem.platform.price_per_gb_s / problem.served_tokens * MILLION
 
 
 def played_columns(run: SimulatedRun, batches: TestBatches) -> dict[str, Any]:
