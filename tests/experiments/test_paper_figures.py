@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from experiments.figures.paper import fig02, fig03, fig04, fig10, fig11, fig12, fig13, fig14, overheads, ranking
+from experiments.figures.paper.job import asked_for
 from experiments.figures.paper.routing import routing_of
 from experiments.figures.paper.settings import Variant
 from optimizer.popularity import predictor
@@ -52,6 +54,16 @@ def test_fig04_direct_is_infeasible_where_its_payload_is_over_the_limit() -> Non
     fits = bool(data[(data["method"] == "direct") & (data["tokens"] == 2560)]["feasible"].iloc[0])
     assert many.confirmed is not fits
     assert fig04.draw(data).axes
+
+
+def test_fig10_records_the_pairs_of_model_and_text_that_the_paper_has() -> None:
+    (asked,) = asked_for(["10"], "default", 0)
+    pairs = {(cell.model.title, cell.text.title) for cell in asked.figure.cells(asked.settings)}
+    assert pairs == set(asked.settings.pairs)
+    assert ("Bert2Bert", "encyclopedia") in pairs
+    assert ("GPT2", "news") not in pairs
+    with pytest.raises(ValidationError, match=r"pairs: \[Bert, poetry\]: expected one of models and one of texts"):
+        fig10.Settings(**asked.settings.model_dump() | {"pairs": [("Bert", "poetry")]})
 
 
 def test_fig10_error_is_the_mean_distance_on_held_out_tokens() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from experiments.figures import style
 from experiments.figures.paper.cells import Rows
@@ -24,15 +25,28 @@ COUNTING = ("hard", "expected")
 
 
 class Settings(FigureSettings):
-    """Fig. 10: numbers of experts and top-k that are compared."""
+    """Fig. 10: numbers of experts and top-k; `pairs` of model and text, all of them where none is named."""
 
     variants: tuple[Variant, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        """Pairs are of the figure's models and texts."""
+        models, texts = {x.title for x in self.models}, {x.title for x in self.texts}
+        for model, text in self.pairs:
+            if model not in models or text not in texts:
+                raise ValueError(f"pairs: [{model}, {text}]: expected one of models and one of texts")
+        return self
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """One for each model, text, variant and seed of the gates."""
+    """One for each pair of model and text, variant and seed of the gates."""
     return [
-        Cell(**with_variant(fields, variant)) for fields in cell_fields(settings) for variant in settings.variants
+        Cell(**with_variant(fields, variant))
+        for fields in cell_fields(settings)
+        if not settings.pairs or (fields["model"].title, fields["text"].title) in settings.pairs
+        for variant in settings.variants
     ]
 
 
