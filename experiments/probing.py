@@ -16,7 +16,7 @@ import click
 from rich.table import Table
 
 from experiments import console
-from experiments.run_folder import git_commit
+from experiments.provenance import git_commit
 from lambda_probe.aws import consent_text, open_aws
 from lambda_probe.backend import Account, Backend, BackendPrices
 from lambda_probe.campaign import Outcome

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,15 +14,12 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from experiments.provenance import FILE, PACKAGES, ROOT, provenance
 from experiments.schema import Experiment
 from moe.errors import InputError
 from simulator.scenario import Scenario
 
 Runnable: TypeAlias = Experiment | Scenario
-
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("moe", "simulator", "optimizer", "experiments")
-VERSIONS_OF = ("serverless-moe", "numpy", "scipy", "simpy", "pandas", "torch", "transformers", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -82,17 +75,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "result.json").unlink(missing_ok=True)
         self.write_text("config.yaml", dump(experiment))
-        provenance = {
-            "key": self.key,
-            "seed": experiment.seed,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git_commit": git_commit(),
-            "python": platform.python_version(),
-            "machine": platform.platform(),
-            "command": sys.argv[1:],
-            "versions": {name: _version(name) for name in VERSIONS_OF},
-        }
-        self.write_json("provenance.json", provenance)
+        self.write_json(FILE, provenance(key=self.key, seed=experiment.seed))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result, which makes the folder complete."""
@@ -156,28 +139,3 @@ def _holds_another(path: Path, experiment: Runnable) -> bool:
     if isinstance(other, dict) and other.get("sweep") and mine.get("sweep"):
         other["sweep"] = mine["sweep"]
     return other != mine
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # the code alone, as on a cluster's node
-        return None
-
-
-@functools.cache
-def git_commit() -> str | None:
-    """The commit of this code, and whether it was changed; None outside of a repository."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False
-            )
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    changed = git("status", "--porcelain", "--", *PACKAGES)
-    return f"{commit}{' with changes' if changed else ''}" if commit else None

@@ -26,6 +26,8 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
     from dataclasses import asdict
 
     from experiments.console import progress
+    from experiments.figures.decision_map import draw_map
+    from experiments.provenance import write_provenance
     from experiments.schema import apply_setting
     from experiments.studies.decision_map import DecisionMap, make_map, page, write_map
     from moe.files import read_mapping, validated
@@ -41,6 +43,8 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
             asked, workers, lambda done, total: update(done, total, done / (time.perf_counter() - began))
         )
     write_map(asked, found, folder)
+    draw_map(asked, found, folder / "map")
+    write_provenance(folder, asked=asked.model_dump(mode="json"))
     if as_json:
         print_json(asdict(found))
     else:

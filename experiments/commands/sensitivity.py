@@ -35,6 +35,8 @@ def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path,
     from dataclasses import asdict
 
     from experiments.console import progress
+    from experiments.figures.tornado import draw_tornado
+    from experiments.provenance import write_provenance
     from experiments.studies.sensitivity import evaluator, page, study, write_study
     from moe.errors import InputError
     from moe.spec import load_spec
@@ -54,6 +56,8 @@ def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path,
             lambda done, total: update(done, total, done / (time.perf_counter() - began)),
         )
     write_study(found, out)
+    draw_tornado(found, out / "tornado")
+    write_provenance(out, seed=seed, samples=samples)
     if as_json:
         print_json(asdict(found))
     else:

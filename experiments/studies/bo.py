@@ -7,19 +7,16 @@ those judged on share no sequence. Every run of every sampler is a row of runs.c
 
 from __future__ import annotations
 
-import json
-import platform
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.provenance import write_provenance
 from experiments.tune_job import alg2_settings
 from moe.spec import load_spec
 from moe.trace import RoutingTrace
@@ -285,14 +282,7 @@ def run_study(
     runs = pd.read_csv(path, keep_default_na=False)
     found = summary(runs)
     found.to_csv(out / "summary.csv", index=False, float_format="%.4g")
-    provenance = {
-        "command": ["smoe", *sys.argv[1:]],
-        "seeds": list(range(seeds)),
-        "trials": trials,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("numpy", "scikit-optimize", "optuna", "torch")},
-    }
-    (out / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+    write_provenance(out, seeds=list(range(seeds)), trials=trials)
     return found
 
 

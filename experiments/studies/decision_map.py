@@ -354,16 +354,13 @@ def worth_of_knowing(logs: np.ndarray, usd: np.ndarray) -> np.ndarray:
 
 
 def write_map(asked: DecisionMap, found: Found, folder: Path) -> None:
-    """map.csv, worth.csv, map.json, the picture and the page map.md."""
+    """map.csv, worth.csv, map.json and the page map.md, which shows map.png."""
     import pandas as pd
-
-    from experiments.figures.decision_map import draw_map
 
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([_flat(cell) for cell in found.cells]).to_csv(folder / "map.csv", index=False)
     pd.Series(found.worth, name="usd_per_million_tokens").to_csv(folder / "worth.csv", index_label="constant")
     (folder / "map.json").write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
-    draw_map(asked, found, folder / "map")
     (folder / "map.md").write_text(page(asked, found), encoding="utf-8")
 
 

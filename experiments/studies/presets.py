@@ -152,10 +152,8 @@ def _short(value: float) -> str:
 
 
 def write_presets(rows: Sequence[PresetRow], title: str, folder: Path) -> None:
-    """presets.csv, presets.md and the picture."""
+    """presets.csv, and presets.md, which shows presets.png."""
     import pandas as pd
-
-    from experiments.figures.presets import draw_presets
 
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([asdict(row) for row in rows]).to_csv(folder / "presets.csv", index=False)
@@ -163,4 +161,3 @@ def write_presets(rows: Sequence[PresetRow], title: str, folder: Path) -> None:
     lines = [f"# {title}", "", "![Cost and throughput](presets.png)", "", "| " + " | ".join(header) + " |"]
     lines += ["| --- " * len(header) + "|", *("| " + " | ".join(cells(row)) + " |" for row in rows)]
     (folder / "presets.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    draw_presets(rows, title, folder / "presets")

@@ -189,16 +189,13 @@ def _sobol(
 
 
 def write_study(found: Sensitivity, folder: Path) -> None:
-    """sensitivity.json, swings.csv, sobol.csv, the pictures and the page sensitivity.md."""
+    """sensitivity.json, swings.csv, sobol.csv and the page sensitivity.md, which shows tornado.png."""
     import pandas as pd
-
-    from experiments.figures.tornado import draw_tornado
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sensitivity.json").write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
     pd.DataFrame([asdict(x) for x in found.swings]).to_csv(folder / "swings.csv", index=False)
     pd.DataFrame([asdict(x) for x in found.indices]).to_csv(folder / "sobol.csv", index=False)
-    draw_tornado(found, folder / "tornado")
     (folder / "sensitivity.md").write_text(page(found), encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 
-from experiments.figures.decision_map import grids
+from experiments.figures.decision_map import draw_map, grids
 from experiments.studies.decision_map import (
     CHOICES,
     DecisionMap,
@@ -56,6 +56,7 @@ def test_the_same_seed_gives_the_same_map(found):
 
 def test_a_map_is_written_and_drawn(found, tmp_path):
     write_map(small(), found, tmp_path)
+    draw_map(small(), found, tmp_path / "map")
     assert {"map.png", "map.svg", "map.csv", "worth.csv", "map.json", "map.md"} <= {
         p.name for p in tmp_path.iterdir()
     }

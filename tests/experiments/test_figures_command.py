@@ -84,15 +84,18 @@ def test_what_is_there_is_kept_and_what_is_half_written_is_made_again(
 ) -> None:
     def run(fresh: bool = False) -> dict[str, bytes]:
         run_figures(asked, "quick", 0, tmp_path, fresh, 1)
-        return {x.name: x.read_bytes() for x in tmp_path.iterdir() if x.is_file() and x.name != "wall_times.json"}
+        of_time = {"wall_times.json", "provenance.json"}
+        return {x.name: x.read_bytes() for x in tmp_path.iterdir() if x.is_file() and x.name not in of_time}
 
     first = run()
     assert {"fig03.csv", "fig03.json", "fig03.png", "fig03.svg", "fig04.csv", "claims.csv", "paper.md"} <= set(
         first
     )
     written = (tmp_path / "fig03.json").stat().st_mtime_ns
+    made = (tmp_path / "provenance.json").read_text()
     assert run() == first
     assert (tmp_path / "fig03.json").stat().st_mtime_ns == written
+    assert (tmp_path / "provenance.json").read_text() == made
     whole = (tmp_path / "fig03.json").read_text()
     (tmp_path / "fig03.json").write_text(whole[: len(whole) // 2])
     for cell in (tmp_path / "cells").iterdir():

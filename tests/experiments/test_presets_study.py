@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments.figures.presets import draw_presets
 from experiments.studies.presets import HEADER, cells, study_presets, write_presets
 from experiments.studies.whole_bill import cheapest_in_all
 from moe.errors import InputError
@@ -33,6 +34,7 @@ def test_a_month_costs_more_than_the_seconds_used(rows):
 
 def test_tables_and_picture_are_written(rows, tmp_path):
     write_presets(rows, "A title", tmp_path)
+    draw_presets(rows, "A title", tmp_path / "presets")
     assert {"presets.csv", "presets.md", "presets.png", "presets.svg"} == {p.name for p in tmp_path.iterdir()}
     assert "olmoe-1b-7b" in (tmp_path / "presets.md").read_text()
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.figures.tornado import swings_of
+from experiments.figures.tornado import draw_tornado, swings_of
 from experiments.studies import sensitivity
 from experiments.studies.headline import FACTORS, OUTPUTS, Headline, evaluate, nominal, zipf
 from moe.spec import load_spec
@@ -115,6 +115,7 @@ def test_the_page_and_the_picture_say_what_the_study_found(tmp_path):
 
     found = sensitivity.study(SPEC, load_profile(), run, 8, 0)
     sensitivity.write_study(found, tmp_path)
+    draw_tornado(found, tmp_path / "tornado")
     text = (tmp_path / "sensitivity.md").read_text()
     for title in OUTPUTS.values():
         assert title in text

@@ -30,6 +30,7 @@ from experiments.figures.paper.claims import as_rows
 from experiments.figures.paper.figure import PaperFigure
 from experiments.figures.paper.page import write_page
 from experiments.figures.paper.settings import FigureFile, FigureSettings, Scale, config_path, resolved
+from experiments.provenance import write_provenance
 from moe.errors import InputError
 from moe.files import read_model
 
@@ -100,6 +101,8 @@ def run_figures(
             log.print(
                 f"Figure {x.figure.number}: already there ({out / x.figure.name}.csv); --fresh recomputes it"
             )
+    if todo:
+        write_provenance(out, scale=scale, seed=seed)
     failed = _record(todo)
     for number, x in enumerate(todo, 1):
         error = failed.get(x.figure.number)
