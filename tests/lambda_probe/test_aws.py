@@ -6,6 +6,7 @@ Through botocore's Stubber, and against the embedded endpoint in AWS's place; no
 import ast
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,45 @@ def test_the_requests_of_a_deployment_are_exactly_these() -> None:
             )
             deployment.change(name, MemorySize=1024)
         for stub in (control, s3, logs):
+            stub.assert_no_pending_responses()
+
+
+IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/smoe-probe:1"
+
+
+@pytest.mark.usefixtures("_keys")
+def test_a_function_of_an_image_is_made_without_code_runtime_and_handler() -> None:
+    """AWS refuses them beside ImageUri; the handler finds bucket and imports in its environment, as in a zip."""
+    clients = aws_clients("eu-west-1")
+    control, logs = Stubber(clients.control), Stubber(clients.logs)
+    name, package = "smoe-id-f", ProbePackage("python3.12-arm64-image-numpy", "image", imports=("numpy",))
+    package = replace(package, architecture="arm64", image_uri=IMAGE)
+    request = {
+        "FunctionName": name,
+        "PackageType": "Image",
+        "Code": {"ImageUri": IMAGE},
+        "Role": ROLE,
+        "MemorySize": 512,
+        "Timeout": 120,
+        "Architectures": ["arm64"],
+        "EphemeralStorage": {"Size": 512},
+        "Environment": {"Variables": {"SMOE_BUCKET": "smoe-id", "SMOE_IMPORTS": "numpy"}},
+        "LoggingConfig": {"LogFormat": "Text"},
+        "Tags": {"smoe-campaign": "id"},
+    }
+    control.add_response("create_function", {"State": "Pending"}, request)
+    control.add_response("get_function_configuration", {"State": "Active"}, {"FunctionName": name})
+    control.add_response("delete_function", {}, {"FunctionName": name})
+    logs.add_response("delete_log_group", {}, {"logGroupName": f"/aws/lambda/{name}"})
+    facts = facts_of("aws", "eu-west-1")
+    with control, logs:
+        backend = BotoBackend(clients, facts, BackendPrices(), "id", ROLE, sleep=lambda _: None)
+        backend.create(ProbeFunction("f", 512, package))
+        backend.close()
+        with pytest.raises(InputError, match="image .*us-east-1.*expected one in the functions' region, eu-west-1"):
+            elsewhere = replace(package, image_uri=IMAGE.replace("eu-west-1", "us-east-1"))
+            backend.create(ProbeFunction("g", 512, elsewhere))
+        for stub in (control, logs):
             stub.assert_no_pending_responses()
 
 
