@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 
 import lambda_probe
-from lambda_probe.calls import call
+from lambda_probe.calls import Attempt, call
+from lambda_probe.campaign_costs import NEVER_RAN
 from lambda_probe.clients import CLIENT_ERRORS, one_line
 from lambda_probe.deploy import Deployable, Deployment, zip_of
 from lambda_probe.handlers.exchange import Account, at_once, failed_key, pack, text_of
 from lambda_probe.handlers.layers import Sizes
 from lambda_probe.handlers.non_moe import output_key
+from lambda_probe.interrupts import deaf
 from lambda_probe.live_rows import LiveCall, LivePrices, LiveRow, calls_in, row_of, status_of
 from lambda_probe.logs import Logs
 from moe.errors import PlatformError
@@ -41,7 +43,8 @@ LOOK_FOR_DEAD_S = 2.0
 WARM_UP_AT_ONCE = 4  # functions
 WARM_UP_S = 0.4
 UNLIMITED = 2**31
-RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"  # compiled packages in the zip are this one's
+TIMEOUT_S = 300
+RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ class LiveModel:
         logs: of its functions. model: what is served. prices: for the rows.
         poll_s: how often a function looks for what is not there yet.
         packages: files that the functions' zip needs beside the handlers (numpy, on AWS).
+        runtime: that compiled packages in the zip were built for.
+
+    Attributes:
+        started_usd: what starting instances was billed.
     """
 
     def __init__(
@@ -80,13 +87,14 @@ class LiveModel:
         model: ExportedModel,
         prices: LivePrices,
         poll_s: float = POLL_S,
-        packages: dict[str, bytes] | None = None,
+        packages: Mapping[str, bytes] | None = None,
+        runtime: str = RUNTIME,
     ) -> None:
         self._deployment, self._logs, self.model, self._prices = deployment, logs, model, prices
         self._poll_s, self._clients = poll_s, deployment.clients
         self._code = zip_of({**handler_files(), **(packages or {})})
-        self._memory_mb: dict[str, int] = {}
-        self._served = 0
+        self._runtime, self._memory_mb = runtime, dict[str, int]()
+        self._served, self.started_usd = 0, 0.0
         self._description: dict[str, Any] = {}
 
     def __enter__(self) -> LiveModel:
@@ -101,9 +109,10 @@ class LiveModel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._deployment.remove()
-        for name in self._memory_mb:
-            self._logs.remove(self._deployment.full_name(name))
+        with deaf():
+            self._deployment.remove()
+            for name in self._memory_mb:
+                self._logs.remove(self._deployment.full_name(name))
 
     # -- deploying ----------------------------------------------------------------------------------------
 
@@ -157,7 +166,9 @@ class LiveModel:
             self._memory_mb[name] = memory_mb
             handler = f"{lambda_probe.__name__}.handlers.live.handler"
             self._deployment.create(
-                Deployable(name, self._code, memory_mb, handler, RUNTIME, timeout_s=300, event_retries=0)
+                Deployable(
+                    name, self._code, memory_mb, handler, self._runtime, timeout_s=TIMEOUT_S, event_retries=0
+                )
             )
         elif self._memory_mb[name] != memory_mb:
             self._deployment.change(self._deployment.full_name(name), MemorySize=memory_mb)
@@ -166,15 +177,25 @@ class LiveModel:
     def warm_up(self, instances: dict[str, int]) -> None:
         """Start so many instances of each function. Raises PlatformError where one does not start."""
 
-        def start(name: str, count: int) -> None:
+        def start(name: str, count: int) -> list[list[Attempt]]:
             event = {"role": "warm-up", "bucket": self._deployment.bucket, "seconds": WARM_UP_S * count}
             full = self._deployment.full_name(name)
-            for attempts in at_once([partial(call, self._clients, full, event)] * count):
-                if attempts[-1].status != "ok":
-                    raise PlatformError(f"{name}: does not start: {attempts[-1].status} {attempts[-1].error}")
+            return at_once([partial(call, self._clients, full, event)] * count)
 
         with ThreadPoolExecutor(WARM_UP_AT_ONCE) as pool:
-            list(pool.map(start, instances, instances.values()))
+            made = dict(zip(instances, pool.map(start, instances, instances.values()), strict=True))
+        self.started_usd += sum(self._usd(name, x) for name, tried in made.items() for xs in tried for x in xs)
+        for name, tried in made.items():
+            for last in [attempts[-1] for attempts in tried]:
+                if last.status != "ok":
+                    raise PlatformError(f"{name}: does not start: {last.status} {last.error}")
+
+    def _usd(self, name: str, attempt: Attempt) -> float:
+        """What an attempt was billed; without a REPORT line that can be read, for the client's whole wait."""
+        if attempt.report is not None:
+            return attempt.report.billed_gb_s * self._prices.gb_s + self._prices.invocation
+        waited_s = 0.0 if attempt.status in NEVER_RAN else attempt.client_s
+        return waited_s * self._memory_mb[name] / 1024 * self._prices.gb_s + self._prices.invocation
 
     # -- serving ------------------------------------------------------------------------------------------
 

@@ -16,13 +16,13 @@ from experiments.live.plans import asked_cores, calibrating_plans, overflowing, 
 from experiments.live.session import Served, ServedLive
 from lambda_probe.live_moe import LiveBatch
 from lambda_probe.live_rows import LiveRow
-from moe.errors import InputError
 from moe.spec import load_spec
 from optimizer.problem import make_problem
 from simulator.overflow import replicas_that_fit
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profile import load_profile
 from simulator.simulate import simulate
+from tests.experiments.conftest import Run
 
 ROUTING = np.array([[900, 60, 30, 34], [300, 300, 200, 224]])
 
@@ -133,16 +133,18 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--backend", "aws"], "--yes"),
-        (["--backend", "lokal"], "--backend"),
+        (["--backend", "aws"], "--role ARN"),
+        (["--backend", "lokal"], "'lokal' is not one of 'local', 'aws'"),
+        (["--backend", "local", "--budget-usd", "-1"], "--budget-usd"),
         (["--profile", "aws-us-west"], "no profile"),
         (["--mb-per-core", "-1"], "--mb-per-core"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_created(arguments: list[str], said: str) -> None:
-    result = CliRunner().invoke(cli, ["validate", *arguments])
-    assert isinstance(result.exception, InputError)
-    assert said in str(result.exception)
+def test_bad_input_is_one_line_and_nothing_is_created(smoe: Run, arguments: list[str], said: str) -> None:
+    code, out, err = smoe("validate", *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import lambda_probe
 from lambda_probe.aws import consent_text, open_aws
 from lambda_probe.backend import BackendPrices, ProbeFunction, ProbePackage
 from lambda_probe.boto_backend import BotoBackend, facts_of
+from lambda_probe.campaign_costs import Estimate
 from lambda_probe.cleanup import Leftover, cleanup, leftovers
 from lambda_probe.clients import LONGEST_CALL_S, Pace, aws_clients, local_clients
 from lambda_probe.deploy import Deployable, Deployment, zip_of
@@ -178,8 +179,8 @@ def test_a_function_of_an_image_is_made_without_code_runtime_and_handler() -> No
         backend = BotoBackend(clients, facts, BackendPrices(), "id", ROLE, sleep=lambda _: None)
         backend.create(ProbeFunction("f", 512, package))
         backend.close()
-        with pytest.raises(InputError, match="image .*us-east-1.*expected one in the functions' region, eu-west-1"):
-            elsewhere = replace(package, image_uri=IMAGE.replace("eu-west-1", "us-east-1"))
+        elsewhere = replace(package, image_uri=IMAGE.replace("eu-west-1", "us-east-1"))
+        with pytest.raises(InputError, match=r"image .*us-east-1.*expected one in the functions' region"):
             backend.create(ProbeFunction("g", 512, elsewhere))
         for stub in (control, logs):
             stub.assert_no_pending_responses()
@@ -284,8 +285,10 @@ def test_only_one_place_makes_clients_of_aws() -> None:
 
 
 def test_the_owner_of_an_account_reads_what_will_be_done() -> None:
-    text = consent_text("id", "us-east-1", 12, 3_400, 123.4, 0.0021, 0.5)
-    for part in ("us-east-1", "12 functions smoe-id-*", "bucket smoe-id", "3,400 times", "123.4 GB-s", "$0.0021"):
+    found = Estimate(12, 1_100, 61.5, 0.0011, 60.0, 3_400, 123.4, 9.0, 0.0021)
+    text = consent_text("id", "us-east-1", found, 0.5)
+    for part in ("us-east-1", "12 functions smoe-id-*", "bucket smoe-id", "1,100 times", "61.5 GB-s", "$0.0011"):
         assert part in text
-    assert "$0.5000" in text
-    assert "--cleanup" in text
+    for part in ("3,400 times", "123.4 GB-s", "at most $0.5021", "stops at $0.5000", "--cleanup"):
+        assert part in text
+    assert "at most $9.0000" in consent_text("id", "us-east-1", found, 50.0)

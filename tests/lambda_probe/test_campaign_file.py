@@ -135,7 +135,10 @@ def test_an_image_is_measured_where_the_platform_has_it_and_else_left_out_and_sa
         ),
         ({"probes": [{"probe": "payload-limit", "memory_mb": [128], "between_bytes": [9, 1]}]}, "smaller size"),
         ({"packages": {"plain": {"runtime": "java21"}}}, "packages.plain.runtime"),
-        ({"packages": {"plain": {"image": "smoe-probe:1"}}}, "packages.plain.image: expected ACCOUNT.dkr.ecr.REGION"),
+        (
+            {"packages": {"plain": {"image": "smoe-probe:1"}}},
+            "packages.plain.image: expected ACCOUNT.dkr.ecr.REGION",
+        ),
         ({"packages": {"plain": {"image": IMAGE.replace("1:", "1.")}}}, "packages.plain.image"),
         ({"packages": {"plain": {"image": IMAGE, "padding_mb": 1}}}, "packages.plain: padding_mb"),
         ({"name": "A campaign"}, "name"),

@@ -13,7 +13,7 @@ from lambda_probe.local import LocalEndpoint, LocalSettings, limits, measure
 from lambda_probe.local.processes import Nursery
 from lambda_probe.local.report_lines import end_and_report
 from lambda_probe.report import parse_report
-
+from tests.lambda_probe.local.conftest import APP
 
 QUIET = 0.05  # of the wall time, that a function waited for a core
 
@@ -88,14 +88,14 @@ def test_an_instance_that_asks_for_its_first_call_before_it_is_known_is_served(o
 
 
 def test_init_runs_at_full_speed_unless_asked_otherwise(other, make_zip):
-    code = make_zip(app="import time\nwhile time.process_time() < 0.2: pass\ndef handler(event, context): pass\n")
-    init_ms = []
+    app = APP.read_text() + "\nINIT = busy({'seconds': 0.3}, None)\n\ndef init(event, context):\n    return INIT\n"
+    ran = []
     for throttled in (False, True):
         with LocalEndpoint(LocalSettings(pending_s=0.0, init_throttled=throttled)) as endpoint:
-            function = other[0](endpoint, "app.handler", code=code, MemorySize=442)
-            init_ms.append(function().report.init_ms)
-    assert init_ms[1] > 0.2 / 0.25 * 1000 * 0.7
-    assert init_ms[0] < init_ms[1] / 1.5
+            told = other[0](endpoint, "app.init", code=make_zip(app=app), MemorySize=442, Timeout=10)().body
+            ran.append(told["share"] / (1 - told["waited"]))  # of the time in which no other had the core
+    assert ran[0] > 0.9
+    assert told["share"] < 0.25 + 0.15
 
 
 def test_an_instance_is_frozen_between_calls(deploy):
