@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ from simulator.scatter_gather import expert_function, non_moe_function, non_moe_
 POLL_S = 0.05
 PATIENCE_S = 300.0
 LOG_PATIENCE_S = 60.0
+LOG_MARGIN_S = 900.0  # AWS refuses a client whose clock is further off
 LOOK_FOR_DEAD_S = 2.0
 WARM_UP_AT_ONCE = 4  # functions
 WARM_UP_S = 0.4
@@ -52,9 +54,9 @@ class LiveBatch:
     """A batch that was served.
 
     Attributes:
-        number: of the batch. output: of the tail, (tokens, hidden); None where it failed.
+        number: of the batch. output: of the tail, (tokens, hidden); None where there is none.
         rows: a row for every call. latency_s: from the client's call to the end of the tail; NaN where it failed.
-        failed: what failed first, empty where nothing did.
+        failed: what failed first, or which REPORT lines are missing or of another memory size; else empty.
         elapsed_s: until the client had seen the output.
     """
 
@@ -99,11 +101,12 @@ class LiveModel:
 
     def __enter__(self) -> LiveModel:
         s3, bucket, model = self._clients.s3, self._deployment.bucket, self.model
-        for e, arrays in enumerate(model.non_moe):
-            s3.put_object(Bucket=bucket, Key=_parameters(non_moe_function(e)), Body=pack(arrays))
-        for e, experts in enumerate(model.experts):
-            for i, arrays in enumerate(experts):
-                s3.put_object(Bucket=bucket, Key=_parameters(expert_function(e, i)), Body=pack(arrays))
+        with _told("the model's parameters cannot be uploaded"):
+            for e, arrays in enumerate(model.non_moe):
+                s3.put_object(Bucket=bucket, Key=_parameters(non_moe_function(e)), Body=pack(arrays))
+            for e, experts in enumerate(model.experts):
+                for i, arrays in enumerate(experts):
+                    s3.put_object(Bucket=bucket, Key=_parameters(expert_function(e, i)), Body=pack(arrays))
         return self
 
     def __exit__(
@@ -200,7 +203,11 @@ class LiveModel:
     # -- serving ------------------------------------------------------------------------------------------
 
     def serve(self, tokens: np.ndarray) -> LiveBatch:
-        """Serve a batch of token IDs (S, n) with the plan that is deployed."""
+        """Serve a batch of token IDs (S, n) with the plan that is deployed. Raises PlatformError."""
+        with _told("a batch cannot be served"):
+            return self._serve(tokens)
+
+    def _serve(self, tokens: np.ndarray) -> LiveBatch:
         number, bucket = self._served, self._deployment.bucket
         self._served += 1
         batch, head = f"batch-{number}", self._description["non_moe"][0]["function"]
@@ -217,21 +224,20 @@ class LiveModel:
             "caller": "",
             "sent_s": began_s,
         }
-        try:
-            self._clients.functions.invoke(
-                FunctionName=head, InvocationType="Event", Payload=json.dumps(event).encode()
-            )
-        except CLIENT_ERRORS as error:
-            raise PlatformError(f"{head}: cannot be called: {one_line(error)}") from None
+        self._clients.functions.invoke(
+            FunctionName=head, InvocationType="Event", Payload=json.dumps(event).encode()
+        )
         key = self._wait(batch, began_s)
         elapsed_s = time.time() - began_s
-        calls = self._calls(batch, began_s)
-        output, why = None, ""
+        calls, untold = self._calls(batch, began_s)
+        output, why = None, self._wrong_memory(calls)
+        if untold:
+            why = f"{untold} calls have no REPORT line that can be read {LOG_PATIENCE_S:.0f} s after the batch"
         if key == output_key(batch):
             body = self._clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             output = np.frombuffer(body, np.float32).reshape(tokens.size, -1)
         else:
-            why = first_failure(calls) or "it did not end in time"
+            why = first_failure(calls) or why or "it did not end in time"
         rows = tuple(row_of(x, number, self._short(x.account.function), began_s, self._prices) for x in calls)
         tail = [x.record.ended_s for x in rows if x.record.layer == len(self.model.experts)]
         self._forget(batch)
@@ -267,20 +273,29 @@ class LiveModel:
         ended: list[LiveCall] = []
         running: list[Account] = []
         for name in self._memory_mb:
-            found = calls_in(self._logs.read(self._deployment.full_name(name), began_s - 5), batch)
+            log = self._logs.read(self._deployment.full_name(name), began_s - LOG_MARGIN_S)
+            found = calls_in(log, batch)
             ended += found[0]
             running += found[1]
         return ended, running
 
-    def _calls(self, batch: str, began_s: float) -> list[LiveCall]:
-        """All calls of a batch, once every one that was made has a REPORT line."""
+    def _calls(self, batch: str, began_s: float) -> tuple[list[LiveCall], int]:
+        """All calls of a batch, once every one that was made has a REPORT line; how many have none in the end."""
         until = time.time() + LOG_PATIENCE_S
         while True:
             ended, running = self._found(batch, began_s)
             made = 1 + sum(x.account.calls for x in ended)
             if (not running and len(ended) >= made) or time.time() > until:
-                return sorted(ended, key=lambda x: x.account.began_s)
+                return sorted(ended, key=lambda x: x.account.began_s), max(made - len(ended), len(running))
             time.sleep(0.2)
+
+    def _wrong_memory(self, calls: Sequence[LiveCall]) -> str:
+        """Which call ran with another memory size than asked for: its last change was not in force."""
+        for each in calls:
+            name, found_mb = self._short(each.account.function), each.report.memory_mb
+            if found_mb != self._memory_mb[name]:
+                return f"{name} ran with {found_mb} MB instead of {self._memory_mb[name]}"
+        return ""
 
     def _short(self, function: str) -> str:
         return function.removeprefix(self._deployment.full_name(""))
@@ -292,6 +307,15 @@ class LiveModel:
             if page.get("Contents"):
                 keys = [{"Key": item["Key"]} for item in page["Contents"]]
                 s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """An error of boto3 as one for the user."""
+    try:
+        yield
+    except CLIENT_ERRORS as error:
+        raise PlatformError(f"{what}: {one_line(error)}: check the connection and try again") from None
 
 
 def first_failure(calls: Sequence[LiveCall]) -> str:

@@ -134,20 +134,26 @@ def _validate(
     from experiments.live.session import Session
     from lambda_probe.interrupts import stoppable
 
-    def rescue(session: Session) -> None:
-        if path := write_kept(session, out):
-            log.print(f"what was served so far is kept: {path}", soft_wrap=True)
+    kept: list[Path] = []
 
-    with stoppable(), log.status("live validation ...") as status:
-        found = run_validation(
-            prepared,
-            platform,
-            measure=measure,
-            seed=seed,
-            budget_usd=budget_usd if platform.backend == "aws" else math.inf,
-            say=lambda text: status.update(f"live validation: {text} ..."),
-            rescue=rescue,
-        )
+    def keep(session: Session) -> None:
+        kept[:] = [write_kept(session, out)]
+
+    try:
+        with stoppable(), log.status("live validation ...") as status:
+            found = run_validation(
+                prepared,
+                platform,
+                measure=measure,
+                seed=seed,
+                budget_usd=budget_usd if platform.backend == "aws" else math.inf,
+                say=lambda text: status.update(f"live validation: {text} ..."),
+                keep=keep,
+            )
+    except BaseException:
+        for file in kept:
+            log.print(f"the calls of the batches so far: {file}", soft_wrap=True)
+        raise
     write_validation(found, out)
     if as_json:
         print_json(summary(found))

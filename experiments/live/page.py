@@ -14,6 +14,7 @@ import numpy as np
 from experiments.live.compare import Comparison, Measure
 from experiments.live.run import Validation, calibrating_table, kept_table, record_table
 from experiments.live.session import Session
+from moe.errors import PlatformError
 from moe.files import write_json
 
 COST_GOAL, LATENCY_GOAL = 0.10, 0.15
@@ -39,13 +40,18 @@ def write_validation(found: Validation, folder: Path) -> None:
     (folder / "validation.json").write_text(json.dumps(as_json(found), indent=1, allow_nan=False), "utf-8")
 
 
-def write_kept(session: Session, folder: Path) -> Path | None:
-    """Keep the calls of a validation that did not come to its end; None where there are none."""
-    if not session.kept:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    kept_table(session).to_parquet(folder / UNFINISHED)
-    return folder / UNFINISHED
+def write_kept(session: Session, folder: Path) -> Path:
+    """Keep the calls so far of a validation that may not come to its end. Raises PlatformError for a full disk."""
+    file, part = folder / UNFINISHED, folder / f"{UNFINISHED}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept_table(session).to_parquet(part)
+        part.replace(file)
+    except OSError as error:
+        raise PlatformError(
+            f"{file}: cannot be written: {error.strerror or error}: earlier batches are kept"
+        ) from None
+    return file
 
 
 def as_json(found: Validation) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from experiments.live.problem import Load, guessed_problem, loads_of
 from experiments.live.session import Say, Served, Session
 from experiments.live.settings import LiveSettings
 from lambda_probe.campaign_costs import Estimate
-from lambda_probe.interrupts import deaf
 from lambda_probe.live_rows import table_of
 from moe.corpora import load_corpus, tokens_of
 from moe.export import ExportedModel, export
@@ -98,14 +97,14 @@ def run_validation(
     seed: int = 0,
     budget_usd: float = math.inf,
     say: Say = print,
-    rescue: Callable[[Session], None] = lambda session: None,
+    keep: Callable[[Session], None] = lambda session: None,
 ) -> Validation:
     """Calibrate, serve and simulate plans, compare.
 
     Args:
         measure: whether the platform's constants are measured here, on plans that are not validated.
         seed: of the simulation. budget_usd: nothing is called once so much was billed, at the profile's prices.
-        say: told what is going on. rescue: given what was served, if it does not come to its end.
+        say: told what is going on. keep: given all that was served, after each batch.
 
     Raises:
         InputError: the platform refuses a function.
@@ -114,16 +113,13 @@ def run_validation(
     began, settings, given = time.monotonic(), prepared.settings, prepared.given
     local = platform.backend == "local"
     with live_model(platform, settings, prepared.model, prepared.profile) as live:
-        session = Session(live, settings, prepared.loads, prepared.profile, measure, local, say, seed, budget_usd)
-        try:
-            session.calibrate()
-            live_batches = session.serve(session.plans(given))
-            faults = provoke_faults(session) if given is None else []
-            session.calibrate()
-        except BaseException:
-            with deaf():
-                rescue(session)
-            raise
+        session = Session(
+            live, settings, prepared.loads, prepared.profile, measure, local, say, seed, budget_usd, keep
+        )
+        session.calibrate()
+        live_batches = session.serve(session.plans(given))
+        faults = provoke_faults(session) if given is None else []
+        session.calibrate()
     served = [session.simulate(x) for x in live_batches]
     comparisons = tuple(compare(x, settings.tolerance, settings.cores) for x in served)
     rankings = tuple(ranking for quantity in RANKED for ranking in rank(comparisons, quantity))

@@ -76,6 +76,7 @@ class Session:
         base: the profile that calibration starts from. measure: whether the platform's constants are measured,
             or the base's. loopback: functions share this machine, and its cores.
         budget_usd: of what is billed, at the profile's prices.
+        keep: called with this after each batch.
         kept: rows of every batch that was served, with its plan's name and tokens.
     """
 
@@ -88,6 +89,7 @@ class Session:
     say: Say
     seed: int = 0
     budget_usd: float = math.inf
+    keep: Callable[[Session], None] = lambda session: None
     kept: list[tuple[str, int, tuple[LiveRow, ...]]] = field(default_factory=list)
     platform: PlatformFit | None = None
     model: ModelFit | None = None
@@ -145,6 +147,7 @@ class Session:
         self._check_budget()
         found = self.live.serve(tokens)
         self.kept.append((plan, tokens.size, found.rows))
+        self.keep(self)
         return found
 
     @property

@@ -3,6 +3,7 @@
 The embedded endpoint, or nothing at all, stands in for AWS; no account is touched.
 """
 
+import errno
 import json
 import math
 import sys
@@ -182,7 +183,7 @@ def validated(live: FakeLive, monkeypatch: pytest.MonkeyPatch, folder: Path, bud
         measure=True,
         budget_usd=budget_usd,
         say=lambda text: None,
-        rescue=lambda session: write_kept(session, folder),
+        keep=lambda session: write_kept(session, folder),
     )
 
 
@@ -205,6 +206,23 @@ def test_whatever_ends_it_what_was_served_is_kept(
     with pytest.raises(type(error)):
         validated(FakeLive(model, error), monkeypatch, tmp_path / "out")
     assert len(pd.read_parquet(tmp_path / "out" / UNFINISHED)) == 2
+
+
+def test_a_full_disk_is_told_and_earlier_batches_are_kept(
+    model: ExportedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write = pd.DataFrame.to_parquet
+
+    def full(table: pd.DataFrame, path: Path) -> None:
+        if len(table) == 2:
+            path.write_bytes(b"PAR1")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(table, path)
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(PlatformError, match=r"unfinished.parquet: cannot be written: No space left .* are kept"):
+        validated(FakeLive(model), monkeypatch, tmp_path)
+    assert len(pd.read_parquet(tmp_path / UNFINISHED)) == 1
 
 
 class FolderAsCloudWatch:

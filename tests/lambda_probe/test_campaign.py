@@ -265,6 +265,25 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     assert samples(run_campaign(campaign(), FakePlatform(), tmp_path / "out")) == samples(whole)
 
 
+@pytest.mark.parametrize("what", ["write_measurements", "_write"])
+def test_a_disk_that_is_full_for_the_table_is_told_and_the_rows_are_kept(
+    what: str, whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    platform, out = FakePlatform(), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"lambda_probe.campaign_folder.{what}", full)
+        with pytest.raises(PlatformError, match=r"out/.*: cannot be written: No space left .* goes on"):
+            run_campaign(campaign(), platform, out)
+    assert platform.functions == {}
+    assert platform.closed
+    again = FakePlatform()
+    assert samples(run_campaign(campaign(), again, out)) == samples(whole)
+    assert (again.operations == 0) == (what == "write_measurements"), "what is in rows.jsonl is not measured again"
+
+
 # -- whose folder it is -----------------------------------------------------------------------------------
 
 
@@ -393,14 +412,18 @@ def test_a_storm_or_a_platform_that_is_gone_ends_soon_and_is_survived(
     assert samples(replace(outcome, rows=good)) == samples(whole)
 
 
-def test_a_handler_that_always_fails_costs_a_few_calls_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["handler-error", "out-of-memory", "timeout"])
+def test_a_handler_that_always_fails_costs_a_few_calls_only(status: str, tmp_path: Path) -> None:
     def fail(number: int, attempt: Attempt) -> Attempt:
-        return replace(attempt, status="out-of-memory", answer=None, error="signal: killed")
+        return replace(attempt, status=status, answer=None, error="signal: killed")
 
     platform = FakePlatform(change=fail)
     outcome = run_campaign(only({**WARM, "samples": 500}, runs=1), platform, tmp_path / "out")
     assert platform.calls <= 5
     assert "signal: killed" in outcome.short[0]
+    assert [row["status"] for row in outcome.rows] == [status] * platform.calls
+    assert outcome.spent_usd > 0, "failed calls are billed, and count for the budget"
+    assert platform.functions == {}
 
 
 def test_clocks_that_disagree_change_no_duration(tmp_path: Path) -> None:
