@@ -2,16 +2,23 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from experiments.cli import cli
 from experiments.figures.live import draw_live
 from experiments.live.compare import Comparison, compare, rank
+from experiments.live.page import UNFINISHED
 from experiments.live.plans import asked_cores, calibrating_plans, overflowing, plans_for, uniform
 from experiments.live.session import Served, ServedLive
 from lambda_probe.live_moe import LiveBatch
@@ -176,3 +183,28 @@ def test_one_plan_is_validated_end_to_end(tmp_path: Path) -> None:
     assert found["plans"][0]["plan"] == "mine"
     assert 0 < found["plans"][0]["cost_usd"]["live"] < 1e-3
     assert {"validation.md", "validation.png", "rows.parquet", "profile.yaml"} <= {x.name for x in out.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_validation_that_is_stopped_keeps_its_calls_and_leaves_nothing_else(tmp_path: Path) -> None:
+    """SIGTERM in the middle of a batch: functions, endpoint and temporary files go, what was served stays."""
+    pytest.importorskip("awslambdaric")
+    temporary, out = tmp_path / "tmp", tmp_path / "out"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "experiments", "validate", "--quick", "--repeats", "1", "--out", str(out)]
+    variables = {**os.environ, "TMPDIR": str(temporary)}
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, cwd=root, env=variables, stdout=-1, stderr=-1, text=True) as running:
+        deadline = time.monotonic() + 300
+        while not (out / UNFINISHED).exists():
+            assert running.poll() is None, running.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        running.send_signal(signal.SIGTERM)
+        said, err = running.communicate(timeout=120)
+    assert (running.returncode, said) == (1, "")
+    assert f"the calls of the batches so far: {out / UNFINISHED}" in err
+    assert list(temporary.iterdir()) == []
+    calls = pd.read_parquet(out / UNFINISHED)
+    assert len(calls) >= 3 + 2 * 4
+    assert set(calls["plan"]) == {"calibration"}

@@ -8,6 +8,8 @@ from threading import Event
 
 import pytest
 from boto3.s3.transfer import TransferConfig
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from lambda_probe.local import LocalEndpoint, LocalSettings, limits, measure
 from lambda_probe.local.processes import Nursery
@@ -179,6 +181,15 @@ def test_a_log_can_be_kept(other, tmp_path):
         function = other[0](endpoint, "app.echo")
         function(say="kept")
     assert "echo: kept\n" in (tmp_path / "logs" / f"{function.name}.log").read_text()
+
+
+@example(duration_s=0.000686, init_s=0.060316)
+@given(duration_s=st.floats(0, 900), init_s=st.none() | st.floats(0, 10))
+def test_what_is_billed_is_what_is_shown_rounded_up(duration_s, init_s):
+    """0.686 and 60.316 ms are shown as 0.69 and 60.32, and 61.01 is billed as 62."""
+    report = parse_report(end_and_report("id", duration_s, init_s, 128, 64))
+    hundredths = round(100 * report.duration_ms) + round(100 * (report.init_ms or 0))
+    assert report.billed_ms == -(-hundredths // 100)
 
 
 def test_report_lines_are_those_that_the_parser_of_aws_reads():
