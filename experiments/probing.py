@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich.table import Table
 
 from experiments import console
 from experiments.provenance import git_commit
-from lambda_probe.aws import consent_text, open_aws
+from lambda_probe.aws import open_aws
 from lambda_probe.backend import Account, Backend, BackendPrices
 from lambda_probe.campaign import Outcome
 from lambda_probe.campaign_costs import Estimate, estimate
@@ -27,7 +26,7 @@ from lambda_probe.cleanup import Leftovers, cleanup, leftovers
 from lambda_probe.clients import aws_clients
 from lambda_probe.probes import Plan, plan_of
 from lambda_probe.summary import Summary, summaries
-from moe.errors import InputError, PlatformError
+from moe.errors import PlatformError
 from simulator.profile import PlatformProfile, load_profile
 
 if TYPE_CHECKING:
@@ -149,20 +148,6 @@ def local_backend(endpoint: LocalEndpoint, identity: str) -> Backend:
 
     facts = facts_of("local", endpoint.settings.region)
     return BotoBackend(local_clients(endpoint), facts, BackendPrices(), identity)
-
-
-def agree(platform: Platform, found: Estimate, identity: str, budget_usd: float, yes: bool) -> None:
-    """Ask whether this may be done to an AWS account. Raises InputError where it may not."""
-    region = platform.region or "of the AWS configuration"
-    most_usd = min(found.most_usd, budget_usd + found.most_call_usd)
-    click.echo(
-        consent_text(
-            identity, region, found.functions, found.most_invocations, found.most_gb_s, most_usd, budget_usd
-        ),
-        err=True,
-    )
-    if not yes and not (sys.stdin.isatty() and click.confirm("Go on?", err=True)):
-        raise InputError("AWS: nothing was done: expected your consent: --yes, or an answer on a terminal")
 
 
 def provenance() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lambda_probe.backend import BackendPrices
 from lambda_probe.boto_backend import BotoBackend, facts_of
+from lambda_probe.campaign_costs import Estimate
 from lambda_probe.cleanup import PREFIX, TAG
 from lambda_probe.clients import aws_clients
 from moe.errors import InputError
@@ -15,21 +16,24 @@ POLL_S = 0.5
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 
 
-def consent_text(
-    campaign: str, region: str, functions: int, calls: int, gb_s: float, most_usd: float, budget_usd: float
-) -> str:
+def consent_text(campaign: str, region: str, found: Estimate, budget_usd: float) -> str:
     """What a campaign does to an account, for its owner to agree to.
 
     Args:
-        functions, calls, gb_s, most_usd: at most. budget_usd: where it stops.
+        found: what it comes to. budget_usd: where it stops.
     """
+    most_usd, name = min(found.most_usd, budget_usd + found.most_call_usd), PREFIX + campaign
     return "\n".join(
         [
             f"In your AWS account, region {region}, this",
-            f"- creates at most {functions} functions {PREFIX}{campaign}-*, and one bucket {PREFIX}{campaign},"
-            f" all tagged {TAG}={campaign}",
-            f"- calls them at most {calls:,} times, {gb_s:,.1f} GB-s in all",
-            f"- costs at most ${most_usd:.4f}, and stops at ${budget_usd:.4f}, counted from billed durations",
+            f"- creates at most {found.functions} functions {name}-*, and one bucket {name}, all "
+            f"tagged {TAG}={campaign}",
+            f"- is expected to call them {found.invocations:,} times, {found.gb_s:,.1f} GB-s in all, and to cost "
+            f"${found.usd:.4f}",
+            f"- would call them at most {found.most_invocations:,} times, {found.most_gb_s:,.1f} GB-s in all, if "
+            "every call ran into its timeout",
+            f"- costs at most ${most_usd:.4f}: it stops at ${budget_usd:.4f}, counted from billed durations; what "
+            "is then under way comes on top",
             "- removes all of it in the end, whatever happens; what a killed run leaves, "
             "`./smoe probe --cleanup --backend aws` removes",
         ]

@@ -17,6 +17,7 @@ class ProbePackage:
     Attributes:
         imports: modules that the handler imports at INIT (`numpy`), beyond the standard library and boto3.
         padding_bytes: incompressible bytes in the zip beyond what the handler needs: makes it large.
+        image_uri: of an image, in the account's registry.
     """
 
     name: str
@@ -25,6 +26,7 @@ class ProbePackage:
     architecture: Literal["x86_64", "arm64"] = "x86_64"
     imports: tuple[str, ...] = ()
     padding_bytes: int = 0
+    image_uri: str = ""
 
 
 @dataclass(frozen=True)

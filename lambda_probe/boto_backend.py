@@ -68,7 +68,7 @@ class BotoBackend:
         """Deploy a function and wait until it can be called. Raises InputError where the platform refuses."""
         package = function.package
         if package not in self._codes:
-            self._codes[package] = self._code(package)
+            self._codes[package] = b"" if package.package_type == "image" else self._code(package)
         deployable = Deployable(
             function.name,
             self._codes[package],
@@ -77,6 +77,7 @@ class BotoBackend:
             architecture=package.architecture,
             timeout_s=function.timeout_s,
             environment=self._environment(function),
+            image=self._image(package),
         )
         self._deployment.create(deployable)
         self._functions[function.name] = function
@@ -165,10 +166,17 @@ class BotoBackend:
             "SMOE_IMPORTS": ",".join(function.package.imports),
         }
 
+    def _image(self, package: ProbePackage) -> str:
+        """The URI of a package's image, empty for a zip. Raises InputError where it cannot be used from here."""
+        if package.package_type == "image" and f".ecr.{self._clients.region}." not in package.image_uri:
+            raise InputError(
+                f"package {package.name}: image {package.image_uri or 'missing'}: expected one in the functions' "
+                f"region, {self._clients.region}"
+            )
+        return package.image_uri
+
     def _code(self, package: ProbePackage) -> bytes:
         """The zip of a package. Raises InputError when it cannot be made."""
-        if package.package_type != "zip":
-            raise InputError(f"package {package.name}: package_type={package.package_type}: only zip is deployed")
         files = {"probe.py": HANDLER.read_bytes(), "threadpoolctl.py": _source_of("threadpoolctl")}
         if "numpy" in package.imports:
             files |= self._numpy(package)

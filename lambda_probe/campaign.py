@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +14,7 @@ from lambda_probe.campaign_calls import troubles
 from lambda_probe.campaign_file import Campaign, default_runtime
 from lambda_probe.campaign_folder import CampaignFolder, last_moment_s, open_folder
 from lambda_probe.campaign_session import Session, Watch
+from lambda_probe.interrupts import deaf
 from lambda_probe.probes import plan_of
 from moe.errors import PlatformError
 
@@ -83,33 +82,6 @@ def run_campaign(
     finally:
         with deaf():
             backend.close()
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM, and SIGINT in a shell's background job, raise KeyboardInterrupt: what was made is removed."""
-    with _handled_by(signal.default_int_handler):
-        yield
-
-
-@contextmanager
-def deaf() -> Iterator[None]:
-    """Ctrl-C and SIGTERM do nothing meanwhile: something is being removed."""
-    with _handled_by(signal.SIG_IGN):
-        yield
-
-
-@contextmanager
-def _handled_by(handler: Any) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {each: signal.signal(each, handler) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, earlier in before.items():
-            signal.signal(each, earlier)
 
 
 def _begin(

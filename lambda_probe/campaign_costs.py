@@ -22,7 +22,7 @@ class Estimate:
     Attributes:
         functions: deployed, one after another. invocations: those that functions make included.
         gb_s, usd, wall_s: expected. most_invocations, most_gb_s, most_usd: if every call ran into its timeout, and
-            as many were needed as are allowed. most_call_usd: of the dearest call or burst.
+            as many were needed as are allowed. most_call_usd: of the dearest call, burst or live batch.
     """
 
     functions: int

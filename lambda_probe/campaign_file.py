@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -16,6 +17,9 @@ BackendName: TypeAlias = Literal["local", "aws", "simulated"]
 CAMPAIGNS = Path(__file__).parent / "campaigns"
 MANAGED_RUNTIME = "python3.12"
 MB = 2**20
+_IMAGE = re.compile(
+    r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/[a-z0-9][a-z0-9._/-]*(?::[\w.-]+|@sha256:[0-9a-f]{64})"
+)
 
 PackageKey: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,11}$")]
 Memory: TypeAlias = Annotated[int, Field(ge=128, le=10_240)]
@@ -26,20 +30,39 @@ Duration: TypeAlias = Annotated[float, Field(gt=0, le=800)]
 
 
 class Package(FileModel):
-    """How functions are packaged; without `runtime`, it is the one of `default_runtime`."""
+    """How functions are packaged; without `runtime`, it is the one of `default_runtime`.
 
-    package_type: Literal["zip", "image"] = "zip"
+    With `image`, which holds the handler already (docs/aws.md), else as a zip.
+    """
+
+    image: str | None = None
     architecture: Literal["x86_64", "arm64"] = "x86_64"
     runtime: str | None = Field(None, pattern=r"^python3\.\d+$")
     imports: tuple[str, ...] = ()
     padding_mb: float = Field(0.0, ge=0, le=240)
 
+    @field_validator("image")
+    @classmethod
+    def _in_a_registry(cls, value: str | None) -> str | None:
+        if value is not None and not _IMAGE.fullmatch(value):
+            raise ValueError(
+                f"expected ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG (or @sha256:...), got '{value}'"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _nothing_is_added_to_an_image(self) -> Package:
+        if self.image and self.padding_mb:
+            raise ValueError("padding_mb: expected none beside image: it is as large as it was built")
+        return self
+
     def probe_package(self, runtime: str) -> ProbePackage:
         """As a backend takes it. Its name tells packages apart whose start differs by more than their size."""
         used = self.runtime or runtime
-        name = "-".join((used, self.architecture, self.package_type, *self.imports))
+        kind: Literal["zip", "image"] = "image" if self.image else "zip"
+        name = "-".join((used, self.architecture, kind, *self.imports))
         padding = round(self.padding_mb * MB)
-        return ProbePackage(name, self.package_type, used, self.architecture, self.imports, padding)
+        return ProbePackage(name, kind, used, self.architecture, self.imports, padding, self.image or "")
 
 
 class _Probe(FileModel):

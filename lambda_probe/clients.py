@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LONGEST_CALL_S = 900
 CONTROL_PER_S = 14.0  # requests that change or read functions; AWS allows 15
+NO_REGION = "AWS: no region: expected --region, AWS_DEFAULT_REGION or one in the AWS configuration"
+LOGS_PER_S = 4.0  # requests that read logs; AWS allows 5 (10 in some regions)
 AT_ONCE = 64  # connections that a client keeps
 CLIENT_ERRORS = (ClientError, BotoCoreError, OSError)  # the service refuses or fails, or nobody answers
 
@@ -65,12 +67,24 @@ def aws_clients(region: str | None = None, profile: str | None = None) -> Client
     except BotoCoreError as error:
         raise InputError(f"AWS: {one_line(error)}") from None
     if session.region_name is None:
-        raise InputError("AWS: no region: expected --region, AWS_DEFAULT_REGION or one in the AWS configuration")
+        raise InputError(NO_REGION)
     if credentials is None:
         raise InputError("AWS: no credentials: expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
     clients = _clients(session, session.region_name)
     clients.control.meta.events.register("before-send.lambda", Pace(CONTROL_PER_S))
+    if clients.logs is not None:
+        clients.logs.meta.events.register("before-send.logs", Pace(LOGS_PER_S))
     return clients
+
+
+def configured_region(region: str | None = None) -> str:
+    """The region that is given, else that of the AWS configuration. Raises InputError where there is none."""
+    import boto3
+
+    found = region or boto3.Session().region_name
+    if found is None:
+        raise InputError(NO_REGION)
+    return str(found)
 
 
 class Pace:

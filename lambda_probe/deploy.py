@@ -45,6 +45,7 @@ class Deployable:
     """A function to deploy: `code` is a zip; `name` without prefix.
 
     Attributes:
+        image: URI of an image, in place of `code`, `handler` and `runtime`, which are in it.
         event_retries: how often the platform repeats an asynchronous call that failed (AWS: twice, and it bills).
     """
 
@@ -58,6 +59,7 @@ class Deployable:
     tmp_mb: int = 512
     environment: Mapping[str, str] = field(default_factory=dict)
     event_retries: int = AWS_EVENT_RETRIES
+    image: str = ""
 
 
 class Deployment:
@@ -193,12 +195,17 @@ class Deployment:
         s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": TAG, "Value": self.campaign}]})
 
     def _request(self, name: str, function: Deployable) -> dict[str, Any]:
+        packaged: dict[str, Any] = {"PackageType": "Image", "Code": {"ImageUri": function.image}}
+        if not function.image:
+            packaged = {
+                "Runtime": function.runtime,
+                "Handler": function.handler,
+                "Code": self._code(function),
+            }
         return {
+            **packaged,
             "FunctionName": name,
-            "Runtime": function.runtime,
             "Role": self._role,
-            "Handler": function.handler,
-            "Code": self._code(function),
             "MemorySize": function.memory_mb,
             "Timeout": function.timeout_s,
             "Architectures": [function.architecture],

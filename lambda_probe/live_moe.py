@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,14 @@ from typing import Any
 import numpy as np
 
 import lambda_probe
-from lambda_probe.calls import call
+from lambda_probe.calls import Attempt, call
+from lambda_probe.campaign_costs import NEVER_RAN
 from lambda_probe.clients import CLIENT_ERRORS, one_line
 from lambda_probe.deploy import Deployable, Deployment, zip_of
 from lambda_probe.handlers.exchange import Account, at_once, failed_key, pack, text_of
 from lambda_probe.handlers.layers import Sizes
 from lambda_probe.handlers.non_moe import output_key
+from lambda_probe.interrupts import deaf
 from lambda_probe.live_rows import LiveCall, LivePrices, LiveRow, calls_in, row_of, status_of
 from lambda_probe.logs import Logs
 from moe.errors import PlatformError
@@ -37,11 +40,13 @@ from simulator.scatter_gather import expert_function, non_moe_function, non_moe_
 POLL_S = 0.05
 PATIENCE_S = 300.0
 LOG_PATIENCE_S = 60.0
+LOG_MARGIN_S = 900.0  # AWS refuses a client whose clock is further off
 LOOK_FOR_DEAD_S = 2.0
 WARM_UP_AT_ONCE = 4  # functions
 WARM_UP_S = 0.4
 UNLIMITED = 2**31
-RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"  # compiled packages in the zip are this one's
+TIMEOUT_S = 300
+RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,9 @@ class LiveBatch:
     """A batch that was served.
 
     Attributes:
-        number: of the batch. output: of the tail, (tokens, hidden); None where it failed.
+        number: of the batch. output: of the tail, (tokens, hidden); None where there is none.
         rows: a row for every call. latency_s: from the client's call to the end of the tail; NaN where it failed.
-        failed: what failed first, empty where nothing did.
+        failed: what failed first, or which REPORT lines are missing or of another memory size; else empty.
         elapsed_s: until the client had seen the output.
     """
 
@@ -71,6 +76,10 @@ class LiveModel:
         logs: of its functions. model: what is served. prices: for the rows.
         poll_s: how often a function looks for what is not there yet.
         packages: files that the functions' zip needs beside the handlers (numpy, on AWS).
+        runtime: that compiled packages in the zip were built for.
+
+    Attributes:
+        started_usd: what starting instances was billed.
     """
 
     def __init__(
@@ -80,30 +89,33 @@ class LiveModel:
         model: ExportedModel,
         prices: LivePrices,
         poll_s: float = POLL_S,
-        packages: dict[str, bytes] | None = None,
+        packages: Mapping[str, bytes] | None = None,
+        runtime: str = RUNTIME,
     ) -> None:
         self._deployment, self._logs, self.model, self._prices = deployment, logs, model, prices
         self._poll_s, self._clients = poll_s, deployment.clients
         self._code = zip_of({**handler_files(), **(packages or {})})
-        self._memory_mb: dict[str, int] = {}
-        self._served = 0
+        self._runtime, self._memory_mb = runtime, dict[str, int]()
+        self._served, self.started_usd = 0, 0.0
         self._description: dict[str, Any] = {}
 
     def __enter__(self) -> LiveModel:
         s3, bucket, model = self._clients.s3, self._deployment.bucket, self.model
-        for e, arrays in enumerate(model.non_moe):
-            s3.put_object(Bucket=bucket, Key=_parameters(non_moe_function(e)), Body=pack(arrays))
-        for e, experts in enumerate(model.experts):
-            for i, arrays in enumerate(experts):
-                s3.put_object(Bucket=bucket, Key=_parameters(expert_function(e, i)), Body=pack(arrays))
+        with _told("the model's parameters cannot be uploaded"):
+            for e, arrays in enumerate(model.non_moe):
+                s3.put_object(Bucket=bucket, Key=_parameters(non_moe_function(e)), Body=pack(arrays))
+            for e, experts in enumerate(model.experts):
+                for i, arrays in enumerate(experts):
+                    s3.put_object(Bucket=bucket, Key=_parameters(expert_function(e, i)), Body=pack(arrays))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._deployment.remove()
-        for name in self._memory_mb:
-            self._logs.remove(self._deployment.full_name(name))
+        with deaf():
+            self._deployment.remove()
+            for name in self._memory_mb:
+                self._logs.remove(self._deployment.full_name(name))
 
     # -- deploying ----------------------------------------------------------------------------------------
 
@@ -157,7 +169,9 @@ class LiveModel:
             self._memory_mb[name] = memory_mb
             handler = f"{lambda_probe.__name__}.handlers.live.handler"
             self._deployment.create(
-                Deployable(name, self._code, memory_mb, handler, RUNTIME, timeout_s=300, event_retries=0)
+                Deployable(
+                    name, self._code, memory_mb, handler, self._runtime, timeout_s=TIMEOUT_S, event_retries=0
+                )
             )
         elif self._memory_mb[name] != memory_mb:
             self._deployment.change(self._deployment.full_name(name), MemorySize=memory_mb)
@@ -166,20 +180,34 @@ class LiveModel:
     def warm_up(self, instances: dict[str, int]) -> None:
         """Start so many instances of each function. Raises PlatformError where one does not start."""
 
-        def start(name: str, count: int) -> None:
+        def start(name: str, count: int) -> list[list[Attempt]]:
             event = {"role": "warm-up", "bucket": self._deployment.bucket, "seconds": WARM_UP_S * count}
             full = self._deployment.full_name(name)
-            for attempts in at_once([partial(call, self._clients, full, event)] * count):
-                if attempts[-1].status != "ok":
-                    raise PlatformError(f"{name}: does not start: {attempts[-1].status} {attempts[-1].error}")
+            return at_once([partial(call, self._clients, full, event)] * count)
 
         with ThreadPoolExecutor(WARM_UP_AT_ONCE) as pool:
-            list(pool.map(start, instances, instances.values()))
+            made = dict(zip(instances, pool.map(start, instances, instances.values()), strict=True))
+        self.started_usd += sum(self._usd(name, x) for name, tried in made.items() for xs in tried for x in xs)
+        for name, tried in made.items():
+            for last in [attempts[-1] for attempts in tried]:
+                if last.status != "ok":
+                    raise PlatformError(f"{name}: does not start: {last.status} {last.error}")
+
+    def _usd(self, name: str, attempt: Attempt) -> float:
+        """What an attempt was billed; without a REPORT line that can be read, for the client's whole wait."""
+        if attempt.report is not None:
+            return attempt.report.billed_gb_s * self._prices.gb_s + self._prices.invocation
+        waited_s = 0.0 if attempt.status in NEVER_RAN else attempt.client_s
+        return waited_s * self._memory_mb[name] / 1024 * self._prices.gb_s + self._prices.invocation
 
     # -- serving ------------------------------------------------------------------------------------------
 
     def serve(self, tokens: np.ndarray) -> LiveBatch:
-        """Serve a batch of token IDs (S, n) with the plan that is deployed."""
+        """Serve a batch of token IDs (S, n) with the plan that is deployed. Raises PlatformError."""
+        with _told("a batch cannot be served"):
+            return self._serve(tokens)
+
+    def _serve(self, tokens: np.ndarray) -> LiveBatch:
         number, bucket = self._served, self._deployment.bucket
         self._served += 1
         batch, head = f"batch-{number}", self._description["non_moe"][0]["function"]
@@ -196,21 +224,20 @@ class LiveModel:
             "caller": "",
             "sent_s": began_s,
         }
-        try:
-            self._clients.functions.invoke(
-                FunctionName=head, InvocationType="Event", Payload=json.dumps(event).encode()
-            )
-        except CLIENT_ERRORS as error:
-            raise PlatformError(f"{head}: cannot be called: {one_line(error)}") from None
+        self._clients.functions.invoke(
+            FunctionName=head, InvocationType="Event", Payload=json.dumps(event).encode()
+        )
         key = self._wait(batch, began_s)
         elapsed_s = time.time() - began_s
-        calls = self._calls(batch, began_s)
-        output, why = None, ""
+        calls, untold = self._calls(batch, began_s)
+        output, why = None, self._wrong_memory(calls)
+        if untold:
+            why = f"{untold} calls have no REPORT line that can be read {LOG_PATIENCE_S:.0f} s after the batch"
         if key == output_key(batch):
             body = self._clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             output = np.frombuffer(body, np.float32).reshape(tokens.size, -1)
         else:
-            why = first_failure(calls) or "it did not end in time"
+            why = first_failure(calls) or why or "it did not end in time"
         rows = tuple(row_of(x, number, self._short(x.account.function), began_s, self._prices) for x in calls)
         tail = [x.record.ended_s for x in rows if x.record.layer == len(self.model.experts)]
         self._forget(batch)
@@ -246,20 +273,29 @@ class LiveModel:
         ended: list[LiveCall] = []
         running: list[Account] = []
         for name in self._memory_mb:
-            found = calls_in(self._logs.read(self._deployment.full_name(name), began_s - 5), batch)
+            log = self._logs.read(self._deployment.full_name(name), began_s - LOG_MARGIN_S)
+            found = calls_in(log, batch)
             ended += found[0]
             running += found[1]
         return ended, running
 
-    def _calls(self, batch: str, began_s: float) -> list[LiveCall]:
-        """All calls of a batch, once every one that was made has a REPORT line."""
+    def _calls(self, batch: str, began_s: float) -> tuple[list[LiveCall], int]:
+        """All calls of a batch, once every one that was made has a REPORT line; how many have none in the end."""
         until = time.time() + LOG_PATIENCE_S
         while True:
             ended, running = self._found(batch, began_s)
             made = 1 + sum(x.account.calls for x in ended)
             if (not running and len(ended) >= made) or time.time() > until:
-                return sorted(ended, key=lambda x: x.account.began_s)
+                return sorted(ended, key=lambda x: x.account.began_s), max(made - len(ended), len(running))
             time.sleep(0.2)
+
+    def _wrong_memory(self, calls: Sequence[LiveCall]) -> str:
+        """Which call ran with another memory size than asked for: its last change was not in force."""
+        for each in calls:
+            name, found_mb = self._short(each.account.function), each.report.memory_mb
+            if found_mb != self._memory_mb[name]:
+                return f"{name} ran with {found_mb} MB instead of {self._memory_mb[name]}"
+        return ""
 
     def _short(self, function: str) -> str:
         return function.removeprefix(self._deployment.full_name(""))
@@ -271,6 +307,15 @@ class LiveModel:
             if page.get("Contents"):
                 keys = [{"Key": item["Key"]} for item in page["Contents"]]
                 s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """An error of boto3 as one for the user."""
+    try:
+        yield
+    except CLIENT_ERRORS as error:
+        raise PlatformError(f"{what}: {one_line(error)}: check the connection and try again") from None
 
 
 def first_failure(calls: Sequence[LiveCall]) -> str:

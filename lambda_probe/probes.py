@@ -159,6 +159,9 @@ class _Planner:
     def _package(self, probe: files.Probe, package: files.Package) -> ProbePackage | None:
         """As the platform has it. Where only cold starts tell a package apart, the plain one stands for it."""
         found, known = package.probe_package(self.runtime), self.account.packages
+        if self.backend == "local" and found.package_type == "image":
+            self._leave_out(f"package {found.name}: the embedded endpoint runs no images")
+            return None
         if known is None or found.name in known:
             return found
         plain = package.model_copy(update={"imports": ()}).probe_package(self.runtime)

@@ -97,13 +97,15 @@ def _measure(
     campaign: Campaign, platform: Platform, folder: Path, budget_usd: float | None, yes: bool, as_json: bool
 ) -> int:
     from experiments import probing
+    from experiments.consent import agree
     from experiments.console import progress
-    from lambda_probe.campaign import run_campaign, stoppable
+    from lambda_probe.campaign import run_campaign
+    from lambda_probe.interrupts import stoppable
 
     identity = probing.campaign_id(campaign, folder)
     if platform.backend == "aws":
         budget_usd = probing.AWS_BUDGET_USD if budget_usd is None else budget_usd
-        probing.agree(platform, probing.planned(campaign, platform)[1], identity, budget_usd, yes)
+        agree(identity, platform.region, probing.planned(campaign, platform)[1], budget_usd, yes)
     with (
         stoppable(),
         probing.opened(platform, campaign, folder, identity) as backend,

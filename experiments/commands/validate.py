@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from experiments.commands.options import FILE, json_option, print_json, seed_option
 
-BACKENDS = ("local", "aws")
+if TYPE_CHECKING:
+    from experiments.live.platform import LivePlatform
+    from experiments.live.run import Prepared
+    from lambda_probe.campaign_costs import Estimate
+
 DEFAULT_OUT = Path("results/runs/live-validation")
 
 
 @click.command()
-@click.option("--backend", default="local", show_default=True, help="local: the embedded endpoint; or aws.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "aws"]),
+    default="local",
+    show_default=True,
+    help="local: the embedded endpoint; or aws.",
+)
 @click.option(
     "--profile",
     "profile_name",
@@ -23,20 +36,33 @@ DEFAULT_OUT = Path("results/runs/live-validation")
 @click.option("--quick", is_flag=True, help="Four plans, one load, two batches each.")
 @click.option("--repeats", type=click.IntRange(min=1), help="Batches of each plan and load; default 3.")
 @click.option("--mb-per-core", type=float, help="local: memory that buys one core; default 4096.")
-@click.option("--role", help="aws: ARN of the role that functions run as.")
-@click.option("--budget-usd", type=float, default=1.0, show_default=True, help="aws: stop once more was billed.")
-@click.option("--yes", is_flag=True, help="aws: create functions and a bucket, and pay for them.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and cost, and do nothing.")
+@click.option("--role", metavar="ARN", help="aws: the role that functions run as.")
+@click.option("--region", help="aws: instead of the configured one.")
+@click.option("--numpy-wheel", type=FILE, help="aws: numpy for the functions; without it, that of this Python.")
+@click.option(
+    "--budget-usd",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="X",
+    help="aws: stop once so much was billed.",
+)
+@click.option("--yes", is_flag=True, help="aws: you agree to what --dry-run says.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
 @seed_option
 @json_option
 def validate(
-    backend: str,
+    backend: Literal["local", "aws"],
     profile_name: str | None,
     plan_path: Path | None,
     quick: bool,
     repeats: int | None,
     mb_per_core: float | None,
+    dry_run: bool,
     role: str | None,
+    region: str | None,
+    numpy_wheel: Path | None,
     budget_usd: float,
     yes: bool,
     out: Path,
@@ -49,40 +75,85 @@ def validate(
 
     \b
     Example: ./smoe validate --backend local --quick
-             ./smoe validate --backend local --out live/
+             ./smoe validate --backend aws --profile mine.yaml --dry-run
     """
-    import math
-    from dataclasses import replace
-
+    from experiments.consent import agree
     from experiments.console import log
-    from experiments.console import out as shown
-    from experiments.live.page import page, summary, write_validation
-    from experiments.live.run import run_validation
+    from experiments.live.platform import LivePlatform
+    from experiments.live.run import prepare
     from experiments.live.settings import LiveSettings
-    from moe.errors import InputError, nearest
     from simulator.profile import load_profile
 
     settings = LiveSettings(mb_per_core=LiveSettings.mb_per_core if mb_per_core is None else mb_per_core)
     settings = settings.made_quick() if quick else settings
     settings = replace(settings, repeats=repeats) if repeats else settings
-    if backend not in BACKENDS:
-        raise InputError(f"--backend: no backend '{backend}'{nearest(backend, BACKENDS)}")
-    if backend == "aws" and not yes:
-        raise InputError(
-            "--backend aws: creates functions and a bucket in your account; say --yes to pay for them"
+    platform = LivePlatform(backend, role, region, numpy_wheel)
+    profile = load_profile(profile_name) if profile_name else load_profile()
+    if not dry_run:
+        platform.check()
+    with log.status("live validation: exporting the model ..."):
+        prepared = prepare(settings, backend, profile, plan_path, seed)
+    if dry_run:
+        _dry_run(prepared.estimate(), backend, as_json)
+        return
+    if backend == "aws":
+        agree(platform.campaign, region, prepared.estimate(), budget_usd, yes)
+    _validate(prepared, platform, profile_name is None, seed, budget_usd, out, as_json)
+
+
+def _dry_run(found: Estimate, backend: str, as_json: bool) -> None:
+    from experiments.console import out as shown
+
+    if as_json:
+        print_json({"backend": backend, **vars(found)})
+        return
+    shown.print(
+        f"{found.functions} functions and one bucket; about {found.invocations:,} calls, {found.gb_s:,.1f} GB-s, "
+        f"{found.wall_s / 60:.0f} minutes of serving by the profile's constants."
+    )
+    if backend == "aws":
+        shown.print(
+            f"Expected ${found.usd:.4f}. At most {found.most_invocations:,} calls, {found.most_gb_s:,.0f} GB-s "
+            f"and ${found.most_usd:,.2f}: if every call ran into its timeout. --budget-usd stops earlier."
         )
-    with log.status("live validation ...") as status:
-        found = run_validation(
-            settings,
-            backend,
-            load_profile(profile_name) if profile_name else load_profile(),
-            measure=profile_name is None,
-            plan_path=plan_path,
-            role=role,
-            seed=seed,
-            budget_usd=budget_usd if backend == "aws" else math.inf,
-            say=lambda text: status.update(f"live validation: {text} ..."),
-        )
+
+
+def _validate(
+    prepared: Prepared,
+    platform: LivePlatform,
+    measure: bool,
+    seed: int,
+    budget_usd: float,
+    out: Path,
+    as_json: bool,
+) -> None:
+    from experiments.console import log
+    from experiments.console import out as shown
+    from experiments.live.page import page, summary, write_kept, write_validation
+    from experiments.live.run import run_validation
+    from experiments.live.session import Session
+    from lambda_probe.interrupts import stoppable
+
+    kept: list[Path] = []
+
+    def keep(session: Session) -> None:
+        kept[:] = [write_kept(session, out)]
+
+    try:
+        with stoppable(), log.status("live validation ...") as status:
+            found = run_validation(
+                prepared,
+                platform,
+                measure=measure,
+                seed=seed,
+                budget_usd=budget_usd if platform.backend == "aws" else math.inf,
+                say=lambda text: status.update(f"live validation: {text} ..."),
+                keep=keep,
+            )
+    except BaseException:
+        for file in kept:
+            log.print(f"the calls of the batches so far: {file}", soft_wrap=True)
+        raise
     write_validation(found, out)
     if as_json:
         print_json(summary(found))

@@ -39,8 +39,8 @@ def provoke_faults(session: Session) -> list[Fault]:
         ("payload beyond 6 MB", "RequestTooLarge", uniform(problem, "direct", middle), batch),
     ):
         session.say(f"provoking a fault: {name}")
-        session.live.deploy(problem, plan, foresee=False)
-        failed = session.serve_batch(served).failed
+        session.deploy(problem, plan, foresee=False)
+        failed = session.serve_batch(served, name).failed
         found.append(Fault(name, expected, failed or "the batch was served"))
     return found
 

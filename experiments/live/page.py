@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from experiments.live.compare import Comparison, Measure
-from experiments.live.run import Validation, calibrating_table, record_table
+from experiments.live.run import Validation, calibrating_table, kept_table, record_table
+from experiments.live.session import Session
+from moe.errors import PlatformError
 from moe.files import write_json
 
 COST_GOAL, LATENCY_GOAL = 0.10, 0.15
+UNFINISHED = "unfinished.parquet"
 CONTENTION_SHOWN, BUSY_SHOWN = 1.05, 0.2
 
 
@@ -25,6 +28,7 @@ def write_validation(found: Validation, folder: Path) -> None:
     from experiments.profile_reading import write_profile
 
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / UNFINISHED).unlink(missing_ok=True)
     record_table(found.served).to_parquet(folder / "rows.parquet")
     calibrating_table(found.session.calibrating_rows()).to_parquet(folder / "calibration.parquet")
     write_profile(found.session.profile, folder / "profile.yaml")
@@ -34,6 +38,20 @@ def write_validation(found: Validation, folder: Path) -> None:
     draw_live(found.comparisons, folder / "validation")
     (folder / "validation.md").write_text(page(found), encoding="utf-8")
     (folder / "validation.json").write_text(json.dumps(as_json(found), indent=1, allow_nan=False), "utf-8")
+
+
+def write_kept(session: Session, folder: Path) -> Path:
+    """Keep the calls so far of a validation that may not come to its end. Raises PlatformError for a full disk."""
+    file, part = folder / UNFINISHED, folder / f"{UNFINISHED}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept_table(session).to_parquet(part)
+        part.replace(file)
+    except OSError as error:
+        raise PlatformError(
+            f"{file}: cannot be written: {error.strerror or error}: earlier batches are kept"
+        ) from None
+    return file
 
 
 def as_json(found: Validation) -> dict[str, Any]:

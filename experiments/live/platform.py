@@ -8,27 +8,78 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from experiments.live.settings import LiveSettings
+from lambda_probe.backend import ProbePackage
+from lambda_probe.campaign_file import MANAGED_RUNTIME
 from lambda_probe.deploy import LOCAL_ROLE, Deployment
-from lambda_probe.live_moe import LiveModel
+from lambda_probe.live_moe import RUNTIME, LiveModel
 from lambda_probe.live_rows import LivePrices
 from lambda_probe.logs import CloudWatchLogs, LocalLogs, Logs
 from moe.errors import InputError
 from moe.export import ExportedModel
 from simulator.profile import PlatformProfile
 
-OLDEST_PYTHON_ON_AWS = (3, 12)  # earlier runtimes have an older C library than numpy is built for
+OLDEST_PYTHON_ON_AWS, NEWEST_PYTHON_ON_AWS = (3, 12), (3, 13)  # whose C library is new enough for numpy's wheels
+
+
+@dataclass(frozen=True)
+class LivePlatform:
+    """Where a model is served.
+
+    Attributes:
+        backend: local or aws. campaign: id, in every name and tag.
+        role, region, numpy_wheel: of aws, as in `lambda_probe.aws.open_aws`; without a wheel the functions get the
+            numpy and the Python of this process.
+    """
+
+    backend: Literal["local", "aws"] = "local"
+    role: str | None = None
+    region: str | None = None
+    numpy_wheel: Path | None = None
+    campaign: str = field(default_factory=lambda: f"live-{uuid.uuid4().hex[:6]}")
+
+    @property
+    def runtime(self) -> str:
+        """Of the functions."""
+        return RUNTIME if self.numpy_wheel is None else MANAGED_RUNTIME
+
+    def packages(self) -> dict[str, bytes]:
+        """Files of the functions' zip beside the handlers. Raises InputError where they would not run."""
+        if self.backend == "local":
+            return {}
+        if self.numpy_wheel is not None:
+            from lambda_probe.boto_backend import wheel_files
+
+            return wheel_files(self.numpy_wheel, ProbePackage("of the model"))
+        if not OLDEST_PYTHON_ON_AWS <= sys.version_info[:2] <= NEWEST_PYTHON_ON_AWS:
+            raise InputError(
+                f"--backend aws: the numpy of {RUNTIME} does not run there: expected --numpy-wheel FILE.whl "
+                "(docs/aws.md says how to get it), or Python 3.12 or 3.13"
+            )
+        from lambda_probe.packaging import installed_package
+
+        return installed_package("numpy")
+
+    def check(self) -> None:
+        """Raises InputError where the options cannot be used; nothing is sent."""
+        if self.backend == "aws":
+            from lambda_probe.aws import checked_role
+
+            checked_role(self.role)
+            self.packages()
 
 
 @contextmanager
 def live_model(
-    backend: str, settings: LiveSettings, model: ExportedModel, profile: PlatformProfile, role: str | None
+    platform: LivePlatform, settings: LiveSettings, model: ExportedModel, profile: PlatformProfile
 ) -> Iterator[LiveModel]:
-    """A model on a platform (`local`, `aws`), its parameters uploaded; everything is removed at the end.
+    """A model on a platform, its parameters uploaded; everything is removed at the end.
 
-    Raises InputError for AWS without a role.
+    Raises InputError for AWS without a role, credentials or a numpy that runs there.
     """
     prices = LivePrices(
         gb_s=profile.prices.gb_s.median,
@@ -36,18 +87,17 @@ def live_model(
         put=profile.storage_class.put_usd,
         get=profile.storage_class.get_usd,
     )
-    with _deployment(backend, settings, role) as (deployment, logs, needs_numpy):
-        from lambda_probe.packaging import installed_package
-
-        packages = installed_package("numpy") if needs_numpy else {}
-        with LiveModel(deployment, logs, model, prices, settings.poll_s, packages) as live:
-            yield live
+    packages = platform.packages()
+    with (
+        _deployment(platform, settings) as (deployment, logs),
+        LiveModel(deployment, logs, model, prices, settings.poll_s, packages, platform.runtime) as live,
+    ):
+        yield live
 
 
 @contextmanager
-def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Iterator[tuple[Deployment, Logs, bool]]:
-    campaign = f"live-{uuid.uuid4().hex[:6]}"
-    if backend == "local":
+def _deployment(platform: LivePlatform, settings: LiveSettings) -> Iterator[tuple[Deployment, Logs]]:
+    if platform.backend == "local":
         from lambda_probe.clients import local_clients
         from lambda_probe.local import LocalEndpoint, LocalSettings
 
@@ -56,21 +106,16 @@ def _deployment(backend: str, settings: LiveSettings, role: str | None) -> Itera
             local = LocalSettings(mb_per_core=settings.mb_per_core, pending_s=0.0, log_folder=folder)
             with (
                 LocalEndpoint(local) as endpoint,
-                Deployment(local_clients(endpoint), campaign, LOCAL_ROLE) as deployment,
+                Deployment(local_clients(endpoint), platform.campaign, LOCAL_ROLE) as deployment,
             ):
-                yield deployment, LocalLogs(folder), False
+                yield deployment, LocalLogs(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     else:
-        from lambda_probe.aws import POLL_S, checked_role
-        from lambda_probe.clients import aws_clients
+        from lambda_probe import aws, clients
 
-        if sys.version_info < OLDEST_PYTHON_ON_AWS:
-            raise InputError(
-                "--backend aws: needs Python 3.12 or 3.13: numpy's wheels do not run in AWS's python3.11"
-            )
-        role, clients = checked_role(role), aws_clients()
-        if clients.logs is None:
+        role, account = aws.checked_role(platform.role), clients.aws_clients(platform.region)
+        if account.logs is None:
             raise InputError("--backend aws: AWS_ENDPOINT_URL_LAMBDA is set: logs of that endpoint are not known")
-        with Deployment(clients, campaign, role, POLL_S) as deployment:
-            yield deployment, CloudWatchLogs(clients.logs), True
+        with Deployment(account, platform.campaign, role, aws.POLL_S) as deployment:
+            yield deployment, CloudWatchLogs(account.logs)

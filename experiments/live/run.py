@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +13,13 @@ import pandas as pd
 
 from calibration.live_model import CalibratingRow
 from experiments.live.compare import Comparison, Ranking, compare, rank
+from experiments.live.costs import live_estimate
 from experiments.live.faults import Fault, provoke_faults
-from experiments.live.platform import live_model
-from experiments.live.session import Say, Served, Session, loads_of
+from experiments.live.platform import LivePlatform, live_model
+from experiments.live.problem import Load, guessed_problem, loads_of
+from experiments.live.session import Say, Served, Session
 from experiments.live.settings import LiveSettings
+from lambda_probe.campaign_costs import Estimate
 from lambda_probe.live_rows import table_of
 from moe.corpora import load_corpus, tokens_of
 from moe.export import ExportedModel, export
@@ -43,55 +46,87 @@ class Validation:
     seconds: float
 
 
-def run_validation(
-    settings: LiveSettings,
-    backend: str,
-    profile: PlatformProfile,
-    measure: bool,
-    plan_path: Path | None = None,
-    role: str | None = None,
-    seed: int = 0,
-    budget_usd: float = math.inf,
-    say: Say = print,
-) -> Validation:
-    """Export a model, calibrate, serve and simulate plans, compare.
+@dataclass(frozen=True)
+class Prepared:
+    """All that is served, before a platform is touched.
+
+    Attributes:
+        profile: of the platform. model, loads: what is served. given: one plan of the user's, or None.
+    """
+
+    settings: LiveSettings
+    profile: PlatformProfile
+    model: ExportedModel
+    loads: dict[int, Load]
+    given: DeploymentPlan | None
+
+    def estimate(self) -> Estimate:
+        """What serving it comes to."""
+        return live_estimate(self.model, self.loads, self.settings, self.profile, self.given)
+
+
+def prepare(
+    settings: LiveSettings, backend: str, profile: PlatformProfile, plan_path: Path | None = None, seed: int = 0
+) -> Prepared:
+    """Export the model, and read what is served.
 
     Args:
         backend: `local` or `aws`. profile: of the platform; where it is to be measured, what else holds.
-        measure: whether the platform's constants are measured here, on plans that are not validated.
-        plan_path: one plan of the user's, for this model, instead of the list.
-        role: on AWS, that functions run as.
-        budget_usd: no batch is served once more was billed, at the profile's prices.
-        say: told what is going on.
+        plan_path: one plan of the user's, for this model, instead of the list. seed: of the text.
 
-    Raises:
-        InputError: bad input; the platform refuses a function; a calibrating batch fails.
+    Raises InputError.
     """
-    began, local = time.monotonic(), backend == "local"
-    if local:  # what the endpoint does, whatever the profile says
+    if backend == "local":  # what the endpoint does, whatever the profile says
         vcpu = profile.compute.mb_per_vcpu
         set_here = vcpu.model_copy(update={"value": settings.mb_per_core, "source": "the endpoint's setting"})
         profile = with_constant(profile, ("compute", "mb_per_vcpu"), set_here)
     else:
         settings = replace(settings, mb_per_core=profile.compute.mb_per_vcpu.median)
-    say("exporting the model")
+    given = None if plan_path is None else read_model(DeploymentPlan, plan_path)
     model, sequences = _model_and_text(settings, seed)
-    given = _given(plan_path)
-    with live_model(backend, settings, model, profile, role) as live:
-        served_loads = loads_of(model, sequences, settings.loads)
-        session = Session(live, settings, served_loads, profile, measure, local, say, seed, budget_usd)
-        if given is not None:
-            check_plan_fits(session.guess(), given)
+    loads = loads_of(model, sequences, settings.loads)
+    if given is not None:
+        check_plan_fits(guessed_problem(model, loads[max(loads)].routing, profile, settings), given)
+    return Prepared(settings, profile, model, loads, given)
+
+
+def run_validation(
+    prepared: Prepared,
+    platform: LivePlatform,
+    measure: bool,
+    seed: int = 0,
+    budget_usd: float = math.inf,
+    say: Say = print,
+    keep: Callable[[Session], None] = lambda session: None,
+) -> Validation:
+    """Calibrate, serve and simulate plans, compare.
+
+    Args:
+        measure: whether the platform's constants are measured here, on plans that are not validated.
+        seed: of the simulation. budget_usd: nothing is called once so much was billed, at the profile's prices.
+        say: told what is going on. keep: given all that was served, after each batch.
+
+    Raises:
+        InputError: the platform refuses a function.
+        PlatformError: a calibrating batch fails, or the budget is used up.
+    """
+    began, settings, given = time.monotonic(), prepared.settings, prepared.given
+    local = platform.backend == "local"
+    with live_model(platform, settings, prepared.model, prepared.profile) as live:
+        session = Session(
+            live, settings, prepared.loads, prepared.profile, measure, local, say, seed, budget_usd, keep
+        )
         session.calibrate()
-        plans = session.plans(given)
-        live_batches = session.serve(plans)
+        live_batches = session.serve(session.plans(given))
         faults = provoke_faults(session) if given is None else []
         session.calibrate()
-        served = [session.simulate(x) for x in live_batches]
+    served = [session.simulate(x) for x in live_batches]
     comparisons = tuple(compare(x, settings.tolerance, settings.cores) for x in served)
     rankings = tuple(ranking for quantity in RANKED for ranking in rank(comparisons, quantity))
     seconds = time.monotonic() - began
-    return Validation(settings, backend, session, tuple(served), comparisons, rankings, tuple(faults), seconds)
+    return Validation(
+        settings, platform.backend, session, tuple(served), comparisons, rankings, tuple(faults), seconds
+    )
 
 
 def _model_and_text(settings: LiveSettings, seed: int) -> tuple[ExportedModel, np.ndarray]:
@@ -103,10 +138,6 @@ def _model_and_text(settings: LiveSettings, seed: int) -> tuple[ExportedModel, n
     return model, sequences
 
 
-def _given(path: Path | None) -> DeploymentPlan | None:
-    return None if path is None else read_model(DeploymentPlan, path)
-
-
 def record_table(served: Sequence[Served]) -> pd.DataFrame:
     """Every call, live and simulated, in the record table's columns; `plan`, `load`, `live` say whose."""
     tables = []
@@ -114,6 +145,12 @@ def record_table(served: Sequence[Served]) -> pd.DataFrame:
         about = {"plan": x.live.name, "load": x.live.load}
         tables += [table_of(batch.rows, about | {"live": True}) for batch in x.live.batches]
         tables.append(x.simulated.to_pandas().assign(**about, live=False))
+    return pd.concat(tables, ignore_index=True)
+
+
+def kept_table(session: Session) -> pd.DataFrame:
+    """Every call of every batch that was served, calibrating ones too; `plan`, `load` say of which."""
+    tables = [table_of(rows, {"plan": plan, "load": load, "live": True}) for plan, load, rows in session.kept]
     return pd.concat(tables, ignore_index=True)
 
 

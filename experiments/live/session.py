@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,27 +18,17 @@ from calibration.live_model import (
 )
 from experiments.live.machine import busy_cores
 from experiments.live.plans import asked_cores, calibrating_plans, plans_for
+from experiments.live.problem import Load, guessed_problem, token_sizes
 from experiments.live.settings import LiveSettings
 from lambda_probe.handlers.exchange import pack
 from lambda_probe.live_moe import LiveBatch, LiveModel
-from moe.errors import InputError
-from moe.export import ExportedModel
-from moe.spec import MoESpec
-from optimizer.problem import make_problem
+from lambda_probe.live_rows import LiveRow
+from moe.errors import PlatformError
 from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemLayer
 from simulator.profile import PlatformProfile
 from simulator.simulate import SimulatedRun, simulate
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Load:
-    """Tokens of a batch: IDs (S, n), what the undistributed model makes of them, and where its gates send them."""
-
-    tokens: np.ndarray
-    output: np.ndarray
-    routing: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -85,7 +75,9 @@ class Session:
         live: the model. loads: by tokens of a batch.
         base: the profile that calibration starts from. measure: whether the platform's constants are measured,
             or the base's. loopback: functions share this machine, and its cores.
-        budget_usd: of what is billed, at the profile's prices; `spent_usd` so far.
+        budget_usd: of what is billed, at the profile's prices.
+        keep: called with this after each batch.
+        kept: rows of every batch that was served, with its plan's name and tokens.
     """
 
     live: LiveModel
@@ -97,7 +89,8 @@ class Session:
     say: Say
     seed: int = 0
     budget_usd: float = math.inf
-    spent_usd: float = 0.0
+    keep: Callable[[Session], None] = lambda session: None
+    kept: list[tuple[str, int, tuple[LiveRow, ...]]] = field(default_factory=list)
     platform: PlatformFit | None = None
     model: ModelFit | None = None
     profile: PlatformProfile = field(init=False)
@@ -109,11 +102,11 @@ class Session:
     # -- calibration --------------------------------------------------------------------------------------
 
     def calibrate(self) -> None:
-        """Serve plans that are not validated, and fit; again at the end, to both. Raises InputError."""
+        """Serve plans that are not validated, and fit; again at the end, to both. Raises PlatformError."""
         first, found = self.guess(), []
         for number, plan in enumerate(calibrating_plans(first, self.settings.quick)):
             self.say(f"calibrating: plan {number + 1}, {plan.layers[0].communication}")
-            self.live.deploy(first, plan, foresee=False)
+            self.deploy(first, plan, foresee=False)
             self._batch(max(self.loads))
             for tokens in self.loads:
                 found += self._calibrating_rows(plan, tokens, self._batch(tokens))
@@ -144,21 +137,36 @@ class Session:
         before, after = (sum(x.row.compute_cpu_s for x in rows) for rows in self._rows[:2])
         return after / before - 1
 
-    def serve_batch(self, tokens: np.ndarray) -> LiveBatch:
-        """Serve a batch of token IDs (S, n). Raises InputError once more than the budget is spent."""
+    def deploy(self, problem: DeploymentProblem, plan: DeploymentPlan, foresee: bool = True) -> None:
+        """Deploy a plan and start its instances, which is billed. Raises PlatformError at the budget."""
+        self._check_budget()
+        self.live.deploy(problem, plan, foresee)
+
+    def serve_batch(self, tokens: np.ndarray, plan: str) -> LiveBatch:
+        """Serve a batch of token IDs (S, n) with the plan that is deployed. Raises PlatformError at the budget."""
+        self._check_budget()
         found = self.live.serve(tokens)
-        rows = [row.record for row in found.rows]
-        self.spent_usd += sum(row.compute_cost_usd + row.request_cost_usd for row in rows)
-        if self.spent_usd > self.budget_usd:
-            raise InputError(
-                f"--budget-usd: {self.spent_usd:.4f} USD are spent, expected at most {self.budget_usd:g}"
-            )
+        self.kept.append((plan, tokens.size, found.rows))
+        self.keep(self)
         return found
 
+    @property
+    def spent_usd(self) -> float:
+        """What was billed so far: batches, and the starting of instances."""
+        rows = [row.record for _, _, batch in self.kept for row in batch]
+        return self.live.started_usd + sum(row.compute_cost_usd + row.request_cost_usd for row in rows)
+
+    def _check_budget(self) -> None:
+        if self.spent_usd >= self.budget_usd:
+            raise PlatformError(
+                f"the budget of {self.budget_usd:g} USD is used up ({self.spent_usd:.4f} USD were billed): "
+                "expected a larger --budget-usd; it begins anew"
+            )
+
     def _batch(self, tokens: int) -> LiveBatch:
-        found = self.serve_batch(self.loads[tokens].tokens)
+        found = self.serve_batch(self.loads[tokens].tokens, "calibration")
         if found.failed:
-            raise InputError(f"live calibration: a batch failed: {found.failed}")
+            raise PlatformError(f"live calibration: a batch failed: {found.failed}")
         return found
 
     def _calibrating_rows(self, plan: DeploymentPlan, tokens: int, batch: LiveBatch) -> list[CalibratingRow]:
@@ -207,31 +215,7 @@ class Session:
 
     def _made(self, tokens: int) -> DeploymentProblem:
         """A problem with the model's real sizes, and times by the profile's FLOP/s."""
-        model, settings = self.live.model, self.settings
-        problem = make_problem(
-            spec_of(model),
-            self.loads[tokens].routing,
-            self.profile,
-            memory_mb=settings.memory_mb,
-            max_replicas=4,
-            non_moe_memory_mb=settings.non_moe_memory_mb,
-        )
-        constants, (token_in, token_out) = problem.platform, token_sizes(model)
-
-        def load_s(e: int) -> float:
-            size = len(pack(model.non_moe[e]))
-            return constants.warm_start_s + constants.storage_delay_s + size / constants.gate_bandwidth
-
-        layers = []
-        for e, layer in enumerate(problem.layers):
-            experts = tuple(
-                x.model_copy(update={"parameter_bytes": float(len(pack(arrays)))})
-                for x, arrays in zip(layer.experts, model.experts[e], strict=True)
-            )
-            sizes = {"token_in_bytes": token_in, "token_out_bytes": token_out}
-            layers.append(layer.model_copy(update={"experts": experts, "next_load_s": load_s(e + 1), **sizes}))
-        name = f"{model.name}-live-{tokens}"
-        return problem.model_copy(update={"name": name, "layers": tuple(layers), "head_s": load_s(0)})
+        return guessed_problem(self.live.model, self.loads[tokens].routing, self.profile, self.settings)
 
     # -- validation ---------------------------------------------------------------------------------------
 
@@ -246,11 +230,11 @@ class Session:
         found = []
         for name, plan in plans.items():
             busy = busy_cores()
-            self.live.deploy(self.problem(max(self.loads)), plan)
-            self.serve_batch(self.loads[max(self.loads)].tokens)  # one that does not count
+            self.deploy(self.problem(max(self.loads)), plan)
+            self.serve_batch(self.loads[max(self.loads)].tokens, name)  # one that does not count
             for tokens, load in self.loads.items():
                 self.say(f"serving plan {name}, {tokens} tokens a batch")
-                batches = tuple(self.serve_batch(load.tokens) for _ in range(self.settings.repeats))
+                batches = tuple(self.serve_batch(load.tokens, name) for _ in range(self.settings.repeats))
                 found.append(ServedLive(name, plan, tokens, batches, busy))
         return found
 
@@ -283,33 +267,3 @@ def _routed_right(batch: LiveBatch, routing: np.ndarray) -> bool:
         if row.record.role == "expert":
             found[row.record.layer, row.record.expert] += int(row.record.tokens)
     return bool((found == routing).all())
-
-
-def loads_of(model: ExportedModel, sequences: np.ndarray, sizes: Sequence[int]) -> dict[int, Load]:
-    """Each load's tokens, first sequences first, with the undistributed model's output and routing."""
-    found = {}
-    for size in sizes:
-        tokens = sequences[:size]
-        found[tokens.size] = Load(tokens, *model.undistributed(tokens))
-    return found
-
-
-def spec_of(model: ExportedModel) -> MoESpec:
-    """The sizes of an exported model."""
-    words, hidden = model.non_moe[0]["words"].shape
-    return MoESpec(
-        name=model.name,
-        source="exported for live validation",
-        moe_layers=len(model.experts),
-        hidden=hidden,
-        experts=len(model.experts[0]),
-        top_k=model.top_k,
-        expert_ffn=model.expert_ffn,
-        vocabulary=words,
-        sequence_tokens=model.sequence_tokens,
-    )
-
-
-def token_sizes(model: ExportedModel) -> tuple[float, float]:
-    """D_in and D_o, bytes: a hidden state with the gate's weight and whether it is the first choice; a state."""
-    return 4.0 * (model.hidden + 2), 4.0 * model.hidden

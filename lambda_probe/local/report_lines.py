@@ -35,10 +35,11 @@ def end_and_report(
 ) -> str:
     """After a call's own lines.
 
-    `billed_ms`: None: duration and INIT together, rounded up to 1 ms (AWS since 2025-08-01).
+    `billed_ms`: None: duration and INIT as they are shown, together, rounded up to 1 ms (AWS since 2025-08-01).
     """
     if billed_ms is None:
-        billed_ms = math.ceil(round((duration_s + (init_s or 0.0)) * 1000, 2))
+        shown_ms = round(duration_s * 1000, 2) + round((init_s or 0.0) * 1000, 2)
+        billed_ms = math.ceil(round(shown_ms, 2))
     fields = [
         f"REPORT RequestId: {request_id}",
         f"Duration: {_ms(duration_s)}",

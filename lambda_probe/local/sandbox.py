@@ -62,13 +62,15 @@ class Sandbox:
         self._runtime = RuntimeApi(idle=self._freeze, busy=self._thaw)
         self._started = time.perf_counter()
         vcpu, limit_bytes = settings.vcpu(function.memory_mb), function.memory_mb * _MB
-        self._process = nursery.spawn(
-            # -S: no .pth files, so nothing of an editable install; -P: not the current folder
-            [sys.executable, "-S", "-P", "-m", "awslambdaric", function.handler],
-            function.code.folder,
-            {**environment, **_runtime_variables(function, self._runtime.address, self._temporary, vcpu)},
-            2 * limit_bytes + 256 * _MB if limits.SUPPORTED else None,
-        )
+        variables = _runtime_variables(function, self._runtime.address, self._temporary, vcpu)
+        with self._freeze_lock:  # on a busy machine it asks for its first call before it is known here
+            self._process = nursery.spawn(
+                # -S: no .pth files, so nothing of an editable install; -P: not the current folder
+                [sys.executable, "-S", "-P", "-m", "awslambdaric", function.handler],
+                function.code.folder,
+                {**environment, **variables},
+                2 * limit_bytes + 256 * _MB if limits.SUPPORTED else None,
+            )
         self.pid = self._process.pid
         assert self._process.stdout is not None
         self._pipe = self._process.stdout

@@ -24,6 +24,17 @@ def smoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
+def no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be started or spoken to."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("a platform was touched")
+
+    monkeypatch.setattr("boto3.Session.client", refuse)
+    monkeypatch.setattr("lambda_probe.local.LocalEndpoint.__init__", refuse)
+
+
+@pytest.fixture
 def no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     """Synthetic routing in the paper's figures, instead of a recording."""
     from experiments.figures.paper import routing

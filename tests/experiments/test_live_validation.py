@@ -2,28 +2,35 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from experiments.cli import cli
 from experiments.figures.live import draw_live
 from experiments.live.compare import Comparison, compare, rank
+from experiments.live.page import UNFINISHED
 from experiments.live.plans import asked_cores, calibrating_plans, overflowing, plans_for, uniform
 from experiments.live.session import Served, ServedLive
 from experiments.live.settings import LiveSettings
 from lambda_probe.live_moe import LiveBatch
 from lambda_probe.live_rows import LiveRow
-from moe.errors import InputError
 from moe.spec import load_spec
 from optimizer.problem import make_problem
 from simulator.overflow import replicas_that_fit
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profile import load_profile
 from simulator.simulate import simulate
+from tests.experiments.conftest import Run
 
 ROUTING = np.array([[900, 60, 30, 34], [300, 300, 200, 224]])
 
@@ -134,16 +141,18 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--backend", "aws"], "--yes"),
-        (["--backend", "lokal"], "--backend"),
+        (["--backend", "aws"], "--role ARN"),
+        (["--backend", "lokal"], "'lokal' is not one of 'local', 'aws'"),
+        (["--backend", "local", "--budget-usd", "-1"], "--budget-usd"),
         (["--profile", "aws-us-west"], "no profile"),
         (["--mb-per-core", "-1"], "--mb-per-core"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_created(arguments: list[str], said: str) -> None:
-    result = CliRunner().invoke(cli, ["validate", *arguments])
-    assert isinstance(result.exception, InputError)
-    assert said in str(result.exception)
+def test_bad_input_is_one_line_and_nothing_is_created(smoe: Run, arguments: list[str], said: str) -> None:
+    code, out, err = smoe("validate", *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
@@ -177,3 +186,28 @@ def test_one_plan_is_validated_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     assert found["plans"][0]["plan"] == "mine"
     assert 0 < found["plans"][0]["cost_usd"]["live"] < 1e-3
     assert {"validation.md", "validation.png", "rows.parquet", "profile.yaml"} <= {x.name for x in out.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_validation_that_is_stopped_keeps_its_calls_and_leaves_nothing_else(tmp_path: Path) -> None:
+    """SIGTERM in the middle of a batch: functions, endpoint and temporary files go, what was served stays."""
+    pytest.importorskip("awslambdaric")
+    temporary, out = tmp_path / "tmp", tmp_path / "out"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "experiments", "validate", "--quick", "--repeats", "1", "--out", str(out)]
+    variables = {**os.environ, "TMPDIR": str(temporary)}
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, cwd=root, env=variables, stdout=-1, stderr=-1, text=True) as running:
+        deadline = time.monotonic() + 300
+        while not (out / UNFINISHED).exists():
+            assert running.poll() is None, running.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        running.send_signal(signal.SIGTERM)
+        said, err = running.communicate(timeout=120)
+    assert (running.returncode, said) == (1, "")
+    assert f"the calls of the batches so far: {out / UNFINISHED}" in err
+    assert list(temporary.iterdir()) == []
+    calls = pd.read_parquet(out / UNFINISHED)
+    assert len(calls) >= 3 + 2 * 4
+    assert set(calls["plan"]) == {"calibration"}

@@ -36,17 +36,6 @@ def tiny(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.fixture
-def no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing may be started or spoken to."""
-
-    def refuse(*arguments: object, **options: object) -> None:
-        raise AssertionError("a platform was touched")
-
-    monkeypatch.setattr("boto3.Session.client", refuse)
-    monkeypatch.setattr("lambda_probe.local.LocalEndpoint.__init__", refuse)
-
-
 @pytest.mark.usefixtures("no_platform")
 @pytest.mark.parametrize("backend", ["local", "aws", "simulated"])
 def test_a_dry_run_says_what_it_would_cost_and_does_nothing(smoe: Run, backend: str, tmp_path: Path) -> None:
@@ -65,7 +54,9 @@ def test_a_dry_run_says_what_it_would_cost_and_does_nothing(smoe: Run, backend: 
 
 @pytest.mark.usefixtures("no_platform")
 def test_aws_is_not_touched_without_consent(smoe: Run, tmp_path: Path) -> None:
-    code, out, err = smoe("probe", "--backend", "aws", "--role", ROLE, "--out", str(tmp_path / "out"))
+    code, out, err = smoe(
+        "probe", "--backend", "aws", "--role", ROLE, "--region", "eu-west-1", "--out", str(tmp_path / "out")
+    )
     assert (code, out) == (2, "")
     assert "costs at most $" in err
     assert "expected your consent: --yes" in err

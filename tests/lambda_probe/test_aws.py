@@ -6,6 +6,7 @@ Through botocore's Stubber, and against the embedded endpoint in AWS's place; no
 import ast
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import lambda_probe
 from lambda_probe.aws import consent_text, open_aws
 from lambda_probe.backend import BackendPrices, ProbeFunction, ProbePackage
 from lambda_probe.boto_backend import BotoBackend, facts_of
+from lambda_probe.campaign_costs import Estimate
 from lambda_probe.cleanup import Leftover, cleanup, leftovers
 from lambda_probe.clients import LONGEST_CALL_S, Pace, aws_clients, local_clients
 from lambda_probe.deploy import Deployable, Deployment, zip_of
@@ -145,6 +147,45 @@ def test_the_requests_of_a_deployment_are_exactly_these() -> None:
             stub.assert_no_pending_responses()
 
 
+IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/smoe-probe:1"
+
+
+@pytest.mark.usefixtures("_keys")
+def test_a_function_of_an_image_is_made_without_code_runtime_and_handler() -> None:
+    """AWS refuses them beside ImageUri; the handler finds bucket and imports in its environment, as in a zip."""
+    clients = aws_clients("eu-west-1")
+    control, logs = Stubber(clients.control), Stubber(clients.logs)
+    name, package = "smoe-id-f", ProbePackage("python3.12-arm64-image-numpy", "image", imports=("numpy",))
+    package = replace(package, architecture="arm64", image_uri=IMAGE)
+    request = {
+        "FunctionName": name,
+        "PackageType": "Image",
+        "Code": {"ImageUri": IMAGE},
+        "Role": ROLE,
+        "MemorySize": 512,
+        "Timeout": 120,
+        "Architectures": ["arm64"],
+        "EphemeralStorage": {"Size": 512},
+        "Environment": {"Variables": {"SMOE_BUCKET": "smoe-id", "SMOE_IMPORTS": "numpy"}},
+        "LoggingConfig": {"LogFormat": "Text"},
+        "Tags": {"smoe-campaign": "id"},
+    }
+    control.add_response("create_function", {"State": "Pending"}, request)
+    control.add_response("get_function_configuration", {"State": "Active"}, {"FunctionName": name})
+    control.add_response("delete_function", {}, {"FunctionName": name})
+    logs.add_response("delete_log_group", {}, {"logGroupName": f"/aws/lambda/{name}"})
+    facts = facts_of("aws", "eu-west-1")
+    with control, logs:
+        backend = BotoBackend(clients, facts, BackendPrices(), "id", ROLE, sleep=lambda _: None)
+        backend.create(ProbeFunction("f", 512, package))
+        backend.close()
+        elsewhere = replace(package, image_uri=IMAGE.replace("eu-west-1", "us-east-1"))
+        with pytest.raises(InputError, match=r"image .*us-east-1.*expected one in the functions' region"):
+            backend.create(ProbeFunction("g", 512, elsewhere))
+        for stub in (control, logs):
+            stub.assert_no_pending_responses()
+
+
 @pytest.mark.usefixtures("_keys")
 def test_cleanup_finds_and_removes_logs_too() -> None:
     """AWS makes a log for each function by itself, and keeps it when the function is gone."""
@@ -244,8 +285,10 @@ def test_only_one_place_makes_clients_of_aws() -> None:
 
 
 def test_the_owner_of_an_account_reads_what_will_be_done() -> None:
-    text = consent_text("id", "us-east-1", 12, 3_400, 123.4, 0.0021, 0.5)
-    for part in ("us-east-1", "12 functions smoe-id-*", "bucket smoe-id", "3,400 times", "123.4 GB-s", "$0.0021"):
+    found = Estimate(12, 1_100, 61.5, 0.0011, 60.0, 3_400, 123.4, 9.0, 0.0021)
+    text = consent_text("id", "us-east-1", found, 0.5)
+    for part in ("us-east-1", "12 functions smoe-id-*", "bucket smoe-id", "1,100 times", "61.5 GB-s", "$0.0011"):
         assert part in text
-    assert "$0.5000" in text
-    assert "--cleanup" in text
+    for part in ("3,400 times", "123.4 GB-s", "at most $0.5021", "stops at $0.5000", "--cleanup"):
+        assert part in text
+    assert "at most $9.0000" in consent_text("id", "us-east-1", found, 50.0)

@@ -19,7 +19,7 @@ from lambda_probe.calls import Attempt
 from lambda_probe.campaign import Outcome, run_campaign
 from lambda_probe.campaign_costs import estimate, row_usd
 from lambda_probe.campaign_file import Campaign
-from lambda_probe.campaign_folder import CampaignFolder, open_folder
+from lambda_probe.campaign_folder import CampaignFolder
 from lambda_probe.measurements import read_measurements
 from lambda_probe.probes import plan_of
 from moe.errors import InputError, PlatformError
@@ -265,45 +265,23 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     assert samples(run_campaign(campaign(), FakePlatform(), tmp_path / "out")) == samples(whole)
 
 
-# -- whose folder it is -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("what", ["write_measurements", "_write"])
+def test_a_disk_that_is_full_for_the_table_is_told_and_the_rows_are_kept(
+    what: str, whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-
-def test_two_campaigns_do_not_share_a_folder_and_a_stale_lock_is_none(tmp_path: Path) -> None:
-    (tmp_path / "campaign.lock").write_text("999999\n")  # of a process that died
-    with (
-        open_folder(tmp_path, campaign(), {}),
-        pytest.raises(InputError, match=f"process {os.getpid()} is measuring"),
-    ):
-        run_campaign(campaign(), FakePlatform(), tmp_path)
-    assert run_campaign(only(WARM), FakePlatform(), tmp_path / "other").complete
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"name": "another"}, "holds campaign 'small', not 'another'"),
-        ({"runs": 9}, "runs: changed since the campaign began"),
-        ({"probes": [{**WARM, "samples": 4}]}, "probes: changed since the campaign began"),
-    ],
-)
-def test_a_folder_is_of_one_campaign(changes: dict[str, object], said: str, tmp_path: Path) -> None:
-    run_campaign(only(WARM, runs=1), FakePlatform(), tmp_path / "out")
-    platform = FakePlatform()
-    with pytest.raises(InputError, match=said):
-        run_campaign(campaign(**{"runs": 1, "probes": [WARM], **changes}), platform, tmp_path / "out")
-    assert platform.operations == 0
-
-
-def test_a_folder_is_of_one_platform(tmp_path: Path) -> None:
-    run_campaign(only(WARM), FakePlatform(), tmp_path, identity={"profile": "a"})
-    with pytest.raises(InputError, match="profile: it was begun with 'a', and is now 'b'"):
-        run_campaign(only(WARM), FakePlatform(), tmp_path, identity={"profile": "b"})
-
-
-def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match=r"it has thesis\.tex"):
-        run_campaign(campaign(), FakePlatform(), tmp_path)
+    platform, out = FakePlatform(), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"lambda_probe.campaign_folder.{what}", full)
+        with pytest.raises(PlatformError, match=r"out.*: cannot be written: No space left .* goes on"):
+            run_campaign(campaign(), platform, out)
+    assert platform.functions == {}
+    assert platform.closed
+    again = FakePlatform()
+    assert samples(run_campaign(campaign(), again, out)) == samples(whole)
+    assert (again.operations == 0) == (what == "write_measurements"), "what is in rows.jsonl is not measured again"
 
 
 # -- money ------------------------------------------------------------------------------------------------
@@ -393,14 +371,18 @@ def test_a_storm_or_a_platform_that_is_gone_ends_soon_and_is_survived(
     assert samples(replace(outcome, rows=good)) == samples(whole)
 
 
-def test_a_handler_that_always_fails_costs_a_few_calls_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["handler-error", "out-of-memory", "timeout"])
+def test_a_handler_that_always_fails_costs_a_few_calls_only(status: str, tmp_path: Path) -> None:
     def fail(number: int, attempt: Attempt) -> Attempt:
-        return replace(attempt, status="out-of-memory", answer=None, error="signal: killed")
+        return replace(attempt, status=status, answer=None, error="signal: killed")
 
     platform = FakePlatform(change=fail)
     outcome = run_campaign(only({**WARM, "samples": 500}, runs=1), platform, tmp_path / "out")
     assert platform.calls <= 5
     assert "signal: killed" in outcome.short[0]
+    assert [row["status"] for row in outcome.rows] == [status] * platform.calls
+    assert outcome.spent_usd > 0, "failed calls are billed, and count for the budget"
+    assert platform.functions == {}
 
 
 def test_clocks_that_disagree_change_no_duration(tmp_path: Path) -> None:

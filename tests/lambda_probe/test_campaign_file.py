@@ -19,6 +19,7 @@ from moe.files import validated
 
 NAMES = sorted(path.stem for path in CAMPAIGNS.glob("*.yaml"))
 LARGE = Account(concurrency=1000)
+IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/smoe-probe-1:v1"
 
 
 def planned(name: str, backend: str = "aws", account: Account = LARGE) -> Plan:
@@ -89,6 +90,35 @@ def test_where_a_platform_lacks_a_package_the_plain_one_computes_and_cold_starts
 
 
 @pytest.mark.parametrize(
+    ("backend", "known", "measured"),
+    [
+        ("aws", None, 1),
+        ("local", None, 0),
+        ("simulated", ("python3.12-x86_64-image-numpy",), 1),
+        ("simulated", ("python3.12-x86_64-zip",), 0),
+    ],
+)
+def test_an_image_is_measured_where_the_platform_has_it_and_else_left_out_and_said(
+    backend: str, known: tuple[str, ...] | None, measured: int
+) -> None:
+    wanted = {
+        "schema": "probe-campaign/1",
+        "name": "mine",
+        "runs": 1,
+        "packages": {"plain": {}, "image": {"image": IMAGE, "imports": ["numpy"]}},
+        "probes": [{"probe": "cold", "memory_mb": [128], "packages": ["plain", "image"]}],
+    }
+    names = None if known is None else (*known, "python3.12-x86_64-zip")
+    account = replace(LARGE, packages=names)
+    plan = plan_of(validated(Campaign, wanted, "mine.yaml"), backend, account, "python3.12")
+    images = [each for each in plan.steps if each.function.package.package_type == "image"]
+    assert len(images) == measured
+    assert len(plan.steps) == 1 + measured
+    assert all(each.function.package.image_uri == IMAGE for each in images)
+    assert any("python3.12-x86_64-image-numpy" in reason for reason in plan.left_out) == (not measured)
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"probes": [{"probe": "wram", "memory_mb": [128]}]}, "probes.0.probe: got 'wram'; did you mean 'warm'?"),
@@ -105,6 +135,12 @@ def test_where_a_platform_lacks_a_package_the_plain_one_computes_and_cold_starts
         ),
         ({"probes": [{"probe": "payload-limit", "memory_mb": [128], "between_bytes": [9, 1]}]}, "smaller size"),
         ({"packages": {"plain": {"runtime": "java21"}}}, "packages.plain.runtime"),
+        (
+            {"packages": {"plain": {"image": "smoe-probe:1"}}},
+            "packages.plain.image: expected ACCOUNT.dkr.ecr.REGION",
+        ),
+        ({"packages": {"plain": {"image": IMAGE.replace("1:", "1.")}}}, "packages.plain.image"),
+        ({"packages": {"plain": {"image": IMAGE, "padding_mb": 1}}}, "packages.plain: padding_mb"),
         ({"name": "A campaign"}, "name"),
         ({"runs": 0}, "runs"),
     ],

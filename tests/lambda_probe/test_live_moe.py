@@ -1,8 +1,10 @@
 """A real model on the embedded endpoint: bills are read, outputs are right, faults are told, nothing stays."""
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +18,11 @@ from lambda_probe.live_moe import LiveModel
 from lambda_probe.live_rows import LivePrices
 from lambda_probe.local import LocalEndpoint, LocalSettings
 from lambda_probe.logs import LocalLogs
+from moe.errors import PlatformError
 from optimizer.problem import make_problem
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.profile import load_profile
+from tests.lambda_probe.faulty import Faults, refusal, s3_error
 from tests.lambda_probe.live_world import spec_of_tiny, tiny_model, tokens
 
 PRICES = LivePrices(gb_s=1e-5, invocation=2e-7, put=5e-6, get=4e-7)
@@ -72,6 +76,67 @@ def test_three_methods_are_served_billed_and_removed(endpoint: tuple[Clients, Lo
                 assert not row.cold
             last = max(row.ended_s for row in rows if row.layer == 2)
             assert served.latency_s == pytest.approx(last)
+    assert leftovers(clients).tagged == ()
+
+
+class ChangedLogs(LocalLogs):
+    """Logs as `change` makes them: given a function's name, its log, and since when it is read."""
+
+    change: Callable[[str, str, float], str] = staticmethod(lambda function, log, since_s: log)
+
+    def read(self, function: str, since_s: float) -> str:
+        return self.change(function, super().read(function, since_s), since_s)
+
+
+@pytest.mark.slow
+def test_a_report_that_is_lost_or_of_another_size_fails_its_batch_and_a_skewed_clock_does_not(
+    endpoint: tuple[Clients, LocalLogs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bill that lacks a call, or has another size's, would be taken for the plan's."""
+    monkeypatch.setattr("lambda_probe.live_moe.LOG_PATIENCE_S", 2.0)
+    clients, (model, batch) = endpoint[0], (tiny_model(), tokens(7))
+    logs = ChangedLogs(endpoint[1]._folder)
+
+    def skewed(function: str, log: str, since_s: float) -> str:
+        return log if since_s < time.time() - 600 else ""  # what was written is older than the client thinks
+
+    def cut(function: str, log: str, since_s: float) -> str:
+        return log.replace("Billed Duration", "Billed Dura") if function.endswith("layer-0-expert-1") else log
+
+    def other_size(function: str, log: str, since_s: float) -> str:
+        return log.replace("Size: 512", "Size: 256") if function.endswith("layer-0-expert-1") else log
+
+    with LiveModel(Deployment(clients, "live-logs"), logs, model, PRICES) as live:
+        live.deploy(problem(batch), plan("storage"))
+        assert live.started_usd > 0
+        for change, says, rows in (
+            (skewed, "", 9),
+            (cut, "1 calls have no REPORT line", 8),
+            (other_size, "layer-0-expert-1 ran with 256 MB instead of 512", 9),
+        ):
+            logs.change = change
+            served = live.serve(batch)
+            assert says in served.failed
+            assert bool(says) == bool(served.failed)
+            assert math.isnan(served.latency_s) == bool(says)
+            assert len(served.rows) == rows, "what was measured is kept"
+    assert leftovers(clients).tagged == ()
+
+
+@pytest.mark.slow
+def test_an_endpoint_that_fails_while_a_batch_is_served_is_a_line_and_nothing_stays(
+    endpoint: tuple[Clients, LocalLogs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    clients, logs = endpoint
+    with LiveModel(Deployment(clients, "live-down"), logs, tiny_model(), PRICES) as live:
+        live.deploy(problem(tokens(7)), plan("storage"))
+        Faults(clients.functions).add("Invoke", refusal(429, "TooManyRequestsException"))
+        with pytest.raises(PlatformError, match=r"a batch cannot be served: .*TooManyRequests.*try again"):
+            live.serve(tokens(7))
+        Faults(clients.s3).add("HeadObject", s3_error(503, "SlowDown"), times=5)
+        with pytest.raises(PlatformError, match=r"a batch cannot be served: .*SlowDown.*try again"):
+            live.serve(tokens(7))
     assert leftovers(clients).tagged == ()
 
 

@@ -37,10 +37,17 @@ def answer(event, context):
 
 
 def busy(event, context):
-    used, began = time.process_time(), time.perf_counter()
+    used, began, waited = time.process_time(), time.perf_counter(), _waited_s()
     while time.perf_counter() - began < event["seconds"]:
         pass
-    return {"share": (time.process_time() - used) / (time.perf_counter() - began)}
+    wall_s = time.perf_counter() - began
+    return {"share": (time.process_time() - used) / wall_s, "waited": (_waited_s() - waited) / wall_s}
+
+
+def _waited_s():
+    """Seconds that this thread could have run, and others did."""
+    with open("/proc/thread-self/schedstat") as file:
+        return int(file.read().split()[1]) / 1e9
 
 
 def count_in_the_background(event, context):

@@ -1,0 +1,91 @@
+"""What is known of a live model before anything is measured: its loads, and a deployment problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.live.settings import LiveSettings
+from lambda_probe.handlers.exchange import pack
+from moe.export import ExportedModel
+from moe.spec import MoESpec
+from optimizer.problem import make_problem
+from simulator.plan import DeploymentProblem
+from simulator.profile import PlatformProfile
+
+MAX_REPLICAS = 4
+
+
+@dataclass(frozen=True)
+class Load:
+    """Tokens of a batch: IDs (S, n), what the undistributed model makes of them, and where its gates send them."""
+
+    tokens: np.ndarray
+    output: np.ndarray
+    routing: np.ndarray
+
+
+def loads_of(model: ExportedModel, sequences: np.ndarray, sizes: Sequence[int]) -> dict[int, Load]:
+    """Each load's tokens, first sequences first, with the undistributed model's output and routing."""
+    found = {}
+    for size in sizes:
+        tokens = sequences[:size]
+        found[tokens.size] = Load(tokens, *model.undistributed(tokens))
+    return found
+
+
+def guessed_problem(
+    model: ExportedModel, routing: np.ndarray, profile: PlatformProfile, settings: LiveSettings
+) -> DeploymentProblem:
+    """A problem with the model's real sizes, and times by the profile's FLOP/s.
+
+    Args:
+        routing: tokens of each expert in a batch, (layers, experts).
+    """
+    problem = make_problem(
+        spec_of(model),
+        routing,
+        profile,
+        memory_mb=settings.memory_mb,
+        max_replicas=MAX_REPLICAS,
+        non_moe_memory_mb=settings.non_moe_memory_mb,
+    )
+    constants, (token_in, token_out) = problem.platform, token_sizes(model)
+
+    def load_s(e: int) -> float:
+        size = len(pack(model.non_moe[e]))
+        return constants.warm_start_s + constants.storage_delay_s + size / constants.gate_bandwidth
+
+    layers = []
+    for e, layer in enumerate(problem.layers):
+        experts = tuple(
+            x.model_copy(update={"parameter_bytes": float(len(pack(arrays)))})
+            for x, arrays in zip(layer.experts, model.experts[e], strict=True)
+        )
+        sizes = {"token_in_bytes": token_in, "token_out_bytes": token_out}
+        layers.append(layer.model_copy(update={"experts": experts, "next_load_s": load_s(e + 1), **sizes}))
+    name = f"{model.name}-live-{int(routing[0].sum())}"
+    return problem.model_copy(update={"name": name, "layers": tuple(layers), "head_s": load_s(0)})
+
+
+def spec_of(model: ExportedModel) -> MoESpec:
+    """The sizes of an exported model."""
+    words, hidden = model.non_moe[0]["words"].shape
+    return MoESpec(
+        name=model.name,
+        source="exported for live validation",
+        moe_layers=len(model.experts),
+        hidden=hidden,
+        experts=len(model.experts[0]),
+        top_k=model.top_k,
+        expert_ffn=model.expert_ffn,
+        vocabulary=words,
+        sequence_tokens=model.sequence_tokens,
+    )
+
+
+def token_sizes(model: ExportedModel) -> tuple[float, float]:
+    """D_in and D_o, bytes: a hidden state with the gate's weight and whether it is the first choice; a state."""
+    return 4.0 * (model.hidden + 2), 4.0 * model.hidden
