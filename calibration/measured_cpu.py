@@ -14,7 +14,7 @@ import numpy as np
 from calibration.fitting import Absent, Quantity
 from calibration.laws import Level
 from calibration.measured import Measurements, timed
-from calibration.regression import TOLD, theil_sen
+from calibration.regression import TOLD, start_and_slope, theil_sen
 from simulator.profile import PlatformProfile
 
 if TYPE_CHECKING:
@@ -75,19 +75,19 @@ def request_work(measured: Measurements, profile: PlatformProfile) -> Iterator[Q
     for probe in ("get", "put"):
         rows = smallest(timed(measured.of(probe)))
         found = [_work_of(run, profile, by_cpu) for _, run in rows.groupby("run_key", sort=True)]
-        told = np.array([each for each in found if each is not None]).reshape(-1, 2)
+        told = np.array([each for each in found if each is not None]).reshape(-1, 3)
         if not len(told):
             continue
         path = ("storage", f"{probe}_vcpu_s")
-        works, effects = told.T
-        if not shown(works) or np.median(works) <= 0 or np.median(effects) <= TOLD:
+        slopes, effects, works = told.T
+        if not shown(slopes) or np.median(effects) <= TOLD:
             yield Absent(path)
             continue
         yield measured.quantity(
             path,
             "s",
             Level(),
-            [np.array([work]) for work in works if work > 0],
+            [np.array([work]) for work in works],
             f"{probe.upper()} of the smallest object at {_sizes(rows)}: work of the function's vCPU",
             "run",
             "work of a request, vCPU-s",
@@ -95,14 +95,19 @@ def request_work(measured: Measurements, profile: PlatformProfile) -> Iterator[Q
         )
 
 
-def _work_of(run: pd.DataFrame, profile: PlatformProfile, by_cpu: bool) -> tuple[float, float] | None:
-    """Work of a request, and by how much it changes what one takes over the memory sizes; None of one size."""
+def _work_of(run: pd.DataFrame, profile: PlatformProfile, by_cpu: bool) -> tuple[float, float, float] | None:
+    """Of a run: slope by 1 / vCPUs, by how much it changes what a request takes over the sizes, and the work.
+
+    The slope may be below 0, which tells whether there is work; the work is at least 0, by relative errors, so that
+    what the smallest function takes does not count most. None of one memory size.
+    """
     points = typical(run, "memory_mb", by_cpu)
-    slowness = 1 / np.minimum(1.0, points[:, 0] / profile.compute.mb_per_vcpu.median)
+    slowness, took_s = 1 / np.minimum(1.0, points[:, 0] / profile.compute.mb_per_vcpu.median), points[:, 1]
     if len(set(slowness.tolist())) < 2:
         return None
-    work = theil_sen(slowness, points[:, 1], by_distance=True).slope
-    return work, work * float(np.ptp(slowness)) / float(points[:, 1].min())
+    slope = theil_sen(slowness, took_s, by_distance=True).slope
+    effect = slope * float(np.ptp(slowness)) / float(took_s.min())
+    return slope, effect, start_and_slope(slowness, took_s).slope
 
 
 def smallest(rows: pd.DataFrame) -> pd.DataFrame:

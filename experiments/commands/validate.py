@@ -22,7 +22,9 @@ DEFAULT_OUT = Path("results/runs/live-validation")
 @click.option("--plan", "plan_path", type=FILE, help="One plan for the exported model, instead of the usual ones.")
 @click.option("--quick", is_flag=True, help="Four plans, one load, two batches each.")
 @click.option("--repeats", type=click.IntRange(min=1), help="Batches of each plan and load; default 3.")
-@click.option("--mb-per-core", type=float, help="local: memory that buys one core; default 4096.")
+@click.option(
+    "--mb-per-core", type=float, help="local: memory that buys one core; default --profile's, else 4096."
+)
 @click.option("--role", help="aws: ARN of the role that functions run as.")
 @click.option("--budget-usd", type=float, default=1.0, show_default=True, help="aws: stop once more was billed.")
 @click.option("--yes", is_flag=True, help="aws: create functions and a bucket, and pay for them.")
@@ -58,11 +60,12 @@ def validate(
     from experiments.console import out as shown
     from experiments.live.page import page, summary, write_validation
     from experiments.live.run import run_validation
-    from experiments.live.settings import LiveSettings
+    from experiments.live.settings import settings_for
     from moe.errors import InputError, nearest
     from simulator.profile import load_profile
 
-    settings = LiveSettings(mb_per_core=LiveSettings.mb_per_core if mb_per_core is None else mb_per_core)
+    profile = load_profile(profile_name) if profile_name else load_profile()
+    settings = settings_for(profile if profile_name else None, backend, mb_per_core)
     settings = settings.made_quick() if quick else settings
     settings = replace(settings, repeats=repeats) if repeats else settings
     if backend not in BACKENDS:
@@ -75,7 +78,7 @@ def validate(
         found = run_validation(
             settings,
             backend,
-            load_profile(profile_name) if profile_name else load_profile(),
+            profile,
             measure=profile_name is None,
             plan_path=plan_path,
             role=role,

@@ -14,6 +14,7 @@ from experiments.figures.live import draw_live
 from experiments.live.compare import Comparison, compare, rank
 from experiments.live.plans import asked_cores, calibrating_plans, overflowing, plans_for, uniform
 from experiments.live.session import Served, ServedLive
+from experiments.live.settings import settings_for
 from lambda_probe.live_moe import LiveBatch
 from lambda_probe.live_rows import LiveRow
 from moe.errors import InputError
@@ -174,3 +175,14 @@ def test_one_plan_is_validated_end_to_end(tmp_path: Path) -> None:
     assert found["plans"][0]["plan"] == "mine"
     assert 0 < found["plans"][0]["cost_usd"]["live"] < 1e-3
     assert {"validation.md", "validation.png", "rows.parquet", "profile.yaml"} <= {x.name for x in out.iterdir()}
+
+
+def test_a_profile_says_how_much_memory_buys_a_core_here() -> None:
+    measured = load_profile()  # a vCPU is 1769 MB there
+    assert settings_for(None, "local", None).mb_per_core == 4096.0
+    assert settings_for(measured, "local", None).mb_per_core == 1769.0
+    assert settings_for(measured, "local", 1800.0).mb_per_core == 1800.0
+    with pytest.raises(
+        InputError, match=r"--mb-per-core 4096: expected about 1769, compute\.mb_per_vcpu of profile"
+    ):
+        settings_for(measured, "local", 4096.0)
