@@ -98,8 +98,8 @@ def request_work(measured: Measurements, profile: PlatformProfile) -> Iterator[Q
 def _work_of(run: pd.DataFrame, profile: PlatformProfile, by_cpu: bool) -> tuple[float, float, float] | None:
     """Of a run: slope by 1 / vCPUs, by how much it changes what a request takes over the sizes, and the work.
 
-    The slope may be below 0, which tells whether there is work; the work is at least 0, by relative errors, so that
-    what the smallest function takes does not count most. None of one memory size.
+    The slope may be below 0, and tells whether there is work; the work is at least 0, by relative errors, so
+    that what the smallest function takes does not count most. None of one memory size.
     """
     points = typical(run, "memory_mb", by_cpu)
     slowness, took_s = 1 / np.minimum(1.0, points[:, 0] / profile.compute.mb_per_vcpu.median), points[:, 1]
