@@ -149,8 +149,6 @@ def _with_works(rows: pd.DataFrame) -> pd.DataFrame:
     works = pd.DataFrame([json.loads(work) for work in rows.work], index=rows.index)
     rows = rows.join(works.add_prefix("work_")).copy()
     rows["run_key"] = rows.groupby(["campaign", "run"], sort=True).ngroup()
-    if "cpu_s" not in rows:  # a table from before functions told it
-        rows["cpu_s"] = [np.empty(0)] * len(rows)
     for name in ("size_bytes", "answer_bytes", "connections", "threads", "tokens"):
         if f"work_{name}" not in rows:
             rows[f"work_{name}"] = np.nan
@@ -172,7 +170,7 @@ def _judged(rows: pd.DataFrame) -> tuple[pd.Series, dict[str, int]]:
 def _lines(table: pd.DataFrame) -> list[str]:
     """Each row as text that does not depend on the table's order."""
     plain = table.copy()
-    for name in {"seconds", "cpu_s", "target_s"} & set(plain):
+    for name in ("seconds", "cpu_s", "target_s"):
         plain[name] = [json.dumps([float(x) for x in values]) for values in table[name]]
     return list(plain[sorted(plain)].to_json(orient="records", lines=True, double_precision=15).splitlines())
 

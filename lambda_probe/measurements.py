@@ -177,4 +177,7 @@ def write_measurements(path: Path, rows: Iterable[dict[str, Any]], about: dict[s
 def read_measurements(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The table and what its metadata says. Raises InputError when it is none."""
     table = read_parquet(path)
-    return table.to_pandas(), about_of(path, table, SCHEMA, "measurement table")
+    about, rows = about_of(path, table, SCHEMA, "measurement table"), table.to_pandas()
+    told = rows["cpu_s"] if "cpu_s" in rows else [None] * len(rows)  # functions did not always tell it
+    rows["cpu_s"] = [[] if cpu_s is None or isinstance(cpu_s, float) else cpu_s for cpu_s in told]
+    return rows, about
