@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from calibration import measured_compute, measured_network, measured_start
+from calibration import measured_compute, measured_cpu, measured_network, measured_payload, measured_start
 from calibration.billing import billing_rules
 from calibration.calibrated import Calibration, check_values, marked
-from calibration.fitting import Fitted, Quantity, fit
+from calibration.fitting import Absent, Fitted, Quantity, fit
 from calibration.measured import Measurements, read_campaigns
 from moe.errors import InputError
 from simulator.constant import Constant
 from simulator.profile import PackageConstants, PlatformProfile, constant_at, with_constant
 
-Reader: TypeAlias = Callable[[Measurements, PlatformProfile], Iterator[Quantity]]
+Reader: TypeAlias = Callable[[Measurements, PlatformProfile], Iterator[Quantity | Absent]]
 
 READERS: tuple[Reader, ...] = (
     measured_start.warm,
@@ -32,10 +32,11 @@ READERS: tuple[Reader, ...] = (
     measured_compute.jitter,
     measured_compute.runtime_bytes,
     measured_network.network,
+    measured_cpu.request_work,
     measured_network.latency,
-    measured_network.encoding,
-    measured_network.payload,
-    measured_network.payload_limit,
+    measured_payload.encoding,
+    measured_payload.payload,
+    measured_payload.payload_limit,
 )
 """In this order: later ones see what earlier ones fitted, and stand where both fit the same constant."""
 MAIN = ("expert", "multiply", "warm")
@@ -54,6 +55,9 @@ def calibrate_campaigns(folders: Sequence[Path], base: PlatformProfile, seed: in
     new: dict[str, dict[str, Constant]] = {}
     for read in READERS:
         for quantity in read(measured, profile):
+            if isinstance(quantity, Absent):
+                profile = with_constant(profile, quantity.path, None)
+                continue
             if not quantity.runs:
                 continue
             check_values(where, quantity)
@@ -77,6 +81,10 @@ def calibrate_campaigns(folders: Sequence[Path], base: PlatformProfile, seed: in
     if cores is not None:
         compute = profile.compute.model_copy(update={"visible_cores": cores})
         profile = profile.model_copy(update={"compute": compute})
+    by_cpu = measured_cpu.moved_by_cpu(measured, profile)
+    if by_cpu is not None:
+        network = profile.network.model_copy(update={"moved_by_cpu": by_cpu})
+        profile = profile.model_copy(update={"network": network})
     prices, rules = billing_rules(measured, profile.prices)
     profile = profile.model_copy(update={"prices": prices})
     made: list[Fitted] = list(fits.values())

@@ -44,6 +44,17 @@ class Quantity:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """An optional constant of the profile that data would show, and do not: the profile has none.
+
+    Attributes:
+        path: where it would stand.
+    """
+
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A quantity, and what became of it.
 

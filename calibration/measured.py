@@ -41,6 +41,7 @@ class Measurements:
         origin: file, hash of the sorted rows, day, region.
         what: campaigns and backends, in words. left_out: number of rows by reason.
         accounts: concurrency of the account of each campaign that noted it.
+        mb_per_core: of the embedded endpoint, of each campaign on it.
         tables: of each campaign, as it is.
     """
 
@@ -50,6 +51,7 @@ class Measurements:
     what: str
     left_out: dict[str, int]
     accounts: tuple[float, ...] = ()
+    mb_per_core: tuple[float, ...] = ()
     tables: tuple[pd.DataFrame, ...] = ()
 
     def of(self, probe: str) -> pd.DataFrame:
@@ -131,6 +133,11 @@ def measurements(
         what=f"campaign {', '.join(names)} on {', '.join(sorted(set(rows.backend)))}",
         left_out=left_out,
         accounts=tuple(float(about["account"]["concurrency"]) for _, (_, about, _) in apart if "account" in about),
+        mb_per_core=tuple(
+            float(about["account"]["mb_per_core"])
+            for _, (_, about, _) in apart
+            if "mb_per_core" in about.get("account", {})
+        ),
         tables=tuple(whole),
     )
 
@@ -163,7 +170,7 @@ def _judged(rows: pd.DataFrame) -> tuple[pd.Series, dict[str, int]]:
 def _lines(table: pd.DataFrame) -> list[str]:
     """Each row as text that does not depend on the table's order."""
     plain = table.copy()
-    for name in ("seconds", "target_s"):
+    for name in ("seconds", "cpu_s", "target_s"):
         plain[name] = [json.dumps([float(x) for x in values]) for values in table[name]]
     return list(plain[sorted(plain)].to_json(orient="records", lines=True, double_precision=15).splitlines())
 

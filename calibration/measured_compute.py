@@ -37,6 +37,8 @@ def vcpu(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
         ("flops_per_vcpu", "FLOP/s", [rate for _, rate in runs], "fp32 products of matrices, each thread its own"),
     ):
         known = [np.array([value]) for value in values if np.isfinite(value)]
+        if name == "mb_per_vcpu" and measured.mb_per_core:  # a share is exact, what it does for a small one is not
+            known, what = [np.array([mb]) for mb in measured.mb_per_core], "the embedded endpoint's own setting"
         yield measured.quantity(("compute", name), unit, Level(), known, what, "run", f"{name}, {unit}")
 
 

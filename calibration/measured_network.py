@@ -1,22 +1,23 @@
-"""What campaigns measure of S3, of a function's network and of payloads, as quantities."""
+"""What campaigns measure of S3 and of a function's network, as quantities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.fitting import Quantity
-from calibration.laws import Bandwidth, Distribution, Level
+from calibration.fitting import Absent, Quantity
+from calibration.laws import Distribution, Level
 from calibration.measured import Measurements, runs_of, timed
+from calibration.measured_cpu import moved_by_cpu, smallest, typical, uploads
 from calibration.regression import TokenBucket, least_bounds, theil_sen, used_up
 from simulator.profile import PlatformProfile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SMALL_BYTES = 65_536  # so small an object is latency
+LEAST_LATENCY_S = 1e-4
 LEAST_PART_BYTES = 5 * 2**20
 FALL = 1.5  # how many times slower the end of a large move is than its beginning, where its bucket ran dry
 SLOW_S = 0.5  # that a slow repeat takes at least: no latency makes it so
@@ -24,17 +25,23 @@ STEADY = 1.25  # rates of an empty bucket are within
 
 
 def latency(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
-    """Requests for the smallest object, less what its bytes take."""
+    """Requests for the smallest object, less what its bytes and the function's own work take.
+
+    Where requests are work, only of functions with a whole vCPU (else of the largest): a share comes in periods.
+    """
     for probe in ("get", "put"):
-        rows = timed(measured.of(probe))
-        rows = rows[(rows.work_connections == 1) & (rows.work_size_bytes <= SMALL_BYTES)]
-        rows = rows[rows.work_size_bytes == rows.work_size_bytes.min()]
-        moving_s = rows.work_size_bytes / _bytes_per_s(rows, profile)
+        rows = smallest(timed(measured.of(probe)))
+        work = getattr(profile.storage, f"{probe}_vcpu_s")
+        y = rows.took_s - rows.work_size_bytes / _bytes_per_s(rows, profile)
+        if work is not None:
+            whole_mb = min(profile.compute.mb_per_vcpu.median, rows.memory_mb.max())
+            y = (y - work.median)[rows.memory_mb >= whole_mb].clip(lower=LEAST_LATENCY_S)
+        rows = rows.loc[y.index].assign(y=y)
         yield measured.quantity(
             ("storage", f"{probe}_latency_s"),
             "s",
             Distribution(),
-            runs_of(rows.assign(y=rows.took_s - moving_s), lambda run: run.y[run.y > 0]),
+            runs_of(rows, lambda run: run.y[run.y > 0]),
             f"{probe.upper()} of the smallest object inside a function",
             "probability",
             f"{probe.upper()}, s",
@@ -46,24 +53,31 @@ def _bytes_per_s(rows: pd.DataFrame, profile: PlatformProfile) -> pd.Series:
     return by_memory.clip(upper=profile.storage.connection_bytes_per_s.median)
 
 
-def network(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
-    """Downloads: token bucket of those that use it up, bounds of the others' rates, once a run."""
-    rows = _moves(timed(measured.of("get")))
-    buckets, rates = [], []
-    for _, run in rows.groupby("run_key", sort=True):
+def network(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity | Absent]:
+    """Downloads: token bucket of those that use it up, bounds of the others' rates, once a run; then uploads."""
+    by_cpu = bool(moved_by_cpu(measured, profile))
+    rows, sent = (_moves(timed(measured.of(probe))) for probe in ("get", "put"))
+    sent = sent[sent.work_connections == 1]
+    buckets, rates, up = [], [], []
+    for key, run in rows.groupby("run_key", sort=True):
         bucket = _bucket(run)
         if bucket is not None:
             buckets.append(bucket)
-        rates.append(_rates(run, bucket))
-    values = {
-        "burst_bytes": [bucket.burst_bytes for bucket in buckets],
-        "sustained_bytes_per_s": [bucket.sustained_bytes_per_s for bucket in buckets],
-    }
-    bounds = np.array([_bounds(run) for run in rates if len(run)]).reshape(-1, 3)
+        downloads = _rates(run, bucket, by_cpu)
+        if len(downloads):
+            rates.append(downloads)
+            sends = _rates(sent[sent.run_key == key], bucket, by_cpu)
+            up.append(least_bounds(sends[:, [0, 2]], sends[:, 3])[0] if len(sends) else np.nan)
+    bounds = np.array([_bounds(run) for run in rates]).reshape(-1, 3)
     by_memory, by_connection, at_most = bounds.T
+    if by_cpu:
+        connection, burst = profile.storage.connection_bytes_per_s, profile.network.burst_bytes_per_s
+        by_connection = _seen(by_connection, connection.median, [(run[:, 3] / run[:, 1]).max() for run in rates])
+        at_most = _seen(at_most, burst.median, [run[:, 3].max() for run in rates])
+    bursts, sustained = ([getattr(x, name) for x in buckets] for name in ("burst_bytes", "sustained_bytes_per_s"))
     for path, unit, numbers, what in (
-        (("network", "burst_bytes"), "bytes", values["burst_bytes"], "bytes beyond the sustained rate"),
-        (("network", "sustained_bytes_per_s"), "bytes/s", values["sustained_bytes_per_s"], "rate at their end"),
+        (("network", "burst_bytes"), "bytes", bursts, "bytes beyond the sustained rate"),
+        (("network", "sustained_bytes_per_s"), "bytes/s", sustained, "rate at their end"),
         (("network", "function_bytes_per_s_per_mb"), "bytes/s/MB", by_memory, "rate by memory"),
         (("storage", "connection_bytes_per_s"), "bytes/s", by_connection, "rate of a connection"),
         (("network", "burst_bytes_per_s"), "bytes/s", at_most, "rate that more memory does not raise"),
@@ -71,6 +85,16 @@ def network(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
         known = [np.array([value]) for value in numbers if np.isfinite(value) and value > 0]
         source = f"S3 downloads of several sizes, connections and memory sizes, {what}"
         yield measured.quantity(path, unit, Level(), known, source, "run", f"{path[1]}, {unit}", most="medium")
+    yield from uploads(measured, sent, np.array(up), by_memory)
+
+
+def _seen(bounds: np.ndarray, base: float, fastest: Sequence[float]) -> np.ndarray:
+    """Bounds of runs; where none was met though the base's was exceeded, the fastest that each run saw.
+
+    Where the CPU moves bytes, a bound of the base is that of another network.
+    """
+    unmet = not np.isfinite(bounds).any() and len(fastest) and np.median(fastest) > base
+    return np.asarray(fastest, float) if unmet else bounds
 
 
 def _bounds(points: np.ndarray) -> np.ndarray:
@@ -124,8 +148,8 @@ def _curve(call: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int] | None:
     return np.cumsum(took_s), np.cumsum(sizes), after
 
 
-def _rates(run: pd.DataFrame, bucket: TokenBucket | None) -> np.ndarray:
-    """Memory, connections, 1 and bytes/s of downloads that no empty bucket slowed, shape (points, 4)."""
+def _rates(run: pd.DataFrame, bucket: TokenBucket | None, by_cpu: bool) -> np.ndarray:
+    """Memory, connections, 1 and bytes/s of moves that no empty bucket slowed, shape (points, 4)."""
     kept = []
     for _, rows in run.sort_values("began", kind="stable").groupby("instance", sort=True):
         if bucket is not None:
@@ -139,93 +163,9 @@ def _rates(run: pd.DataFrame, bucket: TokenBucket | None) -> np.ndarray:
     import pandas as pd
 
     for (memory_mb, connections), rows in pd.concat(kept).groupby(["memory_mb", "work_connections"]):
-        points = rows.groupby("work_size_bytes").took_s.median().reset_index().to_numpy(float)
+        points = typical(rows, "work_size_bytes", by_cpu)
         if len(points) > 1:
             slope = theil_sen(points[:, 0], points[:, 1]).slope
             if slope > 0:
                 found.append((memory_mb, connections, 1.0, 1 / slope))
     return np.array(found).reshape(-1, 4)
-
-
-def payload(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
-    """From one function to another: seconds = overhead + encoded bytes / bandwidth, one way."""
-    sent = measured.of("send")
-    alone = [_less(took, own) for took, own in zip(sent.seconds, sent.target_s, strict=True)]
-    rows = timed(sent.assign(seconds=alone))
-    if not len(rows):
-        return
-    rows = rows[rows.work_answer_bytes == 0].rename(columns={"took_s": "y"})
-    points = runs_of(rows, lambda run: run.groupby("payload_bytes").y.median().reset_index())
-    points = [run for run in points if len(run) > 1]
-    if not points or theil_sen(*np.concatenate(points).T).slope <= 0:
-        return
-    yield measured.quantity(
-        ("payload", "bytes_per_s"),
-        "bytes/s",
-        Bandwidth(by_distance=True),
-        points,
-        "function to function, request payloads of several sizes",
-        "encoded payload, bytes",
-        "invocation less what the target took, s",
-    )
-    slope = theil_sen(*np.concatenate(points).T).slope
-    small = rows[rows.payload_bytes == rows.payload_bytes.min()]
-    small = small.assign(y=small.y - small.payload_bytes * slope)
-    yield measured.quantity(
-        ("payload", "overhead_s"),
-        "s",
-        Distribution(),
-        runs_of(small, lambda run: run.y[run.y > 0]),
-        "function to function, the smallest payload, less what its bytes take",
-        "probability",
-        "invocation of a function by a function, s",
-    )
-
-
-def _less(took_s: np.ndarray, target_s: np.ndarray) -> np.ndarray:
-    """What invocations took without their target's work, s."""
-    return np.asarray(took_s) - np.asarray(target_s) if len(took_s) == len(target_s) else np.asarray(took_s)
-
-
-def encoding(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
-    """Bytes that are sent for a raw byte, of large payloads, where the rest of an event does not count."""
-    rows = measured.of("send")
-    rows = rows[(rows.work_size_bytes > SMALL_BYTES) & (rows.payload_bytes > 0)]
-    yield measured.quantity(
-        ("payload", "encoding_factor"),
-        "1",
-        Level(),
-        runs_of(rows, lambda run: run.payload_bytes / run.work_size_bytes),
-        "encoded over raw bytes of large payloads",
-        "run",
-        "encoded over raw bytes",
-    )
-
-
-def payload_limit(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
-    """Between the largest request that was taken and the smallest one that was refused."""
-    import pandas as pd
-
-    factor = profile.payload.encoding_factor.median
-    rows = pd.concat([measured.of("payload-limit"), measured.failed[measured.failed.probe == "payload-limit"]])
-    rows = rows[(rows.work_size_bytes > 0) & (rows.work_answer_bytes == 0)]
-    taken, refused = (
-        rows[(rows.status == "ok") == ok].work_size_bytes.to_numpy(float) * factor for ok in (True, False)
-    )
-    refused = refused[refused > taken.max(initial=0.0)]
-    if not len(taken) or not len(refused):
-        return
-    low, high = float(taken.max()), float(refused.min())
-    known = profile.payload.limit_bytes.median
-    value = known if low <= known < high else (low + high) / 2
-    yield measured.quantity(
-        ("payload", "limit_bytes"),
-        "bytes",
-        Level(),
-        [np.array([value])],
-        f"the largest request that was taken has {low:,.0f} encoded bytes, the smallest refused {high:,.0f}"
-        + ("; the base's limit is between" if value == known else ""),
-        "run",
-        "limit of a payload, bytes",
-        between=(low, high),
-    )

@@ -225,6 +225,7 @@ class SimulatedBackend:
         factor = self._service.platform.payload_encoding_factor
         answer = Answer(
             seconds=tuple(played.seconds),
+            cpu_s=tuple(self._cpu_s(played, work)),
             target_s=(0.0,) * len(played.seconds) if sends else (),
             first=row.cold,
             cores=int(self._service.platform.visible_cores(row.memory_mb)),
@@ -232,6 +233,14 @@ class SimulatedBackend:
             payload_bytes=math.ceil(work.size_bytes * factor) if isinstance(work, Send) else 0,
         )
         return asdict(answer)
+
+    def _cpu_s(self, played: Played, work: Work) -> list[float]:
+        """CPU time of what a handler timed: none of transfers, but where the function's own CPU moves bytes."""
+        if not isinstance(work, GetObjects | PutObjects):
+            return []
+        by_cpu = self._service.platform.moved_by_cpu
+        vcpus = self._service.platform.speed(played.row.memory_mb, 1)
+        return [seconds * vcpus if by_cpu else 0.0 for seconds in played.seconds]
 
     def _log(self, row: Record) -> str:
         self._calls += 1

@@ -65,7 +65,12 @@ def run_campaign(
         with open_folder(folder, campaign, same) as opened:
             account = backend.account()
             plan = plan_of(campaign, facts.name, account, runtime or default_runtime(facts.name))
-            limits = {"concurrency": account.concurrency, "most_memory_mb": account.most_memory_mb}
+            limits: dict[str, float] = {
+                "concurrency": account.concurrency,
+                "most_memory_mb": account.most_memory_mb,
+            }
+            if facts.name == "local":
+                limits["mb_per_core"] = campaign.local.mb_per_core
             began_s = _begin(opened, backend, limits, provenance or {})
             session = Session(backend, opened, began_s, budget_usd, watch)
             try:
@@ -85,7 +90,7 @@ def run_campaign(
 
 
 def _begin(
-    folder: CampaignFolder, backend: Backend, limits: Mapping[str, int], provenance: Mapping[str, Any]
+    folder: CampaignFolder, backend: Backend, limits: Mapping[str, float], provenance: Mapping[str, Any]
 ) -> float:
     """Note that a session begins. When the campaign began, s by the backend's clock.
 

@@ -40,6 +40,7 @@ CLIENT_COLUMNS = {
     "reported_memory_mb": "Memory Size of the REPORT line, NaN without one",
     "max_memory_mb": "Max Memory Used of the REPORT line, NaN without one",
     "seconds": "what the function timed, s: a list, one for each repeat",
+    "cpu_s": "CPU time of the function's process in each of them, s: a list; empty where it was not told",
     "target_s": "what the function that it called took itself, s: a list",
     "payload_bytes": "bytes of the encoded payload that it sent",
     "first": "whether it was its instance's first call, by the function's own account",
@@ -108,6 +109,7 @@ def row_of(measured: Measured, facts: BackendFacts, prices: BackendPrices, began
         "reported_memory_mb": float(report.memory_mb) if report else nan,
         "max_memory_mb": float(report.max_memory_mb) if report else nan,
         "seconds": list(answer.seconds),
+        "cpu_s": list(answer.cpu_s),
         "target_s": list(answer.target_s),
         "payload_bytes": answer.payload_bytes,
         "first": answer.first,
@@ -175,4 +177,7 @@ def write_measurements(path: Path, rows: Iterable[dict[str, Any]], about: dict[s
 def read_measurements(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The table and what its metadata says. Raises InputError when it is none."""
     table = read_parquet(path)
-    return table.to_pandas(), about_of(path, table, SCHEMA, "measurement table")
+    about, rows = about_of(path, table, SCHEMA, "measurement table"), table.to_pandas()
+    told = rows["cpu_s"] if "cpu_s" in rows else [None] * len(rows)  # functions did not always tell it
+    rows["cpu_s"] = [[] if cpu_s is None or isinstance(cpu_s, float) else cpu_s for cpu_s in told]
+    return rows, about

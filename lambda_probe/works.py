@@ -106,6 +106,7 @@ class Answer:
 
     Attributes:
         seconds: what it timed, s, one for each repeat (monotonic clock inside the function).
+        cpu_s: CPU time of its process in each of them; empty where it does not say.
         target_s: of Send: what the target's handler took, for each repeat.
         first: whether this was the instance's first call: a cold start, whatever the REPORT line says.
         import_s: what the handler's own first-call work took (imports done inside the handler), 0 in later calls.
@@ -115,6 +116,7 @@ class Answer:
     """
 
     seconds: tuple[float, ...] = ()
+    cpu_s: tuple[float, ...] = ()
     target_s: tuple[float, ...] = ()
     first: bool = False
     import_s: float = 0.0
@@ -127,6 +129,6 @@ class Answer:
 def answer_of(data: Any) -> Answer:
     """An answer as a call returned it (a JSON object with the fields of Answer). Raises KeyError, TypeError."""
     found = {name: data[name] for name in Answer.__dataclass_fields__ if name in data}
-    for name in ("seconds", "target_s"):
+    for name in ("seconds", "cpu_s", "target_s"):
         found[name] = tuple(float(x) for x in found.get(name, ()))
     return Answer(**found)

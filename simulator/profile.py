@@ -364,8 +364,8 @@ def constant_at(profile: PlatformProfile, path: Sequence[str]) -> Constant:
     return found
 
 
-def with_constant(profile: PlatformProfile, path: Sequence[str], constant: Constant) -> PlatformProfile:
-    """The profile with another constant at a path of keys."""
+def with_constant(profile: PlatformProfile, path: Sequence[str], constant: Constant | None) -> PlatformProfile:
+    """The profile with another constant at a path of keys; None: without that optional one."""
 
     def changed(inside: Any, keys: Sequence[str]) -> Any:
         if not keys:

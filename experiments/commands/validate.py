@@ -35,7 +35,9 @@ DEFAULT_OUT = Path("results/runs/live-validation")
 @click.option("--plan", "plan_path", type=FILE, help="One plan for the exported model, instead of the usual ones.")
 @click.option("--quick", is_flag=True, help="Four plans, one load, two batches each.")
 @click.option("--repeats", type=click.IntRange(min=1), help="Batches of each plan and load; default 3.")
-@click.option("--mb-per-core", type=float, help="local: memory that buys one core; default 4096.")
+@click.option(
+    "--mb-per-core", type=float, help="local: memory that buys one core; default --profile's, else 4096."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and cost, and do nothing.")
 @click.option("--role", metavar="ARN", help="aws: the role that functions run as.")
 @click.option("--region", help="aws: instead of the configured one.")
@@ -81,14 +83,14 @@ def validate(
     from experiments.console import log
     from experiments.live.platform import LivePlatform
     from experiments.live.run import prepare
-    from experiments.live.settings import LiveSettings
+    from experiments.live.settings import settings_for
     from simulator.profile import load_profile
 
-    settings = LiveSettings(mb_per_core=LiveSettings.mb_per_core if mb_per_core is None else mb_per_core)
+    profile = load_profile(profile_name) if profile_name else load_profile()
+    settings = settings_for(profile if profile_name else None, backend, mb_per_core)
     settings = settings.made_quick() if quick else settings
     settings = replace(settings, repeats=repeats) if repeats else settings
     platform = LivePlatform(backend, role, region, numpy_wheel)
-    profile = load_profile(profile_name) if profile_name else load_profile()
     if not dry_run:
         platform.check()
     with log.status("live validation: exporting the model ..."):

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from moe.errors import InputError
 from moe.settings import GateSettings
+from simulator.profile import PlatformProfile
 
 LOCAL_MB_PER_CORE = 4096.0
+SAME_MB = 0.05  # a measured memory of a vCPU is that of the setting if it is so near, relative
 SPARE_CORES = 0.3  # of this machine, for S3, the endpoint and whoever else
 
 
@@ -59,3 +61,22 @@ class LiveSettings:
         """Cores of this machine that functions may ask for together."""
         count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return count - SPARE_CORES
+
+
+def settings_for(profile: PlatformProfile | None, backend: str, mb_per_core: float | None) -> LiveSettings:
+    """Settings with which a profile's constants hold: locally a core is as much memory as in the profile.
+
+    Args:
+        profile: measured before; None: it will be measured with these settings. mb_per_core: what the user wants.
+
+    Raises InputError where the two contradict each other.
+    """
+    if profile is None or backend != "local":
+        return LiveSettings(mb_per_core=LOCAL_MB_PER_CORE if mb_per_core is None else mb_per_core)
+    measured_mb = profile.compute.mb_per_vcpu.median
+    if mb_per_core is not None and abs(mb_per_core / measured_mb - 1) > SAME_MB:
+        raise InputError(
+            f"--mb-per-core {mb_per_core:g}: expected about {measured_mb:g}, compute.mb_per_vcpu of profile"
+            f" '{profile.name}': leave the option out, or calibrate from a campaign with that mb_per_core"
+        )
+    return LiveSettings(mb_per_core=measured_mb if mb_per_core is None else mb_per_core)

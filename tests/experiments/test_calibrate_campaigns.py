@@ -10,7 +10,9 @@ import pytest
 from calibration.campaigns import calibrate_campaigns
 from calibration.laws import Beneath, Expiry
 from calibration.measured import STARTED, WRONG_MEMORY, read_campaigns
+from calibration.measured_cpu import shown
 from calibration.regression import least_bounds, start_and_slope, theil_sen, used_up
+from lambda_probe.measurements import FILE, write_measurements
 from moe.errors import InputError
 from simulator.draws import Draws
 from simulator.profile import load_profile
@@ -148,3 +150,26 @@ def test_lines_by_relative_errors_and_by_distance() -> None:
     x, y = np.array([0.0, 0.0, 0.0, 20.0, 20.0, 20.0, 100.0]), np.array([0.0, 0, 0, 40.0, 44.0, 48.0, 100.0])
     assert theil_sen(x, y, by_distance=True).slope == pytest.approx(1.0)
     assert theil_sen(x, y).slope > 1.9
+
+
+def test_a_table_from_before_functions_told_cpu_time_is_read(tmp_path: Path) -> None:
+    rows = probe(load_profile(), runs=3, probes=("warm", "get", "put")).drop(columns="cpu_s")
+    read = calibrate_campaigns([write(rows, tmp_path)], other()).profile
+    assert read.storage.get_latency_s.kept is None
+    assert read.network.moved_by_cpu is other().network.moved_by_cpu
+
+
+def test_no_effect_is_told_from_one_run_or_within_the_spread_of_runs() -> None:
+    assert not shown([0.01])
+    assert not shown([0.01, -0.004, 0.012, 0.001])
+    assert shown([0.010, 0.011, 0.012, 0.010])
+    assert not shown([1.0, 1.01, 0.99], none=1.0)
+
+
+def test_the_endpoint_s_own_setting_is_the_memory_of_a_vcpu(tmp_path: Path) -> None:
+    rows = probe(load_profile(), runs=3, probes=("multiply",))
+    about = {"campaign": "small", "account": {"concurrency": 16, "mb_per_core": 4096.0}}
+    write_measurements(tmp_path / FILE, rows.to_dict("records"), about)
+    made = calibrate_campaigns([tmp_path], load_profile()).profile
+    assert made.compute.mb_per_vcpu.value == 4096.0
+    assert "setting" in made.compute.mb_per_vcpu.source

@@ -13,7 +13,7 @@ from experiments.profile_reading import write_profile
 from experiments.simulated_backend import SimulatedBackend
 from lambda_probe.campaign import run_campaign
 from lambda_probe.campaign_file import load_campaign
-from simulator.constant import Dated, Quantiles
+from simulator.constant import Constant, Dated, Quantiles
 from simulator.draws import LARGEST_Z, quantiles_at
 from simulator.profile import PlatformProfile, constant_at, load_profile, with_constant
 from tests.experiments.campaign_of import MEMORY_MB, PLAIN, probe, write
@@ -50,6 +50,25 @@ OTHER = {
 NOT_TOLD = {"concurrency/scaling_burst", "concurrency/scaling_per_s", "network/burst_bytes_per_s"}
 """What of the packaged profile no campaign here reaches: its limits lie beyond."""
 NOT_IN_STANDARD = {*NOT_TOLD, f"start/packages/{IMAGE}/init_s", f"start/packages/{IMAGE}/provisioning_s"}
+
+
+OF_CPU = {
+    "storage/get_vcpu_s": (0.03, "s"),
+    "storage/put_vcpu_s": (0.04, "s"),
+    "network/function_upload_bytes_per_s_per_mb": (30e3, "bytes/s/MB"),
+    "payload/function_bytes_per_s_per_mb": (12e3, "bytes/s/MB"),
+}
+"""What the packaged profile has not: transfers are work of the function's own CPU."""
+
+
+def by_cpu(by_itself: bool = True) -> PlatformProfile:
+    """That platform, with all of these; `by_itself`: it is CPU that moves bytes."""
+    profile = other()
+    for name, (value, unit) in OF_CPU.items():
+        made = Constant(value=value, unit=unit, source="made up", date="2026", confidence="low")
+        profile = with_constant(profile, name.split("/"), made)
+    network = profile.network.model_copy(update={"moved_by_cpu": by_itself})
+    return profile.model_copy(update={"name": "by-cpu", "network": network})
 
 
 def other() -> PlatformProfile:
@@ -139,6 +158,30 @@ def test_the_standard_campaign_finds_a_platform_again(name: str, tmp_path: Path)
     made = calibrate_campaigns([tmp_path / "standard"], base).profile
     scaling = {"concurrency/scaling_burst", "concurrency/scaling_per_s"} if name == "other" else set()
     assert_found(made, true, base, NOT_IN_STANDARD - scaling)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_the_standard_campaign_finds_the_work_of_transfers(by_itself: bool, tmp_path: Path) -> None:
+    true = by_cpu(by_itself)
+    run_campaign(load_campaign("standard"), SimulatedBackend(true, seed=11), tmp_path / "standard", "python3.12")
+    made = calibrate_campaigns([tmp_path / "standard"], load_profile()).profile
+    assert made.network.moved_by_cpu is by_itself
+    for name, (value, _) in OF_CPU.items():
+        assert constant_at(made, name.split("/")).median == pytest.approx(value, rel=0.05), name
+    for name in ("storage/get_latency_s", "storage/put_latency_s", "payload/overhead_s", "payload/bytes_per_s"):
+        path = name.split("/")
+        assert constant_at(made, path).median == pytest.approx(constant_at(true, path).median, rel=0.05), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_a_platform_without_such_work_gets_none_of_it(seed: int, tmp_path: Path) -> None:
+    plat = SimulatedBackend(load_profile(), seed=seed)
+    run_campaign(load_campaign("standard"), plat, tmp_path / "standard", "python3.12")
+    made = calibrate_campaigns([tmp_path / "standard"], by_cpu()).profile
+    assert not made.network.moved_by_cpu
+    assert {name: constant_at(made, name.split("/")) for name in OF_CPU} == dict.fromkeys(OF_CPU)
 
 
 @pytest.mark.slow

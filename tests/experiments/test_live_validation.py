@@ -21,9 +21,10 @@ from experiments.live.compare import Comparison, compare, rank
 from experiments.live.page import UNFINISHED
 from experiments.live.plans import asked_cores, calibrating_plans, overflowing, plans_for, uniform
 from experiments.live.session import Served, ServedLive
-from experiments.live.settings import LiveSettings
+from experiments.live.settings import LiveSettings, settings_for
 from lambda_probe.live_moe import LiveBatch
 from lambda_probe.live_rows import LiveRow
+from moe.errors import InputError
 from moe.spec import load_spec
 from optimizer.problem import make_problem
 from simulator.overflow import replicas_that_fit
@@ -211,3 +212,14 @@ def test_a_validation_that_is_stopped_keeps_its_calls_and_leaves_nothing_else(tm
     calls = pd.read_parquet(out / UNFINISHED)
     assert len(calls) >= 3 + 2 * 4
     assert set(calls["plan"]) == {"calibration"}
+
+
+def test_a_profile_says_how_much_memory_buys_a_core_here() -> None:
+    measured = load_profile()  # a vCPU is 1769 MB there
+    assert settings_for(None, "local", None).mb_per_core == 4096.0
+    assert settings_for(measured, "local", None).mb_per_core == 1769.0
+    assert settings_for(measured, "local", 1800.0).mb_per_core == 1800.0
+    with pytest.raises(
+        InputError, match=r"--mb-per-core 4096: expected about 1769, compute\.mb_per_vcpu of profile"
+    ):
+        settings_for(measured, "local", 4096.0)
