@@ -82,17 +82,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "result.json").unlink(missing_ok=True)
         self.write_text("config.yaml", dump(experiment))
-        provenance = {
-            "key": self.key,
-            "seed": experiment.seed,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git_commit": git_commit(),
-            "python": platform.python_version(),
-            "machine": platform.platform(),
-            "command": sys.argv[1:],
-            "versions": {name: _version(name) for name in VERSIONS_OF},
-        }
-        self.write_json("provenance.json", provenance)
+        self.write_json("provenance.json", {"key": self.key} | provenance(experiment.seed))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result, which makes the folder complete."""
@@ -107,6 +97,25 @@ class RunFolder:
         partial = self.path / f"{name}.partial"
         partial.write_text(text, encoding="utf-8")
         partial.replace(self.path / name)
+
+
+def provenance(seed: int) -> dict[str, Any]:
+    """Where a folder's numbers come from: seed, moment, commit, machine, command, versions."""
+    return {
+        "seed": seed,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "command": sys.argv[1:],
+        "versions": {name: _version(name) for name in VERSIONS_OF},
+    }
+
+
+def write_provenance(folder: Path, seed: int, asked: dict[str, Any]) -> None:
+    """provenance.json of a study, with what was asked."""
+    text = json.dumps(provenance(seed) | {"asked": asked}, indent=1) + "\n"
+    (folder / "provenance.json").write_text(text, encoding="utf-8")
 
 
 def run_key(experiment: Runnable) -> str:

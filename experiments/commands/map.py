@@ -26,6 +26,7 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
     from dataclasses import asdict
 
     from experiments.console import progress
+    from experiments.run_folder import write_provenance
     from experiments.schema import apply_setting
     from experiments.studies.decision_map import DecisionMap, make_map, page, write_map
     from moe.files import read_mapping, validated
@@ -41,6 +42,7 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
             asked, workers, lambda done, total: update(done, total, done / (time.perf_counter() - began))
         )
     write_map(asked, found, folder)
+    write_provenance(folder, asked.seed, asked.model_dump(mode="json", by_alias=True))
     if as_json:
         print_json(asdict(found))
     else:

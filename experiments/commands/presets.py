@@ -33,6 +33,7 @@ def presets(
     from rich.table import Table
 
     from experiments import console
+    from experiments.run_folder import write_provenance
     from experiments.studies.presets import HEADER, SHOWN, cells, study_presets, write_presets
     from moe.spec import preset_names
     from simulator.profile import load_profile
@@ -50,6 +51,8 @@ def presets(
         )
     title = f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}"
     write_presets(rows, title, out)
+    asked = {"models": list(models), "profile": profile, "batch_tokens": batch_tokens, "skew": skew}
+    write_provenance(out, seed, asked)
     if as_json:
         print_json([{k: None if v != v else v for k, v in asdict(row).items()} for row in rows])
         return

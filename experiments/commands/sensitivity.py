@@ -35,6 +35,7 @@ def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path,
     from dataclasses import asdict
 
     from experiments.console import progress
+    from experiments.run_folder import write_provenance
     from experiments.studies.sensitivity import evaluator, page, study, write_study
     from moe.errors import InputError
     from moe.spec import load_spec
@@ -54,6 +55,7 @@ def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path,
             lambda done, total: update(done, total, done / (time.perf_counter() - began)),
         )
     write_study(found, out)
+    write_provenance(out, seed, {"model": model, "profile": profile, "samples": samples})
     if as_json:
         print_json(asdict(found))
     else:
