@@ -41,7 +41,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
 
 
 def overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A file's mapping with changes on it: groups of keys are merged; one that has a `source` is replaced whole."""
+    """A file's mapping with changes on it: groups of keys are merged, what has a `source` is replaced whole."""
     merged = dict(base)
     for key, value in changes.items():
         there = merged.get(key)

@@ -33,7 +33,10 @@ WRITTEN = (
 
 def typed(command: str, folder: Path) -> None:
     """Type one line of the page in `folder`."""
-    here = {"./smoe": f"{shlex.quote(sys.executable)} -m experiments", ".venv/bin/python": shlex.quote(sys.executable)}
+    here = {
+        "./smoe": f"{shlex.quote(sys.executable)} -m experiments",
+        ".venv/bin/python": shlex.quote(sys.executable),
+    }
     word, _, rest = command.partition(" ")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SMOE_CACHE": str(folder / "cache"), "MPLBACKEND": "agg"}
     done = subprocess.run(
