@@ -309,5 +309,6 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
     out.print(f"\n{result['finding']}\n")
     out.print(
         f"Look at {folder.shown}/: methods.png is the table, timeline.png what every function of one batch did "
-        "(trace.json, opened at ui.perfetto.dev, too); the tables are parquet, and result.json has it all."
+        "(trace.json, opened at ui.perfetto.dev, too); the tables are parquet, and result.json has it all. "
+        f"./smoe report {folder.shown} makes a page of it."
     )

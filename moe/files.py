@@ -40,6 +40,16 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     return data
 
 
+def overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A file's mapping with changes on it: groups of keys are merged, what has a `source` is replaced whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        there = merged.get(key)
+        is_group = isinstance(value, dict) and isinstance(there, dict) and "source" not in there | value
+        merged[key] = overlaid(there, value) if is_group else value  # type: ignore[arg-type]
+    return merged
+
+
 def validated(model: type[Model], data: dict[str, Any], source: str | Path) -> Model:
     """`data` as a `model`; every InputError names `source`, the key, the value and what was expected."""
     try:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from moe.errors import InputError, nearest
-from moe.files import FileModel, read_model
+from moe.files import FileModel, overlaid, read_mapping, validated
 from simulator.constant import (
     USD,
     AtLeastOne,
@@ -34,7 +34,6 @@ from simulator.constant import (
 
 DEFAULT_PROFILE = "aws-us-east-1-2026"
 GB = 2**30  # as S3 charges bytes
-
 Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
 
 
@@ -384,10 +383,17 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
-    """A packaged profile by name, or a YAML file. Raises InputError."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        if str(name_or_path) not in profile_names():
-            raise InputError(f"profile: no profile '{name_or_path}'{nearest(str(name_or_path), profile_names())}")
-        path = Path(str(resources.files("simulator") / "profiles" / f"{name_or_path}.yaml"))
-    return read_model(PlatformProfile, path)
+    """A packaged profile by name, or a YAML file, whose `base:` may name the one it changes. Raises InputError."""
+    if Path(name_or_path).suffix not in (".yaml", ".yml"):
+        return validated(PlatformProfile, _packaged(str(name_or_path), "profile"), name_or_path)
+    data = read_mapping(name_or_path)
+    if "base" in data:
+        data = overlaid(_packaged(str(data.pop("base")), f"{name_or_path}: base"), data)
+    return validated(PlatformProfile, data, name_or_path)
+
+
+def _packaged(name: str, what: str) -> dict[str, Any]:
+    """The file of a packaged profile. Raises InputError, which begins with `what`."""
+    if name not in profile_names():
+        raise InputError(f"{what}: no profile '{name}'{nearest(name, profile_names())}")
+    return read_mapping(str(resources.files("simulator") / "profiles" / f"{name}.yaml"))

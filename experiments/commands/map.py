@@ -44,7 +44,7 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
         )
     write_map(asked, found, folder)
     draw_map(asked, found, folder / "map")
-    write_provenance(folder, asked=asked.model_dump(mode="json"))
+    write_provenance(folder, seed=asked.seed, asked=asked.model_dump(mode="json", by_alias=True))
     if as_json:
         print_json(asdict(found))
     else:

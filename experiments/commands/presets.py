@@ -53,7 +53,7 @@ def presets(
     title = f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}"
     write_presets(rows, title, out)
     draw_presets(rows, title, out / "presets")
-    write_provenance(out, seed=seed)
+    write_provenance(out, seed=seed, models=list(models), profile=profile, batch_tokens=batch_tokens, skew=skew)
     if as_json:
         print_json([{k: None if v != v else v for k, v in asdict(row).items()} for row in rows])
         return

@@ -57,7 +57,7 @@ def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path,
         )
     write_study(found, out)
     draw_tornado(found, out / "tornado")
-    write_provenance(out, seed=seed, samples=samples)
+    write_provenance(out, seed=seed, model=model, profile=profile, samples=samples)
     if as_json:
         print_json(asdict(found))
     else:

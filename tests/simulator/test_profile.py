@@ -1,5 +1,6 @@
 """Platform profiles: if these fail, a wrong constant goes unnoticed into every bill."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,31 @@ def edited(tmp_path: Path, group: str, name: str, **changes: object) -> Path:
     data[group][name].update(changes)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(data))
     return tmp_path / "mine.yaml"
+
+
+def test_a_file_with_a_base_changes_one_constant_and_nothing_else(tmp_path: Path) -> None:
+    constant = "{value: 9.0e+9, unit: FLOP/s, source: my own laptop, date: '2026-11', confidence: medium}"
+    mine, base = tmp_path / "mine.yaml", load_profile()
+    mine.write_text(f"base: aws-us-east-1-2026\nname: mine\ncompute: {{flops_per_vcpu: {constant}}}\n")
+    found = load_profile(mine)
+    assert (found.name, found.compute.flops_per_vcpu.median) == ("mine", 9e9)
+    changed = {"compute": base.compute.model_copy(update={"flops_per_vcpu": found.compute.flops_per_vcpu})}
+    assert found == base.model_copy(update=changed | {"name": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: aws-us-east-1-2025", "mine.yaml: base: no profile 'aws-us-east-1-2025'; did you mean"),
+        ("base: aws-us-east-1-2026\ncompute: {flops_per_vcpu: {value: 9.0e+9}}", "flops_per_vcpu.unit: required"),
+        ("base: aws-us-east-1-2026\ncompute: {flops_per_cpu: {value: 9.0e+9}}", "mean 'flops_per_vcpu'?"),
+        ("base: aws-us-east-1-2026\ncompute: 3", "mine.yaml: compute"),
+    ],
+)
+def test_what_is_wrong_in_a_file_with_a_base_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=re.escape(message)):
+        load_profile(tmp_path / "mine.yaml")
 
 
 @pytest.mark.parametrize(
