@@ -14,7 +14,7 @@ from experiments.commands.options import json_option, print_json, seed_option
     "--only",
     multiple=True,
     metavar="NUMBER",
-    help="2, 3, 4, 10-14, overheads, ranking, rivals, whole-bill; again for more.",
+    help="2, 3, 4, 10-14, overheads, ranking, regret, rivals, whole-bill; again for more.",
 )
 @click.option("--quick", is_flag=True, help="Minutes: small batches, few seeds.")
 @click.option("--paper-scale", is_flag=True, help="Hours: 100 batches, MIQCP 180 s; again, it goes on.")

@@ -22,6 +22,7 @@ from experiments.figures.paper import (
     fig14,
     overheads,
     ranking,
+    regret,
     rivals,
     whole_bill,
 )
@@ -36,7 +37,21 @@ from moe.files import read_model
 
 FIGURES: dict[str, PaperFigure] = {
     module.FIGURE.number: module.FIGURE
-    for module in (fig02, fig03, fig04, fig10, fig11, fig12, fig13, fig14, overheads, ranking, rivals, whole_bill)
+    for module in (
+        fig02,
+        fig03,
+        fig04,
+        fig10,
+        fig11,
+        fig12,
+        fig13,
+        fig14,
+        overheads,
+        ranking,
+        regret,
+        rivals,
+        whole_bill,
+    )
 }
 MARKER = "figures.json"
 
