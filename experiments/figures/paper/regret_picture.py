@@ -55,11 +55,17 @@ def draw(data: pd.DataFrame) -> Figure:
 def _lines(above: Axes, below: Axes, rows: pd.DataFrame) -> None:
     for name, group in rows.sort_values("x", kind="stable").groupby("predictor", sort=False):
         colour, marker = LOOKS.get(str(name), ("black", "."))
-        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.2}
+        look: dict[str, Any] = {
+            "color": colour,
+            "marker": marker,
+            "markersize": 4.5,
+            "linewidth": 1.2,
+            "linestyle": "--" if "expected" in str(name) else "-",
+        }
         for axes, what in ((above, "regret"), (below, "beyond")):
             error = np.abs([group[what] - group[f"{what}_low"], group[f"{what}_high"] - group[what]])
             axes.errorbar(group["x"], group[what], error, capsize=2, label=str(name), **look)
     for axes in (above, below):
         axes.grid(alpha=0.25)
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
