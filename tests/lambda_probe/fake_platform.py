@@ -110,7 +110,8 @@ class FakePlatform:
         took = seconds_of(work, function.memory_mb)
         self.clock_s += sum(took) * getattr(work, "passes", 1) + 0.01 + INIT_S * cold
         self.idle_since_s[name] = [*alive[1:], self.clock_s]
-        answer = Answer(tuple(took), (0.001,) * len(took) if isinstance(work, Send) else (), cold, cores=2)
+        target_s = (0.001,) * len(took) if isinstance(work, Send) else ()
+        answer = Answer(tuple(took), target_s=target_s, first=cold, cores=2)
         report = report_of(sum(took) * getattr(work, "passes", 1), INIT_S if cold else None, function.memory_mb)
         log = line_of(report)
         return Attempt(name, 1, sent_s, self.clock_s - sent_s, "ok", asdict(answer), parse_report(log), log)
