@@ -8,8 +8,12 @@ from experiments.figures.paper import regret
 from experiments.figures.paper.plans import least_latency_s, problem_of
 from experiments.figures.paper.routing import routing_of
 from experiments.figures.paper.settings import TextChoice
+from moe.synthetic import SyntheticPopularity, synthetic_routing
+from optimizer.problem import with_tokens
+from optimizer.realised import realise
 from optimizer.regret import best_on_real_tokens
 from optimizer.regret import regret as regret_of
+from optimizer.solvers import solve
 from tests.experiments.paper import TEXT, made, tiny
 
 pytestmark = pytest.mark.usefixtures("no_recording")
@@ -42,11 +46,24 @@ def test_every_place_has_every_predictor_that_can_be_there(found) -> None:
     assert set(skew["x"]) == {0.5, 1.5}
 
 
-def test_a_row_is_the_regret_of_its_batches() -> None:
-    """Against `optimizer.regret`, by hand: skewed popularity, planned as if all experts were alike."""
+def test_a_row_is_the_regret_of_its_batch() -> None:
+    """Against the exact plans of both popularities, evaluated by the closed form."""
     cell = next(x for x in regret.cells(tiny(regret.Settings, **SMALL)) if x.exponent == 1.5)
     row = next(x for x in regret.compute(cell) if x["predictor"] == "uniform" and x["group"] == 0)
-    assert row["regret"] != 0
+    spec = cell.spec
+    served = synthetic_routing(
+        SyntheticPopularity(law="zipf", exponent=1.5),
+        layers=spec.moe_layers, experts=spec.experts, top_k=spec.top_k, profiled_tokens=5120, batch_tokens=512,
+        batches=1, sequence_tokens=cell.sequence_tokens, seed=0,
+    ).slice(5120, 5632)  # fmt: skip
+    problem = problem_of(cell, served.popularity())
+    problem = problem.with_limit(1.2 * least_latency_s(problem))
+    even = np.full((spec.moe_layers, spec.experts), 512 * spec.top_k / spec.experts)
+    best, blind = solve(problem, "exact"), solve(with_tokens(problem, even), "exact")
+    real = served.popularity()
+    cost, late = (realise(problem, blind, real), realise(problem, best, real))
+    assert row["regret"] == pytest.approx(cost.cost(problem) / late.cost(problem) - 1)
+    assert row["beyond"] == pytest.approx(cost.latency_s / problem.latency_limit_s - 1)
     assert row["beyond"] > 0  # planned for less than the most popular expert gets
 
 
@@ -65,12 +82,27 @@ def test_more_skew_makes_ignorance_later(found) -> None:
     assert skew[1.5] > skew[0.5] > 0
 
 
-def test_its_claims_are_of_the_table_and_it_is_drawn(found) -> None:
+def test_its_claims_are_of_the_table(found) -> None:
     data, claims = found
     row = data[(data["x"] == 0.0) & (data["over"] == "drift")].sort_values(["beyond", "regret"]).iloc[0]
     said = claims["regret on the profiled text (Small)"]
     assert said.ours == f"{row.predictor} {row.regret:+.1%}, {row.beyond:+.1%} beyond the limit"
     assert np.isclose(said.value, row.regret)
+    again = claims["share of other noise from which on limits are missed by surely more (Small)"]
+    assert again.ours.startswith("history: ")
+
+
+def test_intervals_are_as_wide_as_the_sequences_make_them(found) -> None:
+    """Ten samples of one held-out batch are one batch, not ten."""
+    data, _ = found
+    drift = data[data["over"] == "drift"]
+    assert (drift["independent"] == 3).all()  # 16 held-out sequences of 128 are four batches; three are served
+    few, _ = made(regret.FIGURE, **SMALL | {"batches": 8})
+    assert (few[few["over"] == "drift"]["independent"] == 4).all()
+
+
+def test_it_is_drawn(found) -> None:
+    data, _ = found
     assert len(regret.draw(data).axes) == 4
 
 

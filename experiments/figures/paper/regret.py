@@ -53,7 +53,7 @@ Title = Literal[
     "uniform",
 ]
 
-WITHOUT_IDS = ("history", "uniform")
+WITHOUT_IDS = ("position", "history", "lstm", "uniform")
 """Predictors that need no token IDs: tokens of a law of popularity have none."""
 
 PROFILED_BATCHES = 10
@@ -111,14 +111,15 @@ def _drifted(cell: RegretCell) -> Iterator[dict[str, Any]]:
     home = routing_of(cell.model_copy(update={"text": cell.home}))
     other = routing_of(cell)
     fitted = _fitted(cell.predictors, home.profiled)
-    rng = np.random.default_rng(cell.seed)
     per_batch = cell.batch_tokens // cell.sequence_tokens
+    independent = min(home.held_out_sequences, other.held_out_sequences) / per_batch
     for mix in cell.mixes:
         count = round(mix * per_batch)
         for batch in range(cell.batches):
+            rng = np.random.default_rng([cell.seed, batch])  # the same for each mix
             parts = ((home, per_batch - count), (other, count))
             served = RoutingTrace.joined([_sequences(of, n, rng) for of, n in parts if n])
-            about = {"over": "drift", "x": mix, "group": batch}
+            about = {"over": "drift", "x": mix, "group": batch, "independent": independent}
             yield from (cell.about | about | row for row in _judged(cell, served, fitted))
 
 
@@ -155,6 +156,7 @@ def _skewed(cell: RegretCell) -> Iterator[dict[str, Any]]:
         profiled = PROFILED_BATCHES * cell.batch_tokens
         fitted = _fitted([x for x in cell.predictors if x in WITHOUT_IDS], trace.slice(0, profiled))
         about = {"text": "Zipf's law", "over": "skew", "x": cell.exponent, "group": number}
+        about |= {"independent": float(cell.draws)}
         served = trace.slice(profiled, trace.tokens)
         yield from (cell.about | about | row for row in _judged(cell, served, fitted))
 
@@ -178,29 +180,29 @@ GROUP = ["model", "over", "text", "x", "predictor"]
 def table(rows: Rows) -> pd.DataFrame:
     """Of each predictor: mean regret, and latency beyond the limit, with intervals over batches (skew: draws).
 
-    `late_share`, `failed_share`: of the batches. `least_in_time`: the smallest regret of a batch that was in time;
-    no plan can be below 0 there.
+    `late_share`, `failed_share`: of the batches; the means are of those that did not fail. `independent`: batches
+    that there are sequences for.
     """
     import pandas as pd
 
     found = []
     for key, group in pd.DataFrame(rows).groupby(GROUP, sort=False):
-        made = group[~group["failed"]]
-        in_time = made[~made["late"].astype(bool)]["regret"].astype(float)
+        served = group[~group["failed"]]
+        independent = min(float(group["independent"].iloc[0]), len(served))
         found.append(
             dict(zip(GROUP, key, strict=True))
-            | _mean("regret", made)
-            | _mean("beyond", made)
+            | _mean("regret", served, independent)
+            | _mean("beyond", served, independent)
             | {"late_share": float(group["late"].mean()), "failed_share": float(group["failed"].mean())}
-            | {"least_in_time": in_time.min() if len(in_time) else np.nan, "batches": len(group)}
+            | {"batches": len(group), "independent": independent}
         )
     return pd.DataFrame(found)
 
 
-def _mean(name: str, rows: pd.DataFrame) -> dict[str, Any]:
+def _mean(name: str, rows: pd.DataFrame, independent: float) -> dict[str, Any]:
     """With its interval; NaN where no plan served."""
     empty = dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
-    return with_interval(name, rows[name].to_numpy(float)) if len(rows) else empty
+    return with_interval(name, rows[name].to_numpy(float), independent) if len(rows) else empty
 
 
 FIGURE = PaperFigure("regret", Settings, cells, compute, table, claims, draw)
