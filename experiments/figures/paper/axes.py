@@ -14,7 +14,7 @@ def plain_log(axis: Any) -> None:
     low, high = axis.get_view_interval()
     narrow = high / low < 100
     axis.set_major_locator(
-        LogLocator(subs=(1.0, 2.0, 3.0, 5.0) if narrow else (1.0,), numticks=12 if narrow else 6)
+        LogLocator(subs=(1.0, 2.0, 3.0, 5.0) if narrow else (1.0,), numticks=12 if narrow else 5)
     )
     axis.set_major_formatter(FuncFormatter(lambda value, _: figures(value)))
     axis.set_minor_formatter(NullFormatter())
