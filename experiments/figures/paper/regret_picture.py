@@ -26,6 +26,10 @@ LOOKS = {
 }
 
 
+LINEAR = 0.1
+"""Latency beyond the limit is drawn linearly up to here, logarithmically above."""
+
+
 def draw(data: pd.DataFrame) -> Figure:
     """A column for each served text and one for skew; above regret, below latency beyond the limit."""
     models = list(data["model"].unique())
@@ -65,6 +69,8 @@ def _lines(above: Axes, below: Axes, rows: pd.DataFrame) -> None:
         for axes, what in ((above, "regret"), (below, "beyond")):
             error = np.abs([group[what] - group[f"{what}_low"], group[f"{what}_high"] - group[what]])
             axes.errorbar(group["x"], group[what], error, capsize=2, label=str(name), **look)
+    below.set_yscale("symlog", linthresh=LINEAR, linscale=2)  # one bad predictor hides no other
+    below.set_yticks([0, 0.05, LINEAR, 1])
     for axes in (above, below):
         axes.grid(alpha=0.25)
         axes.axhline(0, color="black", linewidth=0.6)
