@@ -173,6 +173,7 @@ def show(swept: Swept, folder: SweepFolder) -> None:
         out.print(f"... and {len(failed) - SHOWN_ERRORS:,} more failed; points.csv has their errors.")
     out.print(
         f"\nLook at {folder.run.shown}/: points.csv and points.parquet have every point with all results, "
-        "points/FOLDER/ what a single run would have written.",
+        "points/FOLDER/ what a single run would have written. "
+        f"./smoe report {folder.run.shown} makes a page of it.",
         soft_wrap=True,
     )
