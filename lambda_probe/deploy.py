@@ -248,7 +248,7 @@ class Deployment:
     def _wait(self, name: str) -> None:
         """Until the function is active and its last update is through. Raises PlatformError."""
         began, state = time.monotonic(), "not there"
-        while time.monotonic() - began < self._patience_s:
+        while True:  # looked at once, however late it has become
             try:
                 found = self.clients.control.get_function_configuration(FunctionName=name)
             except CLIENT_ERRORS as error:
@@ -261,8 +261,9 @@ class Deployment:
             if "Failed" in (state, update):
                 why = found.get("StateReason") or found.get("LastUpdateStatusReason") or "no reason given"
                 raise PlatformError(f"{name}: the platform could not make it ready: {why}")
+            if time.monotonic() - began >= self._patience_s:
+                raise PlatformError(f"{name}: still {state} after {self._patience_s:.0f} s: try again later")
             self._sleep(self._poll_s)
-        raise PlatformError(f"{name}: still {state} after {self._patience_s:.0f} s: try again later")
 
     def _remove_once(self) -> str:
         """Try to remove all; returns why something could not be. What was never answered may yet come to be."""

@@ -51,7 +51,7 @@ def clients(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> Clients
 
 @pytest.fixture
 def deployment(clients: Clients) -> Deployment:
-    return Deployment(clients, f"d{next(_ids)}", poll_s=0.005, patience_s=2.0, sleep=lambda _: None)
+    return Deployment(clients, f"d{next(_ids)}", poll_s=0.005, sleep=lambda _: None)
 
 
 def left(clients: Clients, deployment: Deployment) -> list[str]:
