@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +11,14 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from experiments.provenance import FILE, PACKAGES, ROOT, provenance
+from experiments.code_key import result_key
+from experiments.provenance import FILE, provenance
 from experiments.schema import Experiment
 from moe.errors import InputError
 from simulator.scenario import Scenario
 
 Runnable: TypeAlias = Experiment | Scenario
+COMPUTED_BY: dict[type[Runnable], str] = {Experiment: "experiments.main_job", Scenario: "experiments.traffic_run"}
 
 
 @dataclass(frozen=True)
@@ -93,33 +92,8 @@ class RunFolder:
 
 
 def run_key(experiment: Runnable) -> str:
-    """Hash of the resolved experiment, of the files that it names, and of the packages' code and data."""
-    data = experiment.model_dump(mode="json", by_alias=True)
-    digest = hashlib.sha256(json.dumps(data).encode())
-    digest.update(_code_hash())
-    for name in _strings(data):
-        if Path(name).is_file():
-            digest.update(Path(name).read_bytes())
-    return digest.hexdigest()
-
-
-@functools.cache
-def _code_hash() -> bytes:
-    digest = hashlib.sha256()
-    for package in PACKAGES:
-        for file in sorted((ROOT / package).rglob("*")):
-            if file.suffix in (".py", ".yaml") and "configs" not in file.parts:
-                digest.update(file.read_bytes())
-    return digest.digest()
-
-
-def _strings(data: Any) -> Iterator[str]:
-    """Every string in a file's mapping, in its order."""
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, dict | list):
-        for value in data.values() if isinstance(data, dict) else data:
-            yield from _strings(value)
+    """Hash of the resolved experiment, of the files that it names, and of the code that computes it."""
+    return result_key(experiment, COMPUTED_BY[type(experiment)])
 
 
 def dump(experiment: Runnable) -> str:

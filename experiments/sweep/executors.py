@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.run_folder import ROOT
+from experiments.provenance import ROOT
 from experiments.sweep.worker import ONE_THREAD, Outcome, Task, compute, end_with
 from moe.errors import InputError
 

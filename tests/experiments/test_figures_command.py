@@ -135,11 +135,11 @@ def test_a_folder_of_another_scale_is_left_alone(asked: list[job.Asked], tmp_pat
 
 def test_cells_are_the_same_in_other_processes_and_the_first_error_is_raised(tmp_path: Path) -> None:
     cells = [Cell(**fields) for fields in cell_fields(tiny(FigureSettings, gates=3))]
-    alone = Store(tmp_path / "a").rows(doubled, cells)
-    assert Store(tmp_path / "b", workers=2).rows(doubled, cells) == alone
+    alone = Store(tmp_path / "a").rows("x", doubled, cells)
+    assert Store(tmp_path / "b", workers=2).rows("x", doubled, cells) == alone
     assert alone == [[{"seed": 0}], [{"seed": 2}], [{"seed": 4}]]
     with pytest.raises(ValueError, match="seed 1"):
-        Store(tmp_path / "c").rows(odd, cells)
+        Store(tmp_path / "c").rows("x", odd, cells)
     assert len(list((tmp_path / "c").iterdir())) == 2  # the others are kept
 
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from experiments.code_key import result_key
 from experiments.figures.paper.routing import Cell
-from experiments.run_folder import run_key
-from moe.cache import content_key
-from moe.files import FileModel
 
 Rows: TypeAlias = list[dict[str, Any]]
 Compute: TypeAlias = Callable[[Any], Rows]
@@ -36,18 +34,19 @@ class Store:
     process_s: float = 0.0
 
     def rows(
-        self, compute: Compute, cells: Sequence[Cell], done: Callable[[int], None] | None = None
+        self, figure: str, compute: Compute, cells: Sequence[Cell], done: Callable[[int], None] | None = None
     ) -> list[Rows]:
         """The rows of each cell: read, else computed and kept.
 
         Args:
+            figure: whose cells: its name is in the names of their files.
             compute: a module's function, of a cell.
             cells: what to compute.
             done: called with the number of cells that are there.
 
         A cell that fails does not stop the others; then the first error is raised.
         """
-        paths = [self._path(compute, cell) for cell in cells]
+        paths = [self._path(figure, compute, cell) for cell in cells]
         found = {
             k: rows for k, path in enumerate(paths) if (rows := None if self.fresh else _read(path)) is not None
         }
@@ -80,15 +79,9 @@ class Store:
         pool = Parallel(n_jobs=min(self.workers, len(todo)), return_as="generator_unordered")
         return pool(delayed(_attempt)(compute, k, cells[k]) for k in todo)
 
-    def _path(self, compute: Compute, cell: Cell) -> Path:
-        name = compute.__module__.rpartition(".")[2]
-        key = content_key({"compute": f"{name}.{compute.__qualname__}", "cell": key_of(cell)})
-        return self.folder / f"{name}-{key[:24]}.json"
-
-
-def key_of(model: FileModel) -> str:
-    """Hash of a cell, or of a figure's settings, and of the code."""
-    return run_key(model)  # type: ignore[arg-type]  # it asks for nothing but a model's fields
+    def _path(self, figure: str, compute: Compute, cell: Cell) -> Path:
+        key = result_key(cell, compute.__module__)
+        return self.folder / f"{figure}-{key[:24]}.json"
 
 
 def _attempt(compute: Compute, place: int, cell: Cell) -> tuple[int, Rows | Exception, float]:

@@ -10,9 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from experiments.code_key import result_key
 from experiments.console import log, progress
 from experiments.figures import style
-from experiments.figures.paper.cells import Store, key_of
+from experiments.figures.paper.cells import Store
 from experiments.figures.paper.claims import as_rows
 from experiments.figures.paper.figure import PaperFigure
 from experiments.figures.paper.page import write_page
@@ -43,8 +44,8 @@ class Asked:
 
     @property
     def key(self) -> str:
-        """Hash of the resolved settings and of the code."""
-        return key_of(self.settings)
+        """Hash of the resolved settings, and of the code that computes, judges and draws the figure."""
+        return result_key(self.settings, self.figure.compute.__module__, shown=True)
 
 
 def asked_for(numbers: Sequence[str], scale: Scale, seed: int, configs: Path | None = None) -> list[Asked]:
@@ -172,7 +173,7 @@ def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exc
             raise error
         cells = x.figure.cells(x.settings)
         with progress(what, "cells") as update:
-            rows = store.rows(x.figure.compute, cells, _reporting(update, len(cells)))
+            rows = store.rows(name, x.figure.compute, cells, _reporting(update, len(cells)))
         data = x.figure.table([row for of_cell in rows for row in of_cell])
         data.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
         if x.figure.draw is not None:
