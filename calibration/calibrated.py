@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from calibration.billing import Rule
-from calibration.fitting import Fitted, Quantity
+from calibration.fitting.bootstrap import Fitted, Quantity
+from calibration.measured.billing import Rule
 from moe.errors import InputError
 from moe.files import FileModel
-from simulator.constant import Constant
-from simulator.profile import PlatformProfile, VisibleCores, with_constant
+from simulator.profiles.constant import Constant
+from simulator.profiles.schema import PlatformProfile, VisibleCores, with_constant
 
 
 @dataclass(frozen=True)

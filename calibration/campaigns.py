@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from calibration import measured_compute, measured_cpu, measured_network, measured_payload, measured_start
-from calibration.billing import billing_rules
 from calibration.calibrated import Calibration, check_values, marked
-from calibration.fitting import Absent, Fitted, Quantity, fit
-from calibration.measured import Measurements, read_campaigns
+from calibration.fitting.bootstrap import Absent, Fitted, Quantity, fit
+from calibration.measured import compute as measured_compute
+from calibration.measured import cpu as measured_cpu
+from calibration.measured import network as measured_network
+from calibration.measured import payload as measured_payload
+from calibration.measured import start as measured_start
+from calibration.measured.billing import billing_rules
+from calibration.measured.rows import Measurements, read_campaigns
 from moe.errors import InputError
-from simulator.constant import Constant
-from simulator.profile import PackageConstants, PlatformProfile, constant_at, with_constant
+from simulator.profiles.constant import Constant
+from simulator.profiles.schema import PackageConstants, PlatformProfile, constant_at, with_constant
 
 Reader: TypeAlias = Callable[[Measurements, PlatformProfile], Iterator[Quantity | Absent]]
 

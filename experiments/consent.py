@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from lambda_probe.aws import consent_text
-from lambda_probe.campaign_costs import Estimate
-from lambda_probe.clients import configured_region
+from lambda_probe.account.clients import configured_region
+from lambda_probe.campaign.aws_backend import consent_text
+from lambda_probe.campaign.costs import Estimate
 from moe.errors import InputError
 
 

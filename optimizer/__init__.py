@@ -2,7 +2,7 @@
 
 - `optimizer.solvers.solve(problem, solver)`: a deployment problem in, an evaluated deployment plan out.
 - `optimizer.cost_model.evaluate(problem, plan)`: cost, latency and violations of any plan.
-- `optimizer.exact.front(problem)`: the whole cost-latency curve; `Infeasible` carries the least latency.
+- `optimizer.exact.solve.front(problem)`: the whole cost-latency curve; `Infeasible` carries the least latency.
 - `optimizer.popularity.predictor(name)`: predict the popularity that a problem is made with.
 
 Method: Liu, Wang, Wu, Optimizing Distributed Deployment of Mixture-of-Experts Model Inference in Serverless
@@ -10,7 +10,7 @@ Computing, INFOCOM 2025.
 """
 
 from optimizer.cost_model import Evaluation, evaluate
-from optimizer.exact import Infeasible, front
+from optimizer.exact.solve import Infeasible, front
 from optimizer.miqcp import NoIncumbent
 from optimizer.solvers import SOLVERS, solve
 

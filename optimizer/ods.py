@@ -24,9 +24,9 @@ import numpy as np
 
 from moe.errors import InputError, nearest
 from optimizer.cost_model import ROUNDING, evaluate_layer, fixed_latency_s, with_evaluation
-from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.exact.lagrangian import cheapest_within
+from optimizer.exact.solve import PREFERRED, Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.miqcp import NoIncumbent, fixed_method_miqcp
-from optimizer.priced import cheapest_within
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Mode: TypeAlias = Literal["per-layer", "paper"]

@@ -13,7 +13,7 @@ last one as if it were full.
 memory once its input (`storage`) or its parameters (the others) are there; a request over the payload limit is
 refused at once and free; a response over it fails when it is computed.
 
-Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2; the least count that fits: simulator.overflow.
+Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2; the least count that fits: simulator.serving.overflow.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,6 @@ from moe.errors import InputError
 from optimizer import cost_model
 from optimizer.cost_model import Deployments, chosen, fixed_latency_s, outcome
 from optimizer.problem import with_tokens
-from simulator.overflow import replicas_that_fit
 from simulator.plan import (
     MB,
     Communication,
@@ -36,6 +35,7 @@ from simulator.plan import (
     needed_memory_bytes,
     payload_bytes,
 )
+from simulator.serving.overflow import replicas_that_fit
 
 Overflow: TypeAlias = Literal["foreseen", "retry"]
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from moe.errors import InputError
 from optimizer.cost_model import ROUNDING
-from optimizer.exact import Infeasible
+from optimizer.exact.solve import Infeasible
 from optimizer.problem import with_tokens
 from optimizer.realised import realise
 from optimizer.solvers import solve
-from simulator.overflow import replicas_run
 from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.serving.overflow import replicas_run
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 from moe.errors import InputError, nearest
 from moe.plugins import load_object
-from optimizer.baselines import best_uniform, lambdaml, random_methods
+from optimizer.baselines.one_decision_less import best_memory, memory_only, reactive
+from optimizer.baselines.paper import best_uniform, lambdaml, random_methods
+from optimizer.baselines.replicas_only import replicas_only
 from optimizer.cost_model import with_evaluation
-from optimizer.exact import Beta, solve_exact
+from optimizer.exact.solve import Beta, solve_exact
 from optimizer.miqcp import PAPER_TIME_LIMIT_S, Backend, solve_miqcp
 from optimizer.ods import PAPER_INNER_LIMIT_S, Inner, Mode, solve_ods
-from optimizer.replicas_only import replicas_only
-from optimizer.rivals import best_memory, memory_only, reactive
-from optimizer.robust import solve_robust
+from optimizer.robust.plan import solve_robust
 from simulator.plan import DeploymentPlan, DeploymentProblem, check_plan_fits
 
 Solver = Callable[..., DeploymentPlan]

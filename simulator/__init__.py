@@ -4,8 +4,8 @@
 """
 
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
-from simulator.profile import PlatformProfile, load_profile
-from simulator.simulate import SimulatedRun, simulate
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.serving.simulate import SimulatedRun, simulate
 
 __all__ = [
     "DeploymentPlan",

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulator.network import Link
+from simulator.cloud.network import Link
 
 if TYPE_CHECKING:
-    from simulator.platform import Package
+    from simulator.cloud.platform import Package
     from simulator.program import Program
 
 

@@ -1,9 +1,8 @@
 """What a function does: a program, which is a short row of phases, each plain data that nobody changes.
 
 A phase that depends on nobody else says when it ends as soon as it begins (`run`); so a row of them is one event.
-A phase that meets others (it waits for an event, or causes one: `simulator.invocation`) takes part in simulated
-time (`meet`). Phases that move bytes are in `simulator.transfers`; the MoE layer (`simulator.scatter_gather`) is
-made of these three.
+A phase that meets others (it waits for an event, or causes one: `invocation`) takes part in simulated time
+(`meet`). Phases that move bytes are in `transfers`; the MoE layer (`simulator.serving`) is made of these three.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from simulator.draws import Chances
 from simulator.records import Record
 
 if TYPE_CHECKING:
+    from simulator.cloud.lambda_service import LambdaService
+    from simulator.cloud.platform import Platform
     from simulator.functions import Function, Instance
-    from simulator.lambda_service import LambdaService
-    from simulator.platform import Platform
 
 MB = 2**20
 Steps: TypeAlias = Generator[simpy.Event, Any, float]

@@ -12,13 +12,13 @@ import numpy as np
 from moe.errors import InputError
 from moe.spec import MoESpec, load_spec
 from optimizer import cost_model
-from optimizer.exact import PREFERRED, front, latency_budget_s, least_latency_s, solve_exact
-from optimizer.fronts import minibatch_breakpoints
-from optimizer.knapsack import Front, cheapest, undominated
+from optimizer.exact.knapsack import Front, cheapest, undominated
+from optimizer.exact.layer_fronts import minibatch_breakpoints
+from optimizer.exact.solve import PREFERRED, front, latency_budget_s, least_latency_s, solve_exact
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
 from simulator.plan import MB, DeploymentProblem, ProblemLayer, needed_memory_bytes, payload_bytes
-from simulator.profile import load_profile
+from simulator.profiles.schema import load_profile
 
 SHAPES = ((12, 4), (12, 16), (24, 64), (58, 256))
 EVERY_MEMORY_MB = (128, *range(768, 10_177, 192), 10_240)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from experiments.commands.options import print_json
-from experiments.prediction import variations
+from experiments.prediction.judge import variations
 from optimizer.popularity import PREDICTORS, predictor
 from optimizer.popularity.synthetic import synthetic_trace
 
@@ -78,9 +78,9 @@ def run(accuracy: bool, routing: Path | None, out: Path | None, as_json: bool) -
         else:
             click.echo("\n".join(speed_lines(rows)))
         return
-    from experiments.console import progress
-    from experiments.studies.popularity import Study, measured
-    from experiments.studies.popularity_page import page
+    from experiments.prediction.study import Study, measured
+    from experiments.prediction.study_page import page
+    from experiments.tools.console import progress
 
     with progress("predicting", "cases") as update:
         found = measured(Study(), update)

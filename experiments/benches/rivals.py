@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.studies.rivals import Answer, bills, played, rivals
+from experiments.paper.figures.rivals.contenders import Answer, bills, played, rivals
 from moe.errors import InputError
 from optimizer.cost_model import fixed_latency_s
-from optimizer.exact import ModelFronts, model_fronts, solve_exact
-from optimizer.knapsack import fastest
+from optimizer.exact.knapsack import fastest
+from optimizer.exact.solve import ModelFronts, model_fronts, solve_exact
 from simulator.plan import DeploymentProblem, read_problem
-from simulator.simulate import simulate
+from simulator.serving.simulate import simulate
 
 EXAMPLES = Path(__file__).parents[2] / "tests" / "reference" / "examples"
 PROBLEMS = tuple(EXAMPLES / f"{name}.problem.json" for name in ("bert-4", "bert-8", "bert2bert-4"))

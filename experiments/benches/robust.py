@@ -12,15 +12,15 @@ from moe.errors import InputError
 from moe.spec import MoESpec
 from moe.trace import RoutingTrace
 from optimizer.cost_model import ROUNDING, fixed_latency_s
-from optimizer.exact import model_fronts, solve_exact
-from optimizer.knapsack import fastest
+from optimizer.exact.knapsack import fastest
+from optimizer.exact.solve import model_fronts, solve_exact
 from optimizer.popularity import Predictor, predictor
 from optimizer.problem import make_problem
 from optimizer.realised import realise
-from optimizer.robust import Criterion, plan_robustly
-from optimizer.samples import bootstrap, resampled
+from optimizer.robust.plan import Criterion, plan_robustly
+from optimizer.robust.samples import bootstrap, resampled
 from simulator.plan import DeploymentPlan, DeploymentProblem, Objective
-from simulator.profile import PlatformProfile
+from simulator.profiles.schema import PlatformProfile
 
 CRITERIA = (Criterion(), Criterion(limit_share=0.95), Criterion("quantile", 0.9, 0.95))
 SAMPLES = 30

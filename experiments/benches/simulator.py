@@ -20,14 +20,14 @@ import simpy
 
 from moe.spec import load_spec
 from optimizer.problem import make_problem
+from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.platform import Package, ideal_platform
 from simulator.draws import Draws, Lifetimes
-from simulator.lambda_service import LambdaService
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
-from simulator.platform import Package, ideal_platform
-from simulator.profile import load_profile
+from simulator.profiles.schema import load_profile
 from simulator.program import Compute
 from simulator.records import Record
-from simulator.simulate import simulate
+from simulator.serving.simulate import simulate
 
 ROUNDS = 3
 

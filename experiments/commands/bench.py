@@ -72,8 +72,8 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
     \b
     Example: ./smoe bench validation --public measurements/ --out docs/validation.md
     """
-    from experiments.figures.fan_in import draw_fan_in
     from experiments.validation.page import as_data, markdown, validate
+    from experiments.validation.picture import draw_fan_in
 
     found = validate(public, say=lambda what: click.echo(what, err=True))
     if out is not None:
@@ -175,9 +175,9 @@ def bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None:
     """
     import json
 
-    from experiments.console import progress
     from experiments.figures.bo_study import draw_study
-    from experiments.studies.bo import run_study
+    from experiments.prediction.tune_study import run_study
+    from experiments.tools.console import progress
 
     with progress("tuning", "units") as update:
         found = run_study(out, seeds, trials, workers, lambda done, of: update(done, of, 0.0))
@@ -230,7 +230,7 @@ def robust(profiled_path: Path, served_path: Path, model: str, profile: str, see
     from experiments.benches.robust import markdown, study_robust
     from moe.spec import load_spec
     from moe.trace import load_trace
-    from simulator.profile import load_profile
+    from simulator.profiles.schema import load_profile
 
     profiled, served = load_trace(profiled_path), load_trace(served_path)
     spec = load_spec(model, experts=served.num_experts, top_k=served.top_k)

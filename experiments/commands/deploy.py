@@ -17,12 +17,12 @@ from experiments.commands.options import (
     seed_option,
     whole_numbers,
 )
-from experiments.planning import Planning, planning_options
+from experiments.plan.options import Planning, planning_options
 from moe.errors import InputError
 
 if TYPE_CHECKING:
     from simulator.plan import DeploymentPlan, DeploymentProblem
-    from simulator.simulate import SimulatedRun
+    from simulator.serving.simulate import SimulatedRun
 
 EXIT_NO_PLAN = 1
 
@@ -64,12 +64,12 @@ def problem(
     Example: ./smoe problem --model bert-moe --popularity pop.parquet --latency-limit 60 --out problem.json
              ./smoe problem --model olmoe-1b-7b --trace routed.npy --batch-tokens 10240 --out problem.json
     """
-    from experiments.inputs import popularity_of_trace
     from experiments.popularity_file import load_popularity
+    from experiments.run.inputs import popularity_of_trace
     from moe.files import write_json
     from moe.spec import load_spec
     from optimizer.problem import make_problem
-    from simulator.profile import load_profile
+    from simulator.profiles.schema import load_profile
 
     if latency_limit is not None and target_throughput is not None:
         raise InputError("--target-throughput: expected at most one of --latency-limit and --target-throughput")
@@ -144,14 +144,14 @@ def plan(
     """
     from functools import partial
 
-    from experiments.draws import plan_draws, show_plans
-    from experiments.solving import show_ods, solve_traced, write_trace
+    from experiments.plan.draws import plan_draws, show_plans
+    from experiments.plan.trace import show_ods, solve_traced, write_trace
     from moe.files import write_json
     from optimizer import Infeasible, NoIncumbent
-    from optimizer.fronts import check_experts_fit
+    from optimizer.exact.layer_fronts import check_experts_fit
     from optimizer.solvers import solve
     from simulator.plan import read_problem
-    from simulator.profile import load_profile
+    from simulator.profiles.schema import load_profile
 
     given = _changed(read_problem(problem_path), latency_limit, objective)
     planning = Planning.of(given, more)
@@ -252,12 +252,12 @@ def simulate(
     """
     from functools import partial
 
-    from experiments.draws import show, simulate_draws
+    from experiments.plan.draws import show, simulate_draws
     from simulator.plan import read_plan, read_problem
-    from simulator.profile import load_profile
-    from simulator.simulate import Decode
-    from simulator.simulate import simulate as play
-    from simulator.timeline import write_chrome_trace
+    from simulator.profiles.schema import load_profile
+    from simulator.serving.simulate import Decode
+    from simulator.serving.simulate import simulate as play
+    from simulator.serving.timeline import write_chrome_trace
 
     given = read_problem(problem_path)
     chosen = read_plan(plan_path, given)
@@ -345,7 +345,7 @@ def _show_plan(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
     """The plan as a table: a row for each layer."""
     from rich.table import Table
 
-    from experiments.console import out
+    from experiments.tools.console import out
 
     table = Table("layer", "communication", "beta", "experts: memory MB x replicas (tokens)", pad_edge=False)
     for e, (layer, chosen) in enumerate(zip(problem.layers, plan.layers, strict=True)):

@@ -42,8 +42,8 @@ def figures(
     """
     from joblib import cpu_count
 
-    from experiments.figures.paper.job import asked_for, run_figures
-    from experiments.figures.paper.settings import Scale
+    from experiments.paper.job import asked_for, run_figures
+    from experiments.paper.settings import Scale
 
     if quick and paper_scale:
         raise click.UsageError("--quick, --paper-scale: expected at most one of the two")
@@ -63,7 +63,7 @@ def _show(summary: dict[str, object], folder: Path, page: Path) -> None:
     from rich import box
     from rich.table import Table
 
-    from experiments.console import out
+    from experiments.tools.console import out
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for name, width in (("fig", 4), ("claim", 42), ("paper", 14), ("ours", 24)):

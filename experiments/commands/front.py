@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from experiments.commands.options import print_json
-from experiments.figures.front import FrontData, draw_front, front_data
+from experiments.plan.front import FrontData, draw_front, front_data
 from moe.errors import InputError
 from simulator.plan import DeploymentPlan, DeploymentProblem
 
@@ -65,7 +65,7 @@ def _as_json(data: FrontData) -> dict[str, object]:
 def _print(data: FrontData) -> None:
     from rich.table import Table
 
-    from experiments.console import out
+    from experiments.tools.console import out
 
     unit = "GB-s" if data.objective == "gb_s" else "full USD"
     table = Table("", "tokens/s", "latency s", unit, "USD", "above the front", pad_edge=False)

@@ -25,11 +25,11 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
     import time
     from dataclasses import asdict
 
-    from experiments.console import progress
-    from experiments.figures.decision_map import draw_map
-    from experiments.provenance import write_provenance
-    from experiments.schema import apply_setting
+    from experiments.run.schema import apply_setting
     from experiments.studies.decision_map import DecisionMap, make_map, page, write_map
+    from experiments.studies.decision_map_picture import draw_map
+    from experiments.tools.console import progress
+    from experiments.tools.provenance import write_provenance
     from moe.files import read_mapping, validated
 
     data = read_mapping(config)

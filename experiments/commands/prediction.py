@@ -11,7 +11,7 @@ from experiments.commands.options import FILE, json_option, print_json
 from moe.errors import InputError
 
 if TYPE_CHECKING:
-    from experiments.prediction import Judged, Profile, Served
+    from experiments.prediction.judge import Judged, Profile, Served
 
 
 @click.command()
@@ -49,7 +49,7 @@ def predict(
              ./smoe predict --profiled a.parquet --profiled b.parquet --save-table table.parquet
     """
     from experiments.popularity_file import save_popularity
-    from experiments.prediction import DEFAULT_COUNTING, Profile, fit_all
+    from experiments.prediction.judge import DEFAULT_COUNTING, Profile, fit_all
     from optimizer.popularity import PREDICTORS, options_of, save_table
 
     if served_path is None and table_path is None:
@@ -88,7 +88,7 @@ def _served(
     profile: Profile, profiled_paths: tuple[Path, ...], served_path: Path, problem_path: Path | None
 ) -> Served:
     """The served trace, checked against the profile, and the problem of its batches."""
-    from experiments.prediction import Served
+    from experiments.prediction.judge import Served
     from moe.trace import load_trace
     from simulator.plan import read_problem
 
@@ -136,7 +136,7 @@ def _show(answer: dict[str, Any], rows: list[Judged], out: Path | None) -> None:
         return
     from rich.table import Table
 
-    from experiments.console import out as console
+    from experiments.tools.console import out as console
 
     with_regret = rows[0].regret is not None
     more = ("cost", "regret", "latency s", "") if with_regret else ()

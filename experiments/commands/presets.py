@@ -32,12 +32,12 @@ def presets(
     from rich import box
     from rich.table import Table
 
-    from experiments import console
-    from experiments.figures.presets import draw_presets
-    from experiments.provenance import write_provenance
     from experiments.studies.presets import HEADER, SHOWN, cells, study_presets, write_presets
+    from experiments.studies.presets_picture import draw_presets
+    from experiments.tools import console
+    from experiments.tools.provenance import write_provenance
     from moe.spec import preset_names
-    from simulator.profile import load_profile
+    from simulator.profiles.schema import load_profile
 
     platform = load_profile(profile)
     began = time.perf_counter()

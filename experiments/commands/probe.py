@@ -11,8 +11,8 @@ import click
 from experiments.commands.options import FILE, json_option, print_json, seed_option
 
 if TYPE_CHECKING:
-    from experiments.probing import Platform
-    from lambda_probe.campaign_file import Campaign
+    from experiments.profiles.probe import Platform
+    from lambda_probe.campaign.file import Campaign
 
 EXIT_STOPPED = 1
 OUT = click.Path(file_okay=False, path_type=Path)
@@ -69,8 +69,8 @@ def probe(
              ./smoe probe --backend aws --campaign standard --dry-run
              ./smoe probe --backend aws --cleanup
     """
-    from experiments.probing import Platform
-    from lambda_probe.campaign_file import load_campaign
+    from experiments.profiles.probe import Platform
+    from lambda_probe.campaign.file import load_campaign
 
     platform = Platform(backend, profile, seed, region, role, numpy_wheel)  # type: ignore[arg-type]
     if cleanup:
@@ -84,7 +84,7 @@ def probe(
 
 
 def _dry_run(campaign: Campaign, platform: Platform, as_json: bool) -> None:
-    from experiments.probing import plan_json, planned, show_plan
+    from experiments.profiles.probe import plan_json, planned, show_plan
 
     plan, found = planned(campaign, platform)
     if as_json:
@@ -96,11 +96,11 @@ def _dry_run(campaign: Campaign, platform: Platform, as_json: bool) -> None:
 def _measure(
     campaign: Campaign, platform: Platform, folder: Path, budget_usd: float | None, yes: bool, as_json: bool
 ) -> int:
-    from experiments import probing
     from experiments.consent import agree
-    from experiments.console import progress
-    from lambda_probe.campaign import run_campaign
-    from lambda_probe.interrupts import stoppable
+    from experiments.profiles import probe as probing
+    from experiments.tools.console import progress
+    from lambda_probe.account.interrupts import stoppable
+    from lambda_probe.campaign.run import run_campaign
 
     identity = probing.campaign_id(campaign, folder)
     if platform.backend == "aws":
@@ -131,8 +131,8 @@ def _measure(
 
 
 def _cleanup(platform: Platform, dry_run: bool, yes: bool, as_json: bool) -> int:
-    from lambda_probe.cleanup import Leftovers, cleanup, leftovers
-    from lambda_probe.clients import aws_clients
+    from lambda_probe.account.cleanup import Leftovers, cleanup, leftovers
+    from lambda_probe.account.clients import aws_clients
     from moe.errors import InputError
 
     found, failed = Leftovers(()), list[str]()

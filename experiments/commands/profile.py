@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from experiments.commands.calibrate import since_option, until_option
 from experiments.commands.options import FOLDER, json_option, print_json, seed_option
-from experiments.commands.platform import since_option, until_option
 from moe.errors import InputError
 
 
@@ -31,8 +31,8 @@ def show(name: str, as_json: bool) -> None:
     \b
     Example: ./smoe profile show aws-us-east-1-2026
     """
-    from experiments.profile_page import page
-    from simulator.profile import load_profile
+    from experiments.profiles.page import page
+    from simulator.profiles.schema import load_profile
 
     shown = load_profile(name)
     if as_json:
@@ -53,9 +53,9 @@ def diff(before: str, after: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from experiments.profile_page import difference
-    from experiments.profile_reading import changes
-    from simulator.profile import load_profile
+    from experiments.profiles.page import difference
+    from experiments.profiles.reading import changes
+    from simulator.profiles.schema import load_profile
 
     old, new = load_profile(before), load_profile(after)
     found = changes(old, new)
@@ -91,9 +91,9 @@ def check(
              ./smoe profile check march.yaml --public measurements/ --since 2026-04
     """
     from calibration.tables import Period
-    from experiments.profile_page import judgement
-    from experiments.profile_reading import check_campaigns, check_profile, fitted_to
-    from simulator.profile import load_profile
+    from experiments.profiles.page import judgement
+    from experiments.profiles.reading import check_campaigns, check_profile, fitted_to
+    from simulator.profiles.schema import load_profile
 
     if not folders and public is None:
         raise InputError("profile check: expected folders of campaigns (smoe probe), or --public DIR")

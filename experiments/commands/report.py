@@ -23,10 +23,10 @@ def report(folder: Path, out: Path | None, as_json: bool) -> None:
     \b
     Example: ./smoe report results/bert --out bert.html
     """
-    from experiments.console import log
     from experiments.report.page import write_page
     from experiments.report.pages import page_of
     from experiments.report.reading import load_run
+    from experiments.tools.console import log
 
     path = out or folder / "report.html"
     with log.status(f"Reading {folder} ..."):
@@ -53,11 +53,11 @@ def compare(before: Path, after: Path, out: Path | None, as_json: bool) -> None:
     \b
     Example: ./smoe compare results/bert results/gpt2 --out bert-gpt2.html
     """
-    from experiments.console import log
     from experiments.report.compare import compare as compare_runs
     from experiments.report.compare_shown import comparison_page, show
     from experiments.report.page import write_page
     from experiments.report.reading import load_run
+    from experiments.tools.console import log
 
     with log.status(f"Reading {before} and {after} ..."):
         found = compare_runs(load_run(before), load_run(after))

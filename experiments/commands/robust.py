@@ -10,7 +10,7 @@ import click
 from experiments.commands.options import FILE, json_option, print_json, seed_option
 
 if TYPE_CHECKING:
-    from optimizer.robust import Robust
+    from optimizer.robust.plan import Robust
 
 
 @click.command()
@@ -41,12 +41,12 @@ def samples(
     \b
     Example: ./smoe samples --profiled a.parquet --serve b.parquet --count 50 --out samples.parquet
     """
-    from experiments.inputs import make_predictor
     from experiments.popularity_samples import save_samples
-    from experiments.schema import Prediction
+    from experiments.run.inputs import make_predictor
+    from experiments.run.schema import Prediction
     from moe.files import validated
     from moe.trace import load_trace
-    from optimizer.samples import bootstrap
+    from optimizer.robust.samples import bootstrap
 
     profiled, served = load_trace(profiled_path), load_trace(served_path)
     options = validated(Prediction, {"predictor": predictor, "variant": variant, "counting": counting}, "samples")
@@ -87,7 +87,7 @@ def robust(
     """
     from experiments.popularity_samples import load_samples
     from moe.files import write_json
-    from optimizer.robust import Criterion, plan_robustly
+    from optimizer.robust.plan import Criterion, plan_robustly
     from simulator.plan import read_problem
 
     problem = read_problem(problem_path)

@@ -51,10 +51,10 @@ def record(
     Example: ./smoe record --model minilm --corpus news --tokens 5120 --experts 8 --out trace.parquet
              ./smoe record --model minilm+smollm2 --corpus fiction --out trace.parquet
     """
-    from experiments.console import progress
+    from experiments.tools.console import progress
     from moe.files import validated
-    from moe.record import cached_record
-    from moe.settings import RecordingSettings
+    from moe.pretrained.settings import RecordingSettings
+    from moe.routing.record import cached_record
     from moe.trace import save_trace
 
     given = {
@@ -98,7 +98,7 @@ def import_(path: Path, experts: int | None, part: str | None, out: Path, as_jso
     \b
     Example: ./smoe import routed_experts.npy --experts 64 --out trace.parquet
     """
-    from moe.foreign import import_trace
+    from moe.routing.foreign import import_trace
     from moe.trace import save_trace
 
     trace = import_trace(path, experts, part)
@@ -140,8 +140,8 @@ def corpora(
     Example: ./smoe corpora
              ./smoe corpora --measure --model minilm --tokens 10240
     """
-    from experiments.console import progress
     from experiments.studies.corpora import listed, measured, show
+    from experiments.tools.console import progress
 
     names, found = listed(others), None
     if measure:

@@ -34,9 +34,9 @@ def run(
     Example: ./smoe run experiments/configs/quickstart.yaml --set workload.batch_tokens=1024
              ./smoe run experiments/configs/sweep.yaml --workers 2
     """
-    from experiments.main_job import run_experiment, show
-    from experiments.run_folder import RunFolder
-    from experiments.schema import load_experiment
+    from experiments.run.folder import RunFolder
+    from experiments.run.main_job import run_experiment, show
+    from experiments.run.schema import load_experiment
     from experiments.sweep.kinds import EXPERIMENTS
     from experiments.sweep.points import load_sweep
 

@@ -34,13 +34,13 @@ def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path,
     import time
     from dataclasses import asdict
 
-    from experiments.console import progress
-    from experiments.figures.tornado import draw_tornado
-    from experiments.provenance import write_provenance
     from experiments.studies.sensitivity import evaluator, page, study, write_study
+    from experiments.studies.sensitivity_picture import draw_tornado
+    from experiments.tools.console import progress
+    from experiments.tools.provenance import write_provenance
     from moe.errors import InputError
     from moe.spec import load_spec
-    from simulator.profile import load_profile
+    from simulator.profiles.schema import load_profile
 
     if samples & (samples - 1):
         raise InputError(f"--samples {samples}: expected a power of two, such as 64 or 256")

@@ -37,10 +37,10 @@ def traffic(
     \b
     Example: ./smoe traffic experiments/configs/traffic/function.yaml --set arrivals.poisson.rate_per_s=50
     """
-    from experiments.run_folder import RunFolder
+    from experiments.run.folder import RunFolder
     from experiments.sweep.kinds import SCENARIOS
     from experiments.sweep.points import load_sweep
-    from experiments.traffic_run import load_scenario, run_scenario, show
+    from experiments.traffic.run import load_scenario, run_scenario, show
 
     if seed is not None:
         settings = (*settings, f"seed={seed}")

@@ -70,7 +70,7 @@ def tune(
     \b
     Example: ./smoe tune problem.json --profiled a.parquet --serve b.parquet --sampler multi-epsilon --trials 30
     """
-    from experiments.tune_job import TuneOptions, alg2_settings, run_tune
+    from experiments.prediction.tune import TuneOptions, alg2_settings, run_tune
     from optimizer.bo import Budget
 
     if profile is not None and evaluate != "simulator":
@@ -105,7 +105,7 @@ def _show(result: dict[str, Any], folder: Path) -> None:
     """What was found, on the batches tuned on and on the unseen ones."""
     from rich.table import Table
 
-    from experiments.console import out
+    from experiments.tools.console import out
 
     limit = result["latency_limit_s"]
     limited = f"limit {limit:.4g} s" if limit else "no limit"

@@ -14,7 +14,7 @@ from experiments.commands.options import FILE, json_option, print_json, seed_opt
 if TYPE_CHECKING:
     from experiments.live.platform import LivePlatform
     from experiments.live.run import Prepared
-    from lambda_probe.campaign_costs import Estimate
+    from lambda_probe.campaign.costs import Estimate
 
 DEFAULT_OUT = Path("results/runs/live-validation")
 
@@ -80,11 +80,11 @@ def validate(
              ./smoe validate --backend aws --profile mine.yaml --dry-run
     """
     from experiments.consent import agree
-    from experiments.console import log
     from experiments.live.platform import LivePlatform
     from experiments.live.run import prepare
     from experiments.live.settings import settings_for
-    from simulator.profile import load_profile
+    from experiments.tools.console import log
+    from simulator.profiles.schema import load_profile
 
     profile = load_profile(profile_name) if profile_name else load_profile()
     settings = settings_for(profile if profile_name else None, backend, mb_per_core)
@@ -104,7 +104,7 @@ def validate(
 
 
 def _dry_run(found: Estimate, backend: str, as_json: bool) -> None:
-    from experiments.console import out as shown
+    from experiments.tools.console import out as shown
 
     if as_json:
         print_json({"backend": backend, **vars(found)})
@@ -129,12 +129,12 @@ def _validate(
     out: Path,
     as_json: bool,
 ) -> None:
-    from experiments.console import log
-    from experiments.console import out as shown
     from experiments.live.page import page, summary, write_kept, write_validation
     from experiments.live.run import run_validation
     from experiments.live.session import Session
-    from lambda_probe.interrupts import stoppable
+    from experiments.tools.console import log
+    from experiments.tools.console import out as shown
+    from lambda_probe.account.interrupts import stoppable
 
     kept: list[Path] = []
 

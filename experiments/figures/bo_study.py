@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.figures import style
-from experiments.figures.convergence import COLOURS, mean_and_half_width
+from experiments.prediction.tune_picture import COLOURS, mean_and_half_width
+from experiments.tools import style
 
 CONVERGENCE_DRIFT = 0.5
 

@@ -11,15 +11,15 @@ import numpy as np
 from experiments.live.plans import calibrating_plans, plans_for, uniform
 from experiments.live.problem import MAX_REPLICAS, Load, guessed_problem
 from experiments.live.settings import LiveSettings
-from lambda_probe.campaign_costs import LONGEST_INIT_S, Estimate
-from lambda_probe.live_moe import TIMEOUT_S, WARM_UP_S
-from lambda_probe.probes import DEPLOYING_S, STARTING_S
-from moe.export import ExportedModel
-from simulator.overflow import replicas_that_fit
+from lambda_probe.campaign.costs import LONGEST_INIT_S, Estimate
+from lambda_probe.campaign.steps import DEPLOYING_S, STARTING_S
+from lambda_probe.live.model import TIMEOUT_S, WARM_UP_S
+from moe.pretrained.export import ExportedModel
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.profile import PlatformProfile
-from simulator.scatter_gather import non_moe_memory_mb
-from simulator.simulate import simulate
+from simulator.profiles.schema import PlatformProfile
+from simulator.serving.forward_pass import non_moe_memory_mb
+from simulator.serving.overflow import replicas_that_fit
+from simulator.serving.simulate import simulate
 
 FAULTS = 2  # that are provoked, a batch each
 LONGEST_S = TIMEOUT_S + LONGEST_INIT_S

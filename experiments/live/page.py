@@ -24,8 +24,8 @@ CONTENTION_SHOWN, BUSY_SHOWN = 1.05, 0.2
 
 def write_validation(found: Validation, folder: Path) -> None:
     """Write everything into a folder."""
-    from experiments.figures.live import draw_live
-    from experiments.profile_reading import write_profile
+    from experiments.live.picture import draw_live
+    from experiments.profiles.reading import write_profile
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / UNFINISHED).unlink(missing_ok=True)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optimizer.baselines import best_uniform, lambdaml
+from optimizer.baselines.paper import best_uniform, lambdaml
 from optimizer.solvers import solve
-from simulator.overflow import replicas_that_fit, tokens_that_fit
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
+from simulator.serving.overflow import replicas_that_fit, tokens_that_fit
 
 MINIBATCHES = 3  # that the most popular expert's tokens make
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.live.settings import LiveSettings
-from lambda_probe.backend import ProbePackage
-from lambda_probe.campaign_file import MANAGED_RUNTIME
-from lambda_probe.deploy import LOCAL_ROLE, Deployment
-from lambda_probe.live_moe import RUNTIME, LiveModel
-from lambda_probe.live_rows import LivePrices
-from lambda_probe.logs import CloudWatchLogs, LocalLogs, Logs
+from lambda_probe.account.deploy import LOCAL_ROLE, Deployment
+from lambda_probe.account.logs import CloudWatchLogs, LocalLogs, Logs
+from lambda_probe.campaign.backend import ProbePackage
+from lambda_probe.campaign.file import MANAGED_RUNTIME
+from lambda_probe.live.model import RUNTIME, LiveModel
+from lambda_probe.live.rows import LivePrices
 from moe.errors import InputError
-from moe.export import ExportedModel
-from simulator.profile import PlatformProfile
+from moe.pretrained.export import ExportedModel
+from simulator.profiles.schema import PlatformProfile
 
 OLDEST_PYTHON_ON_AWS, NEWEST_PYTHON_ON_AWS = (3, 12), (3, 13)  # whose C library is new enough for numpy's wheels
 
@@ -32,8 +32,8 @@ class LivePlatform:
 
     Attributes:
         backend: local or aws. campaign: id, in every name and tag.
-        role, region, numpy_wheel: of aws, as in `lambda_probe.aws.open_aws`; without a wheel the functions get the
-            numpy and the Python of this process.
+        role, region, numpy_wheel: of aws, as in `campaign.aws_backend.open_aws`; without a wheel the functions get
+            the numpy and the Python of this process.
     """
 
     backend: Literal["local", "aws"] = "local"
@@ -52,7 +52,7 @@ class LivePlatform:
         if self.backend == "local":
             return {}
         if self.numpy_wheel is not None:
-            from lambda_probe.boto_backend import wheel_files
+            from lambda_probe.campaign.boto_backend import wheel_files
 
             return wheel_files(self.numpy_wheel, ProbePackage("of the model"))
         if not OLDEST_PYTHON_ON_AWS <= sys.version_info[:2] <= NEWEST_PYTHON_ON_AWS:
@@ -60,14 +60,14 @@ class LivePlatform:
                 f"--backend aws: the numpy of {RUNTIME} does not run there: expected --numpy-wheel FILE.whl "
                 "(docs/aws.md says how to get it), or Python 3.12 or 3.13"
             )
-        from lambda_probe.packaging import installed_package
+        from lambda_probe.account.packaging import installed_package
 
         return installed_package("numpy")
 
     def check(self) -> None:
         """Raises InputError where the options cannot be used; nothing is sent."""
         if self.backend == "aws":
-            from lambda_probe.aws import checked_role
+            from lambda_probe.campaign.aws_backend import checked_role
 
             checked_role(self.role)
             self.packages()
@@ -98,7 +98,7 @@ def live_model(
 @contextmanager
 def _deployment(platform: LivePlatform, settings: LiveSettings) -> Iterator[tuple[Deployment, Logs]]:
     if platform.backend == "local":
-        from lambda_probe.clients import local_clients
+        from lambda_probe.account.clients import local_clients
         from lambda_probe.local import LocalEndpoint, LocalSettings
 
         folder = Path(tempfile.mkdtemp(prefix="smoe-live-"))
@@ -112,7 +112,8 @@ def _deployment(platform: LivePlatform, settings: LiveSettings) -> Iterator[tupl
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     else:
-        from lambda_probe import aws, clients
+        from lambda_probe.account import clients
+        from lambda_probe.campaign import aws_backend as aws
 
         role, account = aws.checked_role(platform.role), clients.aws_clients(platform.region)
         if account.logs is None:

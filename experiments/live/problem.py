@@ -9,11 +9,11 @@ import numpy as np
 
 from experiments.live.settings import LiveSettings
 from lambda_probe.handlers.exchange import pack
-from moe.export import ExportedModel
+from moe.pretrained.export import ExportedModel
 from moe.spec import MoESpec
 from optimizer.problem import make_problem
 from simulator.plan import DeploymentProblem
-from simulator.profile import PlatformProfile
+from simulator.profiles.schema import PlatformProfile
 
 MAX_REPLICAS = 4
 

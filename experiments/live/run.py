@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calibration.live_model import CalibratingRow
+from calibration.measured.live_model import CalibratingRow
 from experiments.live.compare import Comparison, Ranking, compare, rank
 from experiments.live.costs import live_estimate
 from experiments.live.faults import Fault, provoke_faults
@@ -19,14 +19,14 @@ from experiments.live.platform import LivePlatform, live_model
 from experiments.live.problem import Load, guessed_problem, loads_of
 from experiments.live.session import Say, Served, Session
 from experiments.live.settings import LiveSettings
-from lambda_probe.campaign_costs import Estimate
-from lambda_probe.live_rows import table_of
-from moe.corpora import load_corpus, tokens_of
-from moe.export import ExportedModel, export
+from lambda_probe.campaign.costs import Estimate
+from lambda_probe.live.rows import table_of
 from moe.files import read_model
-from moe.models import load_model
+from moe.pretrained.export import ExportedModel, export
+from moe.pretrained.models import load_model
+from moe.text.corpora import load_corpus, tokens_of
 from simulator.plan import DeploymentPlan, check_plan_fits
-from simulator.profile import PlatformProfile, with_constant
+from simulator.profiles.schema import PlatformProfile, with_constant
 
 RANKED = ("cost_usd", "full_usd", "total_usd", "latency_s")
 GATE_SAMPLE = 16  # sequences

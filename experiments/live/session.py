@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from calibration.live_model import (
+from calibration.measured.live_model import (
     CalibratingRow,
     ModelFit,
     PlatformFit,
@@ -21,12 +21,12 @@ from experiments.live.plans import asked_cores, calibrating_plans, plans_for
 from experiments.live.problem import Load, guessed_problem, token_sizes
 from experiments.live.settings import LiveSettings
 from lambda_probe.handlers.exchange import pack
-from lambda_probe.live_moe import LiveBatch, LiveModel
-from lambda_probe.live_rows import LiveRow
+from lambda_probe.live.model import LiveBatch, LiveModel
+from lambda_probe.live.rows import LiveRow
 from moe.errors import PlatformError
 from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemLayer
-from simulator.profile import PlatformProfile
-from simulator.simulate import SimulatedRun, simulate
+from simulator.profiles.schema import PlatformProfile
+from simulator.serving.simulate import SimulatedRun, simulate
 
 Say = Callable[[str], None]
 

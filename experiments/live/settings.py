@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field, replace
 
 from moe.errors import InputError
-from moe.settings import GateSettings
-from simulator.profile import PlatformProfile
+from moe.pretrained.settings import GateSettings
+from simulator.profiles.schema import PlatformProfile
 
 LOCAL_MB_PER_CORE = 4096.0
 SAME_MB = 0.05  # a measured memory of a vCPU is that of the setting if it is so near, relative
@@ -19,7 +19,7 @@ class LiveSettings:
     """One live validation.
 
     Attributes:
-        model: a BERT-like encoder that `moe.models` knows. layers: of it, the first ones.
+        model: a BERT-like encoder that `moe.pretrained.models` knows. layers: of it, the first ones.
         gates: of its MoE layers.
         noise: of the experts, relative to each weight tensor: a token that goes astray shows.
         sequence_tokens, corpus: of the text that is served.

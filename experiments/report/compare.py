@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.answer import MILLION
-from experiments.main_job import TITLES
 from experiments.report.difference import Difference, known, paired, unpaired, unrepeated
 from experiments.report.latency_path import latency_s
 from experiments.report.page import Value
@@ -25,7 +23,9 @@ from experiments.report.reading import (
 )
 from experiments.report.tables import GROUPS
 from experiments.report.tuning import JUDGED, NAMES
-from experiments.traffic_run import SHOWN
+from experiments.run.main_job import TITLES
+from experiments.run.methods import MILLION
+from experiments.traffic.run import SHOWN
 from moe.errors import InputError
 from simulator.records import Bill, bill
 

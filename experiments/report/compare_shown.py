@@ -6,10 +6,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.console import out
 from experiments.report.compare import Comparison, Setting
 from experiments.report.difference import Difference
 from experiments.report.page import Block, Column, DataTable, Page, Plot, Section, Value, text_of
+from experiments.tools.console import out
 
 if TYPE_CHECKING:
     from rich.table import Table

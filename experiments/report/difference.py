@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from simulator.traffic_metrics import CONFIDENCE, estimate
+from simulator.traffic.metrics import CONFIDENCE, estimate
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.answer import MILLION, Row, ratios
-from experiments.main_job import TITLES, recorded_on
 from experiments.report.latency_path import latency_by_phase
 from experiments.report.page import Column, DataTable, Page, Plot, Section, Value
 from experiments.report.parts import (
@@ -20,7 +18,9 @@ from experiments.report.parts import (
     timeline,
 )
 from experiments.report.reading import ExperimentResult, Run, read_records, records_of
-from experiments.schema import Experiment
+from experiments.run.main_job import TITLES, recorded_on
+from experiments.run.methods import MILLION, Row, ratios
+from experiments.run.schema import Experiment
 
 USD = "USD per million tokens"
 NO_RECORDS = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from experiments.answer import Row
+from experiments.run.methods import Row
 from moe.errors import InputError
 from moe.files import read_mapping, validated
 from simulator.records import Bill, Record, from_pandas

@@ -5,9 +5,9 @@ from __future__ import annotations
 from experiments.report.page import Block, Column, DataTable, Page, Plot, Section, Value
 from experiments.report.parts import bill_bars, configuration, picture, present, provenance, timeline
 from experiments.report.reading import Estimates, Run, TrafficResult, read_records
-from experiments.traffic_run import SHOWN, SHOWN_OF_FUNCTIONS, sentence
+from experiments.traffic.run import SHOWN, SHOWN_OF_FUNCTIONS, sentence
 from simulator.records import Bill, from_pandas
-from simulator.scenario import Scenario
+from simulator.traffic.scenario import Scenario
 
 LATENCIES = ("latency_mean_s", "latency_p50_s", "latency_p90_s", "latency_p99_s")
 DRAWN_CALLS = 300

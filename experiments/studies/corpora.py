@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from moe.corpora import corpus_names, load_corpus
 from moe.errors import InputError
 from moe.files import validated
-from moe.settings import GateKind, Progress
+from moe.pretrained.settings import GateKind, Progress
+from moe.text.corpora import corpus_names, load_corpus
 from moe.trace import RoutingTrace
 from optimizer.popularity import prediction_error, skew
 
@@ -107,7 +107,7 @@ def _traces(
     names: Sequence[str], asked: dict[str, Any], progress: Progress | None
 ) -> dict[GateKind, list[RoutingTrace]]:
     """A trace of each by each kind of gate, cut to the length of the shortest."""
-    from moe.record import RecordingSettings, cached_records
+    from moe.routing.record import RecordingSettings, cached_records
 
     settings = [
         validated(RecordingSettings, asked | {"corpus": name, "gate": gate}, "corpora")
@@ -158,7 +158,7 @@ def show(names: list[dict[str, Any]], found: Measured | None) -> None:
     """Print the corpora, and what was measured of them."""
     from rich.table import Table
 
-    from experiments.console import out
+    from experiments.tools.console import out
 
     table = Table("corpus", "role", "documents", "characters", "licence", pad_edge=False)
     for row in names:

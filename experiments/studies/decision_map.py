@@ -21,12 +21,12 @@ from experiments.studies.whole_bill import cheapest_in_all
 from moe.files import FileModel
 from moe.spec import MoESpec, load_spec
 from optimizer.problem import make_problem
-from simulator.cluster import SECONDS_PER_HOUR, run_on_cluster
 from simulator.plan import DeploymentPlan, DeploymentProblem, MemoryMB
-from simulator.profile import DEFAULT_PROFILE, PlatformProfile, constant_at, load_profile, with_constant
+from simulator.profiles.schema import DEFAULT_PROFILE, PlatformProfile, constant_at, load_profile, with_constant
 from simulator.records import bill
-from simulator.scatter_gather import Reload
-from simulator.simulate import simulate
+from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
+from simulator.serving.forward_pass import Reload
+from simulator.serving.simulate import simulate
 
 CHOICES = ("lambda", "provisioned", "cluster")
 Axis = Literal["batch_tokens", "batches_per_hour", "flops_per_vcpu", "s3_bandwidth", "cluster_utilisation", "skew"]

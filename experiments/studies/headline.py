@@ -14,12 +14,12 @@ import numpy as np
 from moe.spec import MoESpec
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
-from simulator.cluster import PERIODS, run_on_cluster
 from simulator.plan import DeploymentProblem
-from simulator.profile import PlatformProfile, constant_at, with_constant
+from simulator.profiles.schema import PlatformProfile, constant_at, with_constant
 from simulator.records import bill
-from simulator.scatter_gather import Reload
-from simulator.simulate import simulate
+from simulator.serving.cluster import PERIODS, run_on_cluster
+from simulator.serving.forward_pass import Reload
+from simulator.serving.simulate import simulate
 
 LAMBDAML_MB = 3008
 THROUGHPUT = 0.8124

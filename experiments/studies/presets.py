@@ -12,13 +12,13 @@ from experiments.studies.headline import zipf
 from experiments.studies.whole_bill import cheapest_in_all
 from moe.errors import InputError
 from moe.spec import MoESpec, load_spec
-from optimizer.grouping import group_experts
+from optimizer.grouped.grouping import group_experts
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
-from simulator.cluster import run_on_cluster
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.profile import PlatformProfile
-from simulator.simulate import simulate
+from simulator.profiles.schema import PlatformProfile
+from simulator.serving.cluster import run_on_cluster
+from simulator.serving.simulate import simulate
 
 MEMORY_MB = (256, 512, 1024, 1769, 2048, 3008, 4096, 5120, 6144, 7168, 8192, 9216, 10240)
 LARGEST_MB = 10240

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.studies.headline import FACTORS, OUTPUTS, Factor, Headline, evaluate, nominal
 from moe.spec import MoESpec
-from simulator.profile import PlatformProfile
+from simulator.profiles.schema import PlatformProfile
 
 Point: TypeAlias = dict[str, float]
 Evaluate: TypeAlias = Callable[[Sequence[Point]], list[Headline]]

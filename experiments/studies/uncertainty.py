@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import qmc
 
-from simulator.profile import PlatformProfile, constant_at, with_constant
+from simulator.profiles.schema import PlatformProfile, constant_at, with_constant
 
 UNCERTAIN: tuple[tuple[str, ...], ...] = (
     ("compute", "flops_per_vcpu"),

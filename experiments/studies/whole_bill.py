@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optimizer.exact import Infeasible
+from optimizer.exact.solve import Infeasible
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.simulate import simulate
+from simulator.serving.simulate import simulate
 
 TIGHTER = (0.8, 0.65, 0.5, 0.35, 0.25, 0.15, 0.1, 0.07)
 """Latency limits that are tried, as shares of the latency without one."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.provenance import ROOT
 from experiments.sweep.worker import ONE_THREAD, Outcome, Task, compute, end_with
+from experiments.tools.provenance import ROOT
 from moe.errors import InputError
 
 LOCAL, RAY = "local", "ray"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.run_folder import RunFolder
+from experiments.run.folder import RunFolder
 from experiments.sweep.points import Point
 from experiments.sweep.worker import Outcome
 from moe.cache import new_folder

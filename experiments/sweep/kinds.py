@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import Field
 
-from experiments.run_folder import RunFolder, Runnable
-from experiments.schema import Experiment
+from experiments.run.folder import RunFolder, Runnable
+from experiments.run.schema import Experiment
 from experiments.sweep.block import Sweep
-from simulator.scenario import Scenario, beside
+from simulator.traffic.scenario import Scenario, beside
 
 Result = dict[str, Any]
 Row = dict[str, Any]
@@ -64,13 +64,13 @@ def kind_of(runnable: Runnable) -> Kind:
 
 
 def _run_experiment(experiment: Experiment, folder: RunFolder) -> Result:
-    from experiments.main_job import run_experiment
+    from experiments.run.main_job import run_experiment
 
     return run_experiment(experiment, folder)
 
 
 def _check_experiment(experiment: Experiment) -> object:
-    from experiments.inputs import load_inputs
+    from experiments.run.inputs import load_inputs
 
     return load_inputs(experiment)
 
@@ -91,7 +91,7 @@ def _rows_of_experiment(result: Result) -> list[Row]:
 
 
 def _shown_of_experiment(result: Result) -> dict[str, str]:
-    from experiments.answer import figures
+    from experiments.run.methods import figures
 
     first = result["methods"][0]
     of_lambdaml = first["billed_over_lambdaml"]
@@ -119,13 +119,13 @@ EXPERIMENTS = Kind(
 
 
 def _run_scenario(scenario: Scenario, folder: RunFolder) -> Result:
-    from experiments.traffic_run import run_scenario
+    from experiments.traffic.run import run_scenario
 
     return run_scenario(scenario, folder)
 
 
 def _check_scenario(scenario: Scenario) -> object:
-    from simulator.traffic import read_inputs
+    from simulator.traffic.open_loop import read_inputs
 
     return read_inputs(scenario)
 

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.run_folder import Runnable, run_key
-from experiments.schema import read_settings, set_key, source_of
+from experiments.run.folder import Runnable, run_key
+from experiments.run.schema import read_settings, set_key, source_of
 from experiments.sweep.block import Changes, Sweep
 from experiments.sweep.kinds import ExperimentFile, Kind, ScenarioFile
 from moe.cache import content_key

@@ -11,14 +11,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.console import log, out, progress
-from experiments.run_folder import RunFolder, dump
-from experiments.schema import Experiment
+from experiments.run.folder import RunFolder, dump
+from experiments.run.schema import Experiment
 from experiments.sweep.executors import Executor, executor
 from experiments.sweep.folder import SweepFolder
 from experiments.sweep.points import Point, SweepFile
 from experiments.sweep.tables import FAILED, SHOWN_ERRORS, SHOWN_POINTS, Swept, summary, write_tables
 from experiments.sweep.worker import Outcome, Task
+from experiments.tools.console import log, out, progress
 from moe.errors import InputError
 
 LABEL = 60
@@ -75,13 +75,13 @@ def _record(points: list[Point]) -> None:
 
     What cannot be recorded is left to its points, which then say so.
     """
-    from experiments.main_job import recording_settings
+    from experiments.run.main_job import recording_settings
 
     every = [point.runnable for point in points if isinstance(point.runnable, Experiment)]
     experiments = [experiment for experiment in every if experiment.workload.is_recorded]
     if not experiments:
         return
-    from moe.record import cached_records, uncached_passes
+    from moe.routing.record import cached_records, uncached_passes
 
     try:
         passes = uncached_passes([recording_settings(each) for each in experiments])

@@ -12,7 +12,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.run_folder import RunFolder, Runnable, dump, run_key
+from experiments.run.folder import RunFolder, Runnable, dump, run_key
 from moe.errors import InputError
 
 ONE_THREAD = dict.fromkeys(
@@ -59,7 +59,7 @@ class Outcome:
 
 def compute(task: Task) -> Outcome:
     """Compute one point in a temporary folder, and send its files; an error is an outcome, too."""
-    from experiments.console import log
+    from experiments.tools.console import log
 
     log.quiet = True
     if Path(task.folder).is_dir():

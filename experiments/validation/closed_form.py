@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from calibration.check.checks import Check
 from experiments.benches.simulator import bert_problem
-from experiments.validation.checks import Check
 from optimizer.cost_model import evaluate
 from simulator.plan import (
     Communication,
@@ -17,7 +17,7 @@ from simulator.plan import (
     ProblemLayer,
     ProblemPlatform,
 )
-from simulator.simulate import simulate
+from simulator.serving.simulate import simulate
 
 METHODS: tuple[Communication, ...] = ("storage", "direct", "pipelined")
 SIZES = (512, 768, 1769, 3008)

@@ -19,17 +19,17 @@ from typing import TypeVar
 import numpy as np
 import simpy
 
-from experiments.validation.checks import Check
+from calibration.check.checks import Check
 from experiments.validation.closed_form import random_plan, random_problem
 from experiments.validation.queueing import UNUSED, at_once, play, poisson
-from experiments.validation.switches import with_value
+from simulator.cloud.lambda_service import LambdaService
 from simulator.draws import Draws
-from simulator.lambda_service import LambdaService
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.profile import PlatformProfile, load_profile
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.uncertainty import with_value
 from simulator.records import Record
-from simulator.scatter_gather import Gather, Start
-from simulator.simulate import Overflow, SimulatedRun, simulate
+from simulator.serving.forward_pass import Gather, Start
+from simulator.serving.simulate import Overflow, SimulatedRun, simulate
 
 T = TypeVar("T")
 

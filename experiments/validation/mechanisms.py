@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from experiments.benches.simulator import bert_problem, uniform_plan
-from experiments.validation.switches import each_transfer_alone, with_sustained_burst, with_value, without_tails
 from optimizer.cost_model import evaluate
 from optimizer.solvers import solve
+from simulator.cloud.network import Link
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
-from simulator.profile import PlatformProfile, load_profile
-from simulator.simulate import simulate
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.uncertainty import with_value, without_tails
+from simulator.serving.simulate import simulate
 
 PLANS = ("exact", "ods", "lambdaml", "best-uniform", "random")
 FAN_IN_METHODS: tuple[tuple[Communication, int | None], ...] = (
@@ -210,3 +212,26 @@ def play(problem: DeploymentProblem, plan: DeploymentPlan, variant: Variant, see
     with nullcontext() if variant.shared else each_transfer_alone():
         runs = [simulate(problem, plan, variant.profile, warm=variant.warm, seed=seed) for seed in range(seeds)]
     return np.array([[run.bill.total_cost_usd for run in runs], [run.mean_latency_s for run in runs]])
+
+
+def with_sustained_burst(profile: PlatformProfile) -> PlatformProfile:
+    """The profile whose functions keep their burst bandwidth for ever."""
+    return with_value(profile, "network", "sustained_bytes_per_s", profile.network.burst_bytes_per_s.median)
+
+
+@contextmanager
+def each_transfer_alone() -> Iterator[None]:
+    """Meanwhile each of several transfers finds all of a link's bandwidth, and a token bucket, of its own."""
+    shared = Link.batch
+
+    def alone(link: Link, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        pairs = zip(starts.tolist(), sizes.tolist(), strict=True)
+        ends = np.array([copy.copy(link).alone(at, size) for at, size in pairs])
+        link.bytes_moved += float(sizes.sum())
+        return ends
+
+    Link.batch = alone  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Link.batch = shared  # type: ignore[method-assign]

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments.validation.checks import Check, Measured
+from calibration.check.checks import Check, Measured
+from calibration.check.published import public_rows
 from experiments.validation.closed_form import closed_form_checks
 from experiments.validation.laws import law_checks
 from experiments.validation.mechanisms import FanIn, Situation, fan_in, situations
 from experiments.validation.peers import WORKLOAD, peer_checks
-from experiments.validation.public import public_rows
 from experiments.validation.queueing import queueing_checks
-from simulator.profile import DEFAULT_PROFILE
+from simulator.profiles.schema import DEFAULT_PROFILE
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _error(error: float) -> str:
 def _public(rows: list[Measured] | None) -> list[str]:
     if rows is None:
         return ["Not held against here: `./smoe bench validation --public DIR`, where DIR has the files that "
-                "`experiments/validation/public.py` names."]  # fmt: skip
+                "`calibration/check/published.py` names."]  # fmt: skip
     unseen = [row for row in rows if row.data == "unseen"]
     known = [row for row in unseen if row.spread is not None]
     within = sum(abs(row.error) <= (row.spread or 0.0) for row in known)
@@ -269,7 +269,8 @@ whole difference.
 LAWS_TEXT = """\
 Random problems, plans and settings on a platform where calls fail, time out, are throttled or lose instances,
 and S3 refuses; the farthest from 1. Tokens and bytes are of batches that no failure ended. The last two are on
-a calm platform, where less is expected. `tests/simulator/test_laws.py` holds the same laws against more cases.
+a calm platform, where less is expected. `tests/experiments/validation/test_laws.py` holds the same laws against
+more cases.
 """
 PUBLIC_TEXT = """\
 A probe of the packaged profile, played by the simulator, beside what others measured on AWS. `fitted`: the

@@ -15,10 +15,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 import simpy
 
-from experiments.validation.checks import Check, over_seeds
+from calibration.check.checks import Check, over_seeds
 from experiments.validation.queueing import UNUSED, at_once, play, poisson
+from simulator.cloud.lambda_service import LambdaService
 from simulator.draws import Draws
-from simulator.lambda_service import LambdaService
 
 Reuse: TypeAlias = Literal["started", "used"]
 

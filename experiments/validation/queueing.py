@@ -10,12 +10,12 @@ from collections.abc import Callable
 import numpy as np
 import simpy
 
+from calibration.check.checks import Check, over_seeds
 from experiments.benches.simulator import bert_problem
-from experiments.validation.checks import Check, over_seeds
+from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.platform import Platform, ideal_platform
 from simulator.draws import Draws
-from simulator.lambda_service import LambdaService
 from simulator.plan import DeploymentProblem
-from simulator.platform import Platform, ideal_platform
 from simulator.program import Compute
 from simulator.records import Record
 

@@ -1,4 +1,4 @@
-"""How a layer's tokens are dealt out to replicas and minibatches, as the simulator does (`simulator.replicas`)."""
+"""How a layer's tokens are dealt out to replicas and minibatches, as `simulator.serving.replicas` does."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The function of a non-MoE layer: gathers the layer before, computes attention and gate, scatters to experts.
 
 Function e of a model with L MoE layers computes what comes before MoE layer e; function 0 has the embedding,
-function L is the tail. The chain is that of `simulator/scatter_gather.py`: a function starts experts and the
+function L is the tail. The chain is that of `simulator/serving/forward_pass.py`: a function starts experts and the
 next function, and nobody waits for it but, with `direct`, itself for its experts.
 """
 

@@ -1,4 +1,4 @@
-"""The handler of probe functions: does the work that an event asks for (lambda_probe.works) and times it.
+"""The handler of probe functions: does the work that an event asks for (lambda_probe.campaign.works) and times it.
 
 Standard library only, boto3 and numpy where a work needs them; runs on AWS and on the embedded endpoint alike.
 Times are monotonic. What happens once per instance or call (imports, clients, weights) is not in `seconds`; the
@@ -35,7 +35,7 @@ _weights: dict[tuple[int, int], Any] = {}
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Do one work; returns the fields of lambda_probe.works.Answer."""
+    """Do one work; returns the fields of lambda_probe.campaign.works.Answer."""
     global _calls, _import_s
     began = time.perf_counter()
     _calls, _import_s = _calls + 1, 0.0

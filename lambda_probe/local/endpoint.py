@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 
-from lambda_probe.clients import local_clients
+from lambda_probe.account.clients import local_clients
 from lambda_probe.local import limits
 from lambda_probe.local.errors import invalid
 from lambda_probe.local.functions import Function, Functions

@@ -14,8 +14,8 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+from lambda_probe.account.report import Report, parse_report
 from lambda_probe.local import LocalEndpoint, LocalSettings
-from lambda_probe.report import Report, parse_report
 
 REPEATS = 15
 BUSY_S = 2.0

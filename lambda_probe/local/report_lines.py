@@ -1,4 +1,4 @@
-"""The lines that Lambda itself writes to a function's log (`lambda_probe.report` reads them)."""
+"""The lines that Lambda itself writes to a function's log (`lambda_probe.account.report` reads them)."""
 
 from __future__ import annotations
 

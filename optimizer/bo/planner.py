@@ -4,8 +4,8 @@ import numpy as np
 
 from moe.errors import InputError
 from optimizer.bo.space import Batches, LayeredTable, Tuning
-from optimizer.exact import PREFERRED, ModelFronts
-from optimizer.fronts import LayerFront, LayerOptions
+from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.solve import PREFERRED, ModelFronts
 from optimizer.ods import solve_ods
 from optimizer.popularity import ProfileTable, TablePredictor
 from optimizer.problem import with_tokens

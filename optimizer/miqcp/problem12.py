@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from optimizer import cost_model
-from optimizer.exact import Beta, latency_budget_s
-from optimizer.fronts import check_experts_fit, idle_expert, minibatch_breakpoints
+from optimizer.exact.layer_fronts import check_experts_fit, idle_expert, minibatch_breakpoints
+from optimizer.exact.solve import Beta, latency_budget_s
 from optimizer.miqcp.programme import Programme, Range
 from simulator.plan import (
     COMMUNICATIONS,

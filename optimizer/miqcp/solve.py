@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from moe.errors import InputError
 from optimizer.cost_model import evaluate, fixed_latency_s, with_evaluation
-from optimizer.exact import Beta, Infeasible, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.exact.solve import Beta, Infeasible, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.miqcp.problem12 import Methods, decisions, describe, layers_of, money_unit, usable_methods
 from optimizer.miqcp.programme import Backend, Solution, Values, empty_programme
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan

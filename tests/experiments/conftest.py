@@ -37,7 +37,7 @@ def no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     """Synthetic routing in the paper's figures, instead of a recording."""
-    from experiments.figures.paper import routing
-    from tests.experiments.paper import synthetic
+    from experiments.paper import routing
+    from tests.experiments.paper.cases import synthetic
 
     monkeypatch.setattr(routing, "_recorded", synthetic)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe.errors import InputError
-from optimizer.exact import front, model_fronts
+from optimizer.exact.solve import front, model_fronts
 from optimizer.ods import _select, solve_ods
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from tests.conftest import NAMES, reference

@@ -11,9 +11,9 @@ from optimizer.problem import with_tokens
 from optimizer.realised import errors, realise
 from optimizer.solvers import solve
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
-from simulator.simulate import simulate
+from simulator.serving.simulate import simulate
 from tests.conftest import reference
-from tests.optimizer.bo_cases import small_problem
+from tests.optimizer.bo.bo_cases import small_problem
 
 MB = 2**20
 

@@ -9,7 +9,7 @@ from optimizer.problem import with_tokens
 from optimizer.regret import best_on_real_tokens, on_real_tokens, regret
 from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem
-from simulator.simulate import simulate
+from simulator.serving.simulate import simulate
 from tests.conftest import reference
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from moe.errors import InputError
 from optimizer import SOLVERS, Infeasible, evaluate, solve
-from optimizer.baselines import best_uniform, lambdaml
+from optimizer.baselines.paper import best_uniform, lambdaml
 from simulator.plan import DeploymentProblem
 from tests.conftest import reference
 from tests.optimizer.random_problems import random_problem

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from simulator.plan import read_plan, read_problem
-from simulator.profile import load_profile
+from simulator.profiles.schema import load_profile
 from simulator.records import to_pandas
-from simulator.simulate import simulate
+from simulator.serving.simulate import simulate
 
 REFERENCE = Path(__file__).parents[3] / "results" / "bert"
 PLANS = ("ods", "lambdaml")

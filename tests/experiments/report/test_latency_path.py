@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from experiments.report.latency_path import latency_by_phase, latency_s
-from simulator.profile import load_profile
+from simulator.profiles.schema import load_profile
 from simulator.records import bill, from_pandas, to_pandas
-from simulator.scatter_gather import Start
-from simulator.simulate import simulate
+from simulator.serving.forward_pass import Start
+from simulator.serving.simulate import simulate
 from tests.conftest import reference
 
 

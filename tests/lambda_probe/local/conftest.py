@@ -15,8 +15,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from lambda_probe.account.report import Report, parse_report
 from lambda_probe.local import LocalEndpoint, LocalSettings
-from lambda_probe.report import Report, parse_report
 
 APP = Path(__file__).parent / "handlers" / "app.py"
 

@@ -11,10 +11,10 @@ from boto3.s3.transfer import TransferConfig
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lambda_probe.account.report import parse_report
 from lambda_probe.local import LocalEndpoint, LocalSettings, limits, measure
 from lambda_probe.local.processes import Nursery
 from lambda_probe.local.report_lines import end_and_report
-from lambda_probe.report import parse_report
 from tests.lambda_probe.local.conftest import APP
 
 QUIET = 0.05  # of the wall time, that a function waited for a core

@@ -1,0 +1,1 @@
+"""The platform simulated as a measurement, and profiles held against measurements."""

@@ -1,0 +1,1 @@
+"""Laws and distributions, fitted with their intervals."""

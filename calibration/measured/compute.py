@@ -1,0 +1,148 @@
+"""What campaigns measure of compute, as quantities: vCPUs, FLOP/s, weights read, jitter, cores, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calibration.fitting.bootstrap import Quantity
+from calibration.fitting.laws import Distribution, Level
+from calibration.fitting.regression import least_bounds, start_and_slope
+from calibration.measured.rows import Measurements, runs_of, timed
+from simulator.profiles.constant import Fit
+from simulator.profiles.schema import PlatformProfile, VisibleCores
+from simulator.program import MB
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FLOAT_BYTES, MATRICES = 4, 2  # of an expert's weights
+
+
+def vcpu(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
+    """FLOP/s grow with memory up to what the threads can use: each run tells both bounds, or one of them."""
+    rows = timed(measured.of("multiply"))
+    if not len(rows):
+        return
+    runs = [_vcpu_of(run) for _, run in rows.groupby("run_key", sort=True)]
+    for name, unit, values, what in (
+        (
+            "mb_per_vcpu",
+            "MB",
+            [mb for mb, _ in runs],
+            "memory at which products of matrices on one thread are fastest",
+        ),
+        ("flops_per_vcpu", "FLOP/s", [rate for _, rate in runs], "fp32 products of matrices, each thread its own"),
+    ):
+        known = [np.array([value]) for value in values if np.isfinite(value)]
+        if name == "mb_per_vcpu" and measured.mb_per_core:  # a share is exact, what it does for a small one is not
+            known, what = [np.array([mb]) for mb in measured.mb_per_core], "the embedded endpoint's own setting"
+        yield measured.quantity(("compute", name), unit, Level(), known, what, "run", f"{name}, {unit}")
+
+
+def _vcpu_of(run: pd.DataFrame) -> tuple[float, float]:
+    """MB of a vCPU and FLOP/s of one, of a run; NaN where its memory sizes do not tell them."""
+    rates = run.assign(y=run.work_flop / run.took_s, threads=np.minimum(run.work_threads, run.cores.clip(lower=1)))
+    points = rates.groupby(["memory_mb", "threads"]).y.median().reset_index().to_numpy(float)
+    by_memory, by_threads = least_bounds(points[:, :2], points[:, 2])
+    return by_threads / by_memory, by_threads
+
+
+def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
+    """An expert's a + b n, its weights read and its tokens: each memory size of a run tells both."""
+    rows = timed(measured.of("expert"))
+    if not len(rows):
+        return
+    mb_per_vcpu = profile.compute.mb_per_vcpu.median
+
+    def lines(run: pd.DataFrame) -> list[tuple[float, float]]:
+        found = []
+        for (memory_mb, hidden, width), each in run.groupby(["memory_mb", "work_hidden", "work_intermediate"]):
+            points = each.groupby("work_tokens").took_s.median().reset_index().to_numpy(float)
+            if len(points) > 1:
+                per_token_s, per_call_s = start_and_slope(points[:, 0], points[:, 1])
+                vcpus, values = memory_mb / mb_per_vcpu, MATRICES * hidden * width
+                found.append(
+                    (2 * values / (per_token_s * vcpus), FLOAT_BYTES * values / (per_call_s * min(1.0, vcpus)))
+                )
+        return found
+
+    runs = [np.array(found) for _, run in rows.groupby("run_key", sort=True) if (found := lines(run))]
+    for k, (name, unit, what) in enumerate(
+        (
+            ("flops_per_vcpu", "FLOP/s", "an expert's time per token, by its number of tokens"),
+            ("weight_bandwidth_per_vcpu", "bytes/s", "an expert's time beyond its tokens, its weights read once"),
+        )
+    ):
+        values = [run[:, k] for run in runs]
+        yield measured.quantity(("compute", name), unit, Level(), values, what, "run", f"{name}, {unit}")
+
+
+def jitter(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
+    """The same work again on the same instance: logarithms about their mean, which few repeats make too small."""
+    import pandas as pd
+
+    rows = timed(pd.concat([measured.of("multiply"), measured.of("expert")]))
+
+    def ratios(run: pd.DataFrame) -> np.ndarray:
+        logs = run.assign(y=np.log(run.took_s)).groupby(["function", "instance", "work"]).y
+        count = logs.transform("size")
+        about = ((np.log(run.took_s) - logs.transform("mean")) * np.sqrt(count / (count - 1)))[count > 1]
+        return np.exp(about - about.median()).to_numpy(float)
+
+    yield measured.quantity(
+        ("compute", "jitter"),
+        "1",
+        Distribution(),
+        runs_of(rows, ratios),
+        "the same computation on the same instance, over what it takes there",
+        "probability",
+        "time over median",
+    )
+
+
+def runtime_bytes(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
+    """The largest resident size of a function that does nothing."""
+    yield measured.quantity(
+        ("compute", "runtime_bytes"),
+        "bytes",
+        Level(),
+        runs_of(measured.of("warm"), lambda run: (run.max_memory_mb.dropna() * MB)[lambda x: x > 0]),
+        "Max Memory Used of warm calls that do nothing",
+        "run",
+        "memory used, bytes",
+        most="medium",
+    )
+
+
+def visible_cores(measured: Measurements, base: VisibleCores) -> VisibleCores | None:
+    """Cores by memory size, where they are not what the base says; None where nothing was seen.
+
+    Between two measured sizes the cores of the larger one are taken.
+    """
+    seen = measured.rows[measured.rows.cores > 0].groupby("memory_mb").cores.median()
+    if not len(seen):
+        return None
+    table = {int(mb): int(cores) for mb, cores in seen.items()}
+    agrees = all(base.at(mb) == cores for mb, cores in table.items())
+    last: dict[int, int] = {}
+    for mb, cores in sorted(table.items()):
+        last = {size: count for size, count in last.items() if count < cores} | {mb: cores}
+    fit = Fit(
+        method="read off",
+        samples=int((measured.rows.cores > 0).sum()),
+        runs=int(measured.rows.run_key.nunique()),
+        region=measured.origin.region,
+        file=measured.origin.file,
+        sha256=measured.origin.sha256,
+    )
+    said = ", ".join(f"{cores} at {mb} MB" for mb, cores in table.items())
+    return VisibleCores(
+        up_to_mb=base.up_to_mb if agrees else last,
+        source=f"{measured.what}: cores that functions see, {said}" + (f"; as {base.source}" if agrees else ""),
+        date=measured.origin.date,
+        confidence="medium",
+        fit=fit,
+    )

@@ -1,0 +1,144 @@
+"""What campaigns measure of transfers that are work of the function's own CPU: requests, uploads, payloads.
+
+A profile has these constants only where memory sizes show them: `shown` says when, and a constant that was looked
+for and not seen is `Absent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calibration.fitting.bootstrap import Absent, Quantity
+from calibration.fitting.laws import Level
+from calibration.fitting.regression import TOLD, start_and_slope, theil_sen
+from calibration.measured.rows import Measurements, timed
+from simulator.profiles.schema import PlatformProfile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SMALL_BYTES = 65_536  # so small an object is latency
+SURE = 0.99  # confidence of the interval that is to exclude "no effect"
+BY_CPU = 0.7  # share of its wall time that a transfer has to spend on its CPU share to be moved by it
+
+
+def shown(values: Sequence[float] | np.ndarray, none: float = 0.0) -> bool:
+    """Whether the 99% interval of the runs' mean (Student's t) is above or below `none`."""
+    from scipy.stats import t
+
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    if len(known) < 2:
+        return False
+    reach = float(t.ppf((1 + SURE) / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
+    return abs(float(known.mean()) - none) > reach
+
+
+def moved_by_cpu(measured: Measurements, profile: PlatformProfile) -> bool | None:
+    """Whether CPU time explains how long transfers of functions with less than a vCPU take.
+
+    None: no function said its CPU time, or none had less than a vCPU.
+    """
+    import pandas as pd
+
+    moves = pd.concat([measured.of("get"), measured.of("put")])
+    moves = moves[(moves.work_connections == 1) & (moves.work_size_bytes > SMALL_BYTES)]
+    share = moves.memory_mb / profile.compute.mb_per_vcpu.median
+    told = (share < 1) & (moves.cpu_s.map(len) > 0) & (moves.cpu_s.map(len) == moves.seconds.map(len))
+    moves, share = moves[told], share[told]
+    if not len(moves):
+        return None
+    sums = pd.DataFrame(
+        {"cpu": moves.cpu_s.map(sum), "wall": moves.seconds.map(sum) * share, "run": moves.run_key}
+    )
+    by_run = sums.groupby("run").sum()
+    return bool((by_run.cpu / by_run.wall).median() >= BY_CPU)
+
+
+def typical(rows: pd.DataFrame, by: str, by_cpu: bool) -> np.ndarray:
+    """What a transfer takes for each value of a column, shape (values, 2), from the rows of `timed`.
+
+    The median of all repeats. Where the CPU moves bytes, a repeat waits for the next period or does not, and only
+    the mean over a call's repeats tells: the median of these.
+    """
+    if by_cpu:
+        rows = rows.groupby([by, "function", "sent_s"], sort=True).took_s.mean().reset_index()
+    return rows.groupby(by).took_s.median().reset_index().to_numpy(float)
+
+
+def request_work(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity | Absent]:
+    """Requests for the smallest object take latency + work / vCPUs of one thread: the work, once a run."""
+    by_cpu = bool(moved_by_cpu(measured, profile))
+    for probe in ("get", "put"):
+        rows = smallest(timed(measured.of(probe)))
+        found = [_work_of(run, profile, by_cpu) for _, run in rows.groupby("run_key", sort=True)]
+        told = np.array([each for each in found if each is not None]).reshape(-1, 3)
+        if not len(told):
+            continue
+        path = ("storage", f"{probe}_vcpu_s")
+        slopes, effects, works = told.T
+        if not shown(slopes) or np.median(effects) <= TOLD:
+            yield Absent(path)
+            continue
+        yield measured.quantity(
+            path,
+            "s",
+            Level(),
+            [np.array([work]) for work in works],
+            f"{probe.upper()} of the smallest object at {_sizes(rows)}: work of the function's vCPU",
+            "run",
+            "work of a request, vCPU-s",
+            most="medium",
+        )
+
+
+def _work_of(run: pd.DataFrame, profile: PlatformProfile, by_cpu: bool) -> tuple[float, float, float] | None:
+    """Of a run: slope by 1 / vCPUs, by how much it changes what a request takes over the sizes, and the work.
+
+    The slope may be below 0, and tells whether there is work; the work is at least 0, by relative errors, so
+    that what the smallest function takes does not count most. None of one memory size.
+    """
+    points = typical(run, "memory_mb", by_cpu)
+    slowness, took_s = 1 / np.minimum(1.0, points[:, 0] / profile.compute.mb_per_vcpu.median), points[:, 1]
+    if len(set(slowness.tolist())) < 2:
+        return None
+    slope = theil_sen(slowness, took_s, by_distance=True).slope
+    effect = slope * float(np.ptp(slowness)) / float(took_s.min())
+    return slope, effect, start_and_slope(slowness, took_s).slope
+
+
+def smallest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one connection that moved the smallest object, if that is small."""
+    rows = rows[(rows.work_connections == 1) & (rows.work_size_bytes <= SMALL_BYTES)]
+    return rows[rows.work_size_bytes == rows.work_size_bytes.min()]
+
+
+def uploads(
+    measured: Measurements, rows: pd.DataFrame, up: np.ndarray, down: np.ndarray
+) -> Iterator[Quantity | Absent]:
+    """Bytes/s of uploads by memory, where they are not those of downloads; `up`, `down`: of each run, or NaN."""
+    path = ("network", "function_upload_bytes_per_s_per_mb")
+    both = np.isfinite(up) & np.isfinite(down)
+    if not both.any():
+        return
+    logs = np.log(up[both] / down[both])
+    if not shown(logs) or abs(float(np.median(logs))) <= TOLD:
+        yield Absent(path)
+        return
+    yield measured.quantity(
+        path,
+        "bytes/s/MB",
+        Level(),
+        [np.array([rate]) for rate in up[both]],
+        f"S3 uploads of several sizes at {_sizes(rows)}: rate by memory, which is not that of downloads",
+        "run",
+        "rate of uploads by memory, bytes/s/MB",
+        most="medium",
+    )
+
+
+def _sizes(rows: pd.DataFrame) -> str:
+    return f"{int(rows.memory_mb.min())} to {int(rows.memory_mb.max())} MB"

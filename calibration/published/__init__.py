@@ -1,0 +1,1 @@
+"""Public measurements into constants."""

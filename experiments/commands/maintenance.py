@@ -1,0 +1,98 @@
+"""Commands about the installation itself: test, doctor, clean, schema."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from experiments.commands.options import print_json
+
+ROOT = Path(__file__).resolve().parents[2]
+MOST_TEST_WORKERS = 4  # tests of the local Lambda share cores with whatever runs beside them
+
+
+@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(arguments: tuple[str, ...]) -> int:
+    """Run the tests, on a few cores at once; arguments go to pytest. Example: ./smoe test -k exact -n 0"""
+    import subprocess
+
+    from joblib import cpu_count
+
+    spread = ["-n", str(min(cpu_count(), MOST_TEST_WORKERS)), "--dist", "worksteal"]
+    asked = [sys.executable, "-m", "pytest", *spread, *arguments]
+    return subprocess.run(asked, cwd=ROOT, check=False).returncode
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def doctor(as_json: bool) -> int:
+    """Say what is installed and works here. Example: ./smoe doctor"""
+    from experiments.tools.doctor import checks
+
+    found = checks()
+    if as_json:
+        print_json({check.name: {"ok": check.ok, "what": check.what} for check in found})
+    else:
+        for check in found:
+            click.echo(f"{'ok ' if check.ok else 'NO '} {check.name:<22} {check.what}")
+    return 0 if all(check.ok for check in found) else 1
+
+
+@click.command()
+@click.option("--runs", is_flag=True, help="Also remove results/runs.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(runs: bool, yes: bool) -> None:
+    """Remove the caches (recorded routing, converted models), and say where they were.
+
+    \b
+    Example: ./smoe clean --yes
+    """
+    import shutil
+
+    from moe.cache import cache_dir
+
+    folders = [cache_dir()] + ([ROOT / "results" / "runs"] if runs else [])
+    for folder in folders:
+        if not folder.exists():
+            click.echo(f"{folder}: empty")
+            continue
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        if yes or click.confirm(f"{folder}: remove {size / 1e6:,.0f} MB?"):
+            shutil.rmtree(folder)
+            click.echo(f"{folder}: removed {size / 1e6:,.0f} MB")
+
+
+@click.command()
+@click.argument(
+    "what", type=click.Choice(["experiment", "traffic", "profile", "problem", "plan"]), default="experiment"
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there instead of stdout.")
+def schema(what: str, out: Path | None) -> None:
+    """Print the JSON Schema of a kind of file that people write, for editors.
+
+    \b
+    Example: ./smoe schema traffic --out traffic.schema.json, and as the first line of the YAML
+             # yaml-language-server: $schema=traffic.schema.json
+    """
+    import json
+
+    from experiments.sweep.kinds import ExperimentFile, ScenarioFile
+    from moe.files import FileModel
+    from simulator.plan import DeploymentPlan, DeploymentProblem
+    from simulator.profiles.schema import PlatformProfile
+
+    models: dict[str, type[FileModel]] = {
+        "experiment": ExperimentFile,
+        "traffic": ScenarioFile,
+        "profile": PlatformProfile,
+        "problem": DeploymentProblem,
+        "plan": DeploymentPlan,
+    }
+    text = json.dumps(models[what].model_json_schema(by_alias=True), indent=1)
+    if out is None:
+        click.echo(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The figures and tables, one module or folder each, with its settings in configs/paper/."""

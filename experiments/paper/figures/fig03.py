@@ -1,0 +1,130 @@
+"""Fig. 3: one token ID goes to several experts (Bert's 2nd MoE layer)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from experiments.paper.cells import Rows
+from experiments.paper.claims import Claim, counted
+from experiments.paper.figure import PaperFigure
+from experiments.paper.routing import Cell, cell_fields, interval, routing_of
+from experiments.paper.settings import FigureSettings
+from experiments.tools import style
+from moe.trace import RoutingTrace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+PAPER_TOKEN_ID = 10424
+
+
+class Settings(FigureSettings):
+    """Fig. 3: `layer` (from 0), the token IDs shown besides the paper's, how often one must occur."""
+
+    layer: int = Field(1, ge=0)
+    others: int = Field(3, ge=1)
+    least_occurrences: int = Field(20, ge=2)
+
+
+class TokenCell(Cell):
+    """The tokens of every ID in one layer."""
+
+    layer: int
+    others: int
+    least_occurrences: int
+
+
+def cells(settings: Settings) -> list[TokenCell]:
+    """One for each model, text and seed of the gates."""
+    own = {name: getattr(settings, name) for name in ("layer", "others", "least_occurrences")}
+    return [TokenCell(**fields, **own) for fields in cell_fields(settings)]
+
+
+def compute(cell: TokenCell) -> Rows:
+    """A row for each shown token ID and expert; `share_of_ids` is that of all IDs that go to several experts."""
+    routing = routing_of(cell)
+    trace = RoutingTrace.joined([routing.profiled, routing.held_out])
+    counts = tokens_of_ids(trace, cell.layer)
+    total = counts.sum(axis=1)
+    often = total >= cell.least_occurrences
+    several = float(((counts > 0).sum(axis=1) > 1)[often].mean()) if often.any() else float("nan")
+    order = [i for i in np.argsort(-total, kind="stable") if i != PAPER_TOKEN_ID]
+    about = cell.about | {"layer": cell.layer, "gate_seed": cell.gate_seed}
+    about |= {"ids": int(often.sum()), "share_of_ids": several, "least_occurrences": cell.least_occurrences}
+    return [
+        about | {"token_id": int(i), "is_papers": i == PAPER_TOKEN_ID, "expert": e, "tokens": int(counts[i, e])}
+        for i in [PAPER_TOKEN_ID, *order[: cell.others]]
+        for e in range(counts.shape[1])
+    ]
+
+
+def tokens_of_ids(trace: RoutingTrace, layer: int) -> np.ndarray:
+    """Tokens of each ID routed to each expert of a layer, shape (largest ID + 1 or the paper's, experts)."""
+    size = max(int(trace.token_id.max()), PAPER_TOKEN_ID) + 1
+    counts = np.zeros((size, trace.num_experts), np.int64)
+    for k in range(trace.top_k):
+        np.add.at(counts, (trace.token_id, trace.experts[:, layer, k]), 1)
+    return counts
+
+
+def table(rows: Rows) -> pd.DataFrame:
+    """The rows, as they are."""
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
+def claims(data: pd.DataFrame) -> list[Claim]:
+    """Whether the paper's ID, and how many of all, go to several experts."""
+    cases = data.groupby(["model", "text", "gate_seed", "token_id"], sort=False)
+    reached = cases["tokens"].agg(experts=lambda x: int((x > 0).sum()), tokens="sum").reset_index()
+    own = reached[(reached["token_id"] == PAPER_TOKEN_ID) & (reached["tokens"] > 1)]
+    shown = reached[(reached["token_id"] != PAPER_TOKEN_ID) & (reached["tokens"] > 1)]
+    several = data.groupby(["model", "text", "gate_seed"], sort=False)["share_of_ids"].first()
+    value, low, high = interval(several.to_numpy())
+    often = int(data["least_occurrences"].iloc[0])
+    frequent = int((shown["experts"] > 1).sum())
+    seen = "it occurs less than twice in this text, which is not the paper's"
+    if len(own):
+        seen = (
+            f"its {own['tokens'].iloc[0]} tokens here; with random gates of another seed they may share one expert"
+        )
+    return [
+        counted("3", f"token ID {PAPER_TOKEN_ID} goes to several experts", "yes", list(own["experts"] > 1),
+                "gates and texts in which it occurs twice or more", seen),
+        Claim("3", "a token ID goes to several experts", "yes",
+              f"{value:.0%} ({low:.0%} to {high:.0%} over gates) of those that occur {often} times or more",
+              bool(low > 0), "the expert depends on the hidden state, in which position and context are; of the "
+              f"most frequent IDs {frequent} of {len(shown)} do", value, low, high),
+    ]  # fmt: skip
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """Tokens by expert, for each shown ID: the first model, text and seed."""
+    first = data.iloc[0]
+    same = (data["model"] == first["model"]) & (data["text"] == first["text"])
+    shown = data[same & (data["gate_seed"] == first["gate_seed"])]
+    groups = list(shown.groupby("token_id", sort=False))
+    figure = style.new_figure(7.2, 2.5)
+    for axes, (token_id, group) in zip(figure.subplots(1, len(groups)), groups, strict=True):
+        colour = style.BLUE if token_id == PAPER_TOKEN_ID else style.GREY
+        axes.bar(group["expert"], group["tokens"], color=colour)
+        if not group["tokens"].any():
+            axes.set_ylim(0, 1)
+            axes.text(0.5, 0.5, "not in this text", transform=axes.transAxes, ha="center", fontsize=8)
+        axes.set_title(f"ID {token_id}" + (" (the paper's)" if token_id == PAPER_TOKEN_ID else ""), fontsize=9)
+        axes.set_xlabel("expert")
+        axes.set_xticks(group["expert"])
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    figure.axes[0].set_ylabel("tokens")
+    figure.suptitle(
+        f"{first['model']}, MoE layer {first['layer'] + 1}, {first['text']}", x=0.01, ha="left", fontsize=10
+    )
+    return figure
+
+
+FIGURE = PaperFigure("3", Settings, cells, compute, table, claims, draw)

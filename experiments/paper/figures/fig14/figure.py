@@ -1,0 +1,201 @@
+"""Fig. 14: cost and throughput of every way to serve, the gain over LambdaML split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from experiments.paper.axes import plain_log
+from experiments.paper.cells import Rows
+from experiments.paper.figure import PaperFigure
+from experiments.paper.figures.fig14.claims import claims
+from experiments.paper.figures.fig14.rows import BO, NO_BO, PAPER_BELOW_LAMBDAML, STEPS, Part, WayCell, compute
+from experiments.paper.routing import cell_fields, interval
+from experiments.paper.settings import FigureSettings
+from experiments.run.methods import figures
+from experiments.tools import style
+from optimizer.bo import Objective
+from simulator.serving.cluster import PERIODS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class Settings(FigureSettings):
+    """Fig. 14: runs and trials of BO, and the batches that a trial serves."""
+
+    runs: int = Field(5, ge=2)
+    trials: int = Field(30, ge=2)
+    tuned_on: int = Field(4, ge=1)
+    objective: Objective = "bill"
+
+
+def cells(settings: Settings) -> list[WayCell]:
+    """One for each model, text and part; BO's runs one each."""
+    own = {name: getattr(settings, name) for name in ("trials", "tuned_on", "objective")}
+    parts: list[tuple[Part, int]] = [("bo", run) for run in range(settings.runs)]
+    parts += [("break-even", 0), ("split", 0), ("plans", 0), ("cluster", 0)]
+    return [
+        WayCell(**fields, **own, part=part, run=run) for fields in cell_fields(settings) for part, run in parts
+    ]
+
+
+def table(rows: Rows) -> pd.DataFrame:
+    """Rows `serving` with their ratios over LambdaML and the cluster, `split` with shares saved, `break-even`."""
+    import pandas as pd
+
+    found: list[dict[str, Any]] = []
+    for _, group in pd.DataFrame(rows).groupby(["model", "text"], sort=False):
+        of_model = group.to_dict("records")
+        serving = _with_runs_joined([row for row in of_model if row["row"] == "serving"])
+        rule = next(row for row in serving if row.get("is_rule") is True)
+        found += [row | _ratios(row, rule, serving) for row in serving]
+        found += _shares_saved([row for row in of_model if row["row"] == "split"], serving)
+        found += [row for row in of_model if row["row"] == "break-even"]
+    data = pd.DataFrame(found)
+    return data.drop(columns=["gb_s_each", "latency_s_each", "independent", "run", "index"], errors="ignore")
+
+
+def _with_runs_joined(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """BO's runs as one row: each batch's mean over runs, and intervals over runs where they are the wider ones."""
+    runs = [row for row in rows if row["name"] == BO]
+    if not runs:
+        return rows
+    joined = dict(runs[0])
+    for name in ("gb_s_each", "latency_s_each"):
+        joined[name] = np.mean([row[name] for row in runs], axis=0).tolist()
+    for name in ("billed_usd", "billed_gb_s", "tokens_per_s"):
+        mean, _, high = interval([row[name] for row in runs])
+        own = float(np.mean([row[f"{name}_high"] - row[name] for row in runs]))
+        half = max(high - mean, own)
+        joined |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
+    for name in ("full_usd", "total_usd", "latency_s"):
+        joined[name] = float(np.mean([row[name] for row in runs]))
+    return [joined, *(row for row in rows if row["name"] != BO)]
+
+
+def _ratios(row: dict[str, Any], rule: dict[str, Any], serving: list[dict[str, Any]]) -> dict[str, Any]:
+    """Bill and throughput over LambdaML's, paired by batch; the bill over the cluster's, for each period."""
+    if not isinstance(row["gb_s_each"], list):
+        return {}
+    own, other = (np.array(x["gb_s_each"]) for x in (row, rule))
+    faster = np.array(rule["latency_s_each"]) / np.array(row["latency_s_each"])
+    found: dict[str, Any] = {}
+    for name, ratio in (("of_lambdaml", own / other), ("speed_of_lambdaml", faster)):
+        found |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(ratio, row["independent"]), strict=True))
+    for period in PERIODS:
+        cpu = next((x for x in serving if x["period"] == period and x["better_transformer"] is False), None)
+        if cpu is not None:
+            found[f"of_cpu_{period}"] = row["billed_usd"] / cpu["billed_usd"]
+            for end, far in (("low", "high"), ("high", "low")):
+                found[f"of_cpu_{period}_{end}"] = row[f"billed_usd_{end}"] / cpu[f"billed_usd_{far}"]
+    return found
+
+
+def _shares_saved(rows: list[dict[str, Any]], serving: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each decision saves, as a share of LambdaML's bill, for each method of LambdaML; paired by batch."""
+    tuned = {row["name"]: row for row in serving if row["name"] in (BO, NO_BO)}
+    found = []
+    for method in dict.fromkeys(row["lambdaml_method"] for row in rows):
+        own = {row["name"]: row for row in rows if row["lambdaml_method"] == method}
+        first = own["LambdaML"]
+        if not first["possible"]:
+            found.append(first)
+            continue
+        whole = before = np.array(first["gb_s_each"])
+        for step in STEPS:
+            row = own.get(step) if step != "BO" else tuned.get(BO)
+            after = before if row is None else np.array(row["gb_s_each"])
+            saved = dict(
+                zip(
+                    ("saved_share", "saved_share_low", "saved_share_high"),
+                    interval((before - after) / whole, first["independent"]),
+                    strict=True,
+                )
+            )
+            speed = float("nan") if row is None else row["tokens_per_s"]
+            base = {name: first[name] for name in ("model", "text", "experts", "top_k", "batch_tokens", "batches")}
+            found.append(
+                base
+                | {"row": "split", "name": step, "lambdaml_method": method, "possible": True}
+                | saved
+                | {"billed_gb_s": float(after.mean()), "tokens_per_s": speed}
+            )
+            before = after
+    return found
+
+
+STEP_COLOURS = dict(zip(STEPS, (style.SKY, style.GREEN, style.ORANGE, style.BLUE, style.PURPLE), strict=True))
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """Bill, 1/throughput and the gain's split, a row of panels for each model."""
+    models = list(data.groupby(["model", "text"], sort=False))
+    figure = style.new_figure(10.0, 3.9 * len(models) + 0.3)
+    every = figure.subplots(len(models), 3, squeeze=False, width_ratios=(1.5, 1, 1))
+    for (cost, slow, split), ((model, text), group) in zip(every, models, strict=True):
+        rows = group[group["row"] == "serving"].sort_values("billed_usd", kind="stable")
+        rows = rows[rows["possible"].ne(False)]
+        for place, (_, row) in enumerate(rows.iterrows()):
+            colour = _colour(row["name"])
+            error = [[row["billed_usd"] - row["billed_usd_low"]], [row["billed_usd_high"] - row["billed_usd"]]]
+            cost.errorbar(row["billed_usd"], place, xerr=error, fmt="o", color=colour, capsize=2, markersize=5)
+            cost.annotate(f"   {figures(row['billed_usd'])}", (row["billed_usd"], place), va="center", fontsize=7)
+            slow.barh(place, 1000 / row["tokens_per_s"], color=colour, height=0.6)
+            slow.annotate(
+                f" {figures(1000 / row['tokens_per_s'])}",
+                (1000 / row["tokens_per_s"], place),
+                va="center",
+                fontsize=7,
+            )
+        cost.set_yticks(range(len(rows)), rows["name"], fontsize=7.5)
+        slow.set_yticks(range(len(rows)), [""] * len(rows))
+        for axes in (cost, slow):
+            axes.set_ylim(len(rows) - 0.4, -0.6)
+            axes.grid(axis="x", alpha=0.25)
+        cost.set_xscale("log")
+        low, high = cost.get_xlim()
+        cost.set_xlim(low, high * (high / low) ** 0.15)
+        plain_log(cost.xaxis)
+        slow.set_xlim(0, slow.get_xlim()[1] * 1.15)
+        cost.set_xlabel("billed cost of the MoE layers, USD per million tokens")
+        slow.set_xlabel("1/throughput, ms a token")
+        cost.set_title(f"{model}, {text}, {rows['batch_tokens'].iloc[0]:,} tokens a batch", loc="left", fontsize=9)
+        _draw_split(split, group[(group["row"] == "split") & (group["possible"].astype(bool))])
+    handles, names = every[0][2].get_legend_handles_labels()
+    figure.legend(handles, names, frameon=False, fontsize=7.5, ncols=len(names), loc="outside lower right")
+    return figure
+
+
+def _draw_split(axes: Any, rows: pd.DataFrame) -> None:
+    """Shares of LambdaML's bill saved by each decision, a stack for each method of LambdaML."""
+    methods = list(dict.fromkeys(rows["lambdaml_method"]))
+    for place, method in enumerate(methods):
+        up = down = 0.0
+        for _, row in rows[rows["lambdaml_method"] == method].iterrows():
+            share = row["saved_share"]
+            axes.bar(place, share, 0.6, bottom=up if share >= 0 else down, color=STEP_COLOURS[row["name"]],
+                     label=row["name"] if place == 0 else "_")  # fmt: skip
+            up, down = (up + share, down) if share >= 0 else (up, down + share)
+    axes.axhline(PAPER_BELOW_LAMBDAML, color=style.RED, linewidth=1.2, linestyle="--")
+    place = axes.get_yaxis_transform()
+    axes.text(1, PAPER_BELOW_LAMBDAML, "paper: 43.41%", transform=place, ha="right", va="bottom", fontsize=7)
+    axes.set_ylim(top=max(axes.get_ylim()[1], 0.48))
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(methods)), methods, fontsize=8)
+    axes.set_xlabel("method of LambdaML")
+    axes.set_title("share of its bill saved, by decision", loc="left", fontsize=8.5)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+
+COLOURS = {"CPU": style.GREY, "LambdaML": style.RED, "best": style.ORANGE}
+
+
+def _colour(name: str) -> str:
+    return next((colour for start, colour in COLOURS.items() if name.startswith(start)), style.BLUE)
+
+
+FIGURE = PaperFigure("14", Settings, cells, compute, table, claims, draw)

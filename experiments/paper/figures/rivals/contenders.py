@@ -1,0 +1,78 @@
+"""Who is compared: every solver and rival by name, on the same problem; and what their plans come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+
+from optimizer.grouped.grouping import GroupedPlan, blocks, plan_groups
+from optimizer.grouped.remoe import RemoePlan, realise_remoe, remoe
+from optimizer.realised import Realised, realise
+from optimizer.solvers import solve
+from simulator.plan import DeploymentPlan, DeploymentProblem
+
+GROUP = 2
+LAMBDAML = (3008, 3072, 10240)
+"""Largest memory sizes of LambdaML's rule, MB."""
+
+Answer: TypeAlias = DeploymentPlan | GroupedPlan | RemoePlan
+Rival: TypeAlias = Callable[[DeploymentProblem], Answer]
+
+
+def rivals(problem: DeploymentProblem, history: np.ndarray | None = None, seed: int = 0) -> dict[str, Rival]:
+    """Every rival by name, in the order of tables; LambdaML with each maximum that this problem can tell.
+
+    Args:
+        problem: its memory sizes count.
+        history: popularity of the last period, (layers, experts), for `reactive`; None: nothing was served yet.
+        seed: of `random`.
+    """
+    largest = {
+        max((m for m in problem.platform.memory_mb if m <= most), default=0): most for most in LAMBDAML[::-1]
+    }
+    by_name: dict[str, Rival] = {
+        name: partial(solve, solver=name)
+        for name in ("exact", "ods", "best-uniform", "replicas-only", "memory-only", "best-memory")
+    }
+    by_name["reactive"] = partial(solve, solver="reactive", history=history)
+    by_name["best-uniform, known"] = partial(solve, solver="best-uniform", popularity="known")
+    by_name |= {
+        f"lambdaml {m}": partial(solve, solver="lambdaml", max_memory_mb=m) for m in sorted(largest.values())
+    }
+    by_name["random"] = partial(solve, solver="random", seed=seed)
+    by_name[f"blocks of {GROUP}"] = partial(blocks, size=GROUP)
+    for group_by in ("index", "popularity", "load"):
+        by_name[f"exact, groups of {GROUP} by {group_by}"] = partial(plan_groups, size=GROUP, group_by=group_by)
+    by_name["remoe"] = remoe
+    return by_name
+
+
+def played(problem: DeploymentProblem, answer: Answer) -> tuple[DeploymentProblem, DeploymentPlan]:
+    """The problem that an answer's plan is for, grouped or rewritten, and the plan."""
+    return (problem, answer) if isinstance(answer, DeploymentPlan) else (answer.problem, answer.plan)
+
+
+def bills(answer: Answer) -> tuple[float, float]:
+    """Billed GB-s, and full USD, of an answer as planned; Remoe's hot experts included."""
+    billed = answer.plan if isinstance(answer, GroupedPlan) else answer
+    assert billed.billed_gb_s is not None
+    assert billed.full_cost_usd is not None
+    return billed.billed_gb_s, billed.full_cost_usd
+
+
+def realised(problem: DeploymentProblem, answer: Answer, real: np.ndarray) -> Realised:
+    """One batch served with an answer, by the closed form.
+
+    Args:
+        problem: what the answer was made for.
+        answer: of a rival.
+        real: tokens of each expert, shape (layers, experts).
+    """
+    if isinstance(answer, RemoePlan):
+        return realise_remoe(problem, answer, real)
+    if isinstance(answer, GroupedPlan):
+        return realise(answer.problem, answer.plan, answer.grouping.of_tokens(real))
+    return realise(problem, answer, real)

@@ -1,0 +1,98 @@
+"""What the table of the whole bill says: checks of our own, and numbers. The paper makes no such statements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from experiments.paper.claims import OWN, Claim, counted
+from simulator.serving.forward_pass import Reload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIGURE = "whole-bill"
+EXPERTS, REQUESTS = "GB-s of experts", "experts and requests"
+WHOLE, KEPT = "whole bill", "whole bill, parameters kept"
+OBJECTIVES = (EXPERTS, REQUESTS, WHOLE, KEPT)
+RIGHT: dict[Reload, str] = {"every-invocation": WHOLE, "when-cold": KEPT}
+"""The objective that is the whole bill where parameters are reloaded, and where they are kept."""
+SAME = 1e-9
+
+
+def claims(data: pd.DataFrame) -> list[Claim]:
+    """Whether the right objective pays, what the wrong one costs, how far closed form and simulator are apart."""
+    found = []
+    for (model, text), group in data.groupby(["model", "text"], sort=False):
+        where = f"({model}, {text})"
+        for reload in RIGHT:
+            rows = group[group["reload"] == reload].sort_values("slack")
+            by = {name: rows[rows["objective"] == name] for name in OBJECTIVES}
+            here = f"{'reloaded at each call' if reload == 'every-invocation' else 'kept'} {where}"
+            found += [_pays(by, RIGHT[reload], way, here) for way in ("planned_total_usd", "total_usd")]
+            found += [_wrong(by[EXPERTS], here), _share(by[EXPERTS], here), _apart(rows, here)]
+        found += [_more_gb_s(group, where), _kept(group, where)]
+    return found
+
+
+def _pays(by: dict[str, pd.DataFrame], right: str, bill: str, here: str) -> Claim:
+    ratios = by[right][bill].to_numpy() / by[EXPERTS][bill].to_numpy()
+    judged = "by the closed form, as planned" if bill == "planned_total_usd" else "simulated on test batches"
+    reason = f"from the tightest limit on: {_listed(ratios - 1)}"
+    return counted(
+        FIGURE, f"planning for the whole bill makes it no dearer, {judged}; parameters {here}", OWN,
+        [bool(x <= 1 + SAME) for x in ratios], "limits", reason,
+    )  # fmt: skip
+
+
+def _wrong(experts: pd.DataFrame, here: str) -> Claim:
+    """The most that the paper's objective costs in the whole bill."""
+    worst = experts.loc[experts["over_right"].idxmax()]
+    value, low, high = (float(worst[name]) for name in ("over_right", "over_right_low", "over_right_high"))
+    return Claim(
+        FIGURE, f"the whole bill of plans for the GB-s over plans for the whole bill; parameters {here}", "",
+        f"at most {value:+.1%} ({low:+.1%} to {high:+.1%})", None,
+        f"from the tightest limit on: {_listed(experts['over_right'])}", value, low, high,
+    )  # fmt: skip
+
+
+def _share(experts: pd.DataFrame, here: str) -> Claim:
+    share = experts["experts_usd"] / experts["total_usd"]
+    waiting = experts["waiting_usd"] / experts["total_usd"]
+    return Claim(
+        FIGURE, f"the experts' GB-s, of the whole bill of plans for them; parameters {here}", "",
+        f"{share.min():.0%} to {share.max():.0%}", None,
+        f"gates that wait: {waiting.min():.0%} to {waiting.max():.0%}", float(share.mean()),
+    )  # fmt: skip
+
+
+def _apart(rows: pd.DataFrame, here: str) -> Claim:
+    over = rows["simulated_over_closed"]
+    return Claim(
+        FIGURE, f"the simulated whole bill over the closed form's, same batches; parameters {here}", "",
+        f"{over.min():+.1%} to {over.max():+.1%}", None, "all objectives and limits", float(over.mean()),
+    )  # fmt: skip
+
+
+def _more_gb_s(group: pd.DataFrame, where: str) -> Claim:
+    rows = group[(group["objective"] == WHOLE) & (group["reload"] == "every-invocation")].sort_values("slack")
+    return Claim(
+        FIGURE, f"the GB-s of plans for the whole bill over plans for the GB-s {where}", "",
+        f"at most {rows['over_gb_s'].max():+.1%}", None,
+        f"from the tightest limit on: {_listed(rows['over_gb_s'])}", float(rows["over_gb_s"].max()),
+    )  # fmt: skip
+
+
+def _kept(group: pd.DataFrame, where: str) -> Claim:
+    """What keeping the parameters saves, of the same plans."""
+    whole = group[group["objective"] == WHOLE].sort_values("slack")
+    bills = [whole[whole["reload"] == reload]["total_usd"].to_numpy() for reload in RIGHT]
+    saved = 1 - bills[1] / bills[0]
+    return Claim(
+        FIGURE, f"keeping the parameters in warm instances saves, of the whole bill of the same plans {where}", "",
+        f"{saved.min():.1%} to {saved.max():.1%}", None,
+        f"from the tightest limit on: {_listed(saved)}", float(saved.mean()),
+    )  # fmt: skip
+
+
+def _listed(shares: pd.Series) -> str:
+    return ", ".join(f"{x:+.1%}" for x in shares)

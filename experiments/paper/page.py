@@ -1,0 +1,60 @@
+"""The page of the figures: each with the paper's claim, our number, the verdict and the reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.paper.claims import OWN
+
+INTRO = """# The paper's figures, and what ours show
+
+Written by `./smoe figures{option}`; scale `{scale}`. Source of the claims: Liu, Wang, Wu, *Optimizing Distributed
+Deployment of Mixture-of-Experts Model Inference in Serverless Computing*, INFOCOM 2025, section V. Nothing is
+tuned to a claim: constants come from the platform profile. Numbers in brackets are 95% intervals over test
+batches, over seeds of the gates or over runs; a claim with a bound is confirmed if the whole interval keeps it.
+
+{confirmed} of {judged} claims are confirmed{own}. Lines without a verdict are numbers that stand beside the
+paper's.
+"""
+
+
+def write_page(results: Sequence[dict[str, Any]], scale: str, out: Path, page: Path) -> None:
+    """Write `page` from the results of figures, as their JSON files hold them; its links lead to `out`."""
+    judged = [claim for result in results for claim in result["claims"] if claim["confirmed"] is not None]
+    own = [claim["confirmed"] for claim in judged if claim["paper"] == OWN]
+    of_paper = [claim["confirmed"] for claim in judged if claim["paper"] != OWN]
+    text = INTRO.format(
+        option="" if scale == "default" else f" --{scale}",
+        scale=scale,
+        judged=len(of_paper),
+        confirmed=sum(of_paper),
+        own=f"; of {len(own)} checks of our own {sum(own)} hold" if own else "",
+    )
+    folder = Path(os.path.relpath(out, page.parent)).as_posix()
+    prefix = "" if folder == "." else f"{folder}/"
+    parts = [text, *(_section(result, prefix) for result in results)]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _section(result: dict[str, Any], prefix: str) -> str:
+    number = result["figure"]
+    heading = f"Figure {number}" if number.isdigit() else number.capitalize()
+    lines = [f"## {heading}: {result['title']}", "", f"The paper: {result['paper']}", ""]
+    if result["error"]:
+        return "\n".join([*lines, f"This figure failed: {result['error']}", ""])
+    if result["picture"]:
+        lines += [f"![{heading}]({prefix}{result['picture']})", ""]
+    lines += ["| claim | paper | ours | verdict | why |", "|---|---|---|---|---|"]
+    for claim in result["claims"]:
+        cells = (claim["claim"], claim["paper"], claim["ours"], claim["verdict"], claim["reason"])
+        lines.append(f"| {' | '.join(_cell(x) for x in cells)} |")
+    recorded = "; ".join(result["recorded_on"])
+    return "\n".join([*lines, "", f"Data: [{result['table']}]({prefix}{result['table']}). {recorded}.", ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,75 @@
+"""Plans and limits that several figures compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.paper.routing import Cell, Routing, TestBatches, with_interval
+from optimizer.exact.solve import Infeasible
+from optimizer.popularity import predictor
+from optimizer.problem import PAPER_MEMORY_MB, make_problem
+from optimizer.solvers import solve
+from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.serving.simulate import SimulatedRun, simulate
+
+MILLION = 1e6
+PAPER_SLOWER = 0.1876
+"""Of the paper's plans, against LambdaML: at most so much less throughput. Our plans are held to it."""
+
+
+def problem_of(
+    cell: Cell, popularity: np.ndarray, memory_mb: Sequence[int] = PAPER_MEMORY_MB
+) -> DeploymentProblem:
+    """The deployment problem of a batch with that popularity, shape (layers, experts), and these memory sizes."""
+    return make_problem(cell.spec, popularity, cell.platform, memory_mb=memory_mb)
+
+
+def predicted_popularity(cell: Cell, routing: Routing) -> np.ndarray:
+    """Popularity of a batch as `bayes` predicts it for the held-out tokens, shape (layers, experts)."""
+    test = routing.held_out
+    tokens: np.ndarray = predictor("bayes", counting="expected").fit(routing.profiled).predict(test.token_id)
+    return tokens * (cell.batch_tokens / test.tokens)
+
+
+def least_latency_s(problem: DeploymentProblem) -> float:
+    """The least latency of any plan, s."""
+    try:
+        solve(problem.with_limit(1e-9), "exact")
+    except Infeasible as error:
+        return error.least_latency_s
+    return 0.0
+
+
+def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:
+    """The problem under the limit that keeps (1 - 18.76%) of LambdaML's throughput."""
+    latency_s = solve(problem, "lambdaml").latency_s
+    assert latency_s is not None
+    return problem.with_limit(latency_s / (1 - PAPER_SLOWER))
+
+
+def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: TestBatches) -> SimulatedRun:
+    """The test batches, served with a plan: warm, experts started just in time."""
+    return simulate(problem, plan, cell.platform, routing=batches.real, start="just-in-time", seed=cell.seed)
+
+
+def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | None:
+    """GB-s of a batch as USD per million tokens."""
+    return None if gb_s is None else gb_s * problem.platform.price_per_gb_s / problem.served_tokens * MILLION
+
+
+def played_columns(run: SimulatedRun, batches: TestBatches) -> dict[str, Any]:
+    """A run's bills, USD per million tokens, its GB-s and its throughput, each with its interval over batches."""
+    million = run.served_tokens / MILLION
+    bills = [run.bill_of_batch(k) for k in range(len(run.latency_s))]
+    n = batches.independent
+    return (
+        with_interval("billed_usd", [x.billed_cost_usd / million for x in bills], n)
+        | {"full_usd": float(np.mean([x.full_cost_usd for x in bills])) / million}
+        | {"total_usd": float(np.mean([x.total_cost_usd for x in bills])) / million}
+        | with_interval("billed_gb_s", [x.billed_gb_s for x in bills], n)
+        | with_interval("tokens_per_s", run.served_tokens / run.latency_s, n)
+        | {"latency_s": run.mean_latency_s, "overflowed": run.overflowed, "batches": batches.kind}
+    )

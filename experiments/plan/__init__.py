@@ -1,0 +1,1 @@
+"""One problem: options, solving, draws of its platform, its front."""

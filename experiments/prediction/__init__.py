@@ -1,0 +1,1 @@
+"""Predicting popularity, and tuning its profile table."""

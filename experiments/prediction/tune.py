@@ -1,0 +1,284 @@
+"""Tune a profile table on a user's files: load them, run a sampler, judge what it found on unseen batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from experiments.table_file import load_layers, load_profile_table
+from moe.errors import InputError, nearest
+from moe.files import write_json
+from moe.trace import RoutingTrace
+from optimizer.bo import (
+    Alg2,
+    Batches,
+    Budget,
+    Evaluate,
+    Judge,
+    Judged,
+    KeyRange,
+    Known,
+    Objective,
+    Planner,
+    Realised,
+    Tuned,
+    Tuning,
+    closed_form,
+    sampler,
+    tune,
+)
+from optimizer.bo.history import Row, load_history, save_history
+from optimizer.popularity import ProfileTable, TablePredictor, options_of, predictor, save_table
+from optimizer.realised import Overflow
+from simulator.plan import DeploymentPlan, DeploymentProblem, read_problem
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.serving.simulate import simulate
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What `smoe tune` is asked for; paths are files, the rest as its help says."""
+
+    problem: Path
+    profiled: Path
+    serve: Path
+    test: Path | None = None
+    layers: tuple[int, ...] | None = None
+    sampler: str = "multi-epsilon"
+    objective: Objective = "bill+slo"
+    budget: Budget = field(default_factory=Budget)
+    settings: Alg2 = field(default_factory=Alg2)
+    predictor: str = "bayes"
+    variant: str = "printed"
+    counting: Literal["hard", "expected"] = "hard"
+    evaluate: Literal["closed-form", "simulator"] = "closed-form"
+    overflow: Overflow = "foreseen"
+    profile: str | None = None
+    seed: int = 0
+
+
+def alg2_settings(given: Sequence[str]) -> Alg2:
+    """The constants of Alg. 2 with some `NAME=VALUE` changed. Raises InputError."""
+    known = {x.name: type(x.default) for x in fields(Alg2)}
+    values: dict[str, Any] = {}
+    for setting in given:
+        name, equals, text = setting.partition("=")
+        if not equals or name not in known:
+            raise InputError(f"--set {setting}: no setting '{name}'{nearest(name, known)}")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+        whole = isinstance(values[name], int) and not isinstance(values[name], bool)
+        if not isinstance(values[name], known[name]) and not (known[name] is float and whole):
+            raise InputError(f"--set {setting}: expected {known[name].__name__}, got '{text}'")
+    return replace(Alg2(), **values)
+
+
+def simulated(profile: PlatformProfile | None, overflow: Overflow, seed: int) -> Evaluate:
+    """Serving by the simulator: on a profile's platform, or without one on the ideal platform."""
+
+    def evaluate(problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray) -> list[Realised]:
+        try:
+            run = simulate(
+                problem,
+                plan,
+                profile,
+                routing=list(real),
+                start="just-in-time",
+                overflow=overflow,
+                seed=seed,
+            )
+        except InputError as error:  # not one token fits beside the parameters
+            return [Realised(np.inf, np.inf, np.inf, str(error))] * len(real)
+        served = []
+        for batch, latency_s in enumerate(run.latency_s.tolist()):
+            bill = run.bill_of_batch(batch)
+            if np.isnan(latency_s):
+                served.append(Realised(np.inf, np.inf, np.inf, f"batch {batch} failed"))
+            else:
+                served.append(Realised(bill.billed_gb_s, bill.full_cost_usd, latency_s))
+        return served
+
+    return evaluate
+
+
+def run_tune(options: TuneOptions, out: Path, resume: bool = False) -> dict[str, Any]:
+    """Tune, judge on unseen batches, fill the folder; returns what result.json holds.
+
+    Files: history.parquet (after every trial), table.parquet (the tuned table), plan.json (for the unseen
+    batches), convergence.png and .svg, result.json.
+
+    Raises InputError for files that do not fit together, and for a folder that holds another run.
+    """
+    problem = read_problem(options.problem)
+    layers = None if options.layers is None else list(options.layers)
+    table = load_profile_table(options.profiled, problem, layers)
+    tuning, unseen = _batches(options, problem, layers)
+    planner = Planner(problem, table, _predictor(options))
+    evaluate = closed_form(options.overflow)
+    if options.evaluate == "simulator":
+        profile = load_profile(options.profile) if options.profile else None
+        evaluate = simulated(profile, options.overflow, options.seed)
+    judge = Judge(planner, tuning, evaluate, options.objective, options.settings)
+    about = _about(options, problem, table, tuning)
+    history = out / "history.parquet"
+    if history.exists() and not resume:
+        raise InputError(f"--out {out}: holds a history already; --resume goes on with it")
+    earlier: list[Row] = load_history(history, about) if resume else []
+    known = Known(planner, KeyRange.of(table, tuning, options.settings.by_frequency), tuning)
+    found = tune(
+        judge,
+        sampler(options.sampler, known, options.settings, options.seed),
+        options.sampler,
+        options.budget,
+        earlier,
+        after_trial=lambda rows: save_history(rows, history, about),
+    )
+    test = Judge(planner, unseen, evaluate, options.objective, options.settings)
+    tuned, plan = test(found.tuning)
+    result = _result(options, judge, found, tuned, test, planner)
+    _write(out, planner, found, plan, judge, result)
+    return result
+
+
+def cut(trace: RoutingTrace, batch_tokens: int) -> list[RoutingTrace]:
+    """A trace in batches of so many tokens; what is left over is left out."""
+    starts = range(0, trace.tokens - batch_tokens + 1, batch_tokens)
+    return [trace.slice(start, start + batch_tokens) for start in starts]
+
+
+def _batches(
+    options: TuneOptions, problem: DeploymentProblem, layers: list[int] | None
+) -> tuple[Batches, Batches]:
+    """The batches to tune on, and the unseen ones: those of --test, or the second half of --serve."""
+    size = round(problem.served_tokens)
+
+    def of(path: Path) -> list[RoutingTrace]:
+        trace = load_layers(path, layers)
+        shape = (len(problem.layers), len(problem.layers[0].experts))
+        if (trace.layers, trace.num_experts) != shape:
+            raise InputError(
+                f"{path}: expected {shape[0]} layers x {shape[1]} experts, as the problem has, got "
+                f"{trace.layers} x {trace.num_experts}; --layers 0,0,1,1 says which recorded layer stands for each"
+            )
+        return cut(trace, size)
+
+    served = of(options.serve)
+    unseen = of(options.test) if options.test is not None else served[(len(served) + 1) // 2 :]
+    seen = served if options.test is not None else served[: (len(served) + 1) // 2]
+    if not seen or not unseen:
+        raise InputError(
+            f"{options.test or options.serve}: expected at least two batches of {size:,} tokens, to tune on and "
+            "to judge on (with --test, one in each file)"
+        )
+    return Batches.of(seen[: options.settings.batches]), Batches.of(unseen)
+
+
+def _predictor(options: TuneOptions) -> TablePredictor:
+    takes = options_of(options.predictor)
+    given: dict[str, Any] = {"variant": options.variant, "counting": options.counting}
+    found = predictor(options.predictor, **{name: value for name, value in given.items() if name in takes})
+    if not isinstance(found, TablePredictor):
+        raise InputError(f"--predictor {options.predictor}: expected one that predicts from a profile table")
+    return found
+
+
+def _about(
+    options: TuneOptions, problem: DeploymentProblem, table: ProfileTable, batches: Batches
+) -> dict[str, Any]:
+    """What a history is of, as far as it decides what the trials come to."""
+
+    def sha(*parts: bytes) -> str:
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+    names = ("sampler", "objective", "seed", "predictor", "variant", "counting", "evaluate", "overflow", "profile")
+    about = {name: getattr(options, name) for name in names} | {"settings": asdict(options.settings)}
+    return about | {
+        "problem": sha(problem.model_dump_json().encode()),
+        "table": sha(table.keys.tobytes(), table.count.tobytes()),
+        "batches": sha(batches.real.tobytes(), *(np.asarray(ids).tobytes() for ids in batches.token_ids)),
+    }
+
+
+def gap_closed(none: float, tuned: float, oracle: float) -> float | None:
+    """Share of the way from the untuned score to the oracle's; None where the oracle is no better than untuned."""
+    return (none - tuned) / (none - oracle) if none > oracle * (1 + 1e-9) else None
+
+
+def _result(
+    options: TuneOptions, judge: Judge, found: Tuned, tuned: Judged, test: Judge, planner: Planner
+) -> dict[str, Any]:
+    """Everything that result.json says; no wall times, which are in the history."""
+    untuned, tuning = test(Tuning())[0], found.tuning
+    best, first = found.rows[found.best], found.rows[0]
+    return {
+        "schema": "tuning/1",
+        "sampler": options.sampler,
+        "objective": options.objective,
+        "unit": "GB-s" if planner.problem.objective == "gb_s" else "USD",
+        "seed": options.seed,
+        "latency_limit_s": planner.problem.latency_limit_s,
+        "stopped": found.stopped,
+        "used": {"trials": len(found.rows), "served_tokens": found.rows[-1].served_tokens},
+        "best_trial": found.best,
+        "tuning_batches": {
+            "untuned": _numbers(first.judged),
+            "tuned": _numbers(best.judged),
+            "oracle": _numbers(judge.oracle),
+            "gap_closed": gap_closed(first.score, best.score, judge.oracle.score),
+        },
+        "unseen_batches": {
+            "untuned": _numbers(untuned),
+            "tuned": _numbers(tuned),
+            "oracle": _numbers(test.oracle),
+            "gap_closed": gap_closed(untuned.score, tuned.score, test.oracle.score),
+        },
+        "cheaper_than_oracle": tuned.cheaper_than_oracle,
+        "tuned": {
+            "pairs_written": tuning.pairs.written,
+            "blend": tuning.blend,
+            "sharpness": tuning.sharpness,
+            "margin": tuning.margin,
+            "factor": None if tuning.factor is None else tuning.factor.tolist(),
+        },
+        "theorem_2_tau": _taus(options.settings),
+        "settings": asdict(options.settings),
+    }
+
+
+def _numbers(judged: Judged) -> dict[str, Any]:
+    """What a user reads of a judgement; null where a batch failed."""
+    names = ("score", "cost", "latency_s", "over_limit", "prediction_error_tokens")
+    found = {name: getattr(judged, name) for name in names}
+    return {name: x if np.isfinite(x) else None for name, x in found.items()} | {"failed": judged.failed}
+
+
+def _taus(settings: Alg2) -> dict[str, float | None]:
+    """Theorem 2: after how many trials exploration has ended; null: never."""
+    corrected = settings.tau_corrected()
+    return {"as_printed": settings.tau_as_printed(), "corrected": corrected if np.isfinite(corrected) else None}
+
+
+def _write(
+    out: Path, planner: Planner, found: Tuned, plan: DeploymentPlan, judge: Judge, result: dict[str, Any]
+) -> None:
+    from experiments.prediction.tune_picture import Curve, draw_convergence
+
+    layers = planner.layered.with_pairs(found.tuning.pairs)
+    keys = [np.insert(layer.keys[:, 1:], 0, e, axis=1) for e, layer in enumerate(layers)]
+    counts = np.concatenate([layer.count for layer in layers])
+    save_table(replace(planner.table, keys=np.concatenate(keys), count=counts), out / "table.parquet")
+    write_json(out / "plan.json", plan.model_copy(update={"solve_s": None}))
+    curve = Curve.of(result["sampler"], [[row.best_score for row in found.rows]])
+    tried = [row.score for row in found.rows]
+    title = f"{result['sampler']}, objective {result['objective']}: tuning batches"
+    draw_convergence([curve], judge.oracle.score, f"score, {result['unit']}", title, out / "convergence", tried)
+    text = json.dumps(result, indent=1, allow_nan=False)
+    (out / "result.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Probing a platform, and reading the profiles made of it."""

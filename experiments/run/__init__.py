@@ -1,0 +1,1 @@
+"""The main job: one experiment, from text to a bill."""

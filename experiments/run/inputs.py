@@ -1,0 +1,128 @@
+"""What an experiment names, loaded and checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.run.schema import Experiment, Prediction
+from moe.errors import InputError
+from moe.pretrained.models import layers_of
+from moe.spec import MoESpec, load_spec
+from moe.text.corpora import load_corpus
+from moe.trace import RoutingTrace
+from optimizer.popularity import Predictor, options_of, predictor
+from optimizer.solvers import check_options
+from simulator.profiles.schema import PlatformProfile, load_profile
+
+LAYERS_KEY = "workload.layers_of_recording"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an experiment names, loaded and checked before anything is computed.
+
+    Attributes:
+        trace: routing that is read from a file; None where it is recorded or made up.
+    """
+
+    experiment: Experiment
+    spec: MoESpec
+    profile: PlatformProfile
+    trace: RoutingTrace | None = None
+
+
+def load_inputs(experiment: Experiment) -> Inputs:
+    """Model sizes and platform profile of an experiment, and whether its names fit together."""
+    work = experiment.workload
+    spec = load_spec(work.spec, experts=work.experts, top_k=work.top_k, sequence_tokens=work.sequence_tokens)
+    make_predictor(experiment.prediction.predictor, experiment.prediction)
+    for name in experiment.plans:
+        check_options(name, ())
+    layers, trace = work.layers_of_recording, None
+    if work.trace is not None:
+        trace = read_trace(work.trace, work.trace_part, spec, layers)
+        if not work.bootstrap and trace.tokens < work.tokens:
+            raise InputError(
+                f"{work.trace}: {work.tokens:,} tokens asked (profiled_tokens + batches x batch_tokens), "
+                f"but it has {trace.tokens:,}"
+            )
+    elif work.popularity is not None:
+        check_layers(layers, spec, "workload.popularity", spec.moe_layers)
+    else:
+        check_layers(layers, spec, work.record, layers_of(work.record))
+        load_corpus(work.corpus)
+    return Inputs(experiment, spec, load_profile(experiment.platform.profile), trace)
+
+
+def read_trace(
+    path: str | Path, part: str | None, spec: MoESpec, layers: Sequence[int] | None, key: str = LAYERS_KEY
+) -> RoutingTrace:
+    """The routing in a file (all its layers), which must be of a model as the spec says. Raises InputError.
+
+    Args:
+        part: of a file with several corpora.
+        layers: which of its layers stands for each of the model's; None: one to one.
+        key: where `layers` was said.
+    """
+    from moe.routing.foreign import import_trace
+
+    trace = import_trace(path, spec.experts, part)
+    if trace.top_k != spec.top_k:
+        raise InputError(
+            f"{path}: expected routing of top-{spec.top_k}, as {spec.name} has, got top-{trace.top_k}"
+        )
+    check_layers(layers, spec, path, trace.layers, key)
+    return trace
+
+
+def popularity_of_trace(
+    path: Path, part: str | None, spec: MoESpec, layers: Sequence[int] | None, batch_tokens: int | None
+) -> np.ndarray:
+    """Mean tokens of each expert in a batch, counted in a routing file, shape (layers, experts).
+
+    Args:
+        part, spec, layers: as of `read_trace`.
+        batch_tokens: of a batch; None: all tokens of the file.
+
+    Raises InputError for a trace of another model.
+    """
+    trace = read_trace(path, part, spec, layers, "--layers")
+    if layers is not None:
+        trace = trace.with_layers(list(layers))
+    return trace.popularity() * ((batch_tokens or trace.tokens) / trace.tokens)
+
+
+def check_layers(
+    chosen: Sequence[int] | None, spec: MoESpec, source: str | Path, recorded: int | None, key: str = LAYERS_KEY
+) -> None:
+    """Raise InputError unless the recorded layers (None: unknown) can stand for the priced model's.
+
+    Args:
+        chosen: a recorded layer for each of the model's; None: one to one.
+        spec: the priced model.
+        source: what was recorded.
+        recorded: its layers.
+        key: where `chosen` was said.
+    """
+    if chosen is not None and len(chosen) != spec.moe_layers:
+        raise InputError(f"{key}: expected {spec.moe_layers} layers, as {spec.name} has, got {len(chosen)}")
+    if recorded is None:
+        return
+    if chosen is not None and not all(0 <= layer < recorded for layer in chosen):
+        raise InputError(f"{key}: {source} has layers 0..{recorded - 1}, got {list(chosen)}")
+    if chosen is None and recorded != spec.moe_layers:
+        raise InputError(
+            f"{key}: {source} has {recorded} layers and {spec.name} {spec.moe_layers}; "
+            "expected a list that names a recorded layer for each"
+        )
+
+
+def make_predictor(name: str, chosen: Prediction) -> Predictor:
+    """A predictor by name, with those of the chosen options that it takes. Raises InputError."""
+    options = {"variant": chosen.variant, "counting": chosen.counting}
+    takes = options_of(name)
+    return predictor(name, **{option: value for option, value in options.items() if option in takes})

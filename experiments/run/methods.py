@@ -1,0 +1,254 @@
+"""The answer of an experiment: a row for each way to serve the model, a table, two sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from simulator.profiles.schema import ClusterConstants
+from simulator.records import Bill
+from simulator.serving.cluster import PERIODS, ClusterRun, Period
+from simulator.serving.simulate import SimulatedRun
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MILLION = 1e6
+# Claims of Liu, Wang, Wu, INFOCOM 2025, abstract and section V.
+PAPER_BELOW_LAMBDAML = 0.4341
+PAPER_SLOWER_THAN_LAMBDAML = 0.1876
+PAPER_BELOW_CLUSTER = 0.7567
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to serve the model. Money is USD per million tokens, of the mean served batch.
+
+    Attributes:
+        method: its name. platform: `lambda` or `cluster`.
+        billed_usd: the experts' functions alone (the paper's bill); of a cluster the MoE layers' share.
+        full_usd: billed + the experts' requests; total_usd: everything (None where it does not apply).
+        latency_s: of a warm batch, head to tail; cold_latency_s: of a first batch with no warm instance.
+        tokens_per_s: batch tokens / latency_s.
+        overflowed: calls beyond the planned replicas, since more tokens came than were foreseen.
+        period: for which a cluster is charged; None for Lambda.
+        feasible: whether the plan kept its constraints for the predicted popularity; None: does not apply.
+    """
+
+    method: str
+    platform: str
+    billed_usd: float
+    full_usd: float | None
+    total_usd: float | None
+    latency_s: float
+    cold_latency_s: float | None
+    tokens_per_s: float
+    overflowed: int | None = None
+    feasible: bool | None = None
+    period: Period | None = None
+
+
+def lambda_row(method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bool | None) -> Row:
+    """The row of a plan that was played warm, and cold."""
+    bill: Bill = warm.bill
+    million_tokens = warm.served_tokens / MILLION
+    return Row(
+        method=method,
+        platform="lambda",
+        billed_usd=bill.billed_cost_usd / million_tokens,
+        full_usd=bill.full_cost_usd / million_tokens,
+        total_usd=bill.total_cost_usd / million_tokens,
+        latency_s=warm.mean_latency_s,
+        cold_latency_s=cold.mean_latency_s,
+        tokens_per_s=warm.tokens_per_s,
+        overflowed=warm.overflowed,
+        feasible=feasible,
+    )
+
+
+def cluster_rows(run: ClusterRun, batch_tokens: float, cluster: ClusterConstants) -> list[Row]:
+    """A row for each charged period of the CPU cluster."""
+    names = {
+        "second": "CPU, by the second",
+        "month": f"CPU, {cluster.month_utilisation.median:.0%} busy month",
+        "hour": "CPU, 1 h per batch",
+    }
+    return [
+        Row(
+            method=names[period],
+            platform="cluster",
+            billed_usd=run.cost_usd[period] / batch_tokens * MILLION,
+            full_usd=None,
+            total_usd=run.cost_usd[period] * run.latency_s / run.moe_s / batch_tokens * MILLION,
+            latency_s=run.latency_s,
+            cold_latency_s=None,
+            tokens_per_s=batch_tokens / run.latency_s,
+            period=period,
+        )
+        for period in sorted(PERIODS, key=lambda period: run.cost_usd[period])
+    ]
+
+
+def row_named(rows: Iterable[Row], start: str) -> Row | None:
+    """The first row whose method starts with `start`."""
+    return next((row for row in rows if row.method.startswith(start)), None)
+
+
+def ratios(row: Row, rows: list[Row]) -> dict[str, float | None]:
+    """Billed cost and throughput of a row over LambdaML's, and billed cost over the cluster's three bills."""
+    lambdaml = row_named(rows, "LambdaML")
+    found: dict[str, float | None] = {
+        "billed_over_lambdaml": row.billed_usd / lambdaml.billed_usd if lambdaml else None,
+        "total_over_lambdaml": (
+            row.total_usd / lambdaml.total_usd if lambdaml and row.total_usd and lambdaml.total_usd else None
+        ),
+        "tokens_per_s_over_lambdaml": row.tokens_per_s / lambdaml.tokens_per_s if lambdaml else None,
+    }
+    for period in PERIODS:
+        cluster = next((other for other in rows if other.period == period), None)
+        found[f"billed_over_cluster_{period}"] = row.billed_usd / cluster.billed_usd if cluster else None
+    return found
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number of the paper beside ours. `ours` and `paper` are shares; `holds` compares them."""
+
+    what: str
+    paper: float
+    at_least: bool
+    ours: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether our run confirms it."""
+        return self.ours >= self.paper if self.at_least else self.ours <= self.paper
+
+    def __str__(self) -> str:
+        bound = "at least" if self.at_least else "at most"
+        verdict = "confirmed" if self.holds else "not confirmed"
+        return f"{self.what}: {self.ours:.1%} (paper: {bound} {self.paper:.2%}; {verdict})"
+
+
+def claims(rows: list[Row]) -> list[Claim]:
+    """The paper's three headline numbers beside ours; the CPU cluster's for each way of charging it."""
+    over = ratios(row_named(rows, "ODS") or rows[0], rows)
+    found = []
+    cost, speed = over["billed_over_lambdaml"], over["tokens_per_s_over_lambdaml"]
+    if cost is not None and speed is not None:
+        found.append(Claim("ODS's bill below LambdaML's", PAPER_BELOW_LAMBDAML, True, 1 - cost))
+        found.append(Claim("its throughput below LambdaML's", PAPER_SLOWER_THAN_LAMBDAML, False, 1 - speed))
+    for period, name in (("second", "seconds used"), ("month", "month"), ("hour", "hour per batch")):
+        share = over[f"billed_over_cluster_{period}"]
+        if share is not None:
+            found.append(Claim(f"its bill below the CPU cluster's, {name}", PAPER_BELOW_CLUSTER, True, 1 - share))
+    return found
+
+
+def as_records(rows: list[Row]) -> list[dict[str, object]]:
+    """Rows with their ratios, as plain mappings."""
+    return [asdict(row) | ratios(row, rows) for row in rows]
+
+
+def answer_table(rows: list[Row], title: str) -> Table:
+    """Cost and speed of every method, for a terminal of 100 columns."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("billed\n$/M", "full\n$/M", "total\n$/M", "warm\ns", "cold\ns", "tokens\n/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("of\nLambdaML", "of CPU\nsec", "of CPU\nmonth", "of CPU\nhour"):
+        table.add_column(name, justify="right", no_wrap=True)
+    last_plan = [row for row in rows if row.platform == "lambda"][-1]
+    for row in rows:
+        over = ratios(row, rows)
+        is_lambda = row.platform == "lambda"
+        table.add_row(
+            row.method + (" *" if row.feasible is False else ""),
+            *(_money(value) for value in (row.billed_usd, row.full_usd, row.total_usd)),
+            f"{row.latency_s:.2f}",
+            f"{row.cold_latency_s:.2f}" if row.cold_latency_s is not None else "",
+            f"{row.tokens_per_s:,.0f}",
+            _times(over["billed_over_lambdaml"]) if is_lambda else "",
+            *(
+                _times(over[f"billed_over_cluster_{period}"]) if is_lambda else ""
+                for period in ("second", "month", "hour")
+            ),
+            end_section=row is last_plan,
+        )
+    return table
+
+
+LEGEND = """\
+billed: the experts' functions (of the CPU cluster: the MoE layers' share), USD per million tokens;
+full: billed and the experts' requests; total: everything. warm, cold: latency of a batch, with and
+without functions that are already running. of ...: the billed cost as a share of that row's, where
+the CPU cluster is charged by the second used, by the month, or an hour for every batch.
+ODS: the paper's plan for the predicted popularity of the experts; ODS, oracle: for the real one;
+exact optimum: the cheapest plan there is for the predicted popularity; best uniform: one memory and
+one replica count for every expert; LambdaML: the largest memory for every expert, no replicas.
+*: the plan misses the target, by the closed form, for the predicted popularity."""
+
+
+def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
+    """What was found, in two sentences."""
+    best = row_named(rows, "ODS") or rows[0]
+    over = ratios(best, rows)
+    all_usd, experts_usd = _dollars(best.total_usd or best.billed_usd), _dollars(best.billed_usd)
+    first = (
+        f"Serving {model} on Lambda with the {best.method} plan costs {all_usd} per million tokens in all "
+        f"({experts_usd} for the experts' functions) at {best.tokens_per_s:,.0f} tokens/s "
+        f"in batches of {batch_tokens:,} tokens"
+    )
+    cost, speed = over["billed_over_lambdaml"], over["tokens_per_s_over_lambdaml"]
+    if cost is not None and speed is not None:
+        first += (
+            f"; its experts cost {_compared(cost)} LambdaML's, its throughput is {_compared(speed)} LambdaML's"
+        )
+        total = over["total_over_lambdaml"]
+        if total is not None and cost < 1 < total:
+            first += (
+                f". All in all it costs {_compared(total)} LambdaML's: slower experts keep the gates' functions "
+                "waiting, which is billed, and which the paper's bill leaves out"
+            )
+    second, month, hour = (over[f"billed_over_cluster_{period}"] for period in ("second", "month", "hour"))
+    if second is None or month is None or hour is None:
+        return first + "."
+    return (
+        f"{first}. Its experts cost {_compared(second)} the MoE layers' share of a CPU cluster charged only for "
+        f"the seconds used, {_compared(month)} one paid by the month and mostly idle, and {_compared(hour)} one "
+        "paid an hour for every batch: how the cluster is charged decides more than how the experts are deployed."
+    )
+
+
+def _compared(ratio: float) -> str:
+    """`41% below`, `7% above`, `3.2 times` or `1/20,000 of` what is named next."""
+    if ratio >= 2:
+        return f"{ratio:.2g} times"
+    if ratio < 0.01:
+        return f"1/{float(f'{1 / ratio:.2g}'):,.0f} of"
+    if abs(ratio - 1) < 0.0005:
+        return "the same as"
+    return f"{abs(1 - ratio):.1%} {'above' if ratio > 1 else 'below'}"
+
+
+def figures(value: float) -> str:
+    """Three significant figures, never in powers of ten."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def _money(value: float | None) -> str:
+    return "" if value is None else figures(value)
+
+
+def _dollars(value: float) -> str:
+    return f"${value:.2f}" if value >= 0.1 else f"${value:.3g}"
+
+
+def _times(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0%}" if value >= 0.01 else "<1%"

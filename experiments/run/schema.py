@@ -1,0 +1,207 @@
+"""The experiment file, `experiment/1`: what its YAML may say (`./smoe schema` prints it for editors)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from moe.errors import InputError
+from moe.files import FileModel, read_mapping, validated
+from moe.pretrained.settings import GateKind
+from moe.routing.synthetic import SyntheticPopularity
+from moe.spec import load_spec
+from simulator.plan import MemoryMB, Objective
+from simulator.profiles.schema import DEFAULT_PROFILE
+from simulator.serving.forward_pass import Gather, Reload, Start
+from simulator.serving.overflow import Overflow
+
+
+class Workload(FileModel):
+    """The model, the text, and whose routing stands for it."""
+
+    spec: str = Field("bert-moe", description="model whose sizes are priced: a preset, or a YAML file")
+    experts: int = Field(4, ge=2, description="experts of an MoE layer; unsaid: those of spec")
+    top_k: int = Field(1, ge=1, description="experts that a token uses; unsaid: those of spec")
+    record: str = Field(
+        "minilm",
+        description="whose routing is recorded: minilm, smollm2, a directory, a hub name, or ENCODER+DECODER",
+    )
+    corpus: str = Field("wikipedia", description="text: a packaged corpus, a text file, or hub:NAME")
+    bootstrap: bool = Field(
+        False, description="where the text is too short, served batches are drawn from its sequences, labelled so"
+    )
+    trace: str | None = Field(
+        None, description="routing from a file instead (docs/workloads.md); record, corpus, gate are not used"
+    )
+    trace_part: str | None = Field(None, description="of a file of counts: the corpus, such as olmoe/c4")
+    popularity: SyntheticPopularity | None = Field(
+        None, description="routing made up by a law instead; record, corpus, gate are not used"
+    )
+    gate: GateKind = Field("random", description="how the linear gates are made; own: those of a real MoE model")
+    expert_copies: Literal["copies", "perturbed"] = Field("copies", description="experts: copies of the dense MLP")
+    layers_of_recording: tuple[int, ...] | None = Field(
+        None, description="recorded layer that stands for each MoE layer of spec; null: one to one"
+    )
+    sequence_tokens: int = Field(128, ge=8, description="tokens of a text sequence")
+    profiled_tokens: int = Field(20480, ge=1, description="tokens that the profile table is learnt from")
+    batch_tokens: int = Field(10240, ge=1, description="tokens of a served batch")
+    batches: int = Field(1, ge=1, description="served batches")
+
+    @property
+    def tokens(self) -> int:
+        """Profiled and served tokens."""
+        return self.profiled_tokens + self.batches * self.batch_tokens
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether text is routed through a model, rather than routing read or made up."""
+        return self.trace is None and self.popularity is None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_of_spec(cls, data: Any) -> Any:
+        """Experts and top-k that are not said are those of the spec."""
+        spec = data.get("spec", cls.model_fields["spec"].default) if isinstance(data, dict) else None
+        if not isinstance(spec, str) or {"experts", "top_k"} <= set(data):
+            return data
+        try:
+            sizes = load_spec(spec)
+        except InputError:  # said where the spec is needed
+            return data
+        return {"experts": sizes.experts, "top_k": sizes.top_k} | data
+
+    @model_validator(mode="after")
+    def _possible(self) -> Workload:
+        if self.trace is not None and self.popularity is not None:
+            raise ValueError("expected at most one of trace, popularity, got both")
+        if self.trace_part is not None and self.trace is None:
+            raise ValueError(f"trace_part: expected only with trace, got {self.trace_part}")
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k: expected at most experts = {self.experts}, got {self.top_k}")
+        return self
+
+
+class Prediction(FileModel):
+    """How expert popularity is predicted."""
+
+    predictor: str = Field(
+        "bayes", description="predictor whose popularity the plans are made for, or module:Class"
+    )
+    variant: Literal["printed", "mixture", "backoff"] = Field(
+        "printed", description="of bayes: Eq. 2 or a variant"
+    )
+    counting: Literal["hard", "expected"] = Field("expected", description="count argmaxes, or the posteriors")
+
+
+class PlatformChoice(FileModel):
+    """The platform, and what a deployment may choose from."""
+
+    profile: str = Field(DEFAULT_PROFILE, description="platform profile: a packaged one, or a YAML file")
+    memory_mb: tuple[MemoryMB, ...] | None = Field(None, min_length=1, description="sizes; null: the paper's")
+    max_replicas: int = Field(8, ge=1)
+    non_moe_memory_mb: MemoryMB = Field(3008, description="memory of gate and non-MoE functions")
+    lambdaml_memory_mb: MemoryMB = Field(3008, description="LambdaML takes the largest size up to this")
+
+
+class Target(FileModel):
+    """What the deployment has to reach; at most one of the three."""
+
+    latency_limit_s: float | None = Field(None, gt=0, description="of a batch, head to tail")
+    tokens_per_s: float | None = Field(None, gt=0, description="least throughput")
+    throughput_of_lambdaml: float | None = Field(
+        None, gt=0, description="least throughput, as a share of LambdaML's"
+    )
+    objective: Objective = Field("gb_s", description="gb_s: the paper's bill; usd: the experts' full bill")
+
+    @model_validator(mode="after")
+    def _one(self) -> Target:
+        given = [
+            k
+            for k in ("latency_limit_s", "tokens_per_s", "throughput_of_lambdaml")
+            if getattr(self, k) is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(
+                f"expected at most one of latency_limit_s, tokens_per_s, throughput_of_lambdaml, got {given}"
+            )
+        return self
+
+
+class Simulation(FileModel):
+    """How the plans are played."""
+
+    start: Start = Field("just-in-time", description="when experts are started")
+    next_layer_start: Start = Field("eager", description="when the next non-MoE function is started")
+    gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
+    overflow: Overflow = Field("foreseen", description="a replica that meets more tokens than fit")
+    reload: Reload = Field("every-invocation", description="of parameters: at each call, or once an instance")
+
+
+class Experiment(FileModel):
+    """One experiment: from text to a bill."""
+
+    schema_: Literal["experiment/1"] = Field("experiment/1", alias="schema")
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    about: str = ""
+    seed: int = Field(0, ge=0)
+    workload: Workload = Workload()
+    prediction: Prediction = Prediction()
+    platform: PlatformChoice = PlatformChoice()
+    target: Target = Target()
+    plans: tuple[str, ...] = Field(
+        ("ods", "exact", "best-uniform", "lambdaml"),
+        min_length=1,
+        description="solvers that are compared: as of `smoe plan --solver`, or your own function, module:function",
+    )
+    simulation: Simulation = Simulation()
+
+
+def read_settings(path: str | Path, settings: Sequence[str]) -> dict[str, Any]:
+    """The mapping of a file with `key.key=value` settings applied. Raises InputError."""
+    data = read_mapping(path)
+    for setting in settings:
+        apply_setting(data, setting)
+    return data
+
+
+def source_of(path: str | Path, settings: Sequence[str]) -> str:
+    """What an error calls a file with settings applied."""
+    return f"{path} with --set {' '.join(settings)}" if settings else str(path)
+
+
+def load_experiment(path: str | Path, settings: Sequence[str] = ()) -> Experiment:
+    """An experiment's YAML with `key.key=value` settings applied.
+
+    Raises:
+        InputError: a missing file, an unknown key (nearest named), a value that is impossible.
+    """
+    return validated(Experiment, read_settings(path, settings), source_of(path, settings))
+
+
+def apply_setting(data: dict[str, Any], setting: str) -> None:
+    """Apply one `a.b=value` to a file's mapping; the value is read as YAML. Raises InputError."""
+    key, equals, text = setting.partition("=")
+    source = f"--set {setting}"
+    if not equals:
+        raise InputError(f"{source}: expected key.key=value, for example workload.batch_tokens=1024")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{source}: '{text}' is not valid YAML") from None
+    set_key(data, key, value, source)
+
+
+def set_key(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set the key `a.b` of a file's mapping. Raises InputError, which begins with `source`."""
+    if not all(key.split(".")):
+        raise InputError(f"{source}: expected a key such as workload.batch_tokens, got '{key}'")
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise InputError(f"{source}: '{parent}' is a value, not a group of keys")
+    data[last] = value

@@ -1,0 +1,1 @@
+"""What features share: console, style, provenance, keys of results."""

@@ -1,0 +1,1 @@
+"""Open-loop serving of a scenario."""

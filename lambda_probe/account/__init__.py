@@ -1,0 +1,1 @@
+"""One account of a Lambda endpoint: clients, calls, deployments, and their removal."""

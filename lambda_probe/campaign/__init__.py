@@ -1,0 +1,1 @@
+"""Campaigns of probes: steps, samples, measurements."""

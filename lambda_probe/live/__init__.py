@@ -1,0 +1,1 @@
+"""A model deployed for real, and the rows of its calls."""

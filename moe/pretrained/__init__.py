@@ -1,0 +1,1 @@
+"""Pretrained models: reading, converting to MoE, running, exporting."""

@@ -1,0 +1,68 @@
+"""What a recording is made of: model, text, gate, experts. Imports nothing heavy."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from moe.files import FileModel
+
+GateKind = Literal["random", "standardised", "own"]
+ExpertCopies = Literal["copies", "perturbed"]
+Progress = Callable[[int, int, float], None]
+"""Called with tokens done, tokens in all, tokens/s so far."""
+
+
+class GateSettings(FileModel):
+    """A gate of every MoE layer.
+
+    `random`: a random linear layer on the hidden states, skewed; `standardised`: the same on hidden states
+    that are standardised per dimension, balanced. `own`: those of a model that is a Mixture-of-Experts already;
+    `experts` and `top_k` must be its own.
+    """
+
+    gate: GateKind = "random"
+    gate_seed: int = Field(0, ge=0)
+    experts: int = Field(4, ge=1, le=32767)
+    top_k: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _top_k(self) -> "GateSettings":
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k: expected at most experts = {self.experts}, got {self.top_k}")
+        return self
+
+
+class RecordingSettings(GateSettings):
+    """One routing trace to record.
+
+    Attributes:
+        model: `minilm`, `smollm2`, a folder with a transformers model, or a name on the model hub; an encoder and
+            a decoder as `minilm+smollm2`.
+        corpus: a name that `moe.text.corpora.load_corpus` knows.
+        tokens: tokens in the trace, special tokens included.
+        at_most: a corpus that is too short gives a shorter trace, not an error.
+        sequence_tokens: tokens per sequence, special tokens included.
+        seed: of the order of the corpus's documents.
+        expert_copies: `copies` of the dense MLP leave the model's output as it is; `perturbed` ones do not.
+        noise: of perturbed experts, standard deviation relative to that of each weight tensor.
+        gate_corpus: text whose first tokens give a `standardised` gate its statistics. It is the same for all
+            corpora that are served, so that they are served by the same gate.
+        batch_sequences: sequences per forward pass. It changes rounding, hence is part of the cache's key.
+    """
+
+    model: str = "minilm"
+    corpus: str = "wikipedia"
+    tokens: int = Field(10_240, ge=1)
+    at_most: bool = False
+    sequence_tokens: int = Field(128, ge=2)
+    seed: int = Field(0, ge=0)
+    expert_copies: ExpertCopies = "copies"
+    noise: float = Field(0.1, gt=0)
+    gate_corpus: str = "wikipedia"
+    batch_sequences: int = Field(16, ge=1)
+
+    @property
+    def gate_settings(self) -> GateSettings:
+        """The gate alone."""
+        return GateSettings(gate=self.gate, gate_seed=self.gate_seed, experts=self.experts, top_k=self.top_k)

@@ -1,0 +1,221 @@
+"""Routing that other systems recorded, as a routing trace.
+
+| file | what is in it | who writes it |
+|---|---|---|
+| .npy | integers, shape (tokens, MoE layers, k): the chosen experts | vLLM's returned routed experts |
+| .npz | an array as above for each request; or counts by token ID (`counts`) | the same, of many requests |
+| .json | tokens by expert (`moe.routing.counts`) | allenai/OLMoE's analysis |
+| .csv | columns `layer,expert`; of each layer, the tokens in the same order | by hand, simulators |
+| .jsonl | `{"layer_idx", "token_idx", "selected_ids", "gate_weights"}` a line | router hooks |
+
+A routing trace of our own (.parquet) is read as it is. The others say nothing of the text: attention IDs are -1,
+token IDs too (but in counts by token ID), all tokens of a request are one sequence. Weights that are not given are
+1/k. So such a trace gives popularity and its history, but no table over token IDs.
+"""
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moe.errors import InputError
+from moe.routing.counts import UNKNOWN, Counted, from_expert_counts, from_token_counts, is_token_counts
+from moe.trace import RoutingTrace, load_trace
+
+
+def import_trace(path: str | Path, experts: int | None = None, part: str | None = None) -> RoutingTrace:
+    """Read routing from a file (formats above, by its ending).
+
+    Layers are numbered 0, 1, ... in the order of their numbers in the file, which `origin` keeps.
+
+    Args:
+        experts: E, experts per layer; when not given, the file's, or the largest index plus 1.
+        part: of a file of counts: which corpus.
+
+    Raises InputError for an unknown ending and for content that is not what the format says.
+    """
+    path = Path(path)
+    if path.suffix not in (*_READERS, ".parquet"):
+        raise InputError(f"{path}: expected a file that ends in {', '.join((*_READERS, '.parquet'))}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.suffix == ".parquet":
+        found = load_trace(path)
+        if experts not in (None, found.num_experts):
+            raise InputError(f"{path}: expected a trace of {experts} experts per layer, got {found.num_experts}")
+        return found
+    read = _READERS[path.suffix](path, part)
+    chosen, weights = read.chosen, read.weights
+    if not chosen.size:
+        raise InputError(f"{path}: expected tokens, it has none")
+    count = experts or read.experts or int(chosen.max()) + 1
+    if chosen.min() < 0 or chosen.max() >= min(count, np.iinfo(np.int16).max):
+        raise InputError(f"{path}: expert: expected 0..{count - 1}, got {chosen.min()}..{chosen.max()}")
+    total = weights.sum(axis=2, keepdims=True)
+    if not np.isfinite(weights).all() or (weights < 0).any() or (total <= 0).any():
+        raise InputError(f"{path}: weights: expected numbers from 0, not all 0 for a token")
+    order = np.argsort(-weights, axis=2, kind="stable")
+    token_id = np.full(len(chosen), UNKNOWN) if read.token_id is None else read.token_id
+    lengths = read.sequences or [len(chosen)]
+    return RoutingTrace(
+        sequence=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+        token_id=token_id.astype(np.int32),
+        position_id=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
+        attention_id=np.full(chosen.shape[:2], UNKNOWN, dtype=np.int32),
+        experts=np.take_along_axis(chosen, order, axis=2).astype(np.int16),
+        weights=np.take_along_axis(weights / total, order, axis=2).astype(np.float32),
+        num_experts=count,
+        origin={"imported_from": path.name, "layers_of_file": [int(layer) for layer in read.layers]}
+        | ({"part": part} if part else {}),
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a file says.
+
+    Attributes:
+        layers: their numbers, shape (L,).
+        chosen, weights: shape (T, L, k).
+        token_id: shape (T,); None: not known.
+        experts: E; None: not known.
+        sequences: tokens of each request; None: one.
+    """
+
+    layers: np.ndarray
+    chosen: np.ndarray
+    weights: np.ndarray
+    token_id: np.ndarray | None = None
+    experts: int | None = None
+    sequences: list[int] | None = None
+
+
+def _from_numpy(path: Path, part: str | None) -> _Read:
+    _no_part(path, part)
+    chosen = _routed(path, _load_numpy(path))
+    return _Read(np.arange(chosen.shape[1]), chosen, np.ones(chosen.shape))
+
+
+def _from_archive(path: Path, part: str | None) -> _Read:
+    arrays = _load_numpy(path)
+    if not isinstance(arrays, dict):
+        raise InputError(f"{path}: expected an archive of arrays, as numpy.savez writes it")
+    if is_token_counts(arrays):
+        return _counted(from_token_counts(path, arrays, part))
+    _no_part(path, part)
+    requests = [_routed(path, array, f" in '{name}'") for name, array in arrays.items()]
+    if len({x.shape[1:] for x in requests}) != 1:
+        shapes = sorted({x.shape[1:] for x in requests})
+        raise InputError(f"{path}: expected the same layers and k in each array, got {shapes}")
+    chosen = np.concatenate(requests)
+    return _Read(np.arange(chosen.shape[1]), chosen, np.ones(chosen.shape), sequences=[len(x) for x in requests])
+
+
+def _from_json(path: Path, part: str | None) -> _Read:
+    return _counted(from_expert_counts(path, part))
+
+
+def _counted(counted: Counted) -> _Read:
+    token_id, chosen, experts = counted
+    return _Read(np.arange(chosen.shape[1]), chosen, np.ones(chosen.shape), token_id, experts)
+
+
+def _load_numpy(path: Path) -> Any:
+    try:
+        found = np.load(path, allow_pickle=False)
+        return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a readable numpy file: {' '.join(str(error).split())}") from None
+
+
+def _routed(path: Path, chosen: Any, where: str = "") -> np.ndarray:
+    """An array of routed experts, checked."""
+    if not isinstance(chosen, np.ndarray) or chosen.ndim != 3 or chosen.dtype.kind not in "iu":
+        shape, kind = getattr(chosen, "shape", None), getattr(chosen, "dtype", type(chosen))
+        raise InputError(
+            f"{path}: expected integers of shape (tokens, layers, k){where}, got {kind} of shape {shape}"
+        )
+    return chosen.astype(np.int64)
+
+
+def _no_part(path: Path, part: str | None) -> None:
+    if part is not None:
+        raise InputError(f"{path}: no part '{part}'; this format has none")
+
+
+def _from_csv(path: Path, part: str | None) -> _Read:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    _no_part(path, part)
+    try:
+        table = csv.read_csv(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    layer, expert = (_integers(path, table, name) for name in ("layer", "expert"))
+    order = np.argsort(layer, kind="stable")
+    layers, by_layer = _per_layer(path, layer[order], expert[order, None])
+    return _Read(layers, by_layer, np.ones(by_layer.shape))
+
+
+def _from_jsonl(path: Path, part: str | None) -> _Read:
+    import pyarrow as pa
+    from pyarrow import json
+
+    _no_part(path, part)
+    try:
+        table = json.read_json(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable JSONL file: {' '.join(str(error).split())}") from None
+    layer, token = (_integers(path, table, name) for name in ("layer_idx", "token_idx"))
+    chosen, weights = (_lists(path, table, name) for name in ("selected_ids", "gate_weights"))
+    if chosen.shape != weights.shape or chosen.dtype.kind != "i":
+        raise InputError(f"{path}: expected as many gate_weights as selected_ids, the latter whole numbers")
+    order = np.lexsort((token, layer))
+    layers, tokens = _per_layer(path, layer[order], token[order, None])
+    if (tokens != tokens[:, :1]).any() or (np.diff(tokens[:, 0, 0]) == 0).any():
+        raise InputError(f"{path}: token_idx: expected the same tokens in each layer, each once")
+    chosen, weights = (_per_layer(path, layer[order], rows[order])[1] for rows in (chosen, weights))
+    return _Read(layers, chosen, weights)
+
+
+_READERS: dict[str, Callable[[Path, str | None], _Read]] = {
+    ".npy": _from_numpy,
+    ".npz": _from_archive,
+    ".json": _from_json,
+    ".csv": _from_csv,
+    ".jsonl": _from_jsonl,
+}
+
+
+def _per_layer(path: Path, layer: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Layer numbers, and rows (T L, k), which are sorted by layer, as (T, L, k)."""
+    layers, counts = np.unique(layer, return_counts=True)
+    if not len(layers) or (counts != counts[0]).any():
+        raise InputError(f"{path}: layer: expected the same number of tokens in each layer, got {counts.tolist()}")
+    return layers, rows.reshape(len(layers), counts[0], rows.shape[1]).transpose(1, 0, 2)
+
+
+def _integers(path: Path, table: Any, name: str) -> np.ndarray:
+    column = table[name].to_numpy() if name in table.column_names else None
+    if column is None or (column.size and column.dtype.kind not in "iu"):
+        raise InputError(f"{path}: expected a column '{name}' of whole numbers, got columns {table.column_names}")
+    return column.astype(np.int64)
+
+
+def _lists(path: Path, table: Any, name: str) -> np.ndarray:
+    """A column of lists of one length k, shape (rows, k)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if name not in table.column_names or not pa.types.is_list(table[name].type) or table[name].null_count:
+        raise InputError(f"{path}: expected a list '{name}' in every line, got columns {table.column_names}")
+    column = table[name].combine_chunks()
+    lengths = np.unique(pc.list_value_length(column).to_numpy(zero_copy_only=False))
+    values = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+    if len(lengths) != 1 or lengths[0] < 1 or values.dtype.kind not in "if":
+        raise InputError(f"{path}: {name}: expected as many numbers in every line, got {lengths.tolist()}")
+    return values.reshape(-1, int(lengths[0]))

@@ -1,0 +1,105 @@
+"""Routing out of a popularity law: skew as a knob, and drift between what is profiled and what is served."""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from moe.files import FileModel
+from moe.routing.counts import UNKNOWN
+from moe.trace import RoutingTrace
+
+_SMALLEST_SHARE = 1e-12
+
+
+class SyntheticPopularity(FileModel):
+    """A law of expert popularity, drawn anew for each layer."""
+
+    law: Literal["zipf", "dirichlet"] = Field(
+        "zipf", description="of the shares of a layer's experts: rank^-exponent in random order, or Dirichlet"
+    )
+    exponent: float = Field(1.0, ge=0, le=10, description="of zipf; 0: all experts alike")
+    concentration: float = Field(
+        1.0, gt=0, description="of dirichlet, of each expert; the smaller, the more skewed"
+    )
+    drift: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the last served batch that follows another draw of the law, reached in equal steps",
+    )
+
+
+def synthetic_routing(
+    popularity: SyntheticPopularity,
+    *,
+    layers: int,
+    experts: int,
+    top_k: int,
+    profiled_tokens: int,
+    batch_tokens: int,
+    batches: int,
+    sequence_tokens: int,
+    seed: int,
+) -> RoutingTrace:
+    """Routing of profiled tokens, then of served batches; the tokens have no IDs (-1).
+
+    A token's k experts are different ones. Tokens are independent, layers too. An expert whose share is more than
+    one of k is chosen by every token, and the others share the rest.
+    """
+    law, change, choice = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
+    before = _inclusion(_shares(popularity, layers, experts, law), top_k)
+    after = _inclusion(_shares(popularity, layers, experts, change), top_k)
+    parts = [_choose(before, profiled_tokens, top_k, choice)]
+    for batch in range(batches):
+        moved = popularity.drift * (batch + 1) / batches
+        parts.append(_choose((1 - moved) * before + moved * after, batch_tokens, top_k, choice))
+    chosen = np.concatenate(parts)
+    tokens = len(chosen)
+    index = np.arange(tokens)
+    return RoutingTrace(
+        sequence=(index // sequence_tokens).astype(np.int32),
+        token_id=np.full(tokens, UNKNOWN, np.int32),
+        position_id=(index % sequence_tokens).astype(np.int32),
+        attention_id=np.full((tokens, layers), UNKNOWN, np.int32),
+        experts=chosen,
+        weights=np.full(chosen.shape, 1 / top_k, np.float32),
+        num_experts=experts,
+        origin={"popularity": popularity.model_dump(), "seed": seed},
+    )
+
+
+def _shares(popularity: SyntheticPopularity, layers: int, experts: int, rng: np.random.Generator) -> np.ndarray:
+    """Shares of the experts, shape (layers, experts), each layer's sum to 1."""
+    if popularity.law == "dirichlet":
+        return rng.dirichlet(np.full(experts, popularity.concentration), layers)
+    ranks = rng.permuted(np.tile(np.arange(1, experts + 1), (layers, 1)), axis=1)
+    shares = ranks**-popularity.exponent
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def _inclusion(shares: np.ndarray, top_k: int) -> np.ndarray:
+    """Probability that a token chooses each expert: in proportion to the shares, at most 1, in sum k."""
+    shares = np.maximum(shares, _SMALLEST_SHARE)
+    full = np.zeros(shares.shape, bool)
+    while True:  # what is too much for one goes to the others, by their share
+        rest = np.where(full, 0.0, shares)
+        left = (top_k - full.sum(axis=1, keepdims=True)) / np.maximum(
+            rest.sum(axis=1, keepdims=True), _SMALLEST_SHARE
+        )
+        found = np.where(full, 1.0, rest * left)
+        if not (found > 1.0).any():
+            return found
+        full |= found >= 1.0
+
+
+def _choose(inclusion: np.ndarray, tokens: int, top_k: int, rng: np.random.Generator) -> np.ndarray:
+    """Experts of each token, shape (tokens, layers, k): sampled systematically."""
+    layers, experts = inclusion.shape
+    chosen = np.empty((tokens, layers, top_k), np.int16)
+    for e in range(layers):
+        ends = np.cumsum(inclusion[e])
+        ends *= top_k / ends[-1]
+        points = rng.random(tokens)[:, None] + np.arange(top_k)
+        chosen[:, e] = np.minimum(np.searchsorted(ends, points, side="right"), experts - 1)
+    return chosen

@@ -1,0 +1,1 @@
+"""What others deploy: the paper's baselines, and solvers that leave a decision out."""

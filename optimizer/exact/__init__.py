@@ -1,0 +1,1 @@
+"""The certified optimum of problem (12): fronts of layers, merged."""

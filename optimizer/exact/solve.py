@@ -1,0 +1,179 @@
+"""The certified optimum of the deployment problem, and its whole cost-latency front.
+
+The problem separates: experts meet only in their layer's latency (`fronts`), layers only in the latency limit
+(`knapsack`). Under one limit most minibatch sizes need only a bound (`priced`, `ranges`). Source: this project;
+the problem is (12) of Liu, Wang, Wu, INFOCOM 2025.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from moe.errors import InputError
+from optimizer.cost_model import ROUNDING, fixed_latency_s, with_evaluation
+from optimizer.exact.knapsack import Front, cheapest, fastest, merged, relax
+from optimizer.exact.lagrangian import NEAR, cheapest_within
+from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.one_minibatch import cheapest_global_beta
+from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
+
+Beta: TypeAlias = Literal["per-layer", "global"]
+
+PREFERRED: tuple[Communication, ...] = ("storage", "direct", "pipelined")
+"""Of methods that come to the same, the first is taken."""
+
+
+class Infeasible(InputError):
+    """No plan meets the latency limit.
+
+    Attributes:
+        least_latency_s: the least latency of any plan, s.
+    """
+
+    def __init__(self, latency_limit_s: float, least_latency_s: float) -> None:
+        super().__init__(
+            f"latency_limit_s: {latency_limit_s:g} s is out of reach, the least achievable latency is "
+            f"{least_latency_s:.6g} s"
+        )
+        self.least_latency_s = least_latency_s
+
+
+@dataclass(frozen=True)
+class ModelFronts:
+    """The exact fronts of all layers, whatever the latency limit: make once, solve for many limits.
+
+    Attributes:
+        methods: communication methods that each layer chooses from.
+        options: of each layer; alike layers share theirs.
+        by_method: of each layer, the front with each method; alike layers share theirs.
+        fronts: of each layer, over all methods.
+    """
+
+    methods: tuple[tuple[Communication, ...], ...]
+    options: tuple[LayerOptions, ...]
+    by_method: tuple[dict[Communication, LayerFront], ...]
+    fronts: tuple[LayerFront, ...]
+
+    def restricted(self, methods: Sequence[tuple[Communication, ...]]) -> "ModelFronts":
+        """The same with these methods of each layer only; with all where a layer can use none of them."""
+        usable, fronts = [], []
+        for found, wanted in zip(self.by_method, methods, strict=True):
+            kept = wanted if any(len(found[method]) for method in wanted) else tuple(found)
+            usable.append(kept)
+            fronts.append(LayerFront.joined([found[method] for method in kept]))
+        return ModelFronts(tuple(usable), self.options, self.by_method, tuple(fronts))
+
+    def bound(self, problem: DeploymentProblem) -> float | None:
+        """The optimum under the problem's limit, in the objective's unit: what no plan with these methods, and
+        per-layer beta or global, goes below; None where the limit is out of reach."""
+        found = cheapest([x.pair() for x in self.fronts], latency_budget_s(problem))
+        return None if found is None else found.cost
+
+
+def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = PREFERRED) -> ModelFronts:
+    """The exact fronts of a problem's layers.
+
+    Args:
+        problem: its latency limit is not looked at.
+        methods: communication methods to choose from.
+
+    Raises InputError where an expert fits no memory size.
+    """
+    first_like = {layer: e for e, layer in reversed(list(enumerate(problem.layers)))}
+    options = {e: LayerOptions(problem, e) for e in sorted(first_like.values())}
+    by_method = {e: {method: x.front(method) for method in methods} for e, x in options.items()}
+    fronts = {e: LayerFront.joined(list(found.values())) for e, found in by_method.items()}
+    like = [first_like[layer] for layer in problem.layers]
+    return ModelFronts(
+        methods=(tuple(methods),) * len(like),
+        options=tuple(options[e] for e in like),
+        by_method=tuple(by_method[e] for e in like),
+        fronts=tuple(fronts[e] for e in like),
+    )
+
+
+def solve_exact(
+    problem: DeploymentProblem, beta: Beta = "per-layer", fronts: ModelFronts | None = None, gap: float = 0.0
+) -> DeploymentPlan:
+    """The cheapest plan within the latency limit, with its certificate: a lower bound on every plan's objective,
+    and its gap to that.
+
+    Args:
+        problem: the problem.
+        beta: a minibatch size for each layer, or one for all layers that are `pipelined` (the paper).
+        fronts: of this problem under whatever limit, to solve for many limits; without them only those labels
+            are made that this limit asks for.
+        gap: how far the plan may be from its bound, as a share of its objective; 0: the optimum.
+
+    Raises Infeasible when no plan meets the limit, InputError where an expert fits no memory size or the gap is
+    no share.
+    """
+    started = time.perf_counter()
+    if not 0 <= gap < 1:
+        raise InputError(f"gap: expected a share from 0 to below 1, got {gap}")
+    budget, bound = latency_budget_s(problem), None
+    if fronts is None:
+        found = cheapest_within(problem, PREFERRED, budget, gap if beta == "per-layer" else NEAR)
+        layers, latency, bound = found.plans(), found.selection.latency_s, found.bound
+        if beta == "global":
+            methods = (PREFERRED,) * len(problem.layers)
+            layers, latency, bound = cheapest_global_beta(problem, methods, budget, found.price, gap)
+    else:
+        layers, latency = cheapest_layers(problem, fronts, beta)
+    if latency > budget * (1 + ROUNDING):
+        raise Infeasible(problem.latency_limit_s or np.inf, latency + fixed_latency_s(problem))
+    plan = DeploymentPlan(solver="exact", layers=layers)
+    plan = with_evaluation(problem, plan, bound, time.perf_counter() - started)
+    value = plan.billed_gb_s if problem.objective == "gb_s" else plan.full_cost_usd
+    if bound is None or gap == 0 or bound >= (value or 0.0):
+        plan = plan.model_copy(update={"lower_bound": value, "gap": 0.0})
+    return plan
+
+
+def front(problem: DeploymentProblem, tolerance: float = 0.0) -> Front:
+    """The cost-latency curve of the whole model, over all latency limits at once (per-layer beta).
+
+    Args:
+        problem: its latency limit is not looked at.
+        tolerance: 0 for the exact front; else points may cost that share more than the exact ones.
+
+    Returns:
+        cost in the objective's unit (points,) falling, and latency in s (points,) rising.
+
+    Raises InputError where an expert fits no memory size, and for a tolerance below 0.
+    """
+    if not 0 <= tolerance < np.inf:
+        raise InputError(f"tolerance: expected a share of the cost, at least 0, got {tolerance}")
+    cost, latency = merged([x.pair() for x in model_fronts(problem).fronts], tolerance)
+    return cost, latency + fixed_latency_s(problem)
+
+
+def least_latency_s(problem: DeploymentProblem) -> float:
+    """The least latency of any plan (per-layer beta), s. Raises InputError where an expert fits no memory size."""
+    found = cheapest_within(problem, PREFERRED, -1.0)  # out of reach of any
+    return found.selection.latency_s + fixed_latency_s(problem)
+
+
+def latency_budget_s(problem: DeploymentProblem) -> float:
+    """Latency that the limit leaves to the MoE layers, s."""
+    limit = problem.latency_limit_s
+    return np.inf if limit is None else limit - fixed_latency_s(problem)
+
+
+def cheapest_layers(
+    problem: DeploymentProblem, fronts: ModelFronts, beta: Beta
+) -> tuple[tuple[LayerPlan, ...], float]:
+    """The cheapest layers' plans within the latency limit, and the sum of their latencies in s; the fastest
+    plans where none meets the limit."""
+    pairs = [x.pair() for x in fronts.fronts]
+    budget = latency_budget_s(problem)
+    found = cheapest(pairs, budget)
+    if beta == "global" and any("pipelined" in usable for usable in fronts.methods):
+        price = relax(pairs, budget).price if found is not None else 0.0
+        return cheapest_global_beta(problem, fronts.methods, budget, price)[:2]
+    found = found or fastest(pairs)
+    layers = [x.plan(y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True)]
+    return tuple(layers), found.latency_s

@@ -1,0 +1,1 @@
+"""Several experts in one function: problems rewritten, then solved."""

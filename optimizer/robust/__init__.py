@@ -1,0 +1,1 @@
+"""Plans for samples of popularity, with a lower bound."""

@@ -1,0 +1,1 @@
+"""AWS as simulated: network, storage, instances, calls, billing."""

@@ -1,0 +1,407 @@
+"""AWS Lambda: functions and their instances, concurrency, cold and warm starts, failures, retries, billing.
+
+A call whose program meets nobody takes one simulated event, any other a process: the start of an instance is drawn
+and added up at once, an idle instance's expiry is looked up when it is next wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import simpy
+
+from moe.errors import InputError, nearest
+from simulator.cloud.billing import Meter
+from simulator.cloud.invocation import Target
+from simulator.cloud.network import Link
+from simulator.cloud.platform import Package, Platform
+from simulator.functions import Function, Instance
+from simulator.program import (
+    Call,
+    CallFailed,
+    Program,
+    Sleep,
+    Steps,
+    Then,
+    meets_others,
+    run_ahead,
+    run_through,
+    until,
+)
+from simulator.records import Record
+
+BROKEN = ("timeout", "instance-lost", "out-of-memory")  # the instance is gone
+
+
+class Prewarming(Protocol):
+    """A policy that starts instances before they are asked for, by calls of its own (`LambdaService.ping`)."""
+
+    def arrived(self, service: LambdaService, function: Function) -> None:
+        """Called when a call of the function arrives, whatever becomes of it; not for the policy's own."""
+
+
+class LambdaService:
+    """Runs work on instances and bills it. Every attempt of a call leaves one row.
+
+    An idle instance is reused most recently used first and is gone after its keep-alive; without one the call
+    starts an instance: provisioning, then INIT. A call beyond a concurrency limit is throttled. A failed attempt
+    is tried again after a backoff, as often as the platform's retry policy says; then the call has failed.
+
+    Args:
+        env: the SimPy environment.
+        platform: constants and random streams.
+        keep: what becomes of a finished row; by default all are kept in `records`.
+        prewarming: a policy that starts instances ahead.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        platform: Platform,
+        keep: Then | None = None,
+        prewarming: Prewarming | None = None,
+    ) -> None:
+        self.env = env
+        self.platform = platform
+        self.records: list[Record] = []
+        self.functions: dict[str, Function] = {}
+        self._keep = keep or self.records.append
+        self._prewarming = prewarming
+        self._meter = Meter(platform.prices)
+        self._unreserved_running = 0
+        self._unreserved_limit = platform.concurrency.account
+
+    def deploy(
+        self,
+        name: str,
+        memory_mb: int,
+        *,
+        package: str | None = None,
+        package_bytes: float = 0.0,
+        tmp_mb: int = 512,
+        timeout_s: float | None = None,
+        reserved: int | None = None,
+        warm: int = 0,
+        provisioned: int = 0,
+        program: Program | None = None,
+    ) -> Function:
+        """Deploy a function; a call deploys an unknown one by itself.
+
+        Args:
+            name, memory_mb, package_bytes, tmp_mb, timeout_s, reserved, program: as in `Function`.
+            package: name of one of the platform's; None: its default.
+            warm: initialised, idle instances at the start.
+            provisioned: instances kept initialised. Their concurrency is set aside from the account's.
+
+        Raises:
+            InputError: the platform has no such package.
+        """
+        platform, now = self.platform, self.env.now
+        function = Function(
+            name,
+            memory_mb,
+            platform.package if package is None else self._package(package),
+            platform.timeout_s if timeout_s is None else timeout_s,
+            package_bytes,
+            tmp_mb,
+            reserved,
+            provisioned,
+            program,
+            deployed_s=now,
+            new_instances=platform.concurrency.scaling_burst,
+            refilled_s=now,
+        )
+        self._unreserved_limit -= max(reserved or 0, provisioned)
+        self.functions[name] = function
+        function.idle += [self._new_instance(function) for _ in range(warm)]
+        for _ in range(provisioned):
+            self._provision(function)
+        return function
+
+    def program_of(self, target: Target) -> Program:
+        """What a call of the target does. Raises InputError."""
+        if target.program is not None:
+            return target.program
+        function = self.functions.get(target.row.function)
+        if function is None or function.program is None:
+            raise InputError(f"function: no function '{target.row.function}' with a program is deployed")
+        return function.program
+
+    def invoke(
+        self,
+        record: Record,
+        program: Program,
+        then: Then | None = None,
+        *,
+        repeatable: bool = True,
+        queued: bool = False,
+        payload_bytes: float = 0.0,
+        payload_s: float | None = None,
+        limit_bytes: float | None = None,
+    ) -> float:
+        """Invoke a function now; returns when the request has arrived.
+
+        Args:
+            record: says which function and with how much memory; each further attempt has a row of its own.
+            program, then, repeatable, payload_bytes, payload_s: as in `Call`.
+            queued: the request goes into the asynchronous queue, which has retries of its own.
+            limit_bytes: of the encoded payload; None: the platform's.
+        """
+        platform, now = self.platform, self.env.now
+        function = self.functions.get(record.function) or self.deploy(record.function, record.memory_mb)
+        if limit_bytes is None:
+            limit_bytes = platform.asynchronous.limit_bytes if queued else platform.payload_limit_bytes
+        queued_s = now if queued else None
+        call = Call(
+            self,
+            platform,
+            function,
+            record,
+            program,
+            then,
+            repeatable,
+            payload_bytes,
+            payload_s,
+            limit_bytes,
+            queued_s,
+        )
+        return self._send(call, now)
+
+    def ping(self, function: Function, hold_s: float = 0.0) -> None:
+        """Call a function that does nothing for `hold_s`, to start an instance or to keep one; it is billed."""
+        row = Record(-1, 0, "ping", function.name, function.memory_mb)
+        self.invoke(row, (Sleep(hold_s),), repeatable=False)
+
+    def after(self, seconds: float, do: Callable[[], object]) -> None:
+        """Do something when so many seconds have passed."""
+        event = self.env.timeout(seconds)
+        assert event.callbacks is not None
+        event.callbacks.append(lambda _: (do(), None)[1])
+
+    def charge_provisioned(self, until_s: float | None = None) -> None:
+        """Leave a row for each function's provisioned instances, from its deployment until a time (None: now)."""
+        for function in self.functions.values():
+            if function.provisioned:
+                row = Record(-1, 0, "provisioned", function.name, function.memory_mb, status="provisioned")
+                row.requested_s = row.started_s = function.deployed_s
+                row.ended_s = self.env.now if until_s is None else until_s
+                self._meter.charge_provisioned(row, function.provisioned)
+                self._keep(row)
+
+    # -- arriving -----------------------------------------------------------------------------------------
+
+    def _send(self, call: Call, now: float) -> float:
+        """A request travels to Lambda, with its payload; returns when it is there."""
+        size = call.payload_bytes
+        if size == 0:
+            self._arrive(call, now)
+            return now
+        if size * self.platform.payload_encoding_factor > call.limit_bytes:
+            self._refuse(call, "payload-too-large", now)
+            return now
+        alone = call.payload_s is None
+        seconds = self.platform.payload_seconds(size if alone else 0.0) + (call.payload_s or 0.0)
+        self.after(seconds, lambda: self._arrive(call, self.env.now))
+        return now + seconds
+
+    def _arrive(self, call: Call, now: float) -> None:
+        """A request is admitted, finds or starts an instance, and runs there."""
+        function, record, platform = call.function, call.record, self.platform
+        if self._prewarming is not None and record.role != "ping":
+            self._prewarming.arrived(self, function)
+        instance = function.take_idle(now)
+        if not self._admits(function, instance, now):
+            if instance is not None:
+                function.idle.append(instance)
+            self._refuse(call, "throttled", now)
+            return
+        record.requested_s = now
+        with_payload = call.payload_bytes > 0 and not platform.is_ideal  # its overhead was part of the transfer
+        started = now if with_payload else now + platform.warm_start.next()
+        record.phases["queue"] = (now, started)
+        if platform.prices.warm_start_is_billed:
+            call.billed_before_s = started - now
+        if instance is None:
+            instance = self._new_instance(function)
+            started = self._cold_start(call, started)
+        function.running += 1
+        if function.reserved is None and not instance.provisioned:
+            self._unreserved_running += 1
+        call.instance = instance
+        record.instance = instance.name
+        record.started_s = started
+        record.bytes_in += call.payload_bytes
+        self._run(call, started, now)
+
+    def _refuse(self, call: Call, status: str, now: float) -> None:
+        """429 or 413: nothing runs and nothing is billed."""
+        record = call.record
+        record.requested_s = record.started_s = record.ended_s = now
+        call.status = status
+        self._conclude(call, now)
+
+    # -- starting -----------------------------------------------------------------------------------------
+
+    def _admits(self, function: Function, instance: Instance | None, now: float) -> bool:
+        """Whether the concurrency limits let one more call of the function run; takes from its scaling bucket."""
+        if instance is not None and instance.provisioned:
+            return True
+        if function.reserved is not None:
+            if function.running >= function.reserved:
+                return False
+        elif self._unreserved_running >= self._unreserved_limit:
+            return False
+        if instance is not None:
+            return True
+        limits = self.platform.concurrency
+        refill = (now - function.refilled_s) * limits.scaling_per_s
+        function.new_instances = min(limits.scaling_burst, function.new_instances + refill)
+        function.refilled_s = now
+        if function.new_instances < 1:
+            return False
+        function.new_instances -= 1
+        return True
+
+    def _cold_start(self, call: Call, now: float) -> float:
+        """Provisioning and INIT from `now` on; returns when the handler starts.
+
+        An INIT over the limit is broken off there, and done again as part of the first call.
+        """
+        platform, record, package = self.platform, call.record, call.function.package
+        record.cold = True
+        provisioned = now + package.provisioning_s(call.function.package_bytes)
+        init_s = package.init.next()
+        if init_s > platform.init_limit_s:
+            init_s += platform.init_limit_s
+        record.phases["provisioning"] = (now, provisioned)
+        record.phases["init"] = (provisioned, provisioned + init_s)
+        call.billed_before_s += init_s if package.init_is_billed else 0.0
+        return provisioned + init_s
+
+    def _new_instance(self, function: Function) -> Instance:
+        function.started += 1
+        memory_mb, now = function.memory_mb, self.env.now
+        slowdown = self.platform.straggler_factor if self.platform.stragglers.next() else 1.0
+        return Instance(
+            f"{function.name}/{function.started}",
+            Link(self.platform.link_rates(memory_mb), now),
+            Link(self.platform.upload_rates(memory_mb), now),
+            now,
+            now + self.platform.keep_alive.next(),
+            slowdown,
+        )
+
+    def _provision(self, function: Function) -> None:
+        """One more provisioned instance is idle."""
+        instance = self._new_instance(function)
+        instance.provisioned, instance.expires_s = True, math.inf
+        function.idle.append(instance)
+
+    def _package(self, name: str) -> Package:
+        packages = self.platform.packages
+        if name not in packages:
+            raise InputError(f"package: the platform has no package '{name}'{nearest(name, packages)}")
+        return packages[name]
+
+    # -- running ------------------------------------------------------------------------------------------
+
+    def _run(self, call: Call, started: float, now: float) -> None:
+        """Run the program from `started` on: at once where it meets nobody, else as a process."""
+        timeout_s, lost_s = call.function.timeout_s, self.platform.instance_life.next()
+        if lost_s < timeout_s:
+            call.deadline, timeout_s = "instance-lost", lost_s
+        call.deadline_s = started + timeout_s
+        if meets_others(call.program):
+            process = self.env.process(self._steps(call, started))
+            if timeout_s < math.inf:
+                end = self.env.timeout(call.deadline_s - now)
+                end.callbacks.append(lambda _: process.interrupt() if process.is_alive else None)
+            return
+        try:
+            ended = run_ahead(call.program, call, started)
+            if self.platform.handler_error.next():
+                call.status = "handler-error"
+        except CallFailed as failure:
+            ended, call.status = failure.at_s, failure.status
+        if ended > call.deadline_s:
+            ended, call.status = call.deadline_s, call.deadline
+        self.env.timeout(ended - now, call).callbacks.append(self._on_end)
+
+    def _on_end(self, event: simpy.Event) -> None:
+        self._leave(event.value)  # type: ignore[arg-type]
+
+    def _steps(self, call: Call, started: float) -> Steps:
+        """The program as a process, and what its failure means for the attempt."""
+        try:
+            try:
+                ended = yield from run_through(call.program, call, started)
+                if self.platform.handler_error.next():
+                    call.status = "handler-error"
+            except CallFailed as failure:
+                ended, call.status = failure.at_s, failure.status
+            yield from until(self.env, ended)
+        except simpy.Interrupt:
+            ended, call.status = call.deadline_s, call.deadline
+        self._leave(call)
+        return ended
+
+    # -- ending -------------------------------------------------------------------------------------------
+
+    def _leave(self, call: Call) -> None:
+        """The call is over: charge it; its instance is idle, or gone where the call broke it."""
+        now, function, instance, record = self.env.now, call.function, call.instance, call.record
+        prices, broken = self.platform.prices, call.status in BROKEN
+        record.ended_s = now
+        gb_s_usd = prices.provisioned_duration_gb_s if instance.provisioned else function.package.gb_s_usd
+        duration_s = call.billed_before_s + now - record.started_s
+        self._meter.charge(record, duration_s, function.tmp_mb, gb_s_usd)
+        function.running -= 1
+        if function.reserved is None and not instance.provisioned:
+            self._unreserved_running -= 1
+        if broken:
+            record.end_phases(now)
+            if instance.provisioned:
+                self._replace_provisioned(function)
+        elif instance.provisioned:
+            function.idle.append(instance)
+        elif now - instance.born_s < self.platform.instance_age_s:
+            instance.expires_s = now + self.platform.keep_alive.next()
+            function.idle.append(instance)
+        self._conclude(call, now)
+
+    def _replace_provisioned(self, function: Function) -> None:
+        """A provisioned instance is gone: another one is there after provisioning and INIT."""
+        package = function.package
+        seconds = package.provisioning_s(function.package_bytes) + package.init.next()
+        self.after(seconds, lambda: self._provision(function))
+
+    def _conclude(self, call: Call, now: float) -> None:
+        """An attempt is over: keep its row, and try again or tell the caller."""
+        record = call.record
+        record.status = call.status
+        self._keep(record)
+        wait_s = None if call.status == "ok" else self._wait_s(call, now)
+        if wait_s is None:
+            if call.then is not None:
+                call.then(record)
+            return
+        again = call.again()
+        self.after(wait_s, lambda: self._send(again, self.env.now))
+
+    def _wait_s(self, call: Call, now: float) -> float | None:
+        """How long until a failed attempt is made again, s; None: never."""
+        status, number, retries = call.status, call.record.attempt, self.platform.retries
+        ran = status != "throttled"
+        if (ran and not call.repeatable) or status == "payload-too-large":
+            return None
+        if call.queued_s is None:
+            again = number < retries.attempts and status in retries.again_after
+            return retries.backoff_s(number) if again else None
+        queue = self.platform.asynchronous
+        call.errors += ran
+        if call.errors >= queue.attempts:
+            return None
+        wait_s = queue.error_waits_s[call.errors - 1] if ran else queue.throttle_wait_s(number)
+        return wait_s if now + wait_s - call.queued_s <= queue.age_limit_s else None

@@ -1,0 +1,1 @@
+"""Platform profiles: their constants, and the YAML files that hold them."""

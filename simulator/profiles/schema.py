@@ -1,0 +1,399 @@
+"""The platform profile: every constant of a serverless platform, with unit, source, date and confidence.
+
+File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`. What the closed form needs of
+a profile is derived here, in `closed_form`, so that optimizer and simulator mean the same platform.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from moe.errors import InputError, nearest
+from moe.files import FileModel, overlaid, read_mapping, validated
+from simulator.profiles.constant import (
+    USD,
+    AtLeastOne,
+    Bytes,
+    BytesPerSecond,
+    Constant,
+    Dated,
+    Fit,
+    Kept,
+    Ratio,
+    RequestsPerSecond,
+    Seconds,
+    in_unit,
+    within,
+)
+
+DEFAULT_PROFILE = "aws-us-east-1-2026"
+GB = 2**30  # as S3 charges bytes
+Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
+
+
+class PackageConstants(FileModel):
+    """How a function is packaged, and what an instance of it goes through before its first call."""
+
+    package_type: Literal["zip", "image"]
+    runtime: str
+    architecture: Literal["x86_64", "arm64"] = "x86_64"
+    provisioning_s: Seconds
+    init_s: Seconds
+
+
+class StartConstants(FileModel):
+    """Start of an instance and of a call; `package` is the one that functions have unless they say otherwise."""
+
+    warm_s: Seconds
+    package: str
+    packages: dict[str, PackageConstants] = Field(min_length=1)
+    fetch_bytes_per_s: BytesPerSecond
+    init_limit_s: Seconds
+    keep_alive_s: Seconds
+    keep_alive_halving_s: Seconds | None = (
+        None  # each such period halves the idle instances; goes before keep_alive_s
+    )
+    instance_age_s: Seconds
+
+    @model_validator(mode="after")
+    def _known(self) -> "StartConstants":
+        if self.package not in self.packages:
+            raise ValueError(f"package: no package '{self.package}'{nearest(self.package, self.packages)}")
+        return self
+
+
+class ConcurrencyConstants(FileModel):
+    """How many calls may run at once, and how fast instances may be added."""
+
+    account: Ratio
+    scaling_burst: Ratio
+    scaling_per_s: Annotated[Constant, in_unit("1/s")]
+    timeout_s: Seconds
+
+
+class RetryConstants(FileModel):
+    """What a caller does about a failed attempt: AWS SDK's standard mode.
+
+    `again_after` names the statuses of the record table after which it tries again.
+    """
+
+    attempts: Ratio
+    base_s: Seconds
+    cap_s: Seconds
+    again_after: tuple[Retried, ...]
+
+
+class AsynchronousConstants(FileModel):
+    """Lambda's queue of asynchronous invocations; before the n-th retry of an error it waits n times as long."""
+
+    limit_bytes: Bytes
+    age_limit_s: Seconds
+    attempts: AtLeastOne
+    error_wait_s: Seconds
+    throttle_base_s: Seconds
+    throttle_cap_s: Seconds
+
+
+class FailureConstants(FileModel):
+    """What goes wrong by itself; a straggler is an instance that computes so many times slower."""
+
+    handler_error: Annotated[Constant, in_unit("1"), within(0, 1)]
+    straggler: Annotated[Constant, in_unit("1"), within(0, 1)]
+    straggler_factor: AtLeastOne
+    instances_lost_per_hour: Annotated[Constant, in_unit("1/h")]
+
+
+class VisibleCores(FileModel):
+    """Cores that a function sees: memory sizes (MB) up to which it sees so many."""
+
+    up_to_mb: dict[int, int] = Field(min_length=1)
+    source: str = Field(min_length=1)
+    date: str = Field(min_length=4)
+    confidence: Literal["high", "medium", "low"]
+    fit: Fit | None = None
+    kept: Kept | None = None
+
+    @field_validator("up_to_mb")
+    @classmethod
+    def _increasing(cls, table: dict[int, int]) -> dict[int, int]:
+        table = dict(sorted(table.items()))
+        cores = list(table.values())
+        if cores[0] < 1 or cores != sorted(cores):
+            raise ValueError(f"expected cores from 1 on that grow with memory, got {table}")
+        return table
+
+    def at(self, memory_mb: int) -> int:
+        """Cores of a memory size; beyond the table those of its last row."""
+        return next(
+            (cores for most, cores in self.up_to_mb.items() if memory_mb <= most), [*self.up_to_mb.values()][-1]
+        )
+
+
+class ComputeConstants(FileModel):
+    """Compute of a function."""
+
+    visible_cores: VisibleCores
+
+    mb_per_vcpu: Annotated[Constant, in_unit("MB")]
+    flops_per_vcpu: Annotated[Constant, in_unit("FLOP/s")]
+    weight_bandwidth_per_vcpu: BytesPerSecond
+    jitter: Ratio
+    runtime_bytes: Bytes
+
+
+class NetworkConstants(FileModel):
+    """Network of a function, each way.
+
+    `function_upload_bytes_per_s_per_mb`: where uploads are slower than downloads. `moved_by_cpu`: what limits a
+    function's transfers is its own CPU, so that an upload does not overlap with compute.
+    """
+
+    function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")]
+    function_upload_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
+    moved_by_cpu: bool = False
+    sustained_bytes_per_s: BytesPerSecond
+    burst_bytes_per_s: BytesPerSecond
+    burst_bytes: Bytes
+
+
+class ExpressConstants(FileModel):
+    """S3 Express One Zone: what differs from the standard class, prices included."""
+
+    get_latency_s: Seconds
+    put_latency_s: Seconds
+    get_limit_per_s: RequestsPerSecond
+    put_limit_per_s: RequestsPerSecond
+    get: USD
+    put: USD
+    get_per_gb: USD
+    put_per_gb: USD
+
+
+class StorageConstants(FileModel):
+    """S3 as a function sees it; latencies, limits and prices of the class that is used.
+
+    `get_vcpu_s`, `put_vcpu_s`: work of the function's own vCPU for each request, before it is sent.
+    """
+
+    storage_class: Literal["standard", "express"] = "standard"
+    get_latency_s: Seconds
+    put_latency_s: Seconds
+    get_vcpu_s: Seconds | None = None
+    put_vcpu_s: Seconds | None = None
+    connection_bytes_per_s: BytesPerSecond
+    get_limit_per_s: RequestsPerSecond
+    put_limit_per_s: RequestsPerSecond
+    prefixes: AtLeastOne
+    error: Annotated[Constant, in_unit("1"), within(0, 1)]
+    parts: AtLeastOne
+    least_part_bytes: Annotated[Constant, in_unit("bytes"), within(1)]
+    express: ExpressConstants
+
+
+class PayloadConstants(FileModel):
+    """A function that invokes a function, synchronously.
+
+    `function_bytes_per_s_per_mb`: a function's own CPU encodes, sends and decodes payloads, so that all of them
+    together get at most so much for each MB of its memory; without it, memory does not matter.
+    """
+
+    overhead_s: Seconds
+    bytes_per_s: BytesPerSecond
+    function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
+    limit_bytes: Bytes
+    encoding_factor: Ratio
+
+
+class PriceConstants(FileModel):
+    """What AWS charges; `date` is the day whose rules hold. The free tier is what is left of it, 0: off."""
+
+    date: date
+    gb_s: USD
+    gb_s_arm64: USD
+    invocation: USD
+    s3_put: USD
+    s3_get: USD
+    billing_step_s: Dated
+    init_is_billed: Dated
+    image_init_is_billed: Dated
+    tmp_gb_s: USD
+    free_gb_s: Annotated[Constant, in_unit("GB-s")]
+    free_invocations: Ratio
+    provisioned_gb_s: USD
+    provisioned_duration_gb_s: USD
+    provisioned_step_s: Seconds
+
+
+class BetterTransformerConstants(FileModel):
+    """How many times faster torch's fused layers are than eager ones, by layer type; expert MLPs gain nothing."""
+
+    attention: AtLeastOne
+    encoder: AtLeastOne
+
+
+class ClusterConstants(FileModel):
+    """The CPU cluster that serverless is compared with."""
+
+    instance: str
+    cores: Ratio
+    flops_per_core: Annotated[Constant, in_unit("FLOP/s")]
+    efficiency: Ratio
+    memory_bytes_per_s: BytesPerSecond
+    smallest_task_flops: Annotated[Constant, in_unit("FLOP"), within(1)]
+    better_transformer: BetterTransformerConstants
+    price_per_hour: USD
+    month_utilisation: Ratio
+
+
+@dataclass(frozen=True)
+class StorageClass:
+    """One storage class of S3: latencies, limits of all prefixes together (requests/s), prices (USD)."""
+
+    get_latency_s: Constant
+    put_latency_s: Constant
+    get_limit_per_s: float
+    put_limit_per_s: float
+    get_usd: float
+    put_usd: float
+    get_usd_per_byte: float = 0.0
+    put_usd_per_byte: float = 0.0
+
+
+class PlatformProfile(FileModel):
+    """Every constant of a serverless platform."""
+
+    schema_: Literal["platform-profile/1"] = Field("platform-profile/1", alias="schema")
+    name: str
+    about: str
+    start: StartConstants
+    concurrency: ConcurrencyConstants
+    retries: RetryConstants
+    asynchronous: AsynchronousConstants
+    failures: FailureConstants
+    compute: ComputeConstants
+    network: NetworkConstants
+    storage: StorageConstants
+    payload: PayloadConstants
+    prices: PriceConstants
+    cluster: ClusterConstants
+
+    @property
+    def storage_class(self) -> StorageClass:
+        """Latencies, limits and prices of the storage class that is used."""
+        chosen, prices = self.storage, self.prices
+        if chosen.storage_class == "express":
+            x = chosen.express
+            per_byte = x.get_per_gb.median / GB, x.put_per_gb.median / GB
+            limits = x.get_limit_per_s.median, x.put_limit_per_s.median  # of a bucket
+            return StorageClass(x.get_latency_s, x.put_latency_s, *limits, x.get.median, x.put.median, *per_byte)
+        prefixes = chosen.prefixes.median
+        limits = chosen.get_limit_per_s.median * prefixes, chosen.put_limit_per_s.median * prefixes
+        usd = prices.s3_get.median, prices.s3_put.median
+        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd)
+
+
+@dataclass(frozen=True)
+class ClosedFormConstants:
+    """What Eq. 3-11 need of a platform (docs/formats.md): medians only, no tails, bursts or contention.
+
+    Attributes:
+        vcpus: of each memory size, shape (sizes,).
+        storage_bandwidth_bytes_per_s: B_s of each memory size, shape (sizes,).
+        direct_bandwidth_bytes_per_s: B_f, raw bytes before encoding.
+        storage_delay_s: T_dl, the mean of the medians of GET and PUT.
+        warm_start_s: T_str.
+    """
+
+    vcpus: np.ndarray
+    storage_bandwidth_bytes_per_s: np.ndarray
+    direct_bandwidth_bytes_per_s: float
+    storage_delay_s: float
+    warm_start_s: float
+
+
+def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFormConstants:
+    """The closed form's constants of a profile, for the given memory sizes."""
+    memory = np.asarray(memory_mb, float)
+    by_memory = memory * profile.network.function_bytes_per_s_per_mb.median
+    payload, storage = profile.payload, profile.storage
+    works = [work.median for work in (storage.get_vcpu_s, storage.put_vcpu_s) if work is not None]
+    request_work_s = sum(works) / 2 * profile.compute.mb_per_vcpu.median / float(np.median(memory))
+    direct = payload.bytes_per_s.median
+    if payload.function_bytes_per_s_per_mb is not None:  # the closed form has one B_f for all sizes
+        direct = min(direct, payload.function_bytes_per_s_per_mb.median * float(np.median(memory)))
+    return ClosedFormConstants(
+        vcpus=memory / profile.compute.mb_per_vcpu.median,
+        storage_bandwidth_bytes_per_s=np.minimum(by_memory, profile.storage.connection_bytes_per_s.median),
+        direct_bandwidth_bytes_per_s=direct / payload.encoding_factor.median,
+        storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)
+        / 2
+        + request_work_s,
+        warm_start_s=profile.start.warm_s.median,
+    )
+
+
+def expert_seconds(
+    profile: PlatformProfile, memory_mb: Sequence[int], parameter_bytes: float, flops_per_token: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Block time a + b n of an expert over n tokens: its weights are read once a call, by one thread.
+
+    Args:
+        memory_mb: memory sizes. parameter_bytes: of the expert's weights. flops_per_token: of a token.
+
+    Returns:
+        a and b of each memory size, s and s/token, both of shape (sizes,).
+    """
+    vcpus = closed_form(profile, memory_mb).vcpus
+    read_weights_s = parameter_bytes / profile.compute.weight_bandwidth_per_vcpu.median
+    per_token = flops_per_token / (profile.compute.flops_per_vcpu.median * vcpus)
+    return read_weights_s / np.minimum(1.0, vcpus), per_token
+
+
+def constant_at(profile: PlatformProfile, path: Sequence[str]) -> Constant:
+    """The constant at a path of keys, such as `("storage", "get_latency_s")`."""
+    found: Any = profile
+    for key in path:
+        found = found[key] if isinstance(found, dict) else getattr(found, key)
+    return found
+
+
+def with_constant(profile: PlatformProfile, path: Sequence[str], constant: Constant | None) -> PlatformProfile:
+    """The profile with another constant at a path of keys; None: without that optional one."""
+
+    def changed(inside: Any, keys: Sequence[str]) -> Any:
+        if not keys:
+            return constant
+        if isinstance(inside, dict):
+            return inside | {keys[0]: changed(inside[keys[0]], keys[1:])}
+        return inside.model_copy(update={keys[0]: changed(getattr(inside, keys[0]), keys[1:])})
+
+    return changed(profile, path)
+
+
+def profile_names() -> list[str]:
+    """Names of the packaged profiles."""
+    files = (resources.files("simulator") / "profiles").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
+    """A packaged profile by name, or a YAML file, whose `base:` may name the one it changes. Raises InputError."""
+    if Path(name_or_path).suffix not in (".yaml", ".yml"):
+        return validated(PlatformProfile, _packaged(str(name_or_path), "profile"), name_or_path)
+    data = read_mapping(name_or_path)
+    if "base" in data:
+        data = overlaid(_packaged(str(data.pop("base")), f"{name_or_path}: base"), data)
+    return validated(PlatformProfile, data, name_or_path)
+
+
+def _packaged(name: str, what: str) -> dict[str, Any]:
+    """The file of a packaged profile. Raises InputError, which begins with `what`."""
+    if name not in profile_names():
+        raise InputError(f"{what}: no profile '{name}'{nearest(name, profile_names())}")
+    return read_mapping(str(resources.files("simulator") / "profiles" / f"{name}.yaml"))

@@ -1,0 +1,1 @@
+"""A deployment plan played: layers, communication methods, cluster."""

@@ -1,0 +1,256 @@
+"""Play a deployment plan on a platform: `simulate(problem, plan, profile)`."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import simpy
+
+from moe.errors import InputError
+from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.platform import ideal_platform, platform_of_profile
+from simulator.plan import (
+    DeploymentPlan,
+    DeploymentProblem,
+    Violation,
+    check_plan_fits,
+    constraint_violations,
+)
+from simulator.profiles.schema import PlatformProfile
+from simulator.records import Bill, Record, bill, to_pandas
+from simulator.serving.forward_pass import (
+    ForwardPass,
+    Gather,
+    Reload,
+    Serving,
+    Start,
+    expert_function,
+    non_moe_function,
+    non_moe_memory_mb,
+)
+from simulator.serving.overflow import Overflow, replicas_run
+from simulator.serving.replicas import problem_of_size, whole_tokens
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Token-by-token generation: how many steps, and the sequences that each gives a token to."""
+
+    steps: int
+    sequences: int
+
+
+@dataclass(frozen=True)
+class SimulatedRun:
+    """What happened when a plan served one or more batches, one after the other.
+
+    Attributes:
+        records: the record table's rows (`simulator.records`).
+        latency_s: of each batch, head to tail, shape (batches,); with `decode`, the time to the first token.
+        decode_s: of each decode step of each batch, the time per token, shape (batches, steps).
+        served_tokens: tokens of a batch.
+        bill: of the mean batch.
+        violations: constraints that the plan breaks for the tokens it was made for, and the latency limit if
+            a batch's latency is over it.
+        overflowed: replicas' calls beyond the planned ones that were foreseen, over all batches.
+        failed: batches that a failed call ended, and which; their latency is NaN.
+    """
+
+    records: list[Record]
+    latency_s: np.ndarray
+    decode_s: np.ndarray
+    served_tokens: float
+    bill: Bill
+    violations: tuple[Violation, ...]
+    overflowed: int
+    failed: tuple[str, ...] = ()
+
+    @property
+    def mean_latency_s(self) -> float:
+        """Mean latency of the batches that did not fail, s."""
+        return float(np.nanmean(self.latency_s)) if len(self.failed) < len(self.latency_s) else math.nan
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Throughput: tokens of a batch over its mean latency."""
+        return self.served_tokens / self.mean_latency_s
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The record table."""
+        return to_pandas(self.records)
+
+    def bill_of_batch(self, batch: int) -> Bill:
+        """The bill of one batch."""
+        return bill(row for row in self.records if row.batch == batch)
+
+
+def simulate(
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    profile: PlatformProfile | None = None,
+    *,
+    routing: Sequence[np.ndarray] | None = None,
+    runs: int = 1,
+    start: Start = "eager",
+    next_layer_start: Start = "eager",
+    gather: Gather = "after-all",
+    warm: bool = True,
+    overflow: Overflow = "foreseen",
+    reload: Reload = "every-invocation",
+    decode: Decode | None = None,
+    poll_s: float = 0.0,
+    seed: int = 0,
+) -> SimulatedRun:
+    """Play a plan, batch after batch.
+
+    Args:
+        problem: the deployment problem that the plan is for.
+        plan: the deployment plan; violations of its constraints are played as they stand.
+        profile: the platform; None for the ideal one, on which the closed form holds.
+        routing: real tokens of each expert, one (layers, experts) integer array a batch: then tokens are whole,
+            and replicas that meet more than fits overflow. None: the problem's tokens, divided.
+        runs: batches without `routing`; with it, each of its batches is served once.
+        start, next_layer_start, gather, reload: see `simulator.serving.forward_pass.Serving`.
+        warm: whether planned instances are initialised before the first batch.
+        overflow: what becomes of a replica that meets more tokens than its memory (with `direct`, its payload)
+            holds, see `simulator.serving.overflow`.
+        decode: token-by-token generation after each batch: every layer is invoked again for each step.
+        poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
+        seed: of all random streams.
+
+    Raises:
+        InputError: plan, problem and routing do not fit together.
+    """
+    check_plan_fits(problem, plan)
+    rng = np.random.default_rng(seed)
+    platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
+    service = LambdaService(simpy.Environment(), platform)
+    deploy_plan(service, problem, plan, warm)
+    routed = routing is not None
+    serving = Serving(start, next_layer_start, gather, overflow, reload, routed, routed, poll_s)
+    if routing is None:
+        passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
+    else:
+        passes = [_as_routed(service, problem, plan, serving, number, real) for number, real in enumerate(routing)]
+    steps = [_decode_steps(each, decode) for each in passes]
+    durations_s = _serve(
+        service, [one for each, after in zip(passes, steps, strict=True) for one in (each, *after)]
+    )
+    durations_s = durations_s.reshape(len(passes), -1)
+    latency_s = durations_s[:, 0]
+    violations = constraint_violations(problem, plan)
+    limit = problem.latency_limit_s
+    if limit is not None and (latency_s > limit * (1 + 1e-9)).any():
+        violations.append((None, None, "latency"))
+    planned = sum(int(layer.replicas.sum()) for layer in plan.layers)
+    return SimulatedRun(
+        records=service.records,
+        latency_s=latency_s,
+        decode_s=durations_s[:, 1:],
+        served_tokens=problem.served_tokens,
+        bill=bill(service.records).per_batch(len(passes)),
+        violations=tuple(violations),
+        overflowed=sum(sum(int(g.sum()) for g in each.replicas) - planned for each in passes),
+        failed=tuple(
+            f"batch {each.batch}: {each.failed.function} {each.failed.status}, attempt {each.failed.attempt}"
+            for each in passes
+            if each.failed is not None
+        ),
+    )
+
+
+def _decode_steps(first: ForwardPass, decode: Decode | None) -> list[ForwardPass]:
+    """The passes after a batch's first: one token of each sequence, routed as the batch was."""
+    if decode is None:
+        return []
+    small = problem_of_size(first.problem, decode.sequences)
+    share = decode.sequences / first.problem.served_tokens
+    tokens = [whole_tokens(each * share) for each in first.tokens]
+    replicas = [layer.replicas for layer in first.plan.layers]
+    serving = replace(first.serving, whole_tokens=True, limits=False)
+    return [
+        ForwardPass(first.service, small, first.plan, tokens, replicas, serving, first.batch, step)
+        for step in range(1, decode.steps + 1)
+    ]
+
+
+def _serve(service: LambdaService, passes: list[ForwardPass]) -> np.ndarray:
+    """Run the passes one after the other; their latencies, s, shape (passes,)."""
+    env, latencies = service.env, []
+
+    def one_after_the_other() -> Generator[simpy.Event, None, None]:
+        for each in passes:
+            began = env.now
+            yield each.run()
+            latencies.append(env.now - began if each.failed is None else math.nan)
+
+    env.process(one_after_the_other())
+    with _no_garbage_collection():
+        env.run()
+    return np.array(latencies)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Rows and programs are kept until the end: looking for garbage among them would cost a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _as_planned(
+    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, serving: Serving, batch: int
+) -> ForwardPass:
+    """A pass with the problem's tokens, divided evenly."""
+    tokens = [layer.tokens for layer in problem.layers]
+    replicas = [layer.replicas for layer in plan.layers]
+    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch)
+
+
+def _as_routed(
+    service: LambdaService,
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    serving: Serving,
+    batch: int,
+    routed: np.ndarray,
+) -> ForwardPass:
+    """A pass with real, whole tokens, on as many replicas as they need, or as planned."""
+    tokens = _layers_of(problem, routed)
+    replicas = replicas_run(problem, plan, tokens, serving.overflow)
+    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch)
+
+
+def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarray]:
+    expected = (len(problem.layers), len(problem.layers[0].experts))
+    if np.shape(tokens) != expected:
+        raise InputError(f"routing: expected {expected} layers and experts, got {np.shape(tokens)}")
+    return list(np.asarray(tokens))
+
+
+def deploy_plan(
+    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, warm: bool, provisioned: bool = False
+) -> None:
+    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`."""
+
+    def deploy(name: str, memory_mb: int, instances: int) -> None:
+        service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned)
+
+    for e, layer in enumerate(plan.layers):
+        for i, expert in enumerate(layer.experts):
+            deploy(expert_function(e, i), expert.memory_mb, expert.replicas)
+    for e in range(len(plan.layers) + 1):
+        deploy(non_moe_function(e), non_moe_memory_mb(problem, e), 1)

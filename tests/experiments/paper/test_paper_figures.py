@@ -1,0 +1,169 @@
+"""The plain data of the paper's figures, tiny: if these fail, a picture or its verdict shows something else."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, fig13, overheads, ranking
+from experiments.paper.figures.fig14 import figure as fig14
+from experiments.paper.job import asked_for
+from experiments.paper.routing import routing_of
+from experiments.paper.settings import Variant
+from optimizer.popularity import predictor
+from simulator.profiles.schema import load_profile, with_constant
+from tests.experiments.paper.cases import made, tiny
+
+pytestmark = pytest.mark.usefixtures("no_recording")
+
+
+def test_fig02_bills_are_ordered_as_the_periods_are() -> None:
+    data, claims = made(fig02.FIGURE, decode_steps=1)
+    serving = data[data["row"] == "serving"].set_index("name")
+    second, month, hour = (
+        serving.loc[f"CPU, {x}", "billed_usd"] for x in ("by the second", "by the month", "1 h a batch")
+    )
+    assert month == pytest.approx(second / 0.2)  # the profile's month is 20% used
+    # An hour for each batch is as much dearer than its seconds as an hour is longer than the batch.
+    assert hour == pytest.approx(second * 3600 / serving.loc["CPU, by the second", "latency_s"], rel=1e-3)
+    assert (serving["usd_whole"].dropna() > serving["billed_usd"][serving["usd_whole"].notna()]).all()
+    gap = next(claim for name, claim in claims.items() if name.startswith("22.9"))
+    assert gap.confirmed is None
+    constant = data[(data["row"] == "constant") & data["factor"].notna()].iloc[0]
+    assert constant["needed"] == pytest.approx(constant["value"] * constant["factor"])
+    assert fig02.draw(data).axes
+
+
+def test_fig03_counts_every_token_of_an_id() -> None:
+    data, claims = made(fig03.FIGURE, gates=2, least_occurrences=2)
+    cell = fig03.cells(tiny(fig03.Settings))[0]
+    routing = routing_of(cell)
+    ids = np.concatenate([routing.profiled.token_id, routing.held_out.token_id])
+    own = data[data["gate_seed"] == 0].groupby("token_id")["tokens"].sum()
+    for token_id, tokens in own.items():
+        assert tokens == (ids == token_id).sum()
+    assert claims["a token ID goes to several experts"].confirmed  # the noise of a synthetic gate is 30%
+    assert fig03.draw(data).axes
+
+
+def test_fig04_direct_is_infeasible_where_its_payload_is_over_the_limit() -> None:
+    data, claims = made(fig04.FIGURE, sizes=(256, 2560))
+    for row in data[data["method"] == "direct"].itertuples():
+        assert row.feasible == (row.largest_payload_bytes <= row.payload_limit_bytes)
+        assert row.bytes_per_token == pytest.approx(384 * 4 * 4 / 3)  # MiniLM's hidden state, in base64
+    assert data[data["method"] == "storage"]["feasible"].all()
+    many = next(claim for name, claim in claims.items() if "infeasible" in name)
+    fits = bool(data[(data["method"] == "direct") & (data["tokens"] == 2560)]["feasible"].iloc[0])
+    assert many.confirmed is not fits
+    assert fig04.draw(data).axes
+
+
+def test_fig10_records_the_pairs_of_model_and_text_that_the_paper_has() -> None:
+    (asked,) = asked_for(["10"], "default", 0)
+    pairs = {(cell.model.title, cell.text.title) for cell in asked.figure.cells(asked.settings)}
+    assert pairs == set(asked.settings.pairs)
+    assert ("Bert2Bert", "encyclopedia") in pairs
+    assert ("GPT2", "news") not in pairs
+    with pytest.raises(ValidationError, match=r"pairs: \[Bert, poetry\]: expected one of models and one of texts"):
+        fig10.Settings(**asked.settings.model_dump() | {"pairs": [("Bert", "poetry")]})
+
+
+def test_fig10_error_is_the_mean_distance_on_held_out_tokens() -> None:
+    variants = (Variant(experts=4, top_k=1), Variant(experts=4, top_k=2), Variant(experts=8, top_k=1))
+    data, claims = made(fig10.FIGURE, variants=variants, profiled_share=0.75, gates=1)
+    routing = routing_of(fig10.cells(tiny(fig10.Settings, variants=variants, profiled_share=0.75))[0])
+    test = routing.held_out
+    predicted = predictor("lina", counting="hard").fit(routing.profiled).predict(test.token_id)
+    row = data[
+        (data["predictor"] == "lina")
+        & (data["counting"] == "hard")
+        & (data["experts"] == 4)
+        & (data["top_k"] == 1)
+    ]
+    assert row["tokens"].item() == pytest.approx(np.abs(predicted - test.popularity()).mean())
+    assert row["test_tokens"].item() == 1024
+    assert len(data) == len(variants) * 4
+    assert claims["top-2 is predicted better than top-1"].ours.endswith("of 1 models and texts")
+    assert fig10.draw(data).axes
+
+
+def test_fig11_dearer_is_not_called_cheaper() -> None:
+    data, claims = made(fig11.FIGURE, sizes=(256, 1024))
+    few = data[(data["tokens"] == 256) & data["feasible"]].set_index("method")["billed_usd"]
+    claim = next(claim for name, claim in claims.items() if "cheapest at 256" in name)
+    assert claim.ours == few.idxmin()
+    assert claim.confirmed == (few.idxmin() == "direct")
+    speed = data[data["method"] == "storage"].sort_values("tokens")["tokens_per_s"].to_numpy()
+    assert speed[1] > speed[0]  # starts and parameters take as long for fewer tokens
+    assert fig11.draw(data).axes
+
+
+def test_fig12_nothing_is_cheaper_than_the_optimum_within_the_limit() -> None:
+    data, claims = made(fig12.FIGURE, slack=(1.05, 1.5), miqcp_s=0.05, draws=2)
+    assert set(data["solver"]) == set(fig12.SOLVERS)
+    for _, group in data.groupby("slack"):
+        by = group.set_index("solver")
+        keeps = by[(by["feasible_share"] > 0) & by["found"]]
+        assert (keeps["planned_usd"] >= by.loc["optimum", "planned_usd"] * (1 - 1e-9)).all()
+        assert not by.loc["MIQCP", "found"]  # in a twentieth of a second
+    none = next(claim for name, claim in claims.items() if name.startswith("MIQCP"))
+    assert none.confirmed
+    assert none.ours == "no plan at 2 of 2 targets"
+    assert fig12.draw(data).axes
+
+
+def test_fig13_no_tuning_is_ratio_one() -> None:
+    more = {"samplers": ("none", "random", "multi-epsilon"), "objectives": ("bill",), "runs": 2, "trials": 3}
+    data, claims = made(fig13.FIGURE, tuned_on=1, **more)
+    by = data.set_index("sampler")
+    assert by.loc["none", "cost_ratio"] == 1
+    assert by.loc["none", "error_ratio"] == 1
+    assert len(by.loc["random", "cost_ratios"].split()) == 2
+    best = next(claim for name, claim in claims.items() if "least bill" in name)
+    assert best.ours.startswith(("0 of 1", "1 of 1"))
+    assert fig13.draw(data).axes
+
+
+@pytest.mark.slow
+def test_fig14_the_gain_is_split_without_rest() -> None:
+    data, claims = made(fig14.FIGURE, runs=2, trials=2, tuned_on=1)
+    serving = data[data["row"] == "serving"].set_index("name")
+    rule = serving[serving["is_rule"].eq(True)]
+    assert len(rule) == 1
+    assert rule["of_lambdaml"].item() == 1
+    split = data[(data["row"] == "split") & (data["lambdaml_method"] == "storage")]
+    assert list(split["name"]) == list(fig14.STEPS)
+    ratio = serving.loc[fig14.BO, "billed_gb_s"] / serving.loc["LambdaML, storage", "billed_gb_s"]
+    # Shares are means over batches, so they sum to the mean of the ratios, not to the ratio of the means.
+    assert 1 - split["saved_share"].sum() == pytest.approx(ratio, rel=0.02)
+    assert {f"of_cpu_{period}" for period in ("second", "hour", "month")} <= set(data.columns)
+    cheaper = next(claim for name, claim in claims.items() if name.startswith("cheaper than LambdaML"))
+    assert cheaper.value == pytest.approx(1 - serving.loc[fig14.BO, "of_lambdaml"])
+    assert cheaper.confirmed == (cheaper.low is not None and cheaper.low >= 0.4341)
+    assert fig14.draw(data).axes
+
+
+def test_overheads_have_all_of_the_papers_rows() -> None:
+    data, claims = made(overheads.FIGURE, repetitions=2, profiled_batches=2, trials=12, tuned_on=1)
+    assert dict(zip(data["what"], data["paper_s"], strict=True)) == overheads.PAPER_S
+    assert (data["wall_s"] > 0).all()
+    assert all(claim.value and claim.value > 0 for claim in claims.values())
+
+
+def test_ranking_of_a_sure_profile_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, claims = made(ranking.FIGURE, draws=5)
+    assert -1 <= data["tau_cost"].item() <= 1
+    assert data["ods_over_lambdaml_low"].item() < data["ods_over_lambdaml_high"].item()
+    assert all(claim.confirmed is None for claim in claims.values())
+    monkeypatch.setattr(ranking, "spread", lambda profile, path: 0.0)
+    sure, _ = made(ranking.FIGURE, draws=2)
+    assert (sure["tau_cost"].item(), sure["tau_latency"].item(), sure["same_cheapest"].item()) == (1, 1, 1)
+    assert sure["ods_over_lambdaml_low"].item() == sure["ods_over_lambdaml_high"].item()
+
+
+def test_ranking_an_unsure_constant_varies_more_than_a_sure_one() -> None:
+    profile = load_profile()
+    price = profile.start.warm_s.model_copy(update={"confidence": "high", "fit": None})
+    sure = with_constant(profile, ("start", "warm_s"), price)
+    unsure = with_constant(profile, ("start", "warm_s"), price.model_copy(update={"confidence": "low"}))
+    assert ranking.spread(sure, ("start", "warm_s")) == 0.05
+    assert ranking.spread(unsure, ("start", "warm_s")) == 0.5

@@ -1,0 +1,144 @@
+"""smoe plan with rivals and groups, smoe samples, smoe robust, smoe bench rivals: files that fit each other."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.benches.rivals import compare_rivals, markdown
+from experiments.popularity_file import save_popularity
+from experiments.popularity_samples import load_samples, save_samples
+from moe.errors import InputError
+from moe.files import read_model
+from moe.trace import save_trace
+from optimizer import evaluate
+from optimizer.grouped.grouping import Grouping
+from simulator.plan import read_plan, read_problem
+from tests.conftest import EXAMPLES
+from tests.experiments.conftest import Run
+from tests.optimizer.robust.test_samples import _trace
+
+BERT = str(EXAMPLES / "bert-4.problem.json")
+TINY = str(EXAMPLES / "tiny.problem.json")
+
+
+@pytest.mark.parametrize("solver", ["best-memory", "memory-only", "replicas-only", "reactive", "robust"])
+def test_every_rival_is_there_by_name(smoe: Run, solver: str) -> None:
+    code, out, _ = smoe("plan", TINY, "--solver", solver, "--json")
+    plan = json.loads(out)
+    assert (code, plan["solver"], plan["schema"]) == (0, solver, "deployment-plan/1")
+
+
+def test_a_plan_of_groups_comes_with_their_problem_and_who_is_in_them(smoe: Run, tmp_path: Path) -> None:
+    out = tmp_path / "plan.json"
+    assert (
+        smoe("plan", BERT, "--latency-limit", "none", "--group", "2", "--group-by", "load", "--out", str(out))[0]
+        == 0
+    )
+    grouped = read_problem(tmp_path / "plan.problem.json")
+    plan = read_plan(out, grouped)
+    assert plan.billed_gb_s == pytest.approx(evaluate(grouped, plan).billed_gb_s)
+    grouping = read_model(Grouping, tmp_path / "plan.groups.json")
+    assert grouping.of_problem(read_problem(BERT).with_limit(None)) == grouped
+    code, printed, _ = smoe(
+        "simulate", str(tmp_path / "plan.problem.json"), str(out), "--start", "just-in-time", "--json"
+    )
+    assert code == 0
+    assert json.loads(printed)["billed_gb_s"] <= (plan.billed_gb_s or 0) * (1 + 1e-9)
+
+
+def test_options_of_solvers_reach_them(smoe: Run, tmp_path: Path) -> None:
+    popularity = np.array([[x.tokens for x in layer.experts] for layer in read_problem(BERT).layers])
+    save_popularity(popularity, tmp_path / "last.parquet")
+    save_samples(popularity[None], tmp_path / "batches.parquet")
+
+    def layers(*arguments: str) -> object:
+        code, out, _ = smoe("plan", BERT, "--json", *arguments)
+        assert code == 0
+        return json.loads(out)["layers"]
+
+    exact = layers()
+    for name in ("last", "batches"):
+        assert layers("--solver", "reactive", "--history", str(tmp_path / f"{name}.parquet")) == exact
+    fixed = layers("--solver", "replicas-only", "--memory-mb", "768", "--replicas-per-expert", "1")
+    assert {(x["memory_mb"], x["replicas"]) for layer in fixed for x in layer["experts"]} == {(768, 1)}  # type: ignore[attr-defined]
+    code, _, err = smoe("plan", BERT, "--memory-mb", "768")
+    assert code == 2
+    assert err.startswith("smoe: solver 'exact': no option 'memory_mb'")
+    code, _, err = smoe("plan", BERT, "--group", "2", "--group-by", "lode")
+    assert (code, err) == (2, "smoe: group_by: no grouping 'lode'; did you mean 'load'?\n")
+
+
+def test_from_traces_to_samples_to_a_robust_plan(smoe: Run, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        save_trace(_trace(30, seed), tmp_path / f"{name}.parquet")
+    samples, plan = tmp_path / "samples.parquet", tmp_path / "plan.json"
+    code, out, _ = smoe(
+        "samples", "--profiled", str(tmp_path / "a.parquet"), "--serve", str(tmp_path / "b.parquet"),
+        "--predictor", "lina", "--count", "5", "--out", str(samples), "--json",
+    )  # fmt: skip
+    assert code == 0
+    assert load_samples(samples).shape == (5, 2, 3)
+    assert np.array(json.loads(out)["mean"]) == pytest.approx(load_samples(samples).mean(axis=0))
+    code, out, _ = smoe(
+        "robust", TINY, "--samples", str(samples), "--limit-share", "0.8", "--out", str(plan), "--json"
+    )
+    found = json.loads(out)
+    assert code == 0
+    assert found["lower_bound"] is None or found["lower_bound"] <= found["cost"]
+    assert found["plan"] == json.loads(plan.read_text())
+    code, out, _ = smoe(
+        "plan", TINY, "--solver", "robust", "--samples", str(samples), "--limit-share", "0.8", "--json"
+    )
+    assert json.loads(out)["layers"] == found["plan"]["layers"]
+    code, out, _ = smoe("robust", TINY, "--samples", str(samples), "--risk", "quantile", "--quantile", "0.9")
+    assert code == 0
+    assert "90% of the samples do not exceed" in out
+
+
+def test_broken_samples_are_named(tmp_path: Path) -> None:
+    import pandas as pd
+
+    path = tmp_path / "samples.parquet"
+    with pytest.raises(InputError, match="no such file"):
+        load_samples(path)
+    table = pd.DataFrame({"sample": [0, 0, 1], "layer": 0, "expert": [0, 1, 0], "tokens": [1.0, 2.0, 3.0]})
+    table.to_parquet(path)
+    with pytest.raises(InputError, match="one row for each sample, layer and expert"):
+        load_samples(path)
+    table.iloc[:2].assign(tokens=[1.0, -1.0]).to_parquet(path)
+    with pytest.raises(InputError, match="tokens: expected a number >= 0"):
+        load_samples(path)
+    table[["layer"]].to_parquet(path)
+    with pytest.raises(InputError, match="missing expert, sample, tokens"):
+        load_samples(path)
+
+
+def test_the_bench_holds_every_rival_against_the_optimum() -> None:
+    rows = compare_rivals([Path(TINY)], tightness=(0.5,))
+    by_name = {row.rival: row for row in rows}
+    assert by_name["exact"].above_optimum == 0
+    for row in rows:
+        if row.feasible and "groups" not in row.rival and "blocks" not in row.rival and row.rival != "remoe":
+            assert row.above_optimum is not None
+            assert row.above_optimum >= -1e-12
+        if row.failure is None:
+            assert row.total_usd is not None
+            assert row.full_usd is not None
+            assert row.total_usd > row.full_usd
+    table = markdown(rows)
+    assert all(f"| {row.rival} |" in table for row in rows)
+
+
+def test_robust_plans_are_judged_on_batches_that_no_sample_saw(smoe: Run, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        save_trace(_trace(60, seed), tmp_path / f"{name}.parquet")
+    traces = ("--profiled", str(tmp_path / "a.parquet"), "--serve", str(tmp_path / "b.parquet"))
+    code, out, _ = smoe("bench", "robust", *traces, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [row["objective"] for row in found["rows"]] == ["gb_s"] * 4 + ["usd"] * 4
+    for row in found["rows"]:
+        assert row["lower_bound"] is None or row["lower_bound"] <= row["sample_cost"] * (1 + 1e-12)
+        assert (row["unseen_late"] == 1) <= (row["unseen_latency_s"] > row["latency_limit_s"])

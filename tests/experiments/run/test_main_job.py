@@ -1,0 +1,185 @@
+"""The main job, small: if these fail, a newcomer's first command does not work, or its numbers do not add up."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.run import methods as answer
+from experiments.run.timeline_picture import COLOURS, bars
+from simulator.records import PHASES
+from simulator.serving.simulate import simulate
+from tests.conftest import EXAMPLES, reference
+from tests.experiments.conftest import Run
+
+QUICKSTART = "experiments/configs/quickstart.yaml"
+SMALL = [
+    f"--set=workload.{key}"
+    for key in ("profiled_tokens=512", "batch_tokens=256", "batches=2", "sequence_tokens=64", "experts=4")
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOE_CACHE", str(cache))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file of a run that must not depend on the clock."""
+    names = (
+        "result.json",
+        "methods.parquet",
+        "records.parquet",
+        "popularity.parquet",
+        "problem.json",
+        "trace.json",
+    )
+    plans = [f"plans/{path.name}" for path in sorted((folder / "plans").iterdir())]
+    return {
+        name: (folder / name).read_bytes()
+        for name in (*names, "methods.png", "methods.svg", "timeline.png", *plans)
+    }
+
+
+def test_from_text_to_a_bill_and_again(smoe: Run, tmp_path: Path) -> None:
+    code, out, err = smoe("run", QUICKSTART, *SMALL, "--out", str(tmp_path / "a"))
+    assert code == 0, err
+    assert "LambdaML" in out
+    assert "CPU, 1 h per batch" in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert all(f"[{n}/5]" in err for n in range(1, 6))
+    first = files(tmp_path / "a")
+
+    code, again, err = smoe("run", QUICKSTART, *SMALL, "--out", str(tmp_path / "a"))
+    assert (code, again) == (0, out)
+    assert "Already there" in err
+
+    assert smoe("run", QUICKSTART, *SMALL, "--out", str(tmp_path / "b"), "--json")[0] == 0
+    assert files(tmp_path / "b") == first  # same seed, same bytes
+
+    code, _, err = smoe("run", QUICKSTART, *SMALL, "--seed", "1", "--out", str(tmp_path / "a"))
+    assert code == 2
+    assert "results of another experiment" in err
+    assert files(tmp_path / "a") == first  # nothing lost
+
+
+def test_the_answer_is_computed_from_the_record_table(smoe: Run, tmp_path: Path) -> None:
+    code, out, _ = smoe("run", QUICKSTART, *SMALL, "--out", str(tmp_path), "--json")
+    assert code == 0
+    result = json.loads(out)
+    table = pd.read_parquet(tmp_path / "records.parquet")
+    rows = {row["method"]: row for row in result["methods"]}
+    warm = table[(table.plan == "lambdaml") & (table.start == "warm")]
+    experts = warm[warm.role == "expert"]
+    million_tokens = 2 * 256 / 1e6
+    assert rows["LambdaML"]["billed_usd"] == pytest.approx(experts.compute_cost_usd.sum() / million_tokens)
+    everything = warm.compute_cost_usd.sum() + warm.request_cost_usd.sum()
+    assert rows["LambdaML"]["total_usd"] == pytest.approx(everything / million_tokens)
+    assert (experts.memory_mb == 3008).all()
+    assert not warm.cold.any()
+    assert table[table.start == "cold"].cold.any()
+    served = experts.groupby(["batch", "layer"]).tokens.sum()
+    assert (served == 256).all()
+    assert result["optimality_gap"]["exact"] == 0
+    for row in rows.values():
+        assert row["billed_usd"] <= (row["full_usd"] or row["billed_usd"]) <= row["total_usd"]
+    popularity = pd.read_parquet(tmp_path / "popularity.parquet")
+    assert popularity.groupby("layer")[["tokens", "real"]].sum().to_numpy() == pytest.approx(256)
+
+
+def test_an_unreachable_target_says_the_least_latency(smoe: Run, tmp_path: Path) -> None:
+    changes = ["--set=target={tokens_per_s: 1e6}"]
+    code, _, err = smoe("run", QUICKSTART, *SMALL, *changes, "--out", str(tmp_path))
+    assert code == 2
+    assert "the least achievable latency is" in err.splitlines()[-1]
+
+
+def test_each_step_alone_gives_a_file_for_the_next(smoe: Run, tmp_path: Path) -> None:
+    def path(name: str) -> str:
+        return str(tmp_path / name)
+
+    recording = ["--tokens", "512", "--sequence-tokens", "64", "--experts", "4"]
+    assert smoe("record", *recording, "--corpus", "wikipedia", "--out", path("a.parquet"))[0] == 0
+    assert smoe("record", *recording, "--corpus", "news", "--out", path("b.parquet"))[0] == 0
+    code, out, _ = smoe(
+        "predict",
+        "--profiled",
+        path("a.parquet"),
+        "--serve",
+        path("b.parquet"),
+        "--out",
+        path("p.parquet"),
+        "--json",
+    )
+    assert code == 0
+    assert json.loads(out)["mean_error_share"] < 1
+    code, _, err = smoe(
+        "problem", "--model", "minilm-moe", "--popularity", path("p.parquet"), "--out", path("problem.json")
+    )
+    assert code == 0, err
+    code, out, _ = smoe("plan", path("problem.json"), "--out", path("plan.json"), "--json")
+    assert code == 0
+    assert json.loads(out)["feasible"] is True
+    code, out, _ = smoe(
+        "simulate", path("problem.json"), path("plan.json"), "--profile", "aws-us-east-1-2026",
+        "--runs", "2", "--trace", path("t.json"), "--records", path("r.parquet"), "--json",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["total_cost_usd"] > json.loads(out)["full_cost_usd"] > 0
+    assert json.loads(Path(path("t.json")).read_text())["traceEvents"]
+    assert set(pd.read_parquet(path("r.parquet")).batch) == {0, 1}
+
+
+def test_json_means_json_alone(smoe: Run) -> None:
+    problem = str(EXAMPLES / "tiny.problem.json")
+    _, out, err = smoe("simulate", problem, str(EXAMPLES / "tiny.plan.json"), "--json")
+    keys = ["billed_gb_s", "billed_cost_usd", "full_cost_usd", "total_cost_usd", "latency_s", "violations"]
+    assert list(json.loads(out)) == [*keys, "parts"]
+    assert err == ""
+
+
+def test_claims_are_judged_not_assumed() -> None:
+    def row(method: str, billed: float, speed: float, **more: object) -> answer.Row:
+        return answer.Row(method, "lambda", billed, billed, billed, 1.0, None, speed, **more)  # type: ignore[arg-type]
+
+    rows = [row("ODS", 0.5, 90), row("LambdaML", 1.0, 100), row("CPU", 1.0, 1000, period="second")]
+    found = {claim.what: claim.holds for claim in answer.claims(rows)}
+    assert found == {
+        "ODS's bill below LambdaML's": True,
+        "its throughput below LambdaML's": True,
+        "its bill below the CPU cluster's, seconds used": False,
+    }
+
+
+def test_a_lower_bill_that_costs_more_in_all_is_said() -> None:
+    def row(method: str, billed: float, total: float) -> answer.Row:
+        return answer.Row(method, "lambda", billed, billed, total, 1.0, None, 100)
+
+    dearer = answer.finding([row("ODS", 0.5, 2.0), row("LambdaML", 1.0, 1.9)], "m", 10)
+    cheaper = answer.finding([row("ODS", 0.5, 1.8), row("LambdaML", 1.0, 1.9)], "m", 10)
+    assert "All in all it costs 5.3% above LambdaML's" in dearer
+    assert "All in all" not in cheaper
+
+
+def test_the_schema_for_editors_knows_every_packaged_experiment(smoe: Run) -> None:
+    for what in ("traffic", "profile", "problem", "plan"):
+        assert json.loads(smoe("schema", what)[1])["additionalProperties"] is False
+    schema = json.loads(smoe("schema")[1])
+    assert "workload" in schema["properties"]
+    assert schema["additionalProperties"] is False
+
+
+def test_the_timeline_shows_every_phase_of_every_call() -> None:
+    problem, plan, _ = reference("tiny")
+    records = simulate(problem, plan).records
+    drawn = bars(records)
+    assert len(drawn) == sum(len(record.phases) for record in records)
+    assert {instance for instance, *_ in drawn} == {record.instance for record in records}
+    assert all(start <= end for _, _, start, end in drawn)
+    assert set(COLOURS) == set(PHASES)

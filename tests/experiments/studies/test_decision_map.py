@@ -1,0 +1,126 @@
+"""The decision map: a wrong one sends people to the dearer platform, or to measure what does not matter."""
+
+import numpy as np
+import pytest
+import yaml
+from scipy.stats import binomtest
+
+from experiments.studies.decision_map import (
+    CHOICES,
+    DecisionMap,
+    make_map,
+    page,
+    wilson,
+    worth_of_knowing,
+    write_map,
+)
+from experiments.studies.decision_map_picture import draw_map, grids
+from experiments.studies.uncertainty import uncertainty
+from simulator.profiles.schema import load_profile
+
+SPREAD = {"high": 1.1, "medium": 1.3, "low": 2.0}
+
+
+def small(**changes):
+    data = {
+        "name": "small",
+        "spec": "minilm-moe",
+        "x": {"axis": "batch_tokens", "low": 512, "high": 8192, "points": 2},
+        "y": {"axis": "cluster_utilisation", "low": 0.01, "high": 1, "points": 2},
+        "draws": {"least": 8, "most": 16},
+    }
+    return DecisionMap.model_validate(data | changes)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return make_map(small(), 1)
+
+
+def test_an_idle_cluster_is_dearest_and_a_busy_one_cheapest(found):
+    """By rows of y: the first row is a cluster that serves 1% of its paid time."""
+    assert [cell.winner for cell in found.cells[:2]] == ["lambda", "lambda"]
+    assert [cell.winner for cell in found.cells[2:]] == ["cluster", "cluster"]
+    for cell in found.cells:
+        assert sum(cell.probability.values()) == pytest.approx(1)
+        assert cell.usd[cell.winner] == min(cell.usd.values())
+
+
+def test_the_cluster_costs_what_its_utilisation_says(found):
+    assert found.cells[0].usd["cluster"] == pytest.approx(100 * found.cells[2].usd["cluster"])
+
+
+def test_the_same_seed_gives_the_same_map(found):
+    assert make_map(small(), 1) == found
+
+
+def test_a_map_is_written_and_drawn(found, tmp_path):
+    write_map(small(), found, tmp_path)
+    draw_map(small(), found, tmp_path / "map")
+    assert {"map.png", "map.svg", "map.csv", "worth.csv", "map.json", "map.md"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
+    assert "| Lambda | 2 |" in page(small(), found)
+    assert sum(grids(small(), found)[name] for name in CHOICES) == pytest.approx(np.ones((2, 2)))
+
+
+def test_provisioned_concurrency_pays_when_batches_never_stop():
+    """Its duration is cheaper, its standing price is shared by many batches."""
+    many = make_map(small(x={"axis": "batches_per_hour", "low": 1, "high": 100000, "points": 2}), 1)
+    rare, often = many.cells[0].usd, many.cells[1].usd
+    assert rare["provisioned"] > rare["lambda"]
+    assert often["provisioned"] < often["lambda"]
+
+
+@pytest.mark.parametrize(("wins", "of"), [(0, 16), (9, 16), (64, 64), (40, 256)])
+def test_the_interval_is_wilsons(wins, of):
+    theirs = binomtest(wins, of).proportion_ci(method="wilson")
+    assert wilson(wins, of) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+
+
+def test_knowing_what_decides_is_worth_what_theory_says():
+    """Choice 0 costs 1, choice 1 costs 1 + t with t normal: knowing t saves E[max(0, -t)] = sigma / sqrt(2 pi)."""
+    rng = np.random.default_rng(1)
+    t, noise = rng.normal(0, 0.3, 4000), rng.normal(0, 1, 4000)
+    worth = worth_of_knowing(np.column_stack([t, noise]), np.column_stack([np.ones(4000), 1 + t]))
+    assert worth[0] == pytest.approx(0.3 / np.sqrt(2 * np.pi), rel=0.05)
+    assert worth[1] < 0.02 * worth[0], "a constant that does not matter must not be sent for"
+
+
+def test_a_measured_constant_is_as_uncertain_as_its_interval():
+    profile = load_profile()
+    sure = uncertainty(profile, SPREAD, 256, 0)
+    k = sure.names.index("compute.flops_per_vcpu")
+    low, high = np.quantile(sure.factors[:, k], [0.025, 0.975])
+    assert (low, high) == pytest.approx((1 / 1.3, 1.3), rel=0.03), "medium confidence"
+    assert not sure.measured.any(), "the packaged profile has no fits"
+    drawn = sure.applied(profile, 3)
+    ratio = drawn.compute.flops_per_vcpu.median / profile.compute.flops_per_vcpu.median
+    assert ratio == pytest.approx(sure.factors[3, k])
+    assert drawn.cluster.efficiency.median <= 1, "no core is busier than always"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"y": {"axis": "batch_tokens", "low": 1, "high": 2}}, "y.axis"),
+        ({"x": {"axis": "batch_tokens", "low": 9, "high": 2}}, "low < high"),
+        (
+            {"x": {"axis": "batch_tokens", "low": 1, "high": 2, "points": 200}, "draws": {"most": 100_000}},
+            "simulations",
+        ),
+        ({"spread": {"high": 1}}, "spread"),
+    ],
+)
+def test_a_map_that_cannot_be_is_refused(change, told):
+    with pytest.raises(ValueError, match=told):
+        small(**change)
+
+
+def test_the_shipped_map_is_valid():
+    from pathlib import Path
+
+    import experiments
+
+    data = yaml.safe_load((Path(experiments.__file__).parent / "configs" / "map.yaml").read_text())
+    assert DecisionMap.model_validate(data).x.points == 13

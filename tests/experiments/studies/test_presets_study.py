@@ -1,0 +1,55 @@
+"""What public models cost: a row that is wrong sends a reader of a cost study to the wrong model."""
+
+import pytest
+
+from experiments.studies.presets import HEADER, cells, study_presets, write_presets
+from experiments.studies.presets_picture import draw_presets
+from experiments.studies.whole_bill import cheapest_in_all
+from moe.errors import InputError
+from moe.spec import load_spec
+from optimizer.problem import make_problem
+from optimizer.solvers import solve
+from simulator.profiles.schema import load_profile
+from simulator.serving.simulate import simulate
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return study_presets(["minilm-moe", "olmoe-1b-7b"], load_profile(), 1024, 0.5)
+
+
+def test_a_small_model_is_cheaper_and_faster_than_a_large_one(rows):
+    small, large = rows
+    assert small.usd < large.usd
+    assert small.tokens_per_s > large.tokens_per_s
+    assert large.group == 4, "64 experts in 16 functions"
+    assert large.functions >= 16 * 16 + 17
+
+
+def test_a_month_costs_more_than_the_seconds_used(rows):
+    for row in rows:
+        assert row.cluster_month_usd == pytest.approx(row.cluster_second_usd / 0.2)
+        assert len(cells(row)) == len(HEADER)
+
+
+def test_tables_and_picture_are_written(rows, tmp_path):
+    write_presets(rows, "A title", tmp_path)
+    draw_presets(rows, "A title", tmp_path / "presets")
+    assert {"presets.csv", "presets.md", "presets.png", "presets.svg"} == {p.name for p in tmp_path.iterdir()}
+    assert "olmoe-1b-7b" in (tmp_path / "presets.md").read_text()
+
+
+def test_the_plan_for_the_whole_bill_is_no_dearer_than_the_plan_for_the_experts():
+    spec = load_spec("minilm-moe")
+    tokens = [[700, 100, 100, 124]] * spec.moe_layers
+    problem = make_problem(spec, tokens, load_profile(), objective="usd")
+
+    def total(plan):
+        return simulate(problem, plan, start="just-in-time").bill.total_cost_usd
+
+    assert total(cheapest_in_all(problem)) <= total(solve(problem, "exact"))
+
+
+def test_an_unknown_model_is_named_with_the_nearest():
+    with pytest.raises(InputError, match="olmoe"):
+        study_presets(["olmo-1b-7b"], load_profile(), 1024, 0.5)

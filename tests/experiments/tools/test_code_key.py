@@ -1,0 +1,102 @@
+"""Results are keyed by the code that their numbers come from.
+
+Too much of it, and a word in a page makes half an hour of figures compute anew; too little, and old numbers stand.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from experiments.run.folder import COMPUTED_BY
+from experiments.tools import code_key
+
+Changed = Callable[[str, str], bytes]
+MAIN, FIGURE = "experiments.run.main_job", "experiments.paper.figures.rivals.figure"
+
+
+@pytest.fixture
+def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Changed]:
+    """The code hash of a module once a text has been added to the end of a file, in a copy of the code."""
+    root = tmp_path / "code"
+    for package in code_key.PACKAGES:
+        shutil.copytree(code_key.ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_key, "ROOT", root)
+
+    def hashed(file: str, text: str, module: str = MAIN, shown: bool = False) -> bytes:
+        before = (root / file).read_text()
+        (root / file).write_text(before + text)
+        _forget()
+        found = code_key.code_hash(module, shown)
+        (root / file).write_text(before)
+        _forget()
+        return found
+
+    yield hashed
+    _forget()
+
+
+def _forget() -> None:
+    for cached in (code_key._read, code_key._file):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("experiments/report/page.py", "x = 1\n"),
+        ("experiments/commands/run.py", "x = 1\n"),
+        ("experiments/paper/page.py", "x = 1\n"),
+        ("experiments/tools/console.py", "x = 1\n"),
+        ("experiments/paper/figures/rivals/picture.py", "x = 1\n"),
+        ("experiments/paper/figures/fig12.py", "x = 1\n"),  # another figure's
+        ("calibration/fitting/laws.py", "x = 1\n"),
+        ("optimizer/cost_model.py", "\n\n# a comment\n"),
+        ("optimizer/cost_model.py", '\n"""A word on the constant above,\n\nin lines."""\n'),
+    ],
+)
+def test_what_changes_no_number_computes_nothing_anew(changed: Changed, file: str, text: str) -> None:
+    for module in (MAIN, FIGURE):
+        assert changed(file, text, module) == code_key.code_hash(module)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("optimizer/cost_model.py", "x = 1\n"),
+        ("optimizer/cost_model.py", 'x = """\n# no comment\n"""\n'),
+        ("simulator/cloud/lambda_service.py", "x = 1\n"),
+        ("moe/trace.py", "x = 1\n"),
+        ("simulator/profiles/aws-us-east-1-2026.yaml", "# of another size\n"),
+    ],
+)
+def test_what_numbers_rest_on_computes_them_anew(changed: Changed, file: str, text: str) -> None:
+    for module in (MAIN, FIGURE):
+        assert changed(file, text, module) != code_key.code_hash(module)
+
+
+def test_a_figure_is_judged_and_drawn_anew_where_its_picture_or_claims_change(changed: Changed) -> None:
+    """From cells that are kept."""
+    for file in ("picture", "claims"):
+        new = changed(f"experiments/paper/figures/rivals/{file}.py", "x = 1\n", FIGURE, shown=True)
+        assert new != code_key.code_hash(FIGURE, shown=True)
+
+
+def test_the_modules_that_compute_runs_are_there() -> None:
+    for module in COMPUTED_BY.values():
+        assert "simulator.cloud.lambda_service" in code_key.modules_of(module)
+
+
+def test_an_own_solver_s_code_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydantic import BaseModel
+
+    class Asked(BaseModel):
+        solver: str
+
+    monkeypatch.syspath_prepend(tmp_path)
+    own = tmp_path / "own_solver_of_mine.py"
+    own.write_text("def solve(problem): ...\n")
+    first = code_key.result_key(Asked(solver="own_solver_of_mine:solve"), MAIN)
+    own.write_text("def solve(problem): return 1\n")
+    assert code_key.result_key(Asked(solver="own_solver_of_mine:solve"), MAIN) != first

@@ -1,0 +1,158 @@
+"""The functions of a live model, in this process: what they compute is what the undistributed model computes."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_probe.account.packaging import installed_package
+from lambda_probe.handlers.dealing import ExpertFunction, cuts, deal
+from lambda_probe.handlers.exchange import pack, unpack
+from lambda_probe.handlers.layers import gelu
+from lambda_probe.live.model import handler_files
+from moe.pretrained.export import ExportedModel
+from simulator.serving.replicas import minibatches
+from tests.lambda_probe.live.live_world import MemoryWorld, accounts, serve, tiny_model, tokens
+
+TOLERANCE = 1e-5
+METHODS = [("storage", None), ("pipelined", 1), ("pipelined", 5), ("direct", None)]
+
+
+@pytest.fixture(scope="module")
+def model() -> ExportedModel:
+    return tiny_model()
+
+
+@pytest.mark.parametrize(("method", "minibatch"), METHODS)
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_output_is_the_undistributed_models(
+    model: ExportedModel, method: str, minibatch: int | None, replicas: int
+) -> None:
+    """If it were not, live bills would be of something that serves nobody."""
+    batch = tokens(7)
+    expected, routing = model.undistributed(batch)
+    world = MemoryWorld()
+    found = serve(world, model, batch, method, minibatch, replicas)
+    assert found is not None
+    assert np.abs(found - expected).max() < TOLERANCE
+    asked = np.zeros_like(routing)
+    for event in world.asked:
+        if event["role"] == "expert":
+            asked[event["layer"], event["expert"]] += event["tokens"]
+    assert (asked == routing).all()
+
+
+@pytest.mark.parametrize(("method", "minibatch"), METHODS)
+def test_two_experts_a_token(method: str, minibatch: int | None) -> None:
+    """Weights and residual come once each: users of top-2 models would else get wrong outputs."""
+    model, batch = tiny_model(top_k=2), tokens(5)
+    found = serve(MemoryWorld(), model, batch, method, minibatch, 2)
+    assert found is not None
+    assert np.abs(found - model.undistributed(batch)[0]).max() < TOLERANCE
+
+
+def test_a_token_that_goes_astray_shows(model: ExportedModel) -> None:
+    """The check of outputs is worth nothing if experts are so alike that routing does not matter."""
+    batch = tokens(7)
+
+    def astray(event: dict[str, Any]) -> None:
+        if event["role"] == "expert":
+            event["parameters"] = "expert-0-1"
+
+    found = serve(MemoryWorld(astray), model, batch, "storage")
+    assert found is not None
+    assert np.abs(found - model.undistributed(batch)[0]).max() > 100 * TOLERANCE
+
+
+def test_a_load_beyond_capacity_runs_on_more_replicas(model: ExportedModel) -> None:
+    """The overflow that the simulator foresees is what live functions do."""
+    batch = tokens(7)
+    expected, routing = model.undistributed(batch)
+    world, capacity = MemoryWorld(), int(routing[0].max()) - 1
+    found = serve(world, model, batch, "storage", capacity=capacity)
+    assert found is not None
+    assert np.abs(found - expected).max() < TOLERANCE
+    asked = [x for x in world.asked if x["role"] == "expert" and x["layer"] == 0]
+    assert len(asked) == sum(math.ceil(n / capacity) for n in routing[0] if n)
+    assert max(x["tokens"] for x in asked) <= capacity
+
+
+@pytest.mark.parametrize(("method", "minibatch"), METHODS)
+def test_a_function_that_fails_is_told_to_whoever_waits(
+    model: ExportedModel, method: str, minibatch: int | None
+) -> None:
+    """Else the rest of a batch would wait, billed, for its whole timeout."""
+
+    def fail(event: dict[str, Any]) -> None:
+        if event["role"] == "expert" and event["layer"] == 1 and event["replica"] == 0:
+            event["parameters"] = "nothing"
+
+    world = MemoryWorld(fail)
+    assert serve(world, model, tokens(7), method, minibatch) is None
+    assert "b/failed" in world.objects
+    assert world.errors
+
+
+def test_accounts_tell_phases_requests_and_bytes(model: ExportedModel, capsys: Any) -> None:
+    """Bills of requests are counted from these."""
+    batch = tokens(7)
+    with accounts(capsys) as told:
+        serve(MemoryWorld(), model, batch, "pipelined", 5)
+    experts = [x for x in told if x.role == "expert"]
+    assert {x.caller for x in told if x.role == "expert"} == {"f"}
+    for x in experts:
+        objects = math.ceil(x.tokens / 5)
+        assert (x.puts, x.exchange_puts, x.exchange_gets) == (objects, objects, objects)
+        assert x.gets == 1 + objects + x.polls
+        assert x.bytes_out == x.tokens * 16 * 4
+        assert set(x.phases) >= {"parameter_download", "input_download", "compute", "upload"}
+        assert x.began_s <= x.phases["compute"][0] <= x.phases["compute"][1] <= x.ended_s
+    assert sum(x.calls for x in told) + 1 == len(told)
+
+
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=1, max_size=5),
+    replicas=st.integers(1, 4),
+    capacity=st.integers(1, 50),
+)
+def test_dealing_is_the_simulators(counts: list[int], replicas: int, capacity: int) -> None:
+    """Live and simulated replicas get the same tokens, none is lost, none holds too many."""
+    experts = [ExpertFunction("f", "p", replicas, capacity)] * len(counts)
+    shares = deal(counts, experts)
+    for i, count in enumerate(counts):
+        own = [x.tokens for x in shares if x.expert == i]
+        assert sum(own) == count
+        assert max(own, default=0) <= capacity
+        assert max(own, default=0) - min(own, default=0) <= 1 or len(own) < replicas
+    assert [x.first for x in shares] == sorted(x.first for x in shares)
+
+
+@given(st.integers(1, 60), st.integers(1, 20))
+def test_minibatches_are_the_simulators(count: int, size: int) -> None:
+    assert [b - a for a, b in cuts(count, size)] == minibatches(count, size).tolist()
+
+
+def test_gelu_is_exact() -> None:
+    x = np.linspace(-8, 8, 2001, dtype=np.float32)
+    exact = [0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()]
+    assert np.abs(gelu(x) - exact).max() < 2e-6
+
+
+def test_packed_arrays_come_back() -> None:
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b.weight": np.ones(5, np.float32)}
+    found = unpack(pack(arrays))
+    assert set(found) == set(arrays)
+    assert all((found[name] == arrays[name]).all() for name in arrays)
+
+
+def test_the_zip_for_aws_has_all_that_handlers_import() -> None:
+    """AWS's runtimes have no numpy: without its files and shared libraries every function would fail at INIT."""
+    files = installed_package("numpy") | handler_files()
+    assert "numpy/__init__.py" in files
+    assert any(name.startswith("numpy.libs/") or "numpy/.libs" in name for name in files)
+    assert "lambda_probe/handlers/live.py" in files
+    assert not any("/tests/" in name for name in files)
+    assert sum(map(len, files.values())) < 250 * 2**20

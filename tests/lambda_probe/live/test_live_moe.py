@@ -1,0 +1,160 @@
+"""A real model on the embedded endpoint: bills are read, outputs are right, faults are told, nothing stays."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("awslambdaric")
+
+from lambda_probe.account.cleanup import leftovers
+from lambda_probe.account.clients import Clients, local_clients
+from lambda_probe.account.deploy import Deployment
+from lambda_probe.account.logs import LocalLogs
+from lambda_probe.live.model import LiveModel
+from lambda_probe.live.rows import LivePrices
+from lambda_probe.local import LocalEndpoint, LocalSettings
+from moe.errors import PlatformError
+from optimizer.problem import make_problem
+from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
+from simulator.profiles.schema import load_profile
+from tests.lambda_probe.faulty import Faults, refusal, s3_error
+from tests.lambda_probe.live.live_world import spec_of_tiny, tiny_model, tokens
+
+PRICES = LivePrices(gb_s=1e-5, invocation=2e-7, put=5e-6, get=4e-7)
+
+
+def plan(method: Communication, memory_mb: int = 512, replicas: int = 1) -> DeploymentPlan:
+    expert = ExpertPlan(memory_mb=memory_mb, replicas=replicas)
+    size = 4 if method == "pipelined" else None
+    layer = LayerPlan(communication=method, minibatch_tokens=size, experts=(expert,) * 3)
+    return DeploymentPlan(solver="test", layers=(layer,) * 2)
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[tuple[Clients, LocalLogs]]:
+    logs = tmp_path / "logs"
+    with LocalEndpoint(LocalSettings(pending_s=0.0, log_folder=logs)) as running:
+        yield local_clients(running), LocalLogs(logs)
+
+
+def problem(batch: np.ndarray) -> DeploymentProblem:
+    model = tiny_model()
+    _, routing = model.undistributed(batch)
+    return make_problem(spec_of_tiny(model), routing, load_profile(), memory_mb=(128, 512), non_moe_memory_mb=512)
+
+
+@pytest.mark.slow
+def test_three_methods_are_served_billed_and_removed(endpoint: tuple[Clients, LocalLogs]) -> None:
+    """What a user validates a profile with: if rows or bills were wrong, so would be every error on the page."""
+    clients, logs = endpoint
+    model, batch = tiny_model(), tokens(7)
+    expected, routing = model.undistributed(batch)
+    with LiveModel(Deployment(clients, "live-test"), logs, model, PRICES) as live:
+        for method in ("storage", "pipelined", "direct"):
+            live.deploy(problem(batch), plan(method, replicas=2))
+            served = live.serve(batch)
+            assert served.failed == ""
+            assert served.output is not None
+            assert np.abs(served.output - expected).max() < 1e-5
+            rows = [row.record for row in served.rows]
+            experts = [row for row in rows if row.role == "expert"]
+            assert sum(row.tokens for row in experts) == routing.sum()
+            assert sum(row.role == "non-moe" for row in rows) == 3
+            assert {row.status for row in rows} == {"ok"}
+            assert {row.function for row in rows} <= {
+                *(f"layer-{e}-expert-{i}" for e in range(2) for i in range(3)),
+                *(f"non-moe-{e}" for e in range(3)),
+            }
+            for row in rows:
+                assert row.billed_gb_s == pytest.approx(row.billed_s * row.memory_mb / 1024)
+                assert row.requested_s <= row.started_s <= row.ended_s
+                assert not row.cold
+            last = max(row.ended_s for row in rows if row.layer == 2)
+            assert served.latency_s == pytest.approx(last)
+    assert leftovers(clients).tagged == ()
+
+
+class ChangedLogs(LocalLogs):
+    """Logs as `change` makes them: given a function's name, its log, and since when it is read."""
+
+    change: Callable[[str, str, float], str] = staticmethod(lambda function, log, since_s: log)
+
+    def read(self, function: str, since_s: float) -> str:
+        return self.change(function, super().read(function, since_s), since_s)
+
+
+@pytest.mark.slow
+def test_a_report_that_is_lost_or_of_another_size_fails_its_batch_and_a_skewed_clock_does_not(
+    endpoint: tuple[Clients, LocalLogs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bill that lacks a call, or has another size's, would be taken for the plan's."""
+    monkeypatch.setattr("lambda_probe.live.model.LOG_PATIENCE_S", 2.0)
+    clients, (model, batch) = endpoint[0], (tiny_model(), tokens(7))
+    logs = ChangedLogs(endpoint[1]._folder)
+
+    def skewed(function: str, log: str, since_s: float) -> str:
+        return log if since_s < time.time() - 600 else ""  # what was written is older than the client thinks
+
+    def cut(function: str, log: str, since_s: float) -> str:
+        return log.replace("Billed Duration", "Billed Dura") if function.endswith("layer-0-expert-1") else log
+
+    def other_size(function: str, log: str, since_s: float) -> str:
+        return log.replace("Size: 512", "Size: 256") if function.endswith("layer-0-expert-1") else log
+
+    with LiveModel(Deployment(clients, "live-logs"), logs, model, PRICES) as live:
+        live.deploy(problem(batch), plan("storage"))
+        assert live.started_usd > 0
+        for change, says, rows in (
+            (skewed, "", 9),
+            (cut, "1 calls have no REPORT line", 8),
+            (other_size, "layer-0-expert-1 ran with 256 MB instead of 512", 9),
+        ):
+            logs.change = change
+            served = live.serve(batch)
+            assert says in served.failed
+            assert bool(says) == bool(served.failed)
+            assert math.isnan(served.latency_s) == bool(says)
+            assert len(served.rows) == rows, "what was measured is kept"
+    assert leftovers(clients).tagged == ()
+
+
+@pytest.mark.slow
+def test_an_endpoint_that_fails_while_a_batch_is_served_is_a_line_and_nothing_stays(
+    endpoint: tuple[Clients, LocalLogs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    clients, logs = endpoint
+    with LiveModel(Deployment(clients, "live-down"), logs, tiny_model(), PRICES) as live:
+        live.deploy(problem(tokens(7)), plan("storage"))
+        Faults(clients.functions).add("Invoke", refusal(429, "TooManyRequestsException"))
+        with pytest.raises(PlatformError, match=r"a batch cannot be served: .*TooManyRequests.*try again"):
+            live.serve(tokens(7))
+        Faults(clients.s3).add("HeadObject", s3_error(503, "SlowDown"), times=5)
+        with pytest.raises(PlatformError, match=r"a batch cannot be served: .*SlowDown.*try again"):
+            live.serve(tokens(7))
+    assert leftovers(clients).tagged == ()
+
+
+@pytest.mark.slow
+def test_a_killed_expert_and_a_large_payload_are_told(endpoint: tuple[Clients, LocalLogs]) -> None:
+    """A batch that cannot end must say which function was at fault, soon, and leave nothing."""
+    clients, logs = endpoint
+    model, batch = tiny_model(), tokens(7)
+    for arrays in model.experts[0]:  # 100 MB more of parameters than a function of 128 MB holds
+        arrays["ballast"] = np.zeros(25 * 2**20, np.float32)
+    large = tokens(24_000)
+    with LiveModel(Deployment(clients, "live-fault"), logs, model, PRICES) as live:
+        live.deploy(problem(batch), plan("storage", 128), foresee=False)
+        served = live.serve(batch)
+        assert "out-of-memory" in served.failed
+        assert "layer-0" in served.failed
+        assert served.output is None
+        assert math.isnan(served.latency_s)
+        live.deploy(problem(batch), plan("direct"), foresee=False)
+        assert "RequestTooLarge" in live.serve(large).failed
+    assert leftovers(clients).tagged == ()
