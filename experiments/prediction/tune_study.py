@@ -7,6 +7,7 @@ those judged on share no sequence. Every run of every sampler is a row of runs.c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.prediction.tune import alg2_settings
 from experiments.tools.provenance import write_provenance
 from moe.spec import load_spec
 from moe.trace import RoutingTrace
@@ -197,7 +197,7 @@ def run_unit(unit: Unit) -> list[Run]:
     table, problem = ProfileTable.from_trace(profiled), limited_problem(profiled)
     found = []
     for change in unit.changes:
-        settings = alg2_settings([f"batches={TUNED_ON}", f"patience={unit.trials}", *([change] if change else [])])
+        settings = _settings(unit, change)
         rng = np.random.default_rng([unit.seed, int(100 * unit.drift)])
         seen, unseen = bootstrap(own, other, unit.drift, (settings.batches, JUDGED_ON), rng)
         table_predictor = predictor("bayes", counting=unit.counting)
@@ -207,6 +207,12 @@ def run_unit(unit: Unit) -> list[Run]:
         judges = [Judge(planner, x, closed_form(), unit.objective, settings) for x in (seen, unseen)]
         found += [_run(unit, change, name, known, *judges) for name in unit.samplers]
     return found
+
+
+def _settings(unit: Unit, change: str) -> Alg2:
+    name, _, value = change.partition("=")
+    changed = {name: json.loads(value)} if change else {}
+    return Alg2.model_validate({"batches": TUNED_ON, "patience": unit.trials} | changed)
 
 
 def _run(unit: Unit, change: str, name: str, known: Known, seen: Judge, unseen: Judge) -> Run:
