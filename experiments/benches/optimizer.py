@@ -1,4 +1,4 @@
-"""Time of the solvers over layers x experts, beside a plain sweep; and MIQCP at equal time (Fig. 12 at one limit)."""
+"""Time of the solvers over layers x experts, beside a plain sweep; MIQCP at equal time (Fig. 12 at one limit)."""
 
 from __future__ import annotations
 
