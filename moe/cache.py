@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from moe.files import unwritable
+
 
 def cache_dir() -> Path:
     """The folder of everything that can be made again: `$SMOE_CACHE`, else the user's cache folder."""
@@ -41,15 +43,20 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` on success: the folder is whole or absent.
 
     Of two processes that make the same folder, the first one wins and the other's is dropped.
+    Raises PlatformError for a full disk, or what else the system refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    partial = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         yield partial
         try:
             partial.rename(path)
         except OSError:
             if not path.is_dir():
                 raise
+    except OSError as error:
+        raise unwritable(path, error) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
