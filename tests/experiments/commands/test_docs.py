@@ -1,12 +1,15 @@
 """What the documents tell people to type: if these fail, a reader types a command that is not there."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import click
 import pytest
 
 from experiments.cli import cli
+from experiments.commands.options import WithSettings
+from tests.experiments.conftest import Run
 
 ROOT = Path(__file__).parents[3]
 PAGES = ["README.md", "results/README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
@@ -31,6 +34,9 @@ def test_every_command_and_option_of_a_page_is_there(page: str) -> None:
             option = re.match(r"\[?(--[a-z-]+)", word)
             if option and command.name != "test":
                 assert option[1] in known | {"--help"}, f"{page}: ./smoe {command.name} ... {word}"
+        if isinstance(command, WithSettings):
+            settings = [after.partition("=")[0] for before, after in pairwise(words) if before == "--set"]
+            assert set(settings) <= set(command.settings()), f"{page}: ./smoe {command.name} ... --set {settings}"
 
 
 def test_every_bench_has_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,3 +47,28 @@ def test_every_bench_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     )
     for name, command in bench.commands.items():
         assert "Example: ./smoe bench " + name in (command.help or ""), name
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, command in cli.commands.items() if isinstance(command, WithSettings)]
+)
+def test_a_command_with_settings_has_few_options_and_says_what_each_setting_is(name: str, smoe: Run) -> None:
+    command = cli.commands[name]
+    assert isinstance(command, WithSettings)
+    assert sum(isinstance(each, click.Option) for each in command.params) <= 10
+    code, said, _ = smoe(name, "--help")
+    assert code == 0
+    for key, field in command.settings().items():
+        assert re.search(rf"^  {key} ", said, re.MULTILINE), key
+        assert field.description, key
+    code, out, err = smoe(name, *REQUIRED.get(name, ()), "--set", "sede=1")
+    assert (code, out) == (2, "")
+    assert "--set sede: unknown key" in err
+
+
+REQUIRED = {
+    "plan": ("p.json",),
+    "simulate": ("p.json", "plan.json"),
+    "tune": ("p.json", "--profiled", "a.parquet", "--serve", "b.parquet"),
+    "record": ("--out", "a.parquet"),
+}
