@@ -5,8 +5,8 @@ Files that a program writes are whole, or as they were: `write_whole`.
 
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -85,28 +85,30 @@ def write_whole(path: str | Path, content: str | bytes | Callable[[Path], object
     """
     path = Path(path)
     is_stream = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-    target = path if is_stream else Path(os.path.realpath(path))  # a link stays a link
+    target = Path(os.path.realpath(path))  # a link stays a link
     partial = path if is_stream else target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if callable(content):
-            content(partial)
-        else:
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        if not is_stream:
-            partial.replace(target)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        if not is_stream:
-            with suppress(OSError):
+        try:
+            if callable(content):
+                content(partial)
+            else:
+                partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            if not is_stream:
+                partial.replace(target)
+        finally:
+            if not is_stream:
                 partial.unlink(missing_ok=True)
 
 
-def unwritable(path: Path, error: OSError) -> PlatformError:
-    """What is said where a file or folder cannot be written."""
-    kept = "; what was there before is kept" if os.path.exists(path) else ""
-    return PlatformError(f"{path}: cannot be written: {error.strerror or _one_line(error)}{kept}")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses while a file or folder is written, told in one line. Raises PlatformError."""
+    try:
+        yield
+    except OSError as error:
+        kept = "; what was there before is kept" if os.path.exists(path) else ""
+        raise PlatformError(f"{path}: cannot be written: {error.strerror or _one_line(error)}{kept}") from error
 
 
 def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationError) -> str:

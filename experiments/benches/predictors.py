@@ -10,6 +10,7 @@ import click
 
 from experiments.commands.options import print_json
 from experiments.prediction.judge import variations
+from moe.files import write_whole
 from optimizer.popularity import PREDICTORS, predictor
 from optimizer.popularity.synthetic import synthetic_trace
 
@@ -91,4 +92,4 @@ def run(accuracy: bool, routing: Path | None, out: Path | None, as_json: bool) -
     if out is None:
         click.echo(text)
     else:
-        out.write_text(text, encoding="utf-8")
+        write_whole(out, text)

@@ -74,12 +74,13 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
     """
     from experiments.validation.page import as_data, markdown, validate
     from experiments.validation.picture import draw_fan_in
+    from moe.files import write_whole
 
     found = validate(public, say=lambda what: click.echo(what, err=True))
     if out is not None:
         picture = out.with_name(f"{out.stem}-fan-in.svg")
         draw_fan_in(found.fan_in, picture)
-        out.write_text(markdown(found, picture.name), encoding="utf-8")
+        write_whole(out, markdown(found, picture.name))
     if as_json:
         print_json(as_data(found))
     elif out is None:

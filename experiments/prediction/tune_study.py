@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments.prediction.tune import alg2_settings
 from experiments.tools.provenance import write_provenance
+from moe.files import write_whole
 from moe.spec import load_spec
 from moe.trace import RoutingTrace
 from optimizer.bo import (
@@ -265,7 +266,6 @@ def run_study(
     """
     import pandas as pd
 
-    out.mkdir(parents=True, exist_ok=True)
     path = out / "runs.csv"
     runs = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=_columns())
     there = set(zip(*(runs[name] for name in ("objective", "drift", "seed", "counting", "change")), strict=True))
@@ -276,12 +276,12 @@ def run_study(
             new = pd.DataFrame([asdict(run) for run in done.result()])
             runs = pd.concat([runs, new], ignore_index=True) if len(runs) else new
             runs = runs.sort_values(["counting", "change", "objective", "drift", "seed"], kind="stable")
-            runs.to_csv(path, index=False, float_format="%.6g")
+            write_whole(path, runs.to_csv(index=False, float_format="%.6g"))
             if progress is not None:
                 progress(len(every) - len(todo) + k + 1, len(every))
     runs = pd.read_csv(path, keep_default_na=False)
     found = summary(runs)
-    found.to_csv(out / "summary.csv", index=False, float_format="%.4g")
+    write_whole(out / "summary.csv", found.to_csv(index=False, float_format="%.4g"))
     write_provenance(out, seeds=list(range(seeds)), trials=trials)
     return found
 

@@ -220,7 +220,7 @@ def test_a_full_disk_is_told_and_earlier_batches_are_kept(
         write(table, path)
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(PlatformError, match=r"unfinished.parquet: cannot be written: No space left .* are kept"):
+    with pytest.raises(PlatformError, match=r"unfinished.parquet: cannot be written: No space left .* is kept"):
         validated(FakeLive(model), monkeypatch, tmp_path)
     assert len(pd.read_parquet(tmp_path / UNFINISHED)) == 1
 
