@@ -17,7 +17,7 @@ def bench() -> None:
     \b
     Example: ./smoe bench simulator
              ./smoe bench validation --public measurements/ --out docs/validation.md
-             ./smoe bench rivals
+             ./smoe bench optimizer
     """
 
 
@@ -117,7 +117,7 @@ def miqcp(problem_path: Path, time_limit_s: float, backend: Any, as_json: bool) 
     """
     from dataclasses import asdict
 
-    from experiments.benches.miqcp import at_equal_time
+    from experiments.benches.optimizer import at_equal_time
     from simulator.plan import read_problem
 
     rows = at_equal_time(read_problem(problem_path), time_limit_s, backend)
@@ -189,26 +189,6 @@ def bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None:
     columns = ["counting", "objective", "drift", "sampler", "change", "gap_closed", "low", "high", "over_tuned"]
     click.echo(found[columns].to_string(index=False, float_format="{:.2f}".format))
     click.echo(f"{out}/: runs.csv, summary.csv, gap.png, provenance.json")
-
-
-@bench.command()
-@click.argument("problems", nargs=-1, type=FILE)
-@json_option
-def rivals(problems: tuple[Path, ...], as_json: bool) -> None:
-    """Every solver and rival on the same problems, by default three Bert models, under two limits each.
-
-    \b
-    Example: ./smoe bench rivals problem.json
-    """
-    from dataclasses import asdict
-
-    from experiments.benches.rivals import PROBLEMS, compare_rivals, markdown
-
-    rows = compare_rivals(problems or PROBLEMS, say=lambda what: click.echo(what, err=True))
-    if as_json:
-        print_json({"rivals": [asdict(row) for row in rows]})
-    else:
-        click.echo(markdown(rows))
 
 
 @bench.command()

@@ -45,7 +45,7 @@ class Asked:
     @property
     def key(self) -> str:
         """Hash of the resolved settings, and of the code that computes, judges and draws the figure."""
-        return result_key(self.settings, self.figure.compute.__module__, shown=True)
+        return result_key(self.settings, self.figure.module, shown=True)
 
 
 def asked_for(numbers: Sequence[str], scale: Scale, seed: int, configs: Path | None = None) -> list[Asked]:

@@ -11,7 +11,7 @@ import numpy as np
 import simpy
 
 from calibration.check.checks import Check, over_seeds
-from experiments.benches.simulator import bert_problem
+from experiments.tools.cases import bert_problem
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.platform import Platform, ideal_platform
 from simulator.draws import Draws

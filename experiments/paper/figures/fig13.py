@@ -13,7 +13,7 @@ from experiments.paper.figure import PaperFigure
 from experiments.paper.plans import problem_of, within_lambdaml
 from experiments.paper.routing import Cell, Routing, cell_fields, interval, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
-from experiments.prediction.tune_picture import COLOURS
+from experiments.prediction.tune_picture import colour_of
 from experiments.tools import style
 from optimizer.bo import (
     Alg2,
@@ -188,7 +188,7 @@ def draw(data: pd.DataFrame) -> Figure:
         ):
             for place, (_, row) in enumerate(rows.iterrows()):
                 error = [[row[name] - row[f"{name}_low"]], [row[f"{name}_high"] - row[name]]]
-                colour = COLOURS.get(row["sampler"], style.GREY)
+                colour = colour_of(row["sampler"])
                 one.errorbar(row[name], place, xerr=error, fmt="o", color=colour, capsize=3, markersize=6)
             one.axvline(1, color=style.GREY, linewidth=1)
             one.set_ylim(len(rows) - 0.5, -0.5)

@@ -12,7 +12,7 @@ import pytest
 from calibration.check.checks import Check, Measured, scatter
 from calibration.check.probes import bytes_moved, requests_in_a_second, warm_share
 from calibration.check.published import FILES, public_rows
-from experiments.benches.simulator import bert_problem, uniform_plan
+from experiments.tools.cases import bert_problem, uniform_plan
 from experiments.validation import page
 from experiments.validation.closed_form import closed_form_checks
 from experiments.validation.laws import law_checks
