@@ -14,6 +14,7 @@ from simulator.profiles.uncertainty import with_value
 from simulator.program import Compute, Phase, Sleep
 from simulator.records import Record
 
+MANY = 4000  # calls of a probe whose tail is looked at
 EVERY_S = 30.0  # between calls of a probe: nothing of one is left when the next begins
 
 
