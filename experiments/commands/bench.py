@@ -162,35 +162,6 @@ def optimizer(as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results/runs/bo"), show_default=True)
-@click.option("--seeds", type=click.IntRange(min=2), default=10, show_default=True)
-@click.option("--trials", type=click.IntRange(min=2), default=30, show_default=True, help="Of each run.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
-@json_option
-def bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None:
-    """Whether Bayesian optimisation of the profile table helps; again, it goes on where it was stopped.
-
-    \b
-    Example: ./smoe bench bo --out results/bo
-    """
-    import json
-
-    from experiments.figures.bo_study import draw_study
-    from experiments.prediction.tune_study import run_study
-    from experiments.tools.console import progress
-
-    with progress("tuning", "units") as update:
-        found = run_study(out, seeds, trials, workers, lambda done, of: update(done, of, 0.0))
-    draw_study(out, out / "gap")
-    if as_json:
-        print_json({"summary": json.loads(found.to_json(orient="records"))})
-        return
-    columns = ["counting", "objective", "drift", "sampler", "change", "gap_closed", "low", "high", "over_tuned"]
-    click.echo(found[columns].to_string(index=False, float_format="{:.2f}".format))
-    click.echo(f"{out}/: runs.csv, summary.csv, gap.png, provenance.json")
-
-
-@bench.command()
 @click.option("--profiled", "profiled_path", required=True, type=FILE, help="Trace to learn from.")
 @click.option(
     "--serve", "served_path", required=True, type=FILE, help="Trace: half to plan for, half to judge on."
