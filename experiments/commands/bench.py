@@ -87,23 +87,6 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--accuracy", is_flag=True, help="How good they are, not how fast; takes a quarter of an hour.")
-@click.option("--routing", type=FOLDER, help="Of --accuracy: folder with the routing of real models.")
-@click.option("--out", type=FILE, help="Of --accuracy: write the page there.")
-@json_option
-def predictors(accuracy: bool, routing: Path | None, out: Path | None, as_json: bool) -> None:
-    """The predictors of expert popularity: seconds beside the paper's, or accuracy on recorded routing.
-
-    \b
-    Example: ./smoe bench predictors
-             ./smoe bench predictors --accuracy --routing routing/ --out docs/popularity.md
-    """
-    from experiments.benches.predictors import run
-
-    run(accuracy, routing, out, as_json)
-
-
-@bench.command()
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
 @click.option("--time-limit", "time_limit_s", default=20.0, show_default=True, help="Seconds for each.")
 @click.option("--backend", type=click.Choice(["scip", "gurobi"]), default="scip", show_default=True)
