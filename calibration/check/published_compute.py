@@ -9,8 +9,8 @@ import numpy as np
 
 from calibration.check import probes
 from calibration.check.checks import MS, Measured, of_calls, scatter
+from simulator.cloud.phases import Compute
 from simulator.profiles.schema import PlatformProfile
-from simulator.program import Compute
 
 if TYPE_CHECKING:
     import pandas as pd

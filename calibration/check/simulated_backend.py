@@ -26,13 +26,15 @@ from lambda_probe.campaign.works import (
 )
 from lambda_probe.local import report_lines
 from moe.errors import InputError, nearest
+from simulator.cloud.call import Call, Phase, Program, Steps
 from simulator.cloud.invocation import Invoke, Latch, Target
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute, Return, Sleep
 from simulator.cloud.platform import platform_of_profile
 from simulator.cloud.transfers import Get, Put
 from simulator.draws import Retries
+from simulator.plan import MB
 from simulator.profiles.schema import PlatformProfile, expert_seconds
-from simulator.program import MB, Call, Compute, Phase, Program, Return, Sleep, Steps
 from simulator.records import Record
 
 FLOAT_BYTES = 4

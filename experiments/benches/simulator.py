@@ -21,11 +21,11 @@ import simpy
 from moe.spec import load_spec
 from optimizer.problem import make_problem
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Package, ideal_platform
 from simulator.draws import Draws, Lifetimes
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.profiles.schema import load_profile
-from simulator.program import Compute
 from simulator.records import Record
 from simulator.serving.simulate import simulate
 

@@ -13,10 +13,10 @@ import simpy
 from calibration.check.checks import Check, over_seeds
 from experiments.benches.simulator import bert_problem
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Platform, ideal_platform
 from simulator.draws import Draws
 from simulator.plan import DeploymentProblem
-from simulator.program import Compute
 from simulator.records import Record
 
 UNUSED = np.random.default_rng(0)

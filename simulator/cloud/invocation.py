@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import simpy
 
+from simulator.cloud.call import Call, CallFailed, Phase, Program, Service, Steps, Then, until
 from simulator.cloud.network import Link
-from simulator.program import Call, CallFailed, Phase, Program, Steps, Then, response_bytes, until
+from simulator.cloud.phases import response_bytes
 from simulator.records import Record
 
 
@@ -121,6 +122,10 @@ class Target:
     instead: Callable[[Record], tuple[Target, ...]] | None = None
     repeatable: bool = True
 
+    def program_on(self, service: Service) -> Program:
+        """What the call does there. Raises InputError: it was deployed without a program."""
+        return service.program_of(self.row.function) if self.program is None else self.program
+
 
 @dataclass(slots=True)
 class Invoke(Phase):
@@ -153,7 +158,7 @@ class Invoke(Phase):
         yield from latch.wait(call, sent_s)
         if env.now > sent_s:
             call.record.add_phase("wait", sent_s, env.now)
-        call.record.bytes_in += sum(response_bytes(call.service.program_of(target)) for target in self.targets)
+        call.record.bytes_in += sum(response_bytes(target.program_on(call.service)) for target in self.targets)
         return max(sent_s, env.now)
 
     def _payloads_s(self, call: Call) -> list[float | None]:
@@ -187,7 +192,7 @@ class Invoke(Phase):
         def send() -> float:
             return call.service.invoke(
                 row,
-                call.service.program_of(target),
+                target.program_on(call.service),
                 ended,
                 repeatable=target.repeatable,
                 queued=self.queued,

@@ -14,15 +14,12 @@ import simpy
 
 from moe.errors import InputError, nearest
 from simulator.cloud.billing import Meter
-from simulator.cloud.invocation import Target
-from simulator.cloud.network import Link
-from simulator.cloud.platform import Package, Platform
-from simulator.functions import Function, Instance
-from simulator.program import (
+from simulator.cloud.call import (
     Call,
     CallFailed,
+    Function,
+    Instance,
     Program,
-    Sleep,
     Steps,
     Then,
     meets_others,
@@ -30,6 +27,9 @@ from simulator.program import (
     run_through,
     until,
 )
+from simulator.cloud.network import Link
+from simulator.cloud.phases import Sleep
+from simulator.cloud.platform import Package, Platform
 from simulator.records import Record
 
 BROKEN = ("timeout", "instance-lost", "out-of-memory")  # the instance is gone
@@ -120,14 +120,12 @@ class LambdaService:
             self._provision(function)
         return function
 
-    def program_of(self, target: Target) -> Program:
-        """What a call of the target does. Raises InputError."""
-        if target.program is not None:
-            return target.program
-        function = self.functions.get(target.row.function)
-        if function is None or function.program is None:
-            raise InputError(f"function: no function '{target.row.function}' with a program is deployed")
-        return function.program
+    def program_of(self, function: str) -> Program:
+        """What a function was deployed with. Raises InputError."""
+        deployed = self.functions.get(function)
+        if deployed is None or deployed.program is None:
+            raise InputError(f"function: no function '{function}' with a program is deployed")
+        return deployed.program
 
     def invoke(
         self,

@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from simulator.cloud.call import Call, CallFailed, Phase, Steps
 from simulator.cloud.invocation import Latch, next_look_s
 from simulator.cloud.network import Link
 from simulator.cloud.storage import Requests, StorageError
-from simulator.program import Call, CallFailed, Phase, Steps
 
 
 @dataclass(slots=True)

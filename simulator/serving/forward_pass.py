@@ -20,11 +20,12 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import simpy
 
+from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Invoke, Latch, Signal, Target, WaitFor
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Allocate, Compute, FirstCall, Return, Sleep
 from simulator.cloud.transfers import Get, GetAsReady, Pipeline, Put, PutInOrder, Ready
 from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemLayer
-from simulator.program import Allocate, Compute, FirstCall, Phase, Program, Return, Sleep
 from simulator.records import Record
 from simulator.serving.overflow import OVERFLOWS, Overflow, replicas_that_fit
 from simulator.serving.rehearsal import PARAMETERS, expected_end_s

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
+from simulator.cloud.call import Call, CallFailed, Function, Instance, Program
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.network import Link
-from simulator.functions import Function, Instance
-from simulator.program import Call, CallFailed, Program
 from simulator.records import Record
 
 PARAMETERS = "parameters"  # what an instance that keeps them remembers of its first call

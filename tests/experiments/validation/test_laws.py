@@ -31,6 +31,7 @@ from experiments.validation.laws import (
 from experiments.validation.queueing import UNUSED, at_once
 from simulator.cloud.invocation import Latch, Signal, WaitFor
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Package
 from simulator.cloud.storage import Requests, Storage
 from simulator.cloud.transfers import Get
@@ -38,7 +39,6 @@ from simulator.draws import Draws, Retries
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.uncertainty import with_value
-from simulator.program import Compute
 from simulator.records import Record
 from simulator.serving.forward_pass import Gather
 from simulator.serving.simulate import simulate

@@ -9,11 +9,11 @@ import simpy
 from experiments.validation.queueing import UNUSED, at_once, cold_by_sliding_window, erlang_b, poisson_load
 from simulator.cloud.invocation import Latch, WaitFor
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Package
 from simulator.draws import Draws, Halvings, Retries
 from simulator.plan import Communication
 from simulator.profiles.schema import load_profile
-from simulator.program import Compute
 from simulator.records import Record
 from simulator.serving.simulate import simulate
 from tests.simulator.serving.test_simulate import plan_of, routing, small_problem

@@ -9,14 +9,14 @@ import pytest
 import simpy
 
 from moe.errors import InputError
+from simulator.cloud.call import Function
 from simulator.cloud.lambda_service import LambdaService, Prewarming
+from simulator.cloud.phases import Compute, Fail, Sleep
 from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.draws import Chances, Draws
-from simulator.functions import Function
 from simulator.plan import ProblemPlatform
 from simulator.profiles.constant import Constant, Samples
 from simulator.profiles.schema import PlatformProfile, load_profile, with_constant
-from simulator.program import Compute, Fail, Sleep
 from simulator.records import Record, bill
 from tests.conftest import reference
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from moe.errors import InputError
 from moe.files import validated
+from simulator.cloud.call import Phase
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.cloud.storage import RequestLimit, Requests, Storage, StorageError
@@ -18,7 +19,6 @@ from simulator.cloud.transfers import Get, Pipeline, Put, Ready
 from simulator.draws import Chances, Draws, Retries
 from simulator.profiles.constant import Constant
 from simulator.profiles.schema import PlatformProfile, closed_form, load_profile
-from simulator.program import Phase
 from simulator.records import Record
 
 MB = 2**20

@@ -14,10 +14,10 @@ from experiments.traffic.run import load_scenario
 from experiments.validation.queueing import UNUSED, at_once
 from moe.errors import InputError
 from simulator.cloud.invocation import Invoke, Target
+from simulator.cloud.phases import FirstCall
 from simulator.cloud.platform import Platform
 from simulator.draws import Draws, Retries
 from simulator.profiles.schema import load_profile
-from simulator.program import FirstCall
 from simulator.records import Record, bill
 from simulator.traffic.metrics import Batch
 from simulator.traffic.open_loop import Inputs, Replication, Served, replication_rngs
