@@ -92,7 +92,7 @@ def linpack(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]
 def vcpu_tiers(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
     platform = probes.platform(profile)
     for _, row in table.iterrows():
-        seen = {platform.visible_cores(int(edge)) for edge in (row.memory_mb_from, row.memory_mb_to)}
+        seen = {platform.compute.visible_cores(int(edge)) for edge in (row.memory_mb_from, row.memory_mb_to)}
         yield Measured(
             f"cores seen from {row.memory_mb_from:,} to {row.memory_mb_to:,} MB",
             "",

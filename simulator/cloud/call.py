@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 import simpy
 
 from simulator.cloud.network import Link
-from simulator.cloud.platform import Package, Platform
+from simulator.cloud.platform import Platform
+from simulator.cloud.starts import Package
 from simulator.records import Record
 
 Steps: TypeAlias = Generator[simpy.Event, Any, float]

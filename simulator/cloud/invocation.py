@@ -55,31 +55,31 @@ class Latch:
 
 @dataclass(slots=True)
 class WaitFor(Phase):
-    """Wait, billed, until something has happened; `poll_s`: and the function has seen it (`next_look_s`)."""
+    """Wait, billed, until something has happened and the function has seen it (`next_look_s`)."""
 
     alone: ClassVar[bool] = False
     latch: Latch
-    poll_s: float = 0.0
 
     def meet(self, call: Call, at: float) -> Steps:
         """Wait; no time passes if it has happened. Raises CallFailed (`upstream-failed`) where it never will."""
         yield from self.latch.wait(call, at)
-        end = next_look_s(call, at, call.env.now, self.poll_s)
+        end = next_look_s(call, at, call.env.now)
         if end > at:
             call.record.add_phase("wait", at, end)
         return end
 
 
-def next_look_s(call: Call, at: float, happened: float, poll_s: float) -> float:
+def next_look_s(call: Call, at: float, happened: float) -> float:
     """When a call that waits from `at` on sees what `happened`: at once, or at its next look into S3.
 
-    It looks with a GET, which takes its work and the median latency, and counts, and again `poll_s` after the
-    answer; 0: it is told.
+    It looks with a GET, which takes its work and the median latency, and counts, and again the platform's `poll_s`
+    after the answer; 0: it is told.
     """
+    platform = call.platform
+    poll_s = platform.own_work.poll_s
     if happened <= at or poll_s == 0:
         return max(at, happened)
-    platform = call.platform
-    between = poll_s + platform.get_latency.median + platform.get_work_s(call.record.memory_mb)
+    between = poll_s + platform.storage.gets.latency.median + platform.get_work_s(call.record.memory_mb)
     looks = math.ceil((happened - at) / between)
     call.record.gets += looks
     return at + looks * between
@@ -163,9 +163,9 @@ class Invoke(Phase):
 
     def _payloads_s(self, call: Call) -> list[float | None]:
         """What each target's payload takes where they share what the function can send; None: alone."""
-        platform, encoding = call.platform, call.platform.payload_encoding_factor
-        rates = platform.payload_rates(call.record.memory_mb)
-        sizes = np.array([target.payload_bytes * encoding for target in self.targets])
+        payload = call.platform.payload
+        rates = payload.rates(call.record.memory_mb)
+        sizes = np.array([target.payload_bytes * payload.encoding_factor for target in self.targets])
         if math.isinf(rates.function) or not sizes.any():
             return [None] * len(self.targets)
         return [float(x) for x in Link(rates, 0.0).batch(np.zeros(len(sizes)), sizes)]

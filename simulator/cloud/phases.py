@@ -51,11 +51,11 @@ class Compute(Phase):
         """Take the time."""
         platform, seconds = call.platform, self.seconds
         if self.vcpu_s or self.flops:
-            vcpus = platform.speed(call.record.memory_mb, self.threads)
-            seconds += (self.vcpu_s + self.flops / platform.flops_per_vcpu) / vcpus
+            vcpus = platform.compute.vcpus(call.record.memory_mb, self.threads)
+            seconds += (self.vcpu_s + self.flops / platform.compute.flops_per_vcpu) / vcpus
         if self.times is not None:
             seconds *= next(self.times)
-        end = at + seconds * platform.jitter.next() * call.instance.slowdown
+        end = at + seconds * platform.compute.jitter.next() * call.instance.slowdown
         call.record.add_phase("compute", at, end)
         return end
 
@@ -131,10 +131,10 @@ class Return(Phase):
         """Take the payload's time. Raises CallFailed (`response-too-large`)."""
         if call.queued_s is not None:
             return at
-        limit = call.platform.payload_limit_bytes if self.limit_bytes is None else self.limit_bytes
-        if self.size * call.platform.payload_encoding_factor > limit:
+        limit = call.platform.payload.limit_bytes if self.limit_bytes is None else self.limit_bytes
+        if self.size * call.platform.payload.encoding_factor > limit:
             raise CallFailed("response-too-large", at)
-        end = at + call.platform.payload_seconds(self.size, call.record.memory_mb)
+        end = at + call.platform.payload.seconds(self.size, call.record.memory_mb)
         call.record.bytes_out += self.size
         call.record.add_phase("upload", at, end)
         return end
