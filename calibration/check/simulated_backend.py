@@ -31,7 +31,8 @@ from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.platform import platform_of_profile
 from simulator.cloud.transfers import Get, Put
 from simulator.draws import Retries
-from simulator.profiles.schema import PlatformProfile, expert_seconds
+from simulator.profiles.closed_form import expert_seconds
+from simulator.profiles.schema import PlatformProfile
 from simulator.program import MB, Call, Compute, Phase, Program, Return, Sleep, Steps
 from simulator.records import Record
 

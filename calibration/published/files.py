@@ -17,7 +17,8 @@ from calibration.published import platform as public_platform
 from calibration.published import start as public_start
 from calibration.tables import Origin, Period, read_table
 from moe.errors import InputError
-from simulator.profiles.schema import PlatformProfile, constant_at, with_constant
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.walk import constant_at, with_constant
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from calibration.fitting.bootstrap import Quantity
 from calibration.fitting.laws import Bandwidth, Distribution, Level
 from calibration.fitting.regression import burst_rate, token_bucket
 from calibration.tables import Origin
-from simulator.profiles.constant import Fit
-from simulator.profiles.schema import PlatformProfile, VisibleCores
+from simulator.profiles.constant import Fit, VisibleCores
+from simulator.profiles.schema import PlatformProfile
 
 if TYPE_CHECKING:
     import pandas as pd
