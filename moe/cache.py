@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from moe.files import unwritable
+from moe.files import writing
 
 
 def cache_dir() -> Path:
@@ -45,18 +45,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     Of two processes that make the same folder, the first one wins and the other's is dropped.
     Raises PlatformError for a full disk, or what else the system refuses.
     """
-    partial = None
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        yield partial
         try:
-            partial.rename(path)
-        except OSError:
-            if not path.is_dir():
-                raise
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        if partial is not None:
+            yield partial
+            try:
+                partial.rename(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+        finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -92,8 +92,7 @@ def read_settings(given: Sequence[str], **options: Any) -> list[Any]:
 
     Raises InputError: an unknown key (nearest named), a value that its field does not take.
     """
-    from experiments.run.schema import apply_setting
-    from moe.files import validated
+    from moe.files import apply_setting, validated
 
     command = click.get_current_context().command
     assert isinstance(command, WithSettings)

@@ -67,6 +67,7 @@ def simulate(
              ./smoe simulate problem.json plan.json --profile mine.yaml --set draws=20
     """
     from experiments.plan.draws import show, simulate_draws
+    from moe.files import write_whole
     from simulator.plan import read_plan, read_problem
     from simulator.profiles.schema import load_profile
     from simulator.serving.simulate import Decode
@@ -95,8 +96,7 @@ def simulate(
     if trace_path is not None:
         write_chrome_trace(run.records, trace_path)
     if chosen.records is not None:
-        chosen.records.parent.mkdir(parents=True, exist_ok=True)
-        run.to_pandas().to_parquet(chosen.records)
+        write_whole(chosen.records, run.to_pandas().to_parquet)
     answer = _answer(run, chosen.decode_steps > 0)
     if as_json:
         print_json(answer if over is None else answer | {"over_draws": over.as_json()})
