@@ -1,5 +1,6 @@
 """What the documents tell people to type: if these fail, a reader types a command that is not there."""
 
+import importlib
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +48,33 @@ def test_every_bench_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     )
     for name, command in bench.commands.items():
         assert "Example: ./smoe bench " + name in (command.help or ""), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_module_and_file_of_the_code_that_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    packages = "moe|simulator|optimizer|lambda_probe|calibration|experiments"
+    files = {found.rstrip(".") for found in re.findall(rf"\b(?:{packages}|tests|docs)/[\w./-]+", text)}
+    files |= set(re.findall(r"`((?!mine/)(?:\w+/)*\w+\.py)`", text))
+    assert [name for name in sorted(files) if not (ROOT / name).exists()] == []
+    for name in re.findall(rf"`((?:{packages})(?:\.\w+)+)", text):
+        assert is_there(name), name
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module of this project, or stands in one."""
+    parts = name.split(".")
+    for k in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:k]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[k:]:
+            if not hasattr(found, part) and part not in getattr(found, "__dataclass_fields__", ()):
+                return False
+            found = getattr(found, part, None)
+        return True
+    return False
 
 
 @pytest.mark.parametrize(
