@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json, run_and_show, sweep_options
-
-EXIT_STOPPED = 1
+from experiments.commands.options import EXIT_STOPPED, FILE, json_option, print_json, run_and_show, sweep_options
 
 
 @click.command()

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.studies.decision_map import CHOICES, Cell, Found
 from experiments.studies.decision_map_file import DecisionMap
+from moe.files import write_whole
 
 LABELS = {
     "batch_tokens": "tokens of a batch",
@@ -27,11 +28,11 @@ def write_map(asked: DecisionMap, found: Found, folder: Path) -> None:
     """map.csv, worth.csv, map.json and the page map.md, which shows map.png."""
     import pandas as pd
 
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([_flat(cell) for cell in found.cells]).to_csv(folder / "map.csv", index=False)
-    pd.Series(found.worth, name="usd_per_million_tokens").to_csv(folder / "worth.csv", index_label="constant")
-    (folder / "map.json").write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
-    (folder / "map.md").write_text(page(asked, found), encoding="utf-8")
+    worth = pd.Series(found.worth, name="usd_per_million_tokens")
+    write_whole(folder / "map.csv", pd.DataFrame([_flat(cell) for cell in found.cells]).to_csv(index=False))
+    write_whole(folder / "worth.csv", worth.to_csv(index_label="constant"))
+    write_whole(folder / "map.json", json.dumps(asdict(found), indent=1) + "\n")
+    write_whole(folder / "map.md", page(asked, found))
 
 
 def _flat(cell: Cell) -> dict[str, Any]:

@@ -10,17 +10,17 @@ import numpy as np
 
 from experiments.studies.headline import FACTORS, OUTPUTS
 from experiments.studies.sensitivity import CLAIMS, Sensitivity
+from moe.files import write_whole
 
 
 def write_study(found: Sensitivity, folder: Path) -> None:
     """sensitivity.json, swings.csv, sobol.csv and the page sensitivity.md, which shows tornado.png."""
     import pandas as pd
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sensitivity.json").write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
-    pd.DataFrame([asdict(x) for x in found.swings]).to_csv(folder / "swings.csv", index=False)
-    pd.DataFrame([asdict(x) for x in found.indices]).to_csv(folder / "sobol.csv", index=False)
-    (folder / "sensitivity.md").write_text(page(found), encoding="utf-8")
+    write_whole(folder / "sensitivity.json", json.dumps(asdict(found), indent=1) + "\n")
+    write_whole(folder / "swings.csv", pd.DataFrame([asdict(x) for x in found.swings]).to_csv(index=False))
+    write_whole(folder / "sobol.csv", pd.DataFrame([asdict(x) for x in found.indices]).to_csv(index=False))
+    write_whole(folder / "sensitivity.md", page(found))
 
 
 def page(found: Sensitivity) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from experiments.run.folder import RunFolder
 from experiments.tools.console import out, step
 from experiments.traffic.picture import draw_latency
+from moe.files import writing
 from simulator.records import Bill, to_pandas
 from simulator.traffic.metrics import Batch, estimate
 from simulator.traffic.open_loop import Replication, Served, read_inputs, replication_rngs
@@ -132,7 +133,8 @@ class _Table:
         """Write what is left."""
         self._flush()
         if self._writer is not None:
-            self._writer.close()
+            with writing(self._path):
+                self._writer.close()
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -145,9 +147,10 @@ class _Table:
         self._items = []
         schema = None if self._writer is None else self._writer.schema
         chunk = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, chunk.schema)
-        self._writer.write_table(chunk)
+        with writing(self._path):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._path, chunk.schema)
+            self._writer.write_table(chunk)
 
 
 def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The platform of the tests of traffic."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -14,5 +13,4 @@ UNUSED = np.random.default_rng(0)
 
 def at_once(**changes: Any) -> Platform:
     """A platform whose calls start at once and take exactly their work, with changes."""
-    still = {"warm_start": Draws(0.0, UNUSED)}
-    return dataclasses.replace(ideal_platform(reference("tiny")[0]), **(still | changes))
+    return ideal_platform(reference("tiny")[0]).changed(start={"warm": Draws(0.0, UNUSED)}).changed(**changes)
