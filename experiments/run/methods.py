@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
 from simulator.profiles.schema import ClusterConstants
 from simulator.records import Bill
 from simulator.serving.cluster import PERIODS, ClusterRun, Period
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MILLION = 1e6
-# Claims of Liu, Wang, Wu, INFOCOM 2025, abstract and section V.
-PAPER_BELOW_LAMBDAML = 0.4341
-PAPER_SLOWER_THAN_LAMBDAML = 0.1876
-PAPER_BELOW_CLUSTER = 0.7567
 
 
 @dataclass(frozen=True)
@@ -137,12 +134,12 @@ def claims(rows: list[Row]) -> list[Claim]:
     found = []
     cost, speed = over["billed_over_lambdaml"], over["tokens_per_s_over_lambdaml"]
     if cost is not None and speed is not None:
-        found.append(Claim("ODS's bill below LambdaML's", PAPER_BELOW_LAMBDAML, True, 1 - cost))
-        found.append(Claim("its throughput below LambdaML's", PAPER_SLOWER_THAN_LAMBDAML, False, 1 - speed))
+        found.append(Claim("ODS's bill below LambdaML's", BELOW_LAMBDAML, True, 1 - cost))
+        found.append(Claim("its throughput below LambdaML's", SLOWER_THAN_LAMBDAML, False, 1 - speed))
     for period, name in (("second", "seconds used"), ("month", "month"), ("hour", "hour per batch")):
         share = over[f"billed_over_cluster_{period}"]
         if share is not None:
-            found.append(Claim(f"its bill below the CPU cluster's, {name}", PAPER_BELOW_CLUSTER, True, 1 - share))
+            found.append(Claim(f"its bill below the CPU cluster's, {name}", BELOW_CLUSTER, True, 1 - share))
     return found
 
 
