@@ -13,6 +13,7 @@ from experiments.commands.options import WithSettings
 from tests.experiments.conftest import Run
 
 ROOT = Path(__file__).parents[3]
+PACKAGES = "moe|simulator|optimizer|lambda_probe|calibration|experiments"
 PAGES = ["README.md", "results/README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 
 
@@ -51,12 +52,14 @@ def test_every_bench_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_module_and_file_of_the_code_that_a_page_names_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    packages = "moe|simulator|optimizer|lambda_probe|calibration|experiments"
-    files = {found.rstrip(".") for found in re.findall(rf"\b(?:{packages}|tests|docs)/[\w./-]+", text)}
-    files |= set(re.findall(r"`((?!mine/)(?:\w+/)*\w+\.py)`", text))
-    assert [name for name in sorted(files) if not (ROOT / name).exists()] == []
-    for name in re.findall(rf"`((?:{packages})(?:\.\w+)+)", text):
-        assert is_there(name), name
+    for paragraph in text.split("\n\n"):
+        files = {found.rstrip(".") for found in re.findall(rf"\b(?:{PACKAGES}|tests|docs)/[\w./-]+", paragraph)}
+        folders = [ROOT / (file if (ROOT / file).is_dir() else Path(file).parent) for file in files]
+        assert [file for file in files if "NAME" not in file and not (ROOT / file).exists()] == []
+        for name in re.findall(r"`(\w+\.py)`", paragraph):  # in a folder that is named beside it
+            assert (ROOT / name).exists() or any(any(folder.rglob(name)) for folder in folders), name
+    for name in re.findall(rf"`((?:{PACKAGES})(?:\.\w+)+)", text):
+        assert name.endswith(".parquet") or is_there(name), name
 
 
 def is_there(name: str) -> bool:
