@@ -34,3 +34,8 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path.with_suffix(".png"), dpi=160, metadata={"Software": None})
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def rounded(value: float) -> str:
+    """A number with three significant figures, never in powers of ten."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"

@@ -11,9 +11,10 @@ from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim, counted
 from experiments.paper.figure import PaperFigure
 from experiments.paper.plans import problem_of, within_lambdaml
-from experiments.paper.routing import Cell, Routing, cell_fields, interval, routing_of, with_interval
+from experiments.paper.routing import Cell, cell_fields, interval, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
 from experiments.prediction.tune_picture import COLOURS
+from experiments.run.routing import Routing
 from experiments.tools import style
 from optimizer.bo import (
     Alg2,
