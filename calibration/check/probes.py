@@ -6,14 +6,16 @@ import numpy as np
 import simpy
 
 from moe.errors import InputError, nearest
+from simulator.cloud.call import Phase
 from simulator.cloud.invocation import Invoke, Target
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute, Sleep
 from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.uncertainty import with_value
-from simulator.program import Compute, Phase, Sleep
 from simulator.records import Record
 
+MANY = 4000  # calls of a probe whose tail is looked at
 EVERY_S = 30.0  # between calls of a probe: nothing of one is left when the next begins
 
 

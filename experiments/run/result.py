@@ -12,7 +12,7 @@ from experiments.run.folder import RunFolder
 from experiments.run.inputs import Inputs
 from experiments.run.methods import Row, as_records, claims, cluster_rows, finding, lambda_row, plan_file, title_of
 from experiments.run.routing import Routing
-from moe.files import write_json
+from moe.files import write_json, write_whole
 from moe.trace import Batches
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.records import Record, to_pandas
@@ -103,8 +103,8 @@ def write_files(run: Run, result: dict[str, Any]) -> None:
     write_json(folder / "problem.json", run.problem)
     for p in run.played:
         write_json(folder / "plans" / plan_file(p.name), p.plan.model_copy(update={"solve_s": None}))
-    _record_table(run.played).to_parquet(folder / "records.parquet")
-    pd.DataFrame(result["methods"]).to_parquet(folder / "methods.parquet")
+    write_whole(folder / "records.parquet", _record_table(run.played).to_parquet)
+    write_whole(folder / "methods.parquet", pd.DataFrame(result["methods"]).to_parquet)
     save_popularity(run.predicted, folder / "popularity.parquet", run.batches.mean)
     first_batch = [row for row in run.played[0].warm.records if row.batch == 0]
     write_chrome_trace(first_batch, folder / "trace.json")

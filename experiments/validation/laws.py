@@ -227,7 +227,7 @@ def faster(problem: DeploymentProblem, times: float) -> DeploymentProblem:
 
 def cold_starts(arrivals: np.ndarray, work: np.ndarray, keep_alive_s: float) -> int:
     """Cold starts of calls at known times where a cold start takes no longer than a warm one."""
-    service = LambdaService(simpy.Environment(), at_once(keep_alive=Draws(keep_alive_s, UNUSED)))
+    service = LambdaService(simpy.Environment(), at_once(start={"keep_alive": Draws(keep_alive_s, UNUSED)}))
     play(service, arrivals, work)
     return sum(row.cold for row in service.records)
 

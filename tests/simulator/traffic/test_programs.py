@@ -14,10 +14,10 @@ from experiments.traffic.run import load_scenario
 from experiments.validation.queueing import UNUSED, at_once
 from moe.errors import InputError
 from simulator.cloud.invocation import Invoke, Target
+from simulator.cloud.phases import FirstCall
 from simulator.cloud.platform import Platform
 from simulator.draws import Draws, Retries
 from simulator.profiles.schema import load_profile
-from simulator.program import FirstCall
 from simulator.records import Record, bill
 from simulator.traffic.metrics import Batch
 from simulator.traffic.open_loop import Inputs, Replication, Served, replication_rngs
@@ -88,7 +88,7 @@ def test_a_payload_takes_its_time_there_and_back() -> None:
     }
     platform = at_once()
     served, rows, _ = play(scenario(functions), platform)
-    assert served.latency_s == pytest.approx([1 + 5e6 / platform.payload_bytes_per_s])
+    assert served.latency_s == pytest.approx([1 + 5e6 / platform.payload.bytes_per_s])
     inner, outer = rows
     assert (inner.bytes_in, inner.bytes_out, outer.bytes_in, outer.bytes_out) == (4e6, 1e6, 1e6, 4e6)
 
@@ -322,7 +322,7 @@ def test_a_warm_resnet_takes_what_sebs_measured() -> None:
 
 
 def test_a_function_without_phases_is_an_empty_handler() -> None:
-    served, (row,), _ = play(scenario({"a": {"memory_mb": 128}}), at_once(warm_start=Draws(0.5, UNUSED)))
+    served, (row,), _ = play(scenario({"a": {"memory_mb": 128}}), at_once(start={"warm": Draws(0.5, UNUSED)}))
     assert served.latency_s == pytest.approx([0.5])
     assert row.status == "ok"
 

@@ -1,6 +1,5 @@
 """Open-loop traffic: if these fail, requests are lost, batches break rules, SLOs or bills are miscounted."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -30,8 +29,7 @@ UNUSED = np.random.default_rng(0)
 
 def at_once(**changes: Any) -> Platform:
     """A platform whose calls start at once and take exactly their work, with changes."""
-    still = {"warm_start": Draws(0.0, UNUSED)}
-    return dataclasses.replace(ideal_platform(reference("tiny")[0]), **(still | changes))
+    return ideal_platform(reference("tiny")[0]).changed(start={"warm": Draws(0.0, UNUSED)}).changed(**changes)
 
 
 def scenario(**changes: Any) -> Scenario:
