@@ -1,6 +1,8 @@
 """The plain data of the paper's figures, tiny: if these fail, a picture or its verdict shows something else."""
 
+import functools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,10 +16,14 @@ from experiments.paper.figures.fig14 import figure as fig14
 from experiments.paper.job import asked_for
 from experiments.paper.routing import routing_of
 from experiments.paper.settings import Variant
+from experiments.profiles.reading import write_profile
 from experiments.run.routing import Routing
 from moe.trace import RoutingTrace
 from optimizer.popularity import predictor
-from simulator.profiles.schema import load_profile, with_constant
+from simulator.profiles.constant import Fit
+from simulator.profiles.schema import load_profile
+from simulator.profiles.uncertainty import SPREAD, drawn_factors
+from simulator.profiles.walk import with_constant
 from tests.experiments.paper.cases import OTHER, TEXT, made, tiny
 from tests.optimizer.popularity.test_scored import random_trace
 
@@ -211,16 +217,20 @@ def test_ranking_of_a_sure_profile_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert -1 <= data["tau_cost"].item() <= 1
     assert data["ods_over_lambdaml_low"].item() < data["ods_over_lambdaml_high"].item()
     assert all(claim.confirmed is None for claim in claims.values())
-    monkeypatch.setattr(ranking, "spread", lambda profile, path: 0.0)
-    sure, _ = made(ranking.FIGURE, draws=2)
-    assert (sure["tau_cost"].item(), sure["tau_latency"].item(), sure["same_cheapest"].item()) == (1, 1, 1)
-    assert sure["ods_over_lambdaml_low"].item() == sure["ods_over_lambdaml_high"].item()
+    sure = functools.partial(drawn_factors, spread=dict.fromkeys(SPREAD, 1.0))
+    monkeypatch.setattr(ranking, "drawn_factors", sure)
+    one, _ = made(ranking.FIGURE, draws=2)
+    assert (one["tau_cost"].item(), one["tau_latency"].item(), one["same_cheapest"].item()) == (1, 1, 1)
+    assert one["ods_over_lambdaml_low"].item() == one["ods_over_lambdaml_high"].item()
 
 
-def test_ranking_an_unsure_constant_varies_more_than_a_sure_one() -> None:
-    profile = load_profile()
-    price = profile.start.warm_s.model_copy(update={"confidence": "high", "fit": None})
-    sure = with_constant(profile, ("start", "warm_s"), price)
-    unsure = with_constant(profile, ("start", "warm_s"), price.model_copy(update={"confidence": "low"}))
-    assert ranking.spread(sure, ("start", "warm_s")) == 0.05
-    assert ranking.spread(unsure, ("start", "warm_s")) == 0.5
+def test_ranking_is_as_sure_as_the_values_that_stand(tmp_path: Path) -> None:
+    """A fit that was refused says nothing of the value that was kept instead: with its interval of a millionfold
+    the order of the plans would look like chance."""
+    plain = load_profile()
+    fit = Fit(method="mean", samples=9, runs=3, interval=(1e3, 1e15), file="mine.csv", sha256="0" * 64)
+    vcpu = plain.compute.flops_per_vcpu.model_copy(update={"fit": fit, "kept": "better than the fit"})
+    refused = tmp_path / "refused.yaml"
+    write_profile(with_constant(plain, ("compute", "flops_per_vcpu"), vcpu), refused)
+    expected, found = (made(ranking.FIGURE, draws=8, profile=name)[0] for name in (plain.name, str(refused)))
+    pd.testing.assert_frame_equal(found, expected)
