@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtri
-from simulator.program import Compute
 
 from calibration.check import probes
 from calibration.check.checks import MS, Measured, of_calls, scatter

@@ -21,10 +21,10 @@ from experiments.report.reading import (
     read_records,
     records_of,
 )
-from experiments.report.tables import GROUPS
-from experiments.report.tuning import JUDGED, NAMES
+from experiments.report.tables_page import GROUPS
+from experiments.report.tuning_page import JUDGED, NAMES
 from experiments.run.methods import MILLION, title_of
-from experiments.traffic.run import SHOWN
+from experiments.traffic.report import SHOWN
 from moe.errors import InputError
 from simulator.records import Bill, bill
 
