@@ -45,7 +45,8 @@ def traffic(
     from experiments.run.folder import RunFolder
     from experiments.sweep.kinds import SCENARIOS
     from experiments.sweep.points import load_sweep
-    from experiments.traffic.run import run_scenario, show
+    from experiments.traffic.report import show
+    from experiments.traffic.run import run_scenario
     from simulator.traffic.scenario import load_scenario
 
     if seed is not None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paper.routing import Cell, Routing, TestBatches, with_interval
+from experiments.paper.routing import Cell, with_interval
+from experiments.run.routing import HeldOutBatches, Routing
 from experiments.tools.paper_numbers import SLOWER_THAN_LAMBDAML
 from optimizer.exact.solve import Infeasible
 from optimizer.popularity import predictor
@@ -49,7 +50,7 @@ def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:
     return problem.with_limit(latency_s / (1 - SLOWER_THAN_LAMBDAML))
 
 
-def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: TestBatches) -> SimulatedRun:
+def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: HeldOutBatches) -> SimulatedRun:
     """The test batches, served with a plan: warm, experts started just in time."""
     return simulate(problem, plan, cell.platform, routing=batches.real, start="just-in-time", seed=cell.seed)
 
@@ -59,7 +60,7 @@ def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | N
     return None if gb_s is None else gb_s * problem.platform.price_per_gb_s / problem.served_tokens * MILLION
 
 
-def played_columns(run: SimulatedRun, batches: TestBatches) -> dict[str, Any]:
+def played_columns(run: SimulatedRun, batches: HeldOutBatches) -> dict[str, Any]:
     """A run's bills, USD per million tokens, its GB-s and its throughput, each with its interval over batches."""
     million = run.served_tokens / MILLION
     bills = [run.bill_of_batch(k) for k in range(len(run.latency_s))]

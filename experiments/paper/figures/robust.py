@@ -16,8 +16,9 @@ from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim
 from experiments.paper.figure import PaperFigure
 from experiments.paper.plans import problem_of
-from experiments.paper.routing import Cell, Routing, TestBatches, cell_fields, routing_of, with_interval
+from experiments.paper.routing import Cell, Routing, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings, TextChoice
+from experiments.run.routing import HeldOutBatches
 from optimizer.cost_model import ROUNDING
 from optimizer.exact.solve import least_latency_s, solve_exact
 from optimizer.popularity import Predictor, predictor
@@ -105,7 +106,7 @@ def _bayes() -> Predictor:
     return predictor("bayes", counting="expected")
 
 
-def _plans(problem: DeploymentProblem, samples: np.ndarray, batches: TestBatches) -> Iterator[dict[str, Any]]:
+def _plans(problem: DeploymentProblem, samples: np.ndarray, batches: HeldOutBatches) -> Iterator[dict[str, Any]]:
     yield {"plan": EXACT} | _served(problem, solve_exact(problem), batches)
     for name, criterion in CRITERIA.items():
         found = plan_robustly(problem, samples, criterion)
@@ -113,7 +114,7 @@ def _plans(problem: DeploymentProblem, samples: np.ndarray, batches: TestBatches
         yield {"plan": name} | _served(problem, found.plan, batches) | on_samples
 
 
-def _served(problem: DeploymentProblem, plan: DeploymentPlan, batches: TestBatches) -> dict[str, Any]:
+def _served(problem: DeploymentProblem, plan: DeploymentPlan, batches: HeldOutBatches) -> dict[str, Any]:
     """Bills, in the objective's unit, and latencies of the batches, by the closed form."""
     limit_s = problem.latency_limit_s
     assert limit_s is not None

@@ -14,9 +14,10 @@ from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, 
 from experiments.paper.figures.fig13 import figure as fig13
 from experiments.paper.figures.fig14 import figure as fig14
 from experiments.paper.job import asked_for
-from experiments.paper.routing import Routing, routing_of
+from experiments.paper.routing import routing_of
 from experiments.paper.settings import Variant
 from experiments.profiles.reading import write_profile
+from experiments.run.routing import Routing
 from moe.trace import RoutingTrace
 from optimizer.popularity import predictor
 from simulator.profiles.constant import Fit

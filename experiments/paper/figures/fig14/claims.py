@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from experiments.paper.claims import Claim, bounded
 from experiments.paper.cluster import SHARES
 from experiments.paper.figures.fig14.rows import BO, EXPECTED, NO_BO, REAL, UNIFORM
-from experiments.run.methods import figures
 from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
+from experiments.tools.style import rounded
 from simulator.serving.cluster import PERIODS
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def _lambdaml(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Cl
 def _needed(turn: Any) -> str:
     """`43 GFLOP/s instead of 16`, or that it never does."""
     if turn.needed != turn.needed or turn.needed is None:
-        return f"at no value (of 1/16 to 16 times {figures(turn.value)} {turn.unit})"
-    return f"at {figures(turn.needed)} {turn.unit} instead of {figures(turn.value)}"
+        return f"at no value (of 1/16 to 16 times {rounded(turn.value)} {turn.unit})"
+    return f"at {rounded(turn.needed)} {turn.unit} instead of {rounded(turn.value)}"
 
 
 def _each_method(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Claim]:

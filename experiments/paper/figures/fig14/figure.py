@@ -14,9 +14,9 @@ from experiments.paper.figures.fig14.claims import claims
 from experiments.paper.figures.fig14.rows import BO, NO_BO, STEPS, Part, WayCell, compute
 from experiments.paper.routing import cell_fields, interval
 from experiments.paper.settings import FigureSettings
-from experiments.run.methods import figures
 from experiments.tools import style
 from experiments.tools.paper_numbers import BELOW_LAMBDAML
+from experiments.tools.style import rounded
 from optimizer.bo import Objective
 from simulator.serving.cluster import PERIODS
 
@@ -144,10 +144,10 @@ def draw(data: pd.DataFrame) -> Figure:
             colour = _colour(row["name"])
             error = [[row["billed_usd"] - row["billed_usd_low"]], [row["billed_usd_high"] - row["billed_usd"]]]
             cost.errorbar(row["billed_usd"], place, xerr=error, fmt="o", color=colour, capsize=2, markersize=5)
-            cost.annotate(f"   {figures(row['billed_usd'])}", (row["billed_usd"], place), va="center", fontsize=7)
+            cost.annotate(f"   {rounded(row['billed_usd'])}", (row["billed_usd"], place), va="center", fontsize=7)
             slow.barh(place, 1000 / row["tokens_per_s"], color=colour, height=0.6)
             slow.annotate(
-                f" {figures(1000 / row['tokens_per_s'])}",
+                f" {rounded(1000 / row['tokens_per_s'])}",
                 (1000 / row["tokens_per_s"], place),
                 va="center",
                 fontsize=7,

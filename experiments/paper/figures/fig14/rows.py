@@ -12,7 +12,8 @@ from experiments.paper.cells import Rows
 from experiments.paper.cluster import cluster_rows
 from experiments.paper.figures.fig13.rows import tuned_table
 from experiments.paper.plans import play, played_columns, problem_of, within_lambdaml
-from experiments.paper.routing import Cell, Routing, TestBatches, routing_of
+from experiments.paper.routing import Cell, routing_of
+from experiments.run.routing import HeldOutBatches, Routing
 from experiments.tools.paper_numbers import BELOW_LAMBDAML
 from moe.errors import InputError
 from optimizer.baselines.one_decision_less import one_replica
@@ -47,8 +48,8 @@ class Served:
 
     routing: Routing
     problem: DeploymentProblem
-    tuned_on: TestBatches
-    test: TestBatches
+    tuned_on: HeldOutBatches
+    test: HeldOutBatches
 
     @staticmethod
     def of(cell: WayCell) -> Served:
