@@ -16,7 +16,7 @@ from moe.routing.synthetic import SyntheticPopularity
 from moe.spec import load_spec
 from simulator.plan import MemoryMB, Objective
 from simulator.profiles.schema import DEFAULT_PROFILE
-from simulator.serving.forward_pass import Gather, Reload, Start
+from simulator.serving.layer import Gather, Reload, Start
 from simulator.serving.overflow import Overflow
 
 

@@ -25,7 +25,7 @@ from simulator.plan import DeploymentPlan, DeploymentProblem, MemoryMB
 from simulator.profiles.schema import DEFAULT_PROFILE, PlatformProfile, constant_at, load_profile, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload
 from simulator.serving.simulate import simulate
 
 CHOICES = ("lambda", "provisioned", "cluster")

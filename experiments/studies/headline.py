@@ -18,7 +18,7 @@ from simulator.plan import DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, constant_at, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import PERIODS, run_on_cluster
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload
 from simulator.serving.simulate import simulate
 
 LAMBDAML_MB = 3008

@@ -28,7 +28,7 @@ from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.uncertainty import with_value
 from simulator.records import Record
-from simulator.serving.forward_pass import Gather, Start
+from simulator.serving.layer import Gather, Start
 from simulator.serving.simulate import Overflow, SimulatedRun, simulate
 
 T = TypeVar("T")

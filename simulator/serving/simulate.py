@@ -6,7 +6,7 @@ import gc
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +24,8 @@ from simulator.plan import (
 )
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
-from simulator.serving.forward_pass import (
-    ForwardPass,
+from simulator.serving.forward_pass import ForwardPass
+from simulator.serving.layer import (
     Gather,
     Reload,
     Serving,
@@ -135,8 +135,9 @@ def simulate(
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
     service = LambdaService(simpy.Environment(), platform.changed(own_work={"poll_s": poll_s}))
     deploy_plan(service, problem, plan, warm)
-    routed = routing is not None
-    serving = Serving(start, next_layer_start, gather, overflow, reload, routed, routed)
+    serving = Serving(
+        start=start, next_layer_start=next_layer_start, gather=gather, overflow=overflow, reload=reload
+    )
     if routing is None:
         passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
     else:
@@ -176,9 +177,10 @@ def _decode_steps(first: ForwardPass, decode: Decode | None) -> list[ForwardPass
     share = decode.sequences / first.problem.served_tokens
     tokens = [whole_tokens(each * share) for each in first.tokens]
     replicas = [layer.replicas for layer in first.plan.layers]
-    serving = replace(first.serving, whole_tokens=True, limits=False)
     return [
-        ForwardPass(first.service, small, first.plan, tokens, replicas, serving, first.batch, step)
+        ForwardPass(
+            first.service, small, first.plan, tokens, replicas, first.serving, first.batch, step, limits=False
+        )
         for step in range(1, decode.steps + 1)
     ]
 
@@ -217,7 +219,7 @@ def _as_planned(
     """A pass with the problem's tokens, divided evenly."""
     tokens = [layer.tokens for layer in problem.layers]
     replicas = [layer.replicas for layer in plan.layers]
-    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch)
+    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch, whole_tokens=False, limits=False)
 
 
 def _as_routed(

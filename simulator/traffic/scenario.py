@@ -13,7 +13,7 @@ from moe.errors import nearest
 from moe.files import FileModel
 from simulator.plan import NonNegative
 from simulator.profiles.schema import DEFAULT_PROFILE
-from simulator.serving.forward_pass import Gather, Reload, Start
+from simulator.serving.layer import Gather, Reload, Start
 from simulator.serving.overflow import Overflow
 from simulator.traffic.arrivals import Arrivals
 from simulator.traffic.function_file import Deployed

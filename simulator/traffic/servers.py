@@ -12,7 +12,8 @@ from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.records import Record
-from simulator.serving.forward_pass import ForwardPass, Serving
+from simulator.serving.forward_pass import ForwardPass
+from simulator.serving.layer import Serving
 from simulator.serving.overflow import replicas_run
 from simulator.serving.replicas import problem_of_size, whole_tokens
 from simulator.serving.simulate import deploy_plan
@@ -87,7 +88,11 @@ class MoEServer:
         self._problem = problem
         self._scaled: dict[int, tuple[DeploymentProblem, list[np.ndarray]]] = {}
         self._serving = Serving(
-            choice.start, choice.next_layer_start, choice.gather, choice.overflow, choice.reload
+            start=choice.start,
+            next_layer_start=choice.next_layer_start,
+            gather=choice.gather,
+            overflow=choice.overflow,
+            reload=choice.reload,
         )
         deploy_plan(service, problem, plan, choice.warm and not choice.provisioned, choice.provisioned)
 

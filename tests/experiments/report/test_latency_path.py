@@ -8,7 +8,7 @@ import pytest
 from experiments.report.latency_path import latency_by_phase, latency_s
 from simulator.profiles.schema import load_profile
 from simulator.records import bill, from_pandas, to_pandas
-from simulator.serving.forward_pass import Start
+from simulator.serving.layer import Start
 from simulator.serving.simulate import simulate
 from tests.conftest import reference
 

@@ -40,7 +40,7 @@ from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.uncertainty import with_value
 from simulator.records import Record
-from simulator.serving.forward_pass import Gather
+from simulator.serving.layer import Gather
 from simulator.serving.simulate import simulate
 from tests.simulator.serving.test_simulate import plan_of, small_problem, with_experts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments.paper.claims import OWN, Claim, counted
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload
 from simulator.serving.simulate import simulate
 
 if TYPE_CHECKING:
