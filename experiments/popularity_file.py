@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from moe.errors import InputError
+from moe.files import write_whole
 from moe.parquet import read_columns
 
 
@@ -24,8 +25,7 @@ def save_popularity(tokens: np.ndarray, path: str | Path, real: np.ndarray | Non
     )
     if real is not None:
         table["real"] = np.asarray(real, float).ravel()
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path)
+    write_whole(path, table.to_parquet)
 
 
 def load_popularity(path: str | Path) -> np.ndarray:

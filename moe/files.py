@@ -1,13 +1,19 @@
-"""Files that a person writes: YAML or JSON in, a validated pydantic model out, one clear line if not."""
+"""Files that a person writes: YAML or JSON in, a validated pydantic model out, one clear line if not.
+
+Files that a program writes are whole, or as they were: `write_whole`.
+"""
 
 import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, PlatformError, nearest
 
 
 class FileModel(BaseModel):
@@ -64,9 +70,45 @@ def read_model(model: type[Model], path: str | Path) -> Model:
 
 
 def write_json(path: str | Path, model: BaseModel) -> None:
-    """Write a model as JSON, keys as in its file format."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(model.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+    """Write a model as JSON, keys as in its file format. Raises PlatformError."""
+    write_whole(path, model.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def write_whole(path: str | Path, content: str | bytes | Callable[[Path], object]) -> None:
+    """Write a file: it is whole, or as it was before. A stream, such as /dev/stdout, is written straight to.
+
+    Args:
+        path: the file; its folder is made.
+        content: text, bytes, or a function that writes to the path that it is given.
+
+    Raises PlatformError for a full disk, or what else the system refuses.
+    """
+    path = Path(path)
+    is_stream = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    target = Path(os.path.realpath(path))  # a link stays a link
+    partial = path if is_stream else target.with_name(f".{target.name}.{os.getpid()}.partial")
+    with writing(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if callable(content):
+                content(partial)
+            else:
+                partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            if not is_stream:
+                partial.replace(target)
+        finally:
+            if not is_stream:
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses while a file or folder is written, told in one line. Raises PlatformError."""
+    try:
+        yield
+    except OSError as error:
+        kept = "; what was there before is kept" if os.path.exists(path) else ""
+        raise PlatformError(f"{path}: cannot be written: {error.strerror or _one_line(error)}{kept}") from error
 
 
 def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationError) -> str:

@@ -15,6 +15,7 @@ from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.uncertainty import with_value
 from simulator.records import Record
 
+MANY = 4000  # calls of a probe whose tail is looked at
 EVERY_S = 30.0  # between calls of a probe: nothing of one is left when the next begins
 
 

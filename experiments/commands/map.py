@@ -26,7 +26,9 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
     from dataclasses import asdict
 
     from experiments.run.schema import apply_setting
-    from experiments.studies.decision_map import DecisionMap, make_map, page, write_map
+    from experiments.studies.decision_map import make_map
+    from experiments.studies.decision_map_file import DecisionMap
+    from experiments.studies.decision_map_page import page, write_map
     from experiments.studies.decision_map_picture import draw_map
     from experiments.tools.console import progress
     from experiments.tools.provenance import write_provenance

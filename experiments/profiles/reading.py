@@ -11,9 +11,9 @@ import yaml
 
 from calibration.check.campaigns import campaign_rows
 from calibration.check.checks import Measured
-from calibration.check.published import FILES, public_rows
+from calibration.published.files import files_in, public_rows
 from calibration.tables import Period, sorted_sha256
-from moe.files import FileModel
+from moe.files import FileModel, write_whole
 from simulator.profiles.constant import Constant, Dated, Quantiles, Samples
 from simulator.profiles.schema import PlatformProfile, VisibleCores
 
@@ -59,9 +59,8 @@ def value_text(leaf: Any) -> str:
 
 def write_profile(profile: PlatformProfile, path: Path) -> None:
     """Write a profile as YAML."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = profile.model_dump(mode="json", by_alias=True, exclude_none=True)
-    path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+    write_whole(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,6 @@ def fitted_to(profile: PlatformProfile, folder: Path, period: Period) -> list[st
     import pandas as pd
 
     fits = {leaf.fit.sha256 for leaf in constants_of(profile).values() if not isinstance(leaf, Dated) and leaf.fit}
-    names = dict.fromkeys(name for name, _ in FILES)
-    there = [folder / name for name in names if (folder / name).is_file()]
+    there = dict.fromkeys(path for path, _, _ in files_in(folder, lambda file: file.check))
     known = [path for path in there if sorted_sha256(path) in fits]
     return [path.name for path in known if len(period.rows(pd.read_csv(path), path.name))]

@@ -14,7 +14,7 @@ from experiments.run.folder import RunFolder
 from experiments.run.schema import read_settings, source_of
 from experiments.tools.console import out, step
 from experiments.traffic.picture import draw_latency
-from moe.files import validated
+from moe.files import validated, writing
 from simulator.records import Bill, to_pandas
 from simulator.traffic.metrics import Batch, estimate
 from simulator.traffic.open_loop import Replication, Served, read_inputs, replication_rngs
@@ -144,7 +144,8 @@ class _Table:
         """Write what is left."""
         self._flush()
         if self._writer is not None:
-            self._writer.close()
+            with writing(self._path):
+                self._writer.close()
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -157,9 +158,10 @@ class _Table:
         self._items = []
         schema = None if self._writer is None else self._writer.schema
         chunk = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, chunk.schema)
-        self._writer.write_table(chunk)
+        with writing(self._path):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._path, chunk.schema)
+            self._writer.write_table(chunk)
 
 
 def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.benches.simulator import bert_problem, uniform_plan
+from experiments.tools.cases import bert_problem, uniform_plan
 from optimizer.cost_model import evaluate
 from optimizer.solvers import solve
 from simulator.cloud.network import Link

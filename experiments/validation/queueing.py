@@ -10,7 +10,7 @@ import numpy as np
 import simpy
 
 from calibration.check.checks import Check, over_seeds
-from experiments.benches.simulator import bert_problem
+from experiments.tools.cases import bert_problem
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Platform, ideal_platform

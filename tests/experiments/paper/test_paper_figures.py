@@ -1,17 +1,24 @@
 """The plain data of the paper's figures, tiny: if these fail, a picture or its verdict shows something else."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, fig13, overheads, ranking
+from experiments.paper.drift import drifted_sets
+from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, overheads, ranking
+from experiments.paper.figures.fig13 import figure as fig13
 from experiments.paper.figures.fig14 import figure as fig14
 from experiments.paper.job import asked_for
-from experiments.paper.routing import routing_of
+from experiments.paper.routing import Routing, routing_of
 from experiments.paper.settings import Variant
+from moe.trace import RoutingTrace
 from optimizer.popularity import predictor
 from simulator.profiles.schema import load_profile, with_constant
-from tests.experiments.paper.cases import made, tiny
+from tests.experiments.paper.cases import OTHER, TEXT, made, tiny
+from tests.optimizer.popularity.test_scored import random_trace
 
 pytestmark = pytest.mark.usefixtures("no_recording")
 
@@ -121,6 +128,55 @@ def test_fig13_no_tuning_is_ratio_one() -> None:
     best = next(claim for name, claim in claims.items() if "least bill" in name)
     assert best.ours.startswith(("0 of 1", "1 of 1"))
     assert fig13.draw(data).axes
+
+
+def test_fig13_gaps_are_closed_by_runs_on_the_same_unseen_batches() -> None:
+    more = {"samplers": ("none", "recount"), "objectives": ("bill+slo",), "runs": 2, "trials": 2, "tuned_on": 1}
+    more |= {"texts": (TEXT, OTHER), "drifts": (0.5,), "changes": ({"pairs": 100},)}
+    settings = tiny(fig13.Settings, **more)
+    rows = pd.DataFrame([row for cell in fig13.cells(settings) for row in fig13.compute(cell)])
+    assert (rows.groupby(["drift", "run"])["gap"].nunique() == 1).all()
+    data = fig13.table(rows.to_dict("records")).set_index(["drift", "sampler", "change"])
+    assert data.loc[(0.5, "none", ""), "gap_closed"] == 0
+    own = rows[(rows["drift"] == 0.5) & (rows["sampler"] == "recount")]
+    assert data.loc[(0.5, "recount", ""), "gap_closed"] == pytest.approx(own["gained"].sum() / own["gap"].sum())
+    assert set(rows["change"][rows["sampler"] == "multi-epsilon"]) == {"pairs=100"}
+    claim = next(x for x in fig13.claims(data.reset_index()) if "50% other noise" in x.claim)
+    assert claim.ours.endswith("'recount'")
+
+
+def test_fig13_gap_has_no_share_where_it_may_be_none() -> None:
+    gap, low, high = fig13.ratio_of_sums([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
+    assert gap == low == high == pytest.approx(0.5)
+    gap, low, high = fig13.ratio_of_sums([0.0, 1.0, 2.0, 1.0], [2.0, 2.0, 2.0, 2.0])
+    assert low < gap < high
+    assert np.isnan(fig13.ratio_of_sums([1.0, 1.0], [1.0, -1.0])).all()
+
+
+def test_fig13_an_unknown_constant_is_named() -> None:
+    with pytest.raises(ValidationError, match="changes: no constant 'paris'; did you mean 'pairs'"):
+        tiny(fig13.Settings, changes=({"paris": 3},))
+    with pytest.raises(ValidationError, match="expected rising numbers"):
+        tiny(fig13.Settings, changes=({"rho_1": 0.9},))
+
+
+def test_drifted_batches_share_no_sequence_and_hold_their_share() -> None:
+    own, other = (Routing(x.slice(0, 4), x, 4) for x in (_numbered(0), _numbered(1000)))
+    sets = drifted_sets(own, other, 0.3, [2, 3], 40, seed=0)
+    assert [len(x.batches) for x in sets] == [2, 3]
+    for found in sets:
+        for ids, real in zip(found.batches.token_ids, found.real, strict=True):
+            assert len(ids) == 40
+            assert (ids >= 1000).sum() == 12
+            assert real.sum(axis=1).tolist() == [40, 40]
+    seen, unseen = (np.concatenate(x.batches.token_ids) for x in sets)
+    assert not set(seen) & set(unseen)
+
+
+def _numbered(first: int) -> RoutingTrace:
+    """400 tokens in which no ID occurs twice."""
+    trace = random_trace(first, tokens=400)
+    return replace(trace, token_id=first + np.arange(400, dtype=np.int32))
 
 
 @pytest.mark.slow

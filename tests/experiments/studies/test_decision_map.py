@@ -5,17 +5,12 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 
-from experiments.studies.decision_map import (
-    CHOICES,
-    DecisionMap,
-    make_map,
-    page,
-    wilson,
-    worth_of_knowing,
-    write_map,
-)
+from experiments.studies.decision_map import CHOICES, make_map, wilson
+from experiments.studies.decision_map_file import DecisionMap
+from experiments.studies.decision_map_page import page, write_map
 from experiments.studies.decision_map_picture import draw_map, grids
 from experiments.studies.uncertainty import uncertainty
+from experiments.studies.worth_of_knowing import worth_of_knowing
 from simulator.profiles.schema import load_profile
 
 SPREAD = {"high": 1.1, "medium": 1.3, "low": 2.0}

@@ -7,6 +7,7 @@ import pytest
 
 from experiments.studies import sensitivity
 from experiments.studies.headline import FACTORS, OUTPUTS, Headline, evaluate, nominal, zipf
+from experiments.studies.sensitivity_page import write_study
 from experiments.studies.sensitivity_picture import draw_tornado, swings_of
 from moe.spec import load_spec
 from simulator.profiles.schema import load_profile
@@ -114,7 +115,7 @@ def test_the_page_and_the_picture_say_what_the_study_found(tmp_path):
         ]
 
     found = sensitivity.study(SPEC, load_profile(), run, 8, 0)
-    sensitivity.write_study(found, tmp_path)
+    write_study(found, tmp_path)
     draw_tornado(found, tmp_path / "tornado")
     text = (tmp_path / "sensitivity.md").read_text()
     for title in OUTPUTS.values():
