@@ -256,6 +256,7 @@ def simulate(
     from moe.files import write_whole
     from simulator.plan import read_plan, read_problem
     from simulator.profiles.schema import load_profile
+    from simulator.serving.layer import Serving
     from simulator.serving.simulate import Decode
     from simulator.serving.simulate import simulate as play
     from simulator.serving.timeline import write_chrome_trace
@@ -267,11 +268,8 @@ def simulate(
     playing = partial(
         play,
         plan=chosen,
+        serving=Serving(start=start, next_layer_start=next_layer_start, gather=gather, reload=reload),
         runs=runs,
-        start=start,
-        next_layer_start=next_layer_start,
-        gather=gather,
-        reload=reload,
         warm=not cold,
         decode=decode,
         seed=seed,

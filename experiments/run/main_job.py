@@ -197,7 +197,7 @@ def _play(
     inputs: Inputs, routing: Routing, problem: DeploymentProblem, plans: list[tuple[str, DeploymentPlan]]
 ) -> list[Played]:
     """Step 4: serve the real batches with every plan, warm, and the first batch cold."""
-    how: dict[str, Any] = inputs.experiment.simulation.model_dump() | {"seed": inputs.experiment.seed}
+    how: dict[str, Any] = {"serving": inputs.experiment.simulation, "seed": inputs.experiment.seed}
     doing = f"Simulating {len(routing.batches)} batches of real routing on {inputs.profile.name}"
     with step(4, STEPS, doing) as report:
         played = []

@@ -43,6 +43,8 @@ class Serving(FileModel):
 
 
 DEFAULT_SERVING = Serving()
+JUST_IN_TIME = Serving(start="just-in-time")
+"""As the closed form reckons (Eq. 3-11): an expert waits for no input."""
 
 
 @dataclass(frozen=True)
