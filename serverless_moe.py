@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optimizer.popularity import predict
     from optimizer.problem import make_problem
     from simulator import load_profile, read_plan, read_problem, simulate
-    from simulator.serving.forward_pass import Serving
+    from simulator.serving.layer import Serving
 
 __all__ = [
     "Infeasible",
@@ -41,7 +41,7 @@ __all__ = [
 _FROM = {
     "Infeasible": "optimizer:Infeasible",
     "InputError": "moe.errors:InputError",
-    "Serving": "simulator.serving.forward_pass:Serving",
+    "Serving": "simulator.serving.layer:Serving",
     "calibrate": "calibration.campaigns:calibrate_campaigns",
     "evaluate": "optimizer:evaluate",
     "front": "optimizer:front",
