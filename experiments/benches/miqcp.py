@@ -59,7 +59,7 @@ def at_equal_time(
         except NoIncumbent as error:
             found.append(Rival(name, None, error.lower_bound, None, None, None, error.time_limit_s))
             continue
-        cost = (plan.billed_gb_s if plan.objective == "gb_s" else plan.full_cost_usd) or 0.0
+        cost = plan.objective_value
         optimum = optimum if found else cost
         over = cost / optimum - 1 if optimum else 0.0
         found.append(Rival(name, cost, plan.lower_bound, plan.gap, over, plan.feasible, plan.solve_s or 0.0))

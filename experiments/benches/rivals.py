@@ -9,9 +9,10 @@ from pathlib import Path
 
 from experiments.paper.figures.rivals.contenders import Answer, bills, played, rivals
 from moe.errors import InputError
-from optimizer.cost_model import fixed_latency_s
+from optimizer.evaluation import fixed_latency_s
+from optimizer.exact import ModelFronts, model_fronts
 from optimizer.exact.knapsack import fastest
-from optimizer.exact.solve import ModelFronts, model_fronts, solve_exact
+from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem, read_problem
 from simulator.serving.simulate import simulate
 
@@ -68,12 +69,12 @@ def compare_rivals(
 
 def _limits(problem: DeploymentProblem, fronts: ModelFronts, tightness: Sequence[float]) -> list[float]:
     least = fastest([front.pair() for front in fronts.fronts]).latency_s + fixed_latency_s(problem)
-    free = solve_exact(problem.with_limit(None), fronts=fronts).latency_s or least
+    free = solve(problem.with_limit(None), "exact", fronts=fronts).latency_s or least
     return [least + share * (free - least) for share in tightness]
 
 
 def _rows(problem: DeploymentProblem, limit: float, fronts: ModelFronts) -> Iterator[RivalRow]:
-    optimum = solve_exact(problem, fronts=fronts).lower_bound or 0.0
+    optimum = solve(problem, "exact", fronts=fronts).lower_bound or 0.0
     for name, rival in rivals(problem).items():
         began = time.process_time()
         try:

@@ -10,15 +10,15 @@ import numpy as np
 
 from moe.errors import InputError
 from moe.spec import MoESpec
-from moe.trace import RoutingTrace
-from optimizer.cost_model import ROUNDING, fixed_latency_s
+from moe.trace import RoutingTrace, resampled
+from optimizer.evaluation import ROUNDING, fixed_latency_s
+from optimizer.exact import model_fronts
 from optimizer.exact.knapsack import fastest
-from optimizer.exact.solve import model_fronts, solve_exact
 from optimizer.popularity import Predictor, predictor
 from optimizer.problem import make_problem
 from optimizer.realised import realise
-from optimizer.robust.plan import Criterion, plan_robustly
-from optimizer.robust.samples import bootstrap, resampled
+from optimizer.robust import Criterion, bootstrap, plan_robustly
+from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem, Objective
 from simulator.profiles.schema import PlatformProfile
 
@@ -114,13 +114,13 @@ def _bayes() -> Predictor:
 def _limited(problem: DeploymentProblem) -> DeploymentProblem:
     fronts = model_fronts(problem)
     least = fastest([front.pair() for front in fronts.fronts]).latency_s + fixed_latency_s(problem)
-    free = solve_exact(problem, fronts=fronts).latency_s or least
+    free = solve(problem, "exact", fronts=fronts).latency_s or least
     return problem.with_limit(least + TIGHTNESS * (free - least))
 
 
 def _rows(problem: DeploymentProblem, samples: np.ndarray, batches: np.ndarray) -> list[RobustRow]:
     began = time.process_time()
-    exact = solve_exact(problem)
+    exact = solve(problem, "exact")
     rows = [_row(problem, "exact, for the prediction", exact, batches, time.process_time() - began)]
     for criterion in CRITERIA:
         began = time.process_time()
@@ -129,7 +129,8 @@ def _rows(problem: DeploymentProblem, samples: np.ndarray, batches: np.ndarray) 
         name = "mean bill" if criterion.risk == "mean" else f"{criterion.quantile:.0%} quantile of the bill"
         share = criterion.limit_share
         name += ", mean latency" if share is None else f", {share:.0%} of the samples in time"
-        rows.append(_row(problem, name, found.plan, batches, seconds, (found.cost, found.lower_bound)))
+        plan = DeploymentPlan(solver="robust", layers=found.layers)
+        rows.append(_row(problem, name, plan, batches, seconds, (found.cost, found.cost_bound)))
     return rows
 
 

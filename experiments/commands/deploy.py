@@ -64,10 +64,10 @@ def problem(
     Example: ./smoe problem --model bert-moe --popularity pop.parquet --latency-limit 60 --out problem.json
              ./smoe problem --model olmoe-1b-7b --trace routed.npy --batch-tokens 10240 --out problem.json
     """
-    from experiments.popularity_file import load_popularity
     from experiments.run.inputs import popularity_of_trace
     from moe.files import write_json
     from moe.spec import load_spec
+    from optimizer.popularity.popularity_file import load_popularity
     from optimizer.problem import make_problem
     from simulator.profiles.schema import load_profile
 
@@ -148,9 +148,9 @@ def plan(
     from experiments.plan.trace import show_ods, solve_traced, write_trace
     from moe.files import write_json
     from optimizer import Infeasible, NoIncumbent
-    from optimizer.exact.layer_fronts import check_experts_fit
+    from optimizer.exact import check_experts_fit
     from optimizer.solvers import solve
-    from simulator.plan import read_problem
+    from simulator.plan import OBJECTIVE_UNIT, read_problem
     from simulator.profiles.schema import load_profile
 
     given = _changed(read_problem(problem_path), latency_limit, objective)
@@ -188,16 +188,16 @@ def plan(
         write_json(out, solved)
         planning.write_groups(out)
     if trace_path is not None and ods is not None:
-        write_trace(trace_path, given, ods)
+        write_trace(trace_path, given, solved, ods)
     if as_json:
         found = solved.model_dump(mode="json", by_alias=True)
         print_json(found if over is None else found | {"over_draws": over.as_json()})
     else:
         _show_plan(given, solved)
         if over is not None:
-            show_plans(over, "GB-s" if given.objective == "gb_s" else "USD")
+            show_plans(over, OBJECTIVE_UNIT[given.objective])
         if ods is not None:
-            show_ods(given, ods)
+            show_ods(given, solved, ods)
     return 0
 
 

@@ -15,7 +15,7 @@ from moe.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from optimizer.grouped.grouping import Grouping
+    from optimizer.grouped import Grouping
     from simulator.plan import DeploymentProblem
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -66,8 +66,8 @@ class Planning:
     @staticmethod
     def of(problem: DeploymentProblem, given: dict[str, Any]) -> Planning:
         """What the command line asks for. Raises InputError."""
-        from experiments.popularity_samples import load_samples
-        from optimizer.grouped.grouping import group_experts
+        from optimizer.grouped import group_experts
+        from optimizer.popularity.popularity_file import load_samples
 
         options = {name: value for name, value in given.items() if name in _SOLVER_OPTIONS and value is not None}
         if given["samples_path"] is not None:
@@ -99,8 +99,7 @@ _SOLVER_OPTIONS = (
 
 def _history(path: Path) -> np.ndarray:
     """Popularity of one batch (smoe predict) or of several (samples file)."""
-    from experiments.popularity_file import load_popularity
-    from experiments.popularity_samples import load_samples
+    from optimizer.popularity.popularity_file import load_popularity, load_samples
 
     try:
         return load_samples(path)

@@ -14,10 +14,9 @@ from experiments.prediction.judge import Judged, Profile, Served, fit_all
 from moe.pretrained.settings import GateKind, Progress
 from moe.spec import load_spec
 from moe.trace import RoutingTrace
-from optimizer.exact.solve import Infeasible
+from optimizer.exact import least_latency_s
 from optimizer.popularity import ProfileTable, skew
 from optimizer.problem import make_problem
-from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem
 from simulator.profiles.schema import load_profile
 
@@ -142,12 +141,3 @@ def _problem(study: Study, case: Case, served: RoutingTrace) -> DeploymentProble
     spec = load_spec(study.regret_model, experts=case.experts, top_k=case.top_k)
     problem = make_problem(spec, served.popularity(), load_profile())
     return problem.with_limit(study.regret_slack * least_latency_s(problem))
-
-
-def least_latency_s(problem: DeploymentProblem) -> float:
-    """The least latency of any plan, s."""
-    try:
-        solve(problem.with_limit(1e-9), "exact")
-    except Infeasible as error:
-        return error.least_latency_s
-    return 0.0

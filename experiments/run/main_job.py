@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.popularity_file import save_popularity
 from experiments.run import methods as answer
 from experiments.run.folder import RunFolder
 from experiments.run.inputs import Inputs, load_inputs, make_predictor
@@ -19,6 +18,7 @@ from moe.files import write_json
 from moe.pretrained.settings import RecordingSettings
 from moe.trace import RoutingTrace
 from optimizer.popularity import prediction_error, skew
+from optimizer.popularity.popularity_file import save_popularity
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem

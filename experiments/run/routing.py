@@ -12,8 +12,7 @@ from experiments.run.inputs import Inputs, check_layers
 from experiments.run.schema import Workload
 from moe.errors import InputError
 from moe.routing.synthetic import synthetic_routing
-from moe.trace import RoutingTrace
-from optimizer.robust.samples import resampled
+from moe.trace import RoutingTrace, resampled
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from experiments.studies.headline import zipf
 from experiments.studies.whole_bill import cheapest_in_all
 from moe.errors import InputError
 from moe.spec import MoESpec, load_spec
-from optimizer.grouped.grouping import group_experts
+from optimizer.grouped import group_experts
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem

@@ -17,7 +17,7 @@ from experiments.paper.plans import MILLION, predicted_popularity, problem_of, u
 from experiments.paper.routing import Cell, TestBatches, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
 from moe.errors import InputError
-from optimizer.exact.solve import ModelFronts, least_latency_s, model_fronts
+from optimizer.exact import ModelFronts, least_latency_s, model_fronts
 from optimizer.problem import PAPER_MEMORY_MB
 from simulator.plan import DeploymentPlan, DeploymentProblem
 

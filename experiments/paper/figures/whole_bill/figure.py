@@ -15,7 +15,7 @@ from experiments.paper.routing import Cell, TestBatches, cell_fields, routing_of
 from experiments.paper.settings import FigureSettings
 from experiments.studies.whole_bill import cheapest_in_all, with_parameters_kept
 from moe.errors import InputError
-from optimizer.exact.solve import least_latency_s
+from optimizer.exact import least_latency_s
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
