@@ -253,6 +253,7 @@ def simulate(
     from functools import partial
 
     from experiments.plan.draws import show, simulate_draws
+    from moe.files import write_whole
     from simulator.plan import read_plan, read_problem
     from simulator.profiles.schema import load_profile
     from simulator.serving.simulate import Decode
@@ -282,8 +283,7 @@ def simulate(
     if trace_path is not None:
         write_chrome_trace(run.records, trace_path)
     if records_path is not None:
-        records_path.parent.mkdir(parents=True, exist_ok=True)
-        run.to_pandas().to_parquet(records_path)
+        write_whole(records_path, run.to_pandas().to_parquet)
     answer = _answer(run, decode is not None)
     if as_json:
         print_json(answer if over is None else answer | {"over_draws": over.as_json()})

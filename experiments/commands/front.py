@@ -11,6 +11,7 @@ import numpy as np
 from experiments.commands.options import print_json
 from experiments.plan.front import FrontData, draw_front, front_data
 from moe.errors import InputError
+from moe.files import write_whole
 from simulator.plan import DeploymentPlan, DeploymentProblem
 
 SHOWN = 12
@@ -34,12 +35,9 @@ def show_front(
             )
     data = front_data(problem, chosen, tolerance, seed)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         table = data.table()
-        if out.suffix == ".csv":
-            table.to_csv(out, index=False)
-        else:
-            table.to_parquet(out, index=False)
+        is_csv = out.suffix == ".csv"
+        write_whole(out, table.to_csv(index=False) if is_csv else table.to_parquet(index=False))
     if figure is not None:
         draw_front(data, figure)
     if as_json:

@@ -80,7 +80,7 @@ def schema(what: str, out: Path | None) -> None:
     import json
 
     from experiments.sweep.kinds import ExperimentFile, ScenarioFile
-    from moe.files import FileModel
+    from moe.files import FileModel, write_whole
     from simulator.plan import DeploymentPlan, DeploymentProblem
     from simulator.profiles.schema import PlatformProfile
 
@@ -95,4 +95,4 @@ def schema(what: str, out: Path | None) -> None:
     if out is None:
         click.echo(text)
     else:
-        out.write_text(text + "\n", encoding="utf-8")
+        write_whole(out, text + "\n")

@@ -40,7 +40,8 @@ def traffic(
     from experiments.run.folder import RunFolder
     from experiments.sweep.kinds import SCENARIOS
     from experiments.sweep.points import load_sweep
-    from experiments.traffic.run import load_scenario, run_scenario, show
+    from experiments.traffic.run import run_scenario, show
+    from simulator.traffic.scenario import load_scenario
 
     if seed is not None:
         settings = (*settings, f"seed={seed}")

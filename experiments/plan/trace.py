@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from moe.errors import InputError
+from moe.files import write_whole
 from optimizer.exact import Beta
 from optimizer.ods import OdsSolution, solve_ods
 from optimizer.solvers import check_options, solve, timed
@@ -39,7 +40,7 @@ def solve_traced(
 def write_trace(path: Path, problem: DeploymentProblem, plan: DeploymentPlan, result: OdsSolution) -> None:
     """The rounds of Alg. 1, and Theorem 1's ratio beside the true gap, as JSON (docs/solvers.md)."""
     text = json.dumps(trace_of(problem, plan, result), indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
 
 
 def trace_of(problem: DeploymentProblem, plan: DeploymentPlan, result: OdsSolution) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from moe.errors import InputError, nearest
-from moe.files import write_json
+from moe.files import write_json, write_whole
 from moe.trace import RoutingTrace
 from optimizer.bo import (
     Alg2,
@@ -281,4 +281,4 @@ def _write(
     title = f"{result['sampler']}, objective {result['objective']}: tuning batches"
     draw_convergence([curve], judge.oracle.score, f"score, {result['unit']}", title, out / "convergence", tried)
     text = json.dumps(result, indent=1, allow_nan=False)
-    (out / "result.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(out / "result.json", text + "\n")

@@ -22,6 +22,11 @@ COLOURS = {
 }
 
 
+def colour_of(sampler: str) -> str:
+    """The same in every picture."""
+    return COLOURS.get(sampler, style.GREY)
+
+
 @dataclass(frozen=True)
 class Curve:
     """A sampler's best score after each trial, over runs; arrays (trials,).
@@ -78,7 +83,7 @@ def draw_convergence(
     figure = style.new_figure(6.4, 3.8)
     axes = figure.subplots()
     for curve in curves:
-        colour = COLOURS.get(curve.name, style.GREY)
+        colour = colour_of(curve.name)
         trials = np.arange(len(curve.mean))
         axes.step(trials, curve.mean, where="post", color=colour, linewidth=1.6, label=curve.name)
         if (curve.high > curve.low).any():

@@ -14,7 +14,7 @@ from experiments.run.inputs import Inputs, load_inputs, make_predictor
 from experiments.run.routing import Routing, described, made_up, split_routing
 from experiments.run.schema import Experiment
 from experiments.tools.console import out, progress, step
-from moe.files import write_json
+from moe.files import write_json, write_whole
 from moe.pretrained.settings import RecordingSettings
 from moe.trace import RoutingTrace
 from optimizer.popularity import prediction_error, skew
@@ -274,8 +274,8 @@ def _write_files(
             table.insert(0, "start", temperature)
             table.insert(0, "plan", p.name)
             records.append(table)
-    pd.concat(records, ignore_index=True).to_parquet(folder.path / "records.parquet")
-    pd.DataFrame(result["methods"]).to_parquet(folder.path / "methods.parquet")
+    write_whole(folder.path / "records.parquet", pd.concat(records, ignore_index=True).to_parquet)
+    write_whole(folder.path / "methods.parquet", pd.DataFrame(result["methods"]).to_parquet)
     save_popularity(predicted, folder.path / "popularity.parquet", routing.real)
     first_batch = [row for row in played[0].warm.records if row.batch == 0]
     write_chrome_trace(first_batch, folder.path / "trace.json")

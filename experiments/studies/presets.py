@@ -11,6 +11,7 @@ import numpy as np
 from experiments.studies.headline import zipf
 from experiments.studies.whole_bill import cheapest_in_all
 from moe.errors import InputError
+from moe.files import write_whole
 from moe.spec import MoESpec, load_spec
 from optimizer.grouped import group_experts
 from optimizer.problem import make_problem
@@ -155,9 +156,9 @@ def write_presets(rows: Sequence[PresetRow], title: str, folder: Path) -> None:
     """presets.csv, and presets.md, which shows presets.png."""
     import pandas as pd
 
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([asdict(row) for row in rows]).to_csv(folder / "presets.csv", index=False)
+    table = pd.DataFrame([asdict(row) for row in rows])
+    write_whole(folder / "presets.csv", table.to_csv(index=False))
     header = [name.replace("\n", " ") for name in HEADER]
     lines = [f"# {title}", "", "![Cost and throughput](presets.png)", "", "| " + " | ".join(header) + " |"]
     lines += ["| --- " * len(header) + "|", *("| " + " | ".join(cells(row)) + " |" for row in rows)]
-    (folder / "presets.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(folder / "presets.md", "\n".join(lines) + "\n")

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from moe.files import write_whole
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("moe", "simulator", "optimizer", "experiments")
 VERSIONS_OF = ("serverless-moe", "numpy", "scipy", "simpy", "pandas", "torch", "transformers", "tokenizers")
@@ -31,8 +33,8 @@ def provenance(**more: Any) -> dict[str, Any]:
 
 
 def write_provenance(folder: Path, **more: Any) -> None:
-    """Write provenance.json into a folder that is there."""
-    (folder / FILE).write_text(json.dumps(provenance(**more), indent=1) + "\n", encoding="utf-8")
+    """Write provenance.json into a folder."""
+    write_whole(folder / FILE, json.dumps(provenance(**more), indent=1) + "\n")
 
 
 def _version(package: str) -> str | None:

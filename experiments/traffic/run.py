@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.run.folder import RunFolder
-from experiments.run.schema import read_settings, source_of
 from experiments.tools.console import out, step
 from experiments.traffic.picture import draw_latency
-from moe.files import validated
+from moe.files import writing
 from simulator.records import Bill, to_pandas
 from simulator.traffic.metrics import Batch, estimate
 from simulator.traffic.open_loop import Replication, Served, read_inputs, replication_rngs
-from simulator.traffic.scenario import Scenario, beside
+from simulator.traffic.scenario import Scenario
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,16 +62,6 @@ SHOWN_OF_FUNCTIONS = (
     ("share_of_bill", "bill %", 100.0, ".1f"),
 )  # metric, heading, factor, format
 HIDDEN_AT_ZERO = ("unfinished_share",)
-
-
-def load_scenario(path: Path, settings: tuple[str, ...] = ()) -> Scenario:
-    """A scenario's YAML with `key.key=value` settings applied; files that it names are beside it.
-
-    Raises:
-        InputError: a missing file, an unknown key (nearest named), a value that is impossible.
-    """
-    data = beside(read_settings(path, settings), path.parent)
-    return validated(Scenario, data, source_of(path, settings))
 
 
 def run_scenario(scenario: Scenario, folder: RunFolder) -> dict[str, Any]:
@@ -144,7 +133,8 @@ class _Table:
         """Write what is left."""
         self._flush()
         if self._writer is not None:
-            self._writer.close()
+            with writing(self._path):
+                self._writer.close()
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -157,9 +147,10 @@ class _Table:
         self._items = []
         schema = None if self._writer is None else self._writer.schema
         chunk = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, chunk.schema)
-        self._writer.write_table(chunk)
+        with writing(self._path):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._path, chunk.schema)
+            self._writer.write_table(chunk)
 
 
 def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from calibration.check.checks import Check
-from experiments.benches.simulator import bert_problem
+from experiments.tools.cases import bert_problem
 from optimizer.evaluation import evaluate
 from simulator.plan import (
     Communication,

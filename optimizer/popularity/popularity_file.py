@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from moe.errors import InputError
+from moe.files import write_whole
 from moe.parquet import read_columns
 
 SAMPLE_COLUMNS = ("sample", "layer", "expert", "tokens")
@@ -30,8 +31,7 @@ def save_popularity(tokens: np.ndarray, path: str | Path, real: np.ndarray | Non
     )
     if real is not None:
         table["real"] = np.asarray(real, float).ravel()
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path)
+    write_whole(path, table.to_parquet)
 
 
 def load_popularity(path: str | Path) -> np.ndarray:
@@ -51,8 +51,7 @@ def save_samples(samples: np.ndarray, path: str | Path) -> None:
     table = pd.DataFrame(
         {"sample": sample, "layer": layer, "expert": expert, "tokens": np.asarray(samples, float).ravel()}
     )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path)
+    write_whole(path, table.to_parquet)
 
 
 def load_samples(path: str | Path) -> np.ndarray:

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from experiments.benches.optimizer import optimizer_speed, plain_sweep, shaped_problem, slope, zipf_popularity
+from experiments.benches.optimizer import (
+    at_equal_time,
+    optimizer_speed,
+    plain_sweep,
+    shaped_problem,
+    slope,
+    zipf_popularity,
+)
 from optimizer.exact import least_latency_s, model_fronts
 from optimizer.solvers import solve
 from tests.conftest import NAMES, reference
@@ -52,3 +59,13 @@ def test_rows_carry_gaps_and_ratios() -> None:
     assert by_job["plain sweep"].of_first == 1
     assert by_job["whole front"].gap is None
     assert np.isfinite(slope(rows, "exact"))
+
+
+def test_miqcp_is_compared_at_equal_time_and_never_loses_its_start() -> None:
+    problem = reference("tiny")[0]
+    exact, ods, cold, warm = at_equal_time(problem, time_limit_s=1)
+    assert exact.over_optimum == 0
+    assert ods.cost is not None
+    assert warm.cost is not None
+    assert warm.cost <= ods.cost
+    assert cold.cost is None or cold.cost >= exact.cost

@@ -25,7 +25,6 @@ from experiments.live.platform import LivePlatform, live_model
 from experiments.live.problem import MAX_REPLICAS, guessed_problem, loads_of
 from experiments.live.settings import LiveSettings
 from lambda_probe.account.cleanup import leftovers
-from lambda_probe.account.clients import local_clients
 from lambda_probe.account.deploy import zip_of
 from lambda_probe.live.model import LiveBatch
 from lambda_probe.live.rows import LiveRow
@@ -220,7 +219,7 @@ def test_a_full_disk_is_told_and_earlier_batches_are_kept(
         write(table, path)
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(PlatformError, match=r"unfinished.parquet: cannot be written: No space left .* are kept"):
+    with pytest.raises(PlatformError, match=r"unfinished.parquet: cannot be written: No space left .* is kept"):
         validated(FakeLive(model), monkeypatch, tmp_path)
     assert len(pd.read_parquet(tmp_path / UNFINISHED)) == 1
 
@@ -257,7 +256,7 @@ def test_a_model_is_served_on_aws_s_way_and_nothing_of_it_stays(
         pytest.skip("AWS's runtime client is for Linux")
     logs, batch = tmp_path / "logs", tokens(7)
     with LocalEndpoint(LocalSettings(pending_s=0.02, log_folder=logs)) as endpoint:
-        clients = replace(local_clients(endpoint), logs=FolderAsCloudWatch(logs))
+        clients = replace(endpoint.clients(), logs=FolderAsCloudWatch(logs))
         monkeypatch.setattr(
             "lambda_probe.account.clients.aws_clients", lambda region: replace(clients, region=region)
         )

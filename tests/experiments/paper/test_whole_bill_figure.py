@@ -6,7 +6,7 @@ import pytest
 
 from experiments.paper.claims import Claim
 from experiments.paper.figures.whole_bill import figure as whole_bill
-from experiments.paper.figures.whole_bill.claims import EXPERTS, KEPT, OBJECTIVES, WHOLE
+from experiments.paper.figures.whole_bill.objectives import EXPERTS, KEPT, OBJECTIVES, WHOLE
 from experiments.paper.plans import MILLION, predicted_popularity, problem_of
 from experiments.paper.routing import routing_of
 from experiments.studies.whole_bill import with_parameters_kept

@@ -13,8 +13,9 @@ from moe.files import write_json
 from moe.spec import load_spec
 from optimizer.problem import make_problem, remade
 from simulator.plan import DeploymentProblem
-from simulator.profiles.schema import PlatformProfile, constant_at, load_profile, with_constant
+from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.uncertainty import drawn, most_draws
+from simulator.profiles.walk import constant_at, with_constant
 from tests.calibration.check.campaign_of import probe, write
 from tests.calibration.check.test_calibration_laws import other
 from tests.experiments.conftest import Run

@@ -1,4 +1,4 @@
-"""smoe plan with rivals and groups, smoe samples, smoe robust, smoe bench rivals: files that fit each other."""
+"""smoe plan with rivals and groups, smoe samples, smoe robust: files that fit each other."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benches.rivals import compare_rivals, markdown
 from moe.errors import InputError
 from moe.files import read_model
 from moe.trace import save_trace
@@ -112,22 +111,6 @@ def test_broken_samples_are_named(tmp_path: Path) -> None:
     table[["layer"]].to_parquet(path)
     with pytest.raises(InputError, match="missing expert, sample, tokens"):
         load_samples(path)
-
-
-def test_the_bench_holds_every_rival_against_the_optimum() -> None:
-    rows = compare_rivals([Path(TINY)], tightness=(0.5,))
-    by_name = {row.rival: row for row in rows}
-    assert by_name["exact"].above_optimum == 0
-    for row in rows:
-        if row.feasible and "groups" not in row.rival and "blocks" not in row.rival and row.rival != "remoe":
-            assert row.above_optimum is not None
-            assert row.above_optimum >= -1e-12
-        if row.failure is None:
-            assert row.total_usd is not None
-            assert row.full_usd is not None
-            assert row.total_usd > row.full_usd
-    table = markdown(rows)
-    assert all(f"| {row.rival} |" in table for row in rows)
 
 
 def test_robust_plans_are_judged_on_batches_that_no_sample_saw(smoe: Run, tmp_path: Path) -> None:

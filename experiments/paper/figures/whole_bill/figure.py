@@ -8,15 +8,14 @@ import numpy as np
 
 from experiments.paper.cells import Rows
 from experiments.paper.figure import PaperFigure
-from experiments.paper.figures.whole_bill.claims import EXPERTS, KEPT, REQUESTS, RIGHT, WHOLE, claims
+from experiments.paper.figures.whole_bill.claims import claims
+from experiments.paper.figures.whole_bill.objectives import EXPERTS, RIGHT, plans_of
 from experiments.paper.figures.whole_bill.picture import draw
 from experiments.paper.plans import MILLION, predicted_popularity, problem_of
 from experiments.paper.routing import Cell, TestBatches, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
-from experiments.studies.whole_bill import cheapest_in_all, with_parameters_kept
 from moe.errors import InputError
 from optimizer.exact import least_latency_s
-from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill
@@ -26,8 +25,6 @@ from simulator.serving.simulate import simulate
 if TYPE_CHECKING:
     import pandas as pd
 
-TIGHTER = tuple(0.93**k for k in range(1, 31))
-"""Limits among whose optima the cheapest in the whole bill is sought, as shares of the latency without them."""
 RELOADS: tuple[Reload, ...] = get_args(Reload)
 
 
@@ -64,17 +61,6 @@ def compute(cell: BillCell) -> Rows:
             row = about | {"objective": name, "reload": reload}
             found.append(row | mine.columns() | mine.over(served[RIGHT[reload]], served[EXPERTS]))
     return found
-
-
-def plans_of(problem: DeploymentProblem) -> dict[str, DeploymentPlan]:
-    """The plan of each objective under the problem's limit."""
-    in_usd = problem.model_copy(update={"objective": "usd"})
-    return {
-        EXPERTS: solve(problem.model_copy(update={"objective": "gb_s"}), "exact"),
-        REQUESTS: solve(in_usd, "exact"),
-        WHOLE: cheapest_in_all(in_usd, TIGHTER),
-        KEPT: cheapest_in_all(with_parameters_kept(in_usd), TIGHTER),
-    }
 
 
 class _Served:
