@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from experiments.table_file import load_layers, load_profile_table
 from moe.errors import InputError
 from moe.files import FileModel, write_json, write_whole
 from moe.trace import RoutingTrace
@@ -35,8 +34,9 @@ from optimizer.bo import (
 )
 from optimizer.bo.history import Row, load_history, save_history
 from optimizer.popularity import ProfileTable, TablePredictor, options_of, predictor, save_table
+from optimizer.popularity.table_file import load_layers, load_profile_table
 from optimizer.realised import Overflow
-from simulator.plan import DeploymentPlan, DeploymentProblem, read_problem
+from simulator.plan import OBJECTIVE_UNIT, DeploymentPlan, DeploymentProblem, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.serving.simulate import simulate
 
@@ -226,7 +226,7 @@ def _result(
         "schema": "tuning/1",
         "sampler": options.sampler,
         "objective": options.settings.objective,
-        "unit": "GB-s" if planner.problem.objective == "gb_s" else "USD",
+        "unit": OBJECTIVE_UNIT[planner.problem.objective],
         "seed": options.seed,
         "latency_limit_s": planner.problem.latency_limit_s,
         "stopped": found.stopped,
