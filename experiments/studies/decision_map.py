@@ -25,6 +25,7 @@ from simulator.profiles.uncertainty import Factors, drawn_factors
 from simulator.profiles.walk import constant_at, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
+from simulator.serving.layer import Serving
 from simulator.serving.simulate import simulate
 
 CHOICES = ("lambda", "provisioned", "cluster")
@@ -182,9 +183,8 @@ def _bills(
     profile = sure.applied(place.profile, draw)
     problem = _problem(asked, spec, place.tokens, profile)
     runs = 2 if asked.reload == "when-cold" else 1
-    run = simulate(
-        problem, place.plan, profile, runs=runs, reload=asked.reload, start="just-in-time", seed=asked.seed
-    )
+    serving = Serving(start="just-in-time", reload=asked.reload)
+    run = simulate(problem, place.plan, profile, serving=serving, runs=runs, seed=asked.seed)
     rows = [row for row in run.records if row.batch == runs - 1]
     cold, gb = _cold_and_size(profile, problem, place)
     spent = bill(rows)
