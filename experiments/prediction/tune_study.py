@@ -7,7 +7,7 @@ those judged on share no sequence. Every run of every sampler is a row of runs.c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -20,6 +20,7 @@ from experiments.prediction.tune import alg2_settings
 from experiments.tools.provenance import write_provenance
 from moe.files import write_whole
 from moe.spec import load_spec
+from moe.statistics import ratio_of_sums
 from moe.trace import RoutingTrace
 from optimizer.bo import (
     SAMPLERS,
@@ -326,14 +327,3 @@ def summary(runs: Any) -> Any:
             | means
         )
     return pd.DataFrame(found)
-
-
-def ratio_of_sums(part: Iterable[float], whole: Iterable[float], draws: int = 2000) -> tuple[float, float, float]:
-    """Sum of part over sum of whole, and its 95% percentile bootstrap interval; NaN where the whole's interval
-    reaches 0."""
-    pairs = np.stack([np.asarray(part, float), np.asarray(whole, float)], axis=1)
-    sums = pairs[np.random.default_rng(0).integers(0, len(pairs), (draws, len(pairs)))].sum(axis=1)
-    if np.quantile(sums[:, 1], 0.025) <= 0:
-        return float("nan"), float("nan"), float("nan")
-    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975]).tolist()
-    return float(pairs[:, 0].sum() / pairs[:, 1].sum()), low, high

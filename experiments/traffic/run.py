@@ -15,8 +15,9 @@ from experiments.run.schema import read_settings, source_of
 from experiments.tools.console import out, step
 from experiments.traffic.picture import draw_latency
 from moe.files import validated, writing
+from moe.statistics import estimate, finite
 from simulator.records import Bill, to_pandas
-from simulator.traffic.metrics import Batch, estimate
+from simulator.traffic.metrics import Batch
 from simulator.traffic.open_loop import Replication, Served, read_inputs, replication_rngs
 from simulator.traffic.scenario import Scenario, beside
 
@@ -197,7 +198,7 @@ def _estimates(replications: list[dict[str, float]]) -> dict[str, dict[str, floa
     """Each metric over replications: mean, and half its interval."""
     estimates = {}
     for name in replications[0]:
-        found = estimate([each[name] for each in replications])
+        found = estimate(finite([each[name] for each in replications]))
         estimates[name] = {"mean": _or_none(found.mean), "ci95_half_width": found.half_width}
     return estimates
 

@@ -11,10 +11,11 @@ from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim, counted
 from experiments.paper.figure import PaperFigure
 from experiments.paper.plans import problem_of, within_lambdaml
-from experiments.paper.routing import Cell, Routing, cell_fields, interval, routing_of, with_interval
+from experiments.paper.routing import Cell, Routing, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
 from experiments.prediction.tune_picture import colour_of
 from experiments.tools import style
+from moe.statistics import estimate
 from optimizer.bo import (
     Alg2,
     Batches,
@@ -173,7 +174,8 @@ def _shown(row: Any, name: str) -> str:
 def _apart(ours: str, theirs: str) -> tuple[float, float, float]:
     """Mean difference of two rows of ratios, run by run, and its interval."""
     a, b = (np.array(x.split(), float) for x in (ours, theirs))
-    return interval(a - b)
+    found = estimate(a - b)
+    return found.mean, found.low, found.high
 
 
 def draw(data: pd.DataFrame) -> Figure:

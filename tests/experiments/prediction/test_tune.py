@@ -10,7 +10,7 @@ import pytest
 
 from experiments.prediction.tune import cut, gap_closed
 from experiments.prediction.tune_picture import Curve
-from experiments.prediction.tune_study import Unit, bootstrap, ratio_of_sums, run_unit, summary
+from experiments.prediction.tune_study import Unit, bootstrap, run_unit, summary
 from experiments.table_file import load_profile_table
 from moe.files import write_json
 from moe.trace import save_trace
@@ -138,11 +138,6 @@ def test_the_gap_is_closed_by_the_oracle_and_not_defined_where_it_is_no_better()
 
 
 def test_intervals_of_the_study() -> None:
-    gap, low, high = ratio_of_sums([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
-    assert gap == low == high == pytest.approx(0.5)
-    gap, low, high = ratio_of_sums([0.0, 1.0, 2.0, 1.0], [2.0, 2.0, 2.0, 2.0])
-    assert low < gap < high
-    assert np.isnan(ratio_of_sums([1.0, 1.0], [1.0, -1.0])).all()
     curve = Curve.of("random", [[3.0, 2.0], [5.0]])
     np.testing.assert_allclose(curve.mean, [4.0, 3.5])
     # Student's t with one degree of freedom: 12.706 standard errors.
