@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from calibration.fitting.bootstrap import Fitted, Quantity
 from calibration.measured.billing import Rule
 from moe.errors import InputError
-from moe.files import FileModel
-from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, VisibleCores, with_constant
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.walk import with_constant
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Calibration:
         for found in rest:
             profile = with_constant(profile, found.quantity.path, found.constant)
         if profile.compute.visible_cores.kept == "not measured":
-            compute = profile.compute.model_copy(update={"visible_cores": first.profile.compute.visible_cores})
-            profile = profile.model_copy(update={"compute": compute})
+            cores = first.profile.compute.visible_cores
+            profile = with_constant(profile, ("compute", "visible_cores"), cores)
         missing = [name for name in first.not_in_base if name not in profile.start.packages]
         return replace(self, profile=profile, fits=[*rest, *self.fits], not_in_base=[*missing, *self.not_in_base])
 
@@ -58,12 +56,9 @@ def check_values(file: object, quantity: Quantity) -> None:
             raise InputError(f"{file}: {'.'.join(quantity.path)}: expected positive numbers, got {run.min():g}")
 
 
-def marked(inside: Any) -> Any:
-    """A profile in which every constant is marked as not measured."""
-    if isinstance(inside, Constant | VisibleCores):
-        return inside.model_copy(update={"kept": "not measured"})
-    if isinstance(inside, dict):
-        return {key: marked(value) for key, value in inside.items()}
-    if isinstance(inside, FileModel):
-        return inside.model_copy(update={name: marked(value) for name, value in inside})
-    return inside
+def marked(profile: PlatformProfile) -> PlatformProfile:
+    """The profile with every constant marked as not measured."""
+    mark = {"kept": "not measured"}
+    cores = profile.compute.visible_cores.model_copy(update=mark)
+    constants = profile.mapped(lambda constant: constant.model_copy(update=mark))
+    return with_constant(constants, ("compute", "visible_cores"), cores)

@@ -13,7 +13,8 @@ from simulator.plan import (
     ProblemLayer,
     ProblemPlatform,
 )
-from simulator.profiles.schema import PlatformProfile, closed_form, expert_seconds
+from simulator.profiles.closed_form import closed_form, expert_seconds
+from simulator.profiles.schema import PlatformProfile
 
 # The paper's 14 sizes (128, 768, 960, ... 3072 MB), and 3008 MB, the maximum that its baselines use.
 PAPER_MEMORY_MB = (128, *range(768, 3009, 192), 3008, 3072)

@@ -7,7 +7,8 @@ import numpy as np
 from moe.errors import InputError
 from optimizer.problem import problem_platform
 from simulator.plan import DeploymentProblem, ProblemExpert, ProblemLayer
-from simulator.profiles.schema import PlatformProfile, expert_seconds
+from simulator.profiles.closed_form import expert_seconds
+from simulator.profiles.schema import PlatformProfile
 
 
 def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: PlatformProfile) -> DeploymentProblem:

@@ -6,7 +6,6 @@ should not count.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import math
 import statistics
@@ -20,11 +19,12 @@ import simpy
 
 from experiments.tools.cases import bert_problem, uniform_plan
 from simulator.cloud.lambda_service import LambdaService
-from simulator.cloud.platform import Package, ideal_platform
+from simulator.cloud.phases import Compute
+from simulator.cloud.platform import ideal_platform
+from simulator.cloud.starts import Package
 from simulator.draws import Draws, Lifetimes
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import load_profile
-from simulator.program import Compute
 from simulator.records import Record
 from simulator.serving.simulate import simulate
 
@@ -140,12 +140,9 @@ def _batch_time(problem: DeploymentProblem, plan: DeploymentPlan, name: str, rou
 def _this_simulator(w: Workload) -> int:
     rng = np.random.default_rng(0)
     at_once = Draws(0.0, rng)
-    platform = dataclasses.replace(
-        ideal_platform(bert_problem(1, 1, 1)),
-        warm_start=at_once,
-        package=Package(at_once, Lifetimes(w.cold_s, rng), True, 0.0000166667),
-        keep_alive=Draws(w.keep_alive_s, rng),
-    )
+    package = Package(at_once, Lifetimes(w.cold_s, rng), True, 0.0000166667)
+    start = {"warm": at_once, "package": package, "keep_alive": Draws(w.keep_alive_s, rng)}
+    platform = ideal_platform(bert_problem(1, 1, 1)).changed(start=start)
     served = 0
 
     def count(row: Record) -> None:

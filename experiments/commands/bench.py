@@ -88,23 +88,6 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--accuracy", is_flag=True, help="How good they are, not how fast; takes a quarter of an hour.")
-@click.option("--routing", type=FOLDER, help="Of --accuracy: folder with the routing of real models.")
-@click.option("--out", type=FILE, help="Of --accuracy: write the page there.")
-@json_option
-def predictors(accuracy: bool, routing: Path | None, out: Path | None, as_json: bool) -> None:
-    """The predictors of expert popularity: seconds beside the paper's, or accuracy on recorded routing.
-
-    \b
-    Example: ./smoe bench predictors
-             ./smoe bench predictors --accuracy --routing routing/ --out docs/popularity.md
-    """
-    from experiments.benches.predictors import run
-
-    run(accuracy, routing, out, as_json)
-
-
-@bench.command()
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
 @click.option("--time-limit", "time_limit_s", default=20.0, show_default=True, help="Seconds for each.")
 @click.option("--backend", type=click.Choice(["scip", "gurobi"]), default="scip", show_default=True)
@@ -160,35 +143,6 @@ def optimizer(as_json: bool) -> None:
         )
     for job, exponent in slopes.items():
         click.echo(f"{job}: process time grows like (layers x experts)^{exponent:.2f}")
-
-
-@bench.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results/runs/bo"), show_default=True)
-@click.option("--seeds", type=click.IntRange(min=2), default=10, show_default=True)
-@click.option("--trials", type=click.IntRange(min=2), default=30, show_default=True, help="Of each run.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
-@json_option
-def bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None:
-    """Whether Bayesian optimisation of the profile table helps; again, it goes on where it was stopped.
-
-    \b
-    Example: ./smoe bench bo --out results/bo
-    """
-    import json
-
-    from experiments.figures.bo_study import draw_study
-    from experiments.prediction.tune_study import run_study
-    from experiments.tools.console import progress
-
-    with progress("tuning", "units") as update:
-        found = run_study(out, seeds, trials, workers, lambda done, of: update(done, of, 0.0))
-    draw_study(out, out / "gap")
-    if as_json:
-        print_json({"summary": json.loads(found.to_json(orient="records"))})
-        return
-    columns = ["counting", "objective", "drift", "sampler", "change", "gap_closed", "low", "high", "over_tuned"]
-    click.echo(found[columns].to_string(index=False, float_format="{:.2f}".format))
-    click.echo(f"{out}/: runs.csv, summary.csv, gap.png, provenance.json")
 
 
 @bench.command()

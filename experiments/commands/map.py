@@ -25,19 +25,15 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
     import time
     from dataclasses import asdict
 
-    from experiments.run.schema import apply_setting
     from experiments.studies.decision_map import make_map
     from experiments.studies.decision_map_file import DecisionMap
     from experiments.studies.decision_map_page import page, write_map
     from experiments.studies.decision_map_picture import draw_map
     from experiments.tools.console import progress
     from experiments.tools.provenance import write_provenance
-    from moe.files import read_mapping, validated
+    from moe.files import read_settings, validated
 
-    data = read_mapping(config)
-    for setting in settings:
-        apply_setting(data, setting)
-    asked = validated(DecisionMap, data, config)
+    asked = validated(DecisionMap, read_settings(config, settings), config)
     folder = out or Path("results") / "runs" / asked.name
     began = time.perf_counter()
     with progress("mapping", "cells") as update:

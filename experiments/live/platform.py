@@ -57,7 +57,7 @@ class LivePlatform:
             return wheel_files(self.numpy_wheel, ProbePackage("of the model"))
         if not OLDEST_PYTHON_ON_AWS <= sys.version_info[:2] <= NEWEST_PYTHON_ON_AWS:
             raise InputError(
-                f"--backend aws: the numpy of {RUNTIME} does not run there: expected --numpy-wheel FILE.whl "
+                f"--backend aws: the numpy of {RUNTIME} does not run there: expected --set numpy_wheel=FILE.whl "
                 "(docs/aws.md says how to get it), or Python 3.12 or 3.13"
             )
         from lambda_probe.account.packaging import installed_package
@@ -98,7 +98,6 @@ def live_model(
 @contextmanager
 def _deployment(platform: LivePlatform, settings: LiveSettings) -> Iterator[tuple[Deployment, Logs]]:
     if platform.backend == "local":
-        from lambda_probe.account.clients import local_clients
         from lambda_probe.local import LocalEndpoint, LocalSettings
 
         folder = Path(tempfile.mkdtemp(prefix="smoe-live-"))
@@ -106,7 +105,7 @@ def _deployment(platform: LivePlatform, settings: LiveSettings) -> Iterator[tupl
             local = LocalSettings(mb_per_core=settings.mb_per_core, pending_s=0.0, log_folder=folder)
             with (
                 LocalEndpoint(local) as endpoint,
-                Deployment(local_clients(endpoint), platform.campaign, LOCAL_ROLE) as deployment,
+                Deployment(endpoint.clients(), platform.campaign, LOCAL_ROLE) as deployment,
             ):
                 yield deployment, LocalLogs(folder)
         finally:

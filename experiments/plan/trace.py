@@ -33,7 +33,7 @@ def solve_traced(
         result = solve_ods(problem, beta, **given)
         return result.plan, result
     if trace:
-        raise InputError(f"--trace: solver '{solver}' has no rounds; expected --solver ods")
+        raise InputError(f"--set trace: solver '{solver}' has no rounds; expected --solver ods")
     return solve(problem, solver, beta=beta, seed=seed, **given), None
 
 
@@ -44,7 +44,7 @@ def write_trace(path: Path, problem: DeploymentProblem, result: OdsResult) -> No
 
 
 def trace_of(problem: DeploymentProblem, result: OdsResult) -> dict[str, Any]:
-    """What `--trace` writes; cost and optimum in the objective's unit."""
+    """What `--set trace=FILE` writes; cost and optimum in the objective's unit."""
     plan = result.plan
     return {
         "solver": plan.solver,

@@ -143,11 +143,10 @@ def local_endpoint(campaign: Campaign) -> Iterator[LocalEndpoint]:
 
 def local_backend(endpoint: LocalEndpoint, identity: str) -> Backend:
     """The embedded endpoint as a backend; it is free."""
-    from lambda_probe.account.clients import local_clients
     from lambda_probe.campaign.boto_backend import BotoBackend, facts_of
 
     facts = facts_of("local", endpoint.settings.region)
-    return BotoBackend(local_clients(endpoint), facts, BackendPrices(), identity)
+    return BotoBackend(endpoint.clients(), facts, BackendPrices(), identity)
 
 
 def provenance() -> dict[str, Any]:

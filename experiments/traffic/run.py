@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.run.folder import RunFolder
-from experiments.run.schema import read_settings, source_of
 from experiments.tools.console import out, step
 from experiments.traffic.picture import draw_latency
-from moe.files import validated, writing
+from moe.files import writing
 from moe.statistics import estimate, finite
 from simulator.records import Bill, to_pandas
 from simulator.traffic.metrics import Batch
 from simulator.traffic.open_loop import Replication, Served, read_inputs, replication_rngs
-from simulator.traffic.scenario import Scenario, beside
+from simulator.traffic.scenario import Scenario
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,16 +63,6 @@ SHOWN_OF_FUNCTIONS = (
     ("share_of_bill", "bill %", 100.0, ".1f"),
 )  # metric, heading, factor, format
 HIDDEN_AT_ZERO = ("unfinished_share",)
-
-
-def load_scenario(path: Path, settings: tuple[str, ...] = ()) -> Scenario:
-    """A scenario's YAML with `key.key=value` settings applied; files that it names are beside it.
-
-    Raises:
-        InputError: a missing file, an unknown key (nearest named), a value that is impossible.
-    """
-    data = beside(read_settings(path, settings), path.parent)
-    return validated(Scenario, data, source_of(path, settings))
 
 
 def run_scenario(scenario: Scenario, folder: RunFolder) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from simulator.cloud.lambda_service import LambdaService
 from simulator.draws import Draws
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.profiles.uncertainty import with_value
+from simulator.profiles.walk import with_constant
 from simulator.records import Record
 from simulator.serving.forward_pass import Gather, Start
 from simulator.serving.simulate import Overflow, SimulatedRun, simulate
@@ -96,8 +96,8 @@ def _packaged() -> PlatformProfile:
 def troubled(rng: np.random.Generator) -> PlatformProfile:
     """The packaged profile where calls fail, time out, are throttled or lose instances, and S3 refuses."""
     profile = _packaged()
-    for (group, name), values in TROUBLE.items():
-        profile = with_value(profile, group, name, _either(rng, *values))
+    for path, values in TROUBLE.items():
+        profile = with_constant(profile, path, _either(rng, *values))
     return profile
 
 
@@ -227,7 +227,7 @@ def faster(problem: DeploymentProblem, times: float) -> DeploymentProblem:
 
 def cold_starts(arrivals: np.ndarray, work: np.ndarray, keep_alive_s: float) -> int:
     """Cold starts of calls at known times where a cold start takes no longer than a warm one."""
-    service = LambdaService(simpy.Environment(), at_once(keep_alive=Draws(keep_alive_s, UNUSED)))
+    service = LambdaService(simpy.Environment(), at_once(start={"keep_alive": Draws(keep_alive_s, UNUSED)}))
     play(service, arrivals, work)
     return sum(row.cold for row in service.records)
 

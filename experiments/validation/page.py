@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from calibration.check.checks import Check, Measured
-from calibration.check.published import public_rows
+from calibration.published.files import public_rows
 from experiments.validation.closed_form import closed_form_checks
 from experiments.validation.laws import law_checks
 from experiments.validation.mechanisms import FanIn, Situation, fan_in, situations
@@ -167,7 +167,7 @@ def _error(error: float) -> str:
 def _public(rows: list[Measured] | None) -> list[str]:
     if rows is None:
         return ["Not held against here: `./smoe bench validation --public DIR`, where DIR has the files that "
-                "`calibration/check/published.py` names."]  # fmt: skip
+                "`calibration/published/files.py` names."]  # fmt: skip
     unseen = [row for row in rows if row.data == "unseen"]
     known = [row for row in unseen if row.spread is not None]
     within = sum(abs(row.error) <= (row.spread or 0.0) for row in known)

@@ -7,18 +7,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from moe.errors import InputError
 
-if TYPE_CHECKING:
-    from lambda_probe.local import LocalEndpoint
-
 LONGEST_CALL_S = 900
 CONTROL_PER_S = 14.0  # requests that change or read functions; AWS allows 15
-NO_REGION = "AWS: no region: expected --region, AWS_DEFAULT_REGION or one in the AWS configuration"
+NO_REGION = "AWS: no region: expected region, AWS_DEFAULT_REGION or one in the AWS configuration"
 LOGS_PER_S = 4.0  # requests that read logs; AWS allows 5 (10 in some regions)
 AT_ONCE = 64  # connections that a client keeps
 CLIENT_ERRORS = (ClientError, BotoCoreError, OSError)  # the service refuses or fails, or nobody answers
@@ -42,16 +39,15 @@ class Clients:
     logs: Any = None
 
 
-def local_clients(endpoint: LocalEndpoint) -> Clients:
-    """Clients of the embedded endpoint; the user's own AWS profile, files and proxies do not matter to them."""
+def local_clients(lambda_url: str, s3_url: str, region: str) -> Clients:
+    """Clients of an embedded endpoint; the user's own AWS profile, files and proxies do not matter to them."""
     import boto3
     from botocore.session import Session
 
     no_files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
     session = boto3.Session(botocore_session=Session({"profile": (None, None, None, None), **no_files}))
     keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-    urls = {"lambda": endpoint.lambda_url, "s3": endpoint.s3_url}
-    return _clients(session, endpoint.settings.region, urls, keys)
+    return _clients(session, region, {"lambda": lambda_url, "s3": s3_url}, keys)
 
 
 def aws_clients(region: str | None = None, profile: str | None = None) -> Clients:

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 
-from lambda_probe.account.clients import local_clients
+from lambda_probe.account.clients import Clients, local_clients
 from lambda_probe.local import limits
 from lambda_probe.local.errors import invalid
 from lambda_probe.local.functions import Function, Functions
@@ -88,6 +88,10 @@ class LocalEndpoint:
             "AWS_DEFAULT_REGION": self.settings.region,
         }
 
+    def clients(self) -> Clients:
+        """New boto3 clients of this endpoint."""
+        return local_clients(self.lambda_url, self.s3_url, self.settings.region)
+
     def pids(self) -> list[int]:
         """Processes of this endpoint: its S3 server and its instances."""
         return [self._s3.pid, *self._instances.pids()]
@@ -151,7 +155,7 @@ class LocalEndpoint:
         from botocore.exceptions import ClientError
 
         try:
-            found: bytes = local_clients(self).s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            found: bytes = self.clients().s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         except ClientError as error:
             raise invalid(f"Error occurred while GetObject: {error}") from None
         return found

@@ -14,15 +14,12 @@ import simpy
 
 from moe.errors import InputError, nearest
 from simulator.cloud.billing import Meter
-from simulator.cloud.invocation import Target
-from simulator.cloud.network import Link
-from simulator.cloud.platform import Package, Platform
-from simulator.functions import Function, Instance
-from simulator.program import (
+from simulator.cloud.call import (
     Call,
     CallFailed,
+    Function,
+    Instance,
     Program,
-    Sleep,
     Steps,
     Then,
     meets_others,
@@ -30,6 +27,10 @@ from simulator.program import (
     run_through,
     until,
 )
+from simulator.cloud.network import Link
+from simulator.cloud.phases import Sleep
+from simulator.cloud.platform import Platform
+from simulator.cloud.starts import Package
 from simulator.records import Record
 
 BROKEN = ("timeout", "instance-lost", "out-of-memory")  # the instance is gone
@@ -102,8 +103,8 @@ class LambdaService:
         function = Function(
             name,
             memory_mb,
-            platform.package if package is None else self._package(package),
-            platform.timeout_s if timeout_s is None else timeout_s,
+            platform.start.package if package is None else self._package(package),
+            platform.concurrency.timeout_s if timeout_s is None else timeout_s,
             package_bytes,
             tmp_mb,
             reserved,
@@ -120,14 +121,12 @@ class LambdaService:
             self._provision(function)
         return function
 
-    def program_of(self, target: Target) -> Program:
-        """What a call of the target does. Raises InputError."""
-        if target.program is not None:
-            return target.program
-        function = self.functions.get(target.row.function)
-        if function is None or function.program is None:
-            raise InputError(f"function: no function '{target.row.function}' with a program is deployed")
-        return function.program
+    def program_of(self, function: str) -> Program:
+        """What a function was deployed with. Raises InputError."""
+        deployed = self.functions.get(function)
+        if deployed is None or deployed.program is None:
+            raise InputError(f"function: no function '{function}' with a program is deployed")
+        return deployed.program
 
     def invoke(
         self,
@@ -152,7 +151,7 @@ class LambdaService:
         platform, now = self.platform, self.env.now
         function = self.functions.get(record.function) or self.deploy(record.function, record.memory_mb)
         if limit_bytes is None:
-            limit_bytes = platform.asynchronous.limit_bytes if queued else platform.payload_limit_bytes
+            limit_bytes = platform.asynchronous.limit_bytes if queued else platform.payload.limit_bytes
         queued_s = now if queued else None
         call = Call(
             self,
@@ -198,11 +197,11 @@ class LambdaService:
         if size == 0:
             self._arrive(call, now)
             return now
-        if size * self.platform.payload_encoding_factor > call.limit_bytes:
+        if size * self.platform.payload.encoding_factor > call.limit_bytes:
             self._refuse(call, "payload-too-large", now)
             return now
         alone = call.payload_s is None
-        seconds = self.platform.payload_seconds(size if alone else 0.0) + (call.payload_s or 0.0)
+        seconds = self.platform.payload.seconds(size if alone else 0.0) + (call.payload_s or 0.0)
         self.after(seconds, lambda: self._arrive(call, self.env.now))
         return now + seconds
 
@@ -219,7 +218,7 @@ class LambdaService:
             return
         record.requested_s = now
         with_payload = call.payload_bytes > 0 and not platform.is_ideal  # its overhead was part of the transfer
-        started = now if with_payload else now + platform.warm_start.next()
+        started = now if with_payload else now + platform.start.warm.next()
         record.phases["queue"] = (now, started)
         if platform.prices.warm_start_is_billed:
             call.billed_before_s = started - now
@@ -273,8 +272,8 @@ class LambdaService:
         record.cold = True
         provisioned = now + package.provisioning_s(call.function.package_bytes)
         init_s = package.init.next()
-        if init_s > platform.init_limit_s:
-            init_s += platform.init_limit_s
+        if init_s > platform.start.init_limit_s:
+            init_s += platform.start.init_limit_s
         record.phases["provisioning"] = (now, provisioned)
         record.phases["init"] = (provisioned, provisioned + init_s)
         call.billed_before_s += init_s if package.init_is_billed else 0.0
@@ -283,13 +282,14 @@ class LambdaService:
     def _new_instance(self, function: Function) -> Instance:
         function.started += 1
         memory_mb, now = function.memory_mb, self.env.now
-        slowdown = self.platform.straggler_factor if self.platform.stragglers.next() else 1.0
+        failures = self.platform.failures
+        slowdown = failures.straggler_factor if failures.stragglers.next() else 1.0
         return Instance(
             f"{function.name}/{function.started}",
-            Link(self.platform.link_rates(memory_mb), now),
+            Link(self.platform.network.rates(memory_mb), now),
             Link(self.platform.upload_rates(memory_mb), now),
             now,
-            now + self.platform.keep_alive.next(),
+            now + self.platform.start.keep_alive.next(),
             slowdown,
         )
 
@@ -300,7 +300,7 @@ class LambdaService:
         function.idle.append(instance)
 
     def _package(self, name: str) -> Package:
-        packages = self.platform.packages
+        packages = self.platform.start.packages
         if name not in packages:
             raise InputError(f"package: the platform has no package '{name}'{nearest(name, packages)}")
         return packages[name]
@@ -309,7 +309,7 @@ class LambdaService:
 
     def _run(self, call: Call, started: float, now: float) -> None:
         """Run the program from `started` on: at once where it meets nobody, else as a process."""
-        timeout_s, lost_s = call.function.timeout_s, self.platform.instance_life.next()
+        timeout_s, lost_s = call.function.timeout_s, self.platform.failures.instance_life.next()
         if lost_s < timeout_s:
             call.deadline, timeout_s = "instance-lost", lost_s
         call.deadline_s = started + timeout_s
@@ -321,7 +321,7 @@ class LambdaService:
             return
         try:
             ended = run_ahead(call.program, call, started)
-            if self.platform.handler_error.next():
+            if self.platform.failures.handler_error.next():
                 call.status = "handler-error"
         except CallFailed as failure:
             ended, call.status = failure.at_s, failure.status
@@ -337,7 +337,7 @@ class LambdaService:
         try:
             try:
                 ended = yield from run_through(call.program, call, started)
-                if self.platform.handler_error.next():
+                if self.platform.failures.handler_error.next():
                     call.status = "handler-error"
             except CallFailed as failure:
                 ended, call.status = failure.at_s, failure.status
@@ -366,8 +366,8 @@ class LambdaService:
                 self._replace_provisioned(function)
         elif instance.provisioned:
             function.idle.append(instance)
-        elif now - instance.born_s < self.platform.instance_age_s:
-            instance.expires_s = now + self.platform.keep_alive.next()
+        elif now - instance.born_s < self.platform.start.instance_age_s:
+            instance.expires_s = now + self.platform.start.keep_alive.next()
             function.idle.append(instance)
         self._conclude(call, now)
 

@@ -20,11 +20,12 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import simpy
 
+from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Invoke, Latch, Signal, Target, WaitFor
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Allocate, Compute, FirstCall, Return, Sleep
 from simulator.cloud.transfers import Get, GetAsReady, Pipeline, Put, PutInOrder, Ready
 from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemLayer
-from simulator.program import Allocate, Compute, FirstCall, Phase, Program, Return, Sleep
 from simulator.records import Record
 from simulator.serving.overflow import OVERFLOWS, Overflow, replicas_that_fit
 from simulator.serving.rehearsal import PARAMETERS, expected_end_s
@@ -47,7 +48,6 @@ class Serving:
         reload: whether functions download their parameters at each call, or keep them in a warm instance.
         whole_tokens: whether tokens are dealt out whole, or divided.
         limits: whether memory and payload limits are enforced at all.
-        poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
     """
 
     start: Start = "eager"
@@ -57,7 +57,6 @@ class Serving:
     reload: Reload = "every-invocation"
     whole_tokens: bool = True
     limits: bool = True
-    poll_s: float = 0.0
 
 
 @dataclass
@@ -226,7 +225,7 @@ class ForwardPass:
         size = sum(c.tokens for c in calls) * layer.token_out_bytes
         if platform.is_ideal:
             return (invoke, Invoke((self._non_moe(e + 1, (), layer.next_load_s),), wait=False))
-        if size * platform.payload_encoding_factor <= platform.payload_limit_bytes:
+        if size * platform.payload.encoding_factor <= platform.payload.limit_bytes:
             return (invoke, Invoke((self._non_moe(e + 1, (), layer.next_load_s, size),), wait=False))
         following = self._non_moe(e + 1, (Get([size], "gather"),), layer.next_load_s)
         return (invoke, Put([size]), Invoke((following,), wait=False))
@@ -241,7 +240,7 @@ class ForwardPass:
         sizes: list[float],
     ) -> Invoke:
         """Start of the next non-MoE function, which waits for the results (objects of `sizes` bytes)."""
-        arrival: Program = (WaitFor(results, self.serving.poll_s), Get(sizes, "gather", exchange=True))
+        arrival: Program = (WaitFor(results), Get(sizes, "gather", exchange=True))
         if self.serving.gather == "as-ready":
             arrival = (GetAsReady(ready, sizes, results),)
         load_s, delay_s = self.problem.layers[e].next_load_s, 0.0
@@ -260,7 +259,7 @@ class ForwardPass:
         """From the start of layer e until `size` bytes that its gate uploads first are in S3, by medians, s."""
         rates = self.platform.upload_rates(non_moe_memory_mb(self.problem, e))
         work_s = self.platform.put_work_s(non_moe_memory_mb(self.problem, e))
-        return work_s + self.platform.put_latency.median + size / rates.function
+        return work_s + self.platform.storage.puts.latency.median + size / rates.function
 
     # -- experts ------------------------------------------------------------------------------------------
 
@@ -306,12 +305,12 @@ class ForwardPass:
 
     def _expected_head_s(self, replica: Replica) -> float:
         """T_h of a replica on this platform, by medians, s."""
-        rates = self.platform.link_rates(replica.memory_mb)
+        rates = self.platform.network.rates(replica.memory_mb)
         if self.serving.reload == "when-cold":
-            return self.platform.warm_start.median
+            return self.platform.start.warm.median
         download = replica.parameter_bytes / min(rates.function, rates.connection)
-        get_s = self.platform.get_work_s(replica.memory_mb) + self.platform.get_latency.median
-        return self.platform.warm_start.median + get_s + download
+        get_s = self.platform.get_work_s(replica.memory_mb) + self.platform.storage.gets.latency.median
+        return self.platform.start.warm.median + get_s + download
 
     def _record(self, replica: Replica) -> Record:
         return Record(
@@ -336,7 +335,7 @@ class ForwardPass:
         """Eq. 8's steps: head, download, compute, upload."""
         return (
             self._parameters(replica.parameter_bytes),
-            WaitFor(published, self.serving.poll_s),
+            WaitFor(published),
             Get([replica.tokens * layer.token_in_bytes], "input_download", exchange=True),
             *self._need_memory(replica),
             Compute(replica.compute_s),
@@ -355,7 +354,6 @@ class ForwardPass:
             token_in_bytes=layer.token_in_bytes,
             token_out_bytes=layer.token_out_bytes,
             ready=ready,
-            poll_s=self.serving.poll_s,
         )
         return (
             self._parameters(replica.parameter_bytes),

@@ -133,10 +133,10 @@ def simulate(
     check_plan_fits(problem, plan)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
-    service = LambdaService(simpy.Environment(), platform)
+    service = LambdaService(simpy.Environment(), platform.changed(own_work={"poll_s": poll_s}))
     deploy_plan(service, problem, plan, warm)
     routed = routing is not None
-    serving = Serving(start, next_layer_start, gather, overflow, reload, routed, routed, poll_s)
+    serving = Serving(start, next_layer_start, gather, overflow, reload, routed, routed)
     if routing is None:
         passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
     else:

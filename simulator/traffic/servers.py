@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.program import Compute
 from simulator.records import Record
 from simulator.serving.forward_pass import ForwardPass, Serving
 from simulator.serving.overflow import replicas_run

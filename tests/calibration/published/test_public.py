@@ -10,7 +10,8 @@ from calibration.published.files import calibrate_public
 from calibration.tables import Period
 from moe.errors import InputError
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, constant_at, load_profile
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.walk import constant_at
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "aws"
 BASE = load_profile()
@@ -157,7 +158,7 @@ def test_a_folder_without_the_files_is_said(tmp_path: Path) -> None:
 )
 def test_a_file_without_its_columns_is_said(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match="a column is missing" if text else "not a CSV file") as caught:
+    with pytest.raises(InputError, match="a column or row is missing" if text else "not a CSV file") as caught:
         calibrate_public(tmp_path, BASE)
     assert name in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1

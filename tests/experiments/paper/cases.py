@@ -13,6 +13,7 @@ from optimizer.popularity.synthetic import synthetic_trace
 
 MODEL = ModelChoice(title="Small", spec="minilm-moe", record="minilm", layers_of_recording=(0, 1, 2, 3, 4, 5))
 TEXT = TextChoice(title="noise", corpus="wikipedia", stands_for="Enwik8", tokens=4096)
+OTHER = TextChoice(title="other noise", corpus="news", stands_for="CCnews", tokens=4096)
 
 
 def synthetic(settings: RecordingSettings, layers: tuple[int, ...]) -> RoutingTrace:

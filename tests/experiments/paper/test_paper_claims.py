@@ -7,7 +7,8 @@ from experiments.paper.break_even import LEVERS, crossing
 from experiments.paper.claims import as_rows, bounded, counted
 from experiments.paper.routing import Routing
 from optimizer.popularity.synthetic import synthetic_trace
-from simulator.profiles.schema import closed_form, load_profile
+from simulator.profiles.closed_form import closed_form
+from simulator.profiles.schema import load_profile
 
 
 @pytest.mark.parametrize(

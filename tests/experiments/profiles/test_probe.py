@@ -175,11 +175,10 @@ def test_a_local_campaign_that_is_stopped_leaves_nothing_but_its_rows_and_goes_o
 def test_what_a_killed_campaign_left_on_aws_is_cleaned_up(tiny: str, tmp_path: Path) -> None:
     """The embedded endpoint stands in for AWS; no account is touched."""
     from lambda_probe.account.cleanup import leftovers
-    from lambda_probe.account.clients import local_clients
     from lambda_probe.local import LocalEndpoint
 
     with LocalEndpoint() as endpoint:
-        variables, clients = endpoint.environment(), local_clients(endpoint)
+        variables, clients = endpoint.environment(), endpoint.clients()
         options = ("--backend", "aws", "--campaign", tiny, "--role", ROLE, "--out", str(tmp_path / "out"), "--yes")
         with started(*options, **variables) as running:
             wait_for_rows(tmp_path / "out", 20, running)  # after the first GET: there is a bucket
@@ -207,12 +206,11 @@ def test_what_a_killed_campaign_left_on_aws_is_cleaned_up(tiny: str, tmp_path: P
 def test_a_killed_campaign_on_aws_goes_on_and_removes_what_it_had_left(tiny: str, tmp_path: Path) -> None:
     """The embedded endpoint stands in for AWS; no account is touched."""
     from lambda_probe.account.cleanup import leftovers
-    from lambda_probe.account.clients import local_clients
     from lambda_probe.account.deploy import Deployable, Deployment, zip_of
     from lambda_probe.local import LocalEndpoint
 
     with LocalEndpoint() as endpoint:
-        variables, clients, out = endpoint.environment(), local_clients(endpoint), tmp_path / "out"
+        variables, clients, out = endpoint.environment(), endpoint.clients(), tmp_path / "out"
         options = ("--backend", "aws", "--campaign", tiny, "--role", ROLE, "--out", str(out), "--yes")
         with started(*options, **variables) as running:
             wait_for_rows(out, 20, running)

@@ -131,8 +131,7 @@ def test_one_month_is_fitted_and_another_tests_it(smoe: Run, folder: Path, tmp_p
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public measurements are not here")
 def test_every_public_file_is_judged(smoe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("calibration.check.published_bytes.MANY", 200)
-    monkeypatch.setattr("calibration.check.published_start.MANY", 200)
+    monkeypatch.setattr("calibration.check.probes.MANY", 200)
     code, printed, _ = smoe("profile", "check", "--public", str(SHARED), "--json")
     rows = json.loads(printed)["quantities"]
     assert (code, len(rows)) == (0, 101)

@@ -104,7 +104,7 @@ def test_each_step_alone_gives_a_file_for_the_next(smoe: Run, tmp_path: Path) ->
     def path(name: str) -> str:
         return str(tmp_path / name)
 
-    recording = ["--tokens", "512", "--sequence-tokens", "64", "--experts", "4"]
+    recording = ["--tokens", "512", "--set", "sequence_tokens=64", "--experts", "4"]
     assert smoe("record", *recording, "--corpus", "wikipedia", "--out", path("a.parquet"))[0] == 0
     assert smoe("record", *recording, "--corpus", "news", "--out", path("b.parquet"))[0] == 0
     code, out, _ = smoe(
@@ -128,7 +128,7 @@ def test_each_step_alone_gives_a_file_for_the_next(smoe: Run, tmp_path: Path) ->
     assert json.loads(out)["feasible"] is True
     code, out, _ = smoe(
         "simulate", path("problem.json"), path("plan.json"), "--profile", "aws-us-east-1-2026",
-        "--runs", "2", "--trace", path("t.json"), "--records", path("r.parquet"), "--json",
+        "--runs", "2", "--trace", path("t.json"), "--set", f"records={path('r.parquet')}", "--json",
     )  # fmt: skip
     assert code == 0
     assert json.loads(out)["total_cost_usd"] > json.loads(out)["full_cost_usd"] > 0

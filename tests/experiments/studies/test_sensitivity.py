@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from experiments.studies import sensitivity
-from experiments.studies.headline import FACTORS, OUTPUTS, Headline, evaluate, nominal, zipf
+from experiments.studies.headline import FACTORS, OUTPUTS, Headline, evaluate, nominal, with_factors, zipf
 from experiments.studies.sensitivity_page import write_study
 from experiments.studies.sensitivity_picture import draw_tornado, swings_of
 from moe.spec import load_spec
+from simulator.profiles.constant import Samples
 from simulator.profiles.schema import load_profile
+from simulator.profiles.walk import with_constant
 
 SPEC = load_spec("bert-moe").model_copy(update={"moe_layers": 2})
 
@@ -26,9 +28,15 @@ def at(profile, **changes):
 
 def test_the_nominal_point_is_the_profile_itself(profile):
     """Else the middle of every bar is another platform's."""
-    from experiments.studies.headline import _profile
+    assert with_factors(profile, nominal()) == profile
 
-    assert _profile(profile, nominal()) == profile
+
+def test_a_constant_of_measured_samples_takes_its_factor(profile):
+    """One's own profile may hold samples; the study must not die of them."""
+    samples = profile.start.warm_s.model_copy(update={"value": Samples(samples=(0.01, 0.02, 0.04))})
+    measured = with_constant(profile, ("start", "warm_s"), samples)
+    changed = with_factors(measured, nominal() | {"warm start": 2.0})
+    assert changed.start.warm_s.value == Samples(samples=(0.02, 0.04, 0.08))
 
 
 def test_ratios_move_as_they_must(profile):

@@ -31,14 +31,14 @@ from experiments.validation.laws import (
 from experiments.validation.queueing import UNUSED, at_once
 from simulator.cloud.invocation import Latch, Signal, WaitFor
 from simulator.cloud.lambda_service import LambdaService
-from simulator.cloud.platform import Package
+from simulator.cloud.phases import Compute
+from simulator.cloud.starts import Package
 from simulator.cloud.storage import Requests, Storage
 from simulator.cloud.transfers import Get
 from simulator.draws import Draws, Retries
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.profiles.uncertainty import with_value
-from simulator.program import Compute
+from simulator.profiles.walk import with_constant
 from simulator.records import Record
 from simulator.serving.forward_pass import Gather
 from simulator.serving.simulate import simulate
@@ -175,7 +175,7 @@ def changed(**values: float) -> PlatformProfile:
     """The packaged profile with other constants, `group__name` each."""
     profile = load_profile()
     for key, value in values.items():
-        profile = with_value(profile, *key.split("__"), value)
+        profile = with_constant(profile, key.split("__"), value)
     return profile
 
 
@@ -195,7 +195,7 @@ def test_a_gate_that_outlasts_its_timeout_is_broken_off_there() -> None:
 def test_a_call_that_waits_for_one_that_has_failed_is_not_billed_less_than_nothing() -> None:
     """Its instance is still starting when it is told."""
     service = LambdaService(
-        simpy.Environment(), at_once(package=Package(Draws(0.0, UNUSED), Draws(3.0, UNUSED), True, 0.0))
+        simpy.Environment(), at_once(start={"package": Package(Draws(0.0, UNUSED), Draws(3.0, UNUSED), True, 0.0)})
     )
     latch = Latch(service.env)
     service.invoke(Record(0, 0, "request", "f", 1024), (WaitFor(latch),))

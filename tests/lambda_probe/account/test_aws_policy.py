@@ -16,7 +16,6 @@ from botocore.session import Session
 
 import lambda_probe
 from lambda_probe.account.cleanup import cleanup, leftovers
-from lambda_probe.account.clients import local_clients
 from lambda_probe.campaign.backend import BackendPrices, ProbeFunction, ProbePackage
 from lambda_probe.campaign.boto_backend import BotoBackend, facts_of
 from lambda_probe.campaign.works import GetObjects, Nothing
@@ -122,7 +121,7 @@ def test_the_policy_covers_what_a_campaign_really_sends(monkeypatch: pytest.Monk
         client.meta.events.register_first(f"before-send.{service}", note)
 
     with LocalEndpoint(LocalSettings(pending_s=0.02)) as endpoint:
-        clients = local_clients(endpoint)
+        clients = endpoint.clients()
         for client in (clients.functions, clients.control, clients.s3):
             watch(client, "outside")
         backend = BotoBackend(clients, facts_of("local", "us-east-1"), BackendPrices(), "id", poll_s=0.02)

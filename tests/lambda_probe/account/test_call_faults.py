@@ -4,21 +4,19 @@ A user who pays for a campaign loses measurements, or pays for repeats that nobo
 """
 
 import math
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from lambda_probe.account.calls import ATTEMPTS, Attempt
-from lambda_probe.account.clients import Clients, local_clients
+from lambda_probe.account.clients import Clients
 from lambda_probe.campaign.backend import BackendPrices, ProbeFunction, ProbePackage
 from lambda_probe.campaign.boto_backend import BotoBackend, facts_of
 from lambda_probe.campaign.measurements import Measured, row_of
 from lambda_probe.campaign.works import ExpertPass, GetObjects, Nothing, PutObjects, Send, Wait, Work
 from lambda_probe.handlers import probe
-from lambda_probe.local import LocalEndpoint, LocalSettings
+from lambda_probe.local import LocalEndpoint
 from tests.lambda_probe.faulty import Faults, answer, down, lost, refusal, report
 
 SMALL = ProbePackage("small")
@@ -35,11 +33,9 @@ GOOD = (
 
 
 @pytest.fixture(scope="module")
-def clients() -> Iterator[Clients]:
-    if not sys.platform.startswith("linux"):
-        pytest.skip("AWS's runtime client is for Linux")
-    with LocalEndpoint(LocalSettings(pending_s=0.01)) as endpoint:
-        yield local_clients(endpoint)
+def clients(endpoint: LocalEndpoint) -> Clients:
+    """The same for all tests."""
+    return endpoint.clients()
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,12 @@ What stays behind costs its owner money, and the next campaign its limits.
 """
 
 import random
-import sys
-from collections.abc import Iterator
 from itertools import count
-from types import SimpleNamespace
 
 import pytest
 
 from lambda_probe.account.cleanup import Leftover, cleanup, leftovers
-from lambda_probe.account.clients import Clients, local_clients
+from lambda_probe.account.clients import Clients
 from lambda_probe.account.deploy import REMOVALS, UPLOAD_LIMIT, Deployable, Deployment, zip_of
 from lambda_probe.local import LocalEndpoint, LocalSettings
 from moe.errors import InputError, PlatformError
@@ -32,21 +29,6 @@ CODE = zip_of({"probe.py": HANDLER})
 BROKEN = refusal(500, "ServiceException")
 BUSY = s3_error(503, "SlowDown")
 _ids = count()
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[LocalEndpoint]:
-    if not sys.platform.startswith("linux"):
-        pytest.skip("AWS's runtime client is for Linux")
-    with LocalEndpoint(LocalSettings(pending_s=0.01)) as running:
-        yield running
-
-
-@pytest.fixture
-def clients(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> Clients:
-    """New ones for each test, whose own retries do not wait."""
-    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
-    return local_clients(endpoint)
 
 
 @pytest.fixture
@@ -216,7 +198,7 @@ def test_ctrl_c_while_things_are_removed_names_what_is_left(clients: Clients, de
 
 def test_a_function_that_stays_pending_is_waited_for_so_long_and_removed() -> None:
     with LocalEndpoint(LocalSettings(pending_s=3600)) as endpoint:
-        clients = local_clients(endpoint)
+        clients = endpoint.clients()
         deployment = Deployment(clients, "stuck", poll_s=0.01, patience_s=0.1)
         with pytest.raises(PlatformError, match="still Pending after 0 s: try again later"), deployment:
             deployment.create(function())
@@ -247,7 +229,7 @@ def test_a_function_that_cannot_be_made_says_why_in_a_line(
 
 def test_an_endpoint_that_is_gone_is_a_line_that_says_so(deployment: Deployment) -> None:
     with LocalEndpoint() as endpoint:
-        clients = local_clients(endpoint)
+        clients = endpoint.clients()
         gone = Deployment(clients, "gone", sleep=lambda _: None)
         assert gone.bucket
     for act in (

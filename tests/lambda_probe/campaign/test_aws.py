@@ -4,8 +4,6 @@ Through botocore's Stubber, and against the embedded endpoint in AWS's place; no
 """
 
 import ast
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,14 @@ from botocore.stub import Stubber
 
 import lambda_probe
 from lambda_probe.account.cleanup import Leftover, cleanup, leftovers
-from lambda_probe.account.clients import LONGEST_CALL_S, Pace, aws_clients, local_clients
+from lambda_probe.account.clients import LONGEST_CALL_S, Pace, aws_clients
 from lambda_probe.account.deploy import Deployable, Deployment, zip_of
 from lambda_probe.campaign.aws_backend import consent_text, open_aws
 from lambda_probe.campaign.backend import BackendPrices, ProbeFunction, ProbePackage
 from lambda_probe.campaign.boto_backend import BotoBackend, facts_of
 from lambda_probe.campaign.costs import Estimate
 from lambda_probe.campaign.works import GetObjects, Nothing
-from lambda_probe.local import LocalEndpoint, LocalSettings
+from lambda_probe.local import LocalEndpoint
 from moe.errors import InputError
 from tests.lambda_probe.faulty import Faults, answer
 
@@ -68,7 +66,7 @@ def test_nothing_is_sent_without_consent_role_region_and_credentials(
 ) -> None:
     for options, says in (
         ({"consented": False}, "--yes"),
-        ({"role": None}, "--role ARN"),
+        ({"role": None}, "its ARN as role"),
         ({"role": "smoe-probe"}, "arn:aws:iam::123456789012:role"),
         ({"region": None}, "no region"),
         ({"profile": "no-such-profile"}, "no-such-profile"),
@@ -238,14 +236,6 @@ def test_a_pace_spreads_what_comes_at_once() -> None:
     assert len(waited) == 3
 
 
-@pytest.fixture
-def endpoint() -> Iterator[LocalEndpoint]:
-    if not sys.platform.startswith("linux"):
-        pytest.skip("AWS's runtime client is for Linux")
-    with LocalEndpoint(LocalSettings(pending_s=0.02)) as running:
-        yield running
-
-
 def test_aws_is_the_same_code_with_an_endpoint_in_its_place(
     endpoint: LocalEndpoint, hosts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,13 +247,13 @@ def test_aws_is_the_same_code_with_an_endpoint_in_its_place(
     backend.create(ProbeFunction("f", 512, PACKAGE))
     assert backend.call("f", GetObjects(1000))[-1].status == "ok"
     backend.close()
-    assert local_clients(endpoint).control.list_functions()["Functions"] == []
+    assert endpoint.clients().control.list_functions()["Functions"] == []
     assert {url.split("/")[2].split(":")[0] for url in hosts} == {"127.0.0.1"}
 
 
 def test_the_local_backend_never_asks_aws(endpoint: LocalEndpoint, hosts: list[str]) -> None:
     """Whatever the user's own environment says of AWS."""
-    clients = local_clients(endpoint)
+    clients = endpoint.clients()
     backend = BotoBackend(clients, facts_of("local", clients.region), BackendPrices(), "id", poll_s=0.02)
     backend.create(ProbeFunction("f", 512, PACKAGE))
     backend.call("f", Nothing())

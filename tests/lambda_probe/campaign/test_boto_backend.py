@@ -11,7 +11,6 @@ import pytest
 
 from lambda_probe.account.calls import Attempt
 from lambda_probe.account.cleanup import leftovers, remove_bucket
-from lambda_probe.account.clients import local_clients
 from lambda_probe.account.deploy import zip_of
 from lambda_probe.account.objects import SEED_BYTES, put_zeros
 from lambda_probe.campaign.backend import BackendPrices, ProbeFunction, ProbePackage
@@ -46,7 +45,7 @@ def endpoint() -> Iterator[LocalEndpoint]:
 
 
 def backend_on(endpoint: LocalEndpoint, campaign: str) -> BotoBackend:
-    clients = local_clients(endpoint)
+    clients = endpoint.clients()
     return BotoBackend(clients, facts_of("local", clients.region), BackendPrices(), campaign, poll_s=0.02)
 
 
@@ -61,7 +60,7 @@ def backend(endpoint: LocalEndpoint) -> Iterator[BotoBackend]:
 
 
 def names_left(endpoint: LocalEndpoint, campaign: str) -> list[str]:
-    return [each.name for each in leftovers(local_clients(endpoint)).tagged if each.campaign == campaign]
+    return [each.name for each in leftovers(endpoint.clients()).tagged if each.campaign == campaign]
 
 
 def answered(attempts: list[Attempt]) -> Answer:
@@ -103,7 +102,7 @@ def test_a_large_object_has_all_its_bytes_and_is_not_uploaded_in_full(
     endpoint: LocalEndpoint, backend: BotoBackend, more: int
 ) -> None:
     """Half a gigabyte over a user's own line would take minutes; S3 copies it together."""
-    s3 = local_clients(endpoint).s3
+    s3 = endpoint.clients().s3
     s3.create_bucket(Bucket="large")
     faults = Faults(s3)
     size = 2 * SEED_BYTES + more
@@ -112,7 +111,7 @@ def test_a_large_object_has_all_its_bytes_and_is_not_uploaded_in_full(
     assert s3.list_objects_v2(Bucket="large")["KeyCount"] == 1
     assert faults.sent.count("UploadPartCopy") == 2
     assert faults.sent.count("UploadPart") == (more > 0)
-    remove_bucket(local_clients(endpoint), "large")
+    remove_bucket(endpoint.clients(), "large")
 
 
 def test_a_wait_and_what_the_target_says_are_in_seconds(backend: BotoBackend) -> None:
@@ -185,11 +184,11 @@ def test_packages_hold_what_was_asked_for(endpoint: LocalEndpoint) -> None:
     """Padding makes the code as large as said; numpy on AWS without a wheel is refused."""
     backend = backend_on(endpoint, "packages")
     backend.create(ProbeFunction("large", 128, replace(SMALL, name="large", padding_bytes=6 * MB)))
-    size = local_clients(endpoint).functions.get_function(FunctionName="smoe-packages-large")
+    size = endpoint.clients().functions.get_function(FunctionName="smoe-packages-large")
     assert 6 * MB < size["Configuration"]["CodeSize"] < 6.2 * MB
     backend.close()
-    on_aws = BotoBackend(local_clients(endpoint), facts_of("aws", "us-east-1"), BackendPrices(), "aws")
-    with pytest.raises(InputError, match="--numpy-wheel"):
+    on_aws = BotoBackend(endpoint.clients(), facts_of("aws", "us-east-1"), BackendPrices(), "aws")
+    with pytest.raises(InputError, match="numpy_wheel"):
         on_aws.create(ProbeFunction("numpy", 128, NUMPY))
 
 

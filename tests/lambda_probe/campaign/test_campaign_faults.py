@@ -4,25 +4,22 @@ A user loses what was paid for, or pays for what was forgotten, when these fail.
 """
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lambda_probe.account.cleanup import leftovers
-from lambda_probe.account.clients import Clients, local_clients
+from lambda_probe.account.clients import Clients
 from lambda_probe.account.deploy import REMOVALS
 from lambda_probe.campaign.backend import BackendPrices
 from lambda_probe.campaign.boto_backend import BotoBackend, facts_of
 from lambda_probe.campaign.file import Campaign
 from lambda_probe.campaign.measurements import read_measurements
 from lambda_probe.campaign.run import Outcome, run_campaign
-from lambda_probe.local import LocalEndpoint, LocalSettings
+from lambda_probe.local import LocalEndpoint
 from moe.errors import PlatformError
 from tests.lambda_probe.faulty import (
     Fault,
@@ -52,22 +49,6 @@ CAMPAIGN = Campaign.model_validate(
 )
 SAMPLES = {"warm": 3, "get": 2}
 _ids = count()
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[LocalEndpoint]:
-    if not sys.platform.startswith("linux"):
-        pytest.skip("AWS's runtime client is for Linux")
-    # Functions are ready at once, so that a campaign looks at each change exactly once, however busy the machine.
-    with LocalEndpoint(LocalSettings(pending_s=0.0)) as running:
-        yield running
-
-
-@pytest.fixture
-def clients(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> Clients:
-    """New ones for each test, whose own retries do not wait."""
-    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
-    return local_clients(endpoint)
 
 
 def backend_of(clients: Clients, identity: str) -> BotoBackend:
@@ -153,6 +134,7 @@ FAILED = answer(200, {"State": "Failed", "StateReason": "no capacity"})
     ],
 )
 def test_rows_stay_what_was_created_goes_and_the_campaign_goes_on(
+    endpoint: LocalEndpoint,
     clients: Clients,
     tmp_path: Path,
     client: str,
@@ -171,7 +153,7 @@ def test_rows_stay_what_was_created_goes_and_the_campaign_goes_on(
     table, about = read_measurements(out / "measurements.parquet")
     assert not about["complete"]
     assert len(table) == kept_rows(out)
-    fresh = backend_of(local_clients_like(clients), identity)
+    fresh = backend_of(endpoint.clients(), identity)
     outcome = run_campaign(CAMPAIGN, fresh, out)
     assert outcome.complete
     assert outcome.short == ()
@@ -180,18 +162,8 @@ def test_rows_stay_what_was_created_goes_and_the_campaign_goes_on(
     assert left(clients, identity) == []
 
 
-def local_clients_like(clients: Clients) -> Clients:
-    """Clients of the same endpoint, without the faults."""
-    urls = SimpleNamespace(
-        lambda_url=clients.control.meta.endpoint_url,
-        s3_url=clients.s3.meta.endpoint_url,
-        settings=SimpleNamespace(region=clients.region),
-    )
-    return local_clients(urls)  # type: ignore[arg-type]
-
-
 def test_where_even_removing_fails_it_is_named_and_the_next_session_removes_it(
-    clients: Clients, tmp_path: Path
+    endpoint: LocalEndpoint, clients: Clients, tmp_path: Path
 ) -> None:
     """The line is cut for minutes: the platform keeps what was made, and the rows are here."""
     identity, out = f"c{next(_ids)}", tmp_path / "out"
@@ -201,7 +173,7 @@ def test_where_even_removing_fails_it_is_named_and_the_next_session_removes_it(
         run_campaign(CAMPAIGN, backend_of(clients, identity), out)
     assert len(left(clients, identity)) == 1
     assert len(read_measurements(out / "measurements.parquet")[0]) == kept_rows(out) >= 2
-    outcome = run_campaign(CAMPAIGN, backend_of(local_clients_like(clients), identity), out)
+    outcome = run_campaign(CAMPAIGN, backend_of(endpoint.clients(), identity), out)
     assert good(outcome) == SAMPLES
     assert left(clients, identity) == []
 

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("awslambdaric")
 
 from lambda_probe.account.cleanup import leftovers
-from lambda_probe.account.clients import Clients, local_clients
+from lambda_probe.account.clients import Clients
 from lambda_probe.account.deploy import Deployment
 from lambda_probe.account.logs import LocalLogs
 from lambda_probe.live.model import LiveModel
@@ -39,7 +39,7 @@ def plan(method: Communication, memory_mb: int = 512, replicas: int = 1) -> Depl
 def endpoint(tmp_path: Path) -> Iterator[tuple[Clients, LocalLogs]]:
     logs = tmp_path / "logs"
     with LocalEndpoint(LocalSettings(pending_s=0.0, log_folder=logs)) as running:
-        yield local_clients(running), LocalLogs(logs)
+        yield running.clients(), LocalLogs(logs)
 
 
 def problem(batch: np.ndarray) -> DeploymentProblem:

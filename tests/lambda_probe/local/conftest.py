@@ -5,7 +5,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 
 from lambda_probe.account.report import Report, parse_report
-from lambda_probe.local import LocalEndpoint, LocalSettings
+from lambda_probe.local import LocalEndpoint
 
 APP = Path(__file__).parent / "handlers" / "app.py"
 
@@ -91,12 +91,6 @@ def deploy_to(endpoint: LocalEndpoint, handler: str, **settings: Any) -> Deploye
 def _on_linux() -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("AWS's runtime client and the limits of CPU and memory are for Linux")
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[LocalEndpoint]:
-    with LocalEndpoint(LocalSettings(pending_s=0.05)) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lambda_probe.account.report import parse_report
-from lambda_probe.local import LocalEndpoint, LocalSettings, limits, measure
+from lambda_probe.local import LocalEndpoint, LocalSettings, limits
 from lambda_probe.local.processes import Nursery
 from lambda_probe.local.report_lines import end_and_report
 from tests.lambda_probe.local.conftest import APP
@@ -159,21 +159,6 @@ def test_a_function_reads_and_writes_the_endpoints_s3(deploy, endpoint, other):
     got = deploy("app.copy_object", MemorySize=1769, Timeout=30)(bucket="shared", key="in")
     assert (got.body, got.error) == (5, None)
     assert s3.get_object(Bucket="shared", Key="copy")["Body"].read() == b"nekot"
-
-
-@pytest.mark.slow
-def test_the_figures_of_the_page_can_be_measured_again(monkeypatch, capsys):
-    monkeypatch.setattr(measure, "REPEATS", 1)
-    monkeypatch.setattr(measure, "BUSY_S", 0.1)
-    measure.main()
-    out = capsys.readouterr().out
-    for line in (
-        "import numpy     128 MB: cold ",
-        "payload of 5 MB: request ",
-        "S3, 32 MB: put ",
-        " 1769 MB: asked 1.0000",
-    ):
-        assert line in out
 
 
 def test_a_log_can_be_kept(other, tmp_path):

@@ -1,0 +1,26 @@
+"""An embedded endpoint for all tests of a file, and clients that meet faults without waiting."""
+
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from lambda_probe.account.clients import Clients
+from lambda_probe.local import LocalEndpoint, LocalSettings
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[LocalEndpoint]:
+    """Its functions are ready at once, so that each change is looked at exactly once, however busy the machine."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("AWS's runtime client is for Linux")
+    with LocalEndpoint(LocalSettings(pending_s=0.0)) as running:
+        yield running
+
+
+@pytest.fixture
+def clients(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> Clients:
+    """New ones for each test, whose own retries do not wait."""
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    return endpoint.clients()
