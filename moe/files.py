@@ -5,7 +5,7 @@ Files that a program writes are whole, or as they were: `write_whole`.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -67,6 +67,44 @@ def validated(model: type[Model], data: dict[str, Any], source: str | Path) -> M
 def read_model(model: type[Model], path: str | Path) -> Model:
     """The file at `path` as a `model`. Raises InputError."""
     return validated(model, read_mapping(path), path)
+
+
+def read_settings(path: str | Path, settings: Sequence[str]) -> dict[str, Any]:
+    """The mapping of a file with `key.key=value` settings applied. Raises InputError."""
+    data = read_mapping(path)
+    for setting in settings:
+        apply_setting(data, setting)
+    return data
+
+
+def source_of(path: str | Path, settings: Sequence[str]) -> str:
+    """What an error calls a file with settings applied."""
+    return f"{path} with --set {' '.join(settings)}" if settings else str(path)
+
+
+def apply_setting(data: dict[str, Any], setting: str) -> None:
+    """Apply one `a.b=value` to a file's mapping; the value is read as YAML. Raises InputError."""
+    key, equals, text = setting.partition("=")
+    source = f"--set {setting}"
+    if not equals:
+        raise InputError(f"{source}: expected key.key=value, for example workload.batch_tokens=1024")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{source}: '{text}' is not valid YAML") from None
+    set_key(data, key, value, source)
+
+
+def set_key(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set the key `a.b` of a file's mapping. Raises InputError, which begins with `source`."""
+    if not all(key.split(".")):
+        raise InputError(f"{source}: expected a key such as workload.batch_tokens, got '{key}'")
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise InputError(f"{source}: '{parent}' is a value, not a group of keys")
+    data[last] = value
 
 
 def write_json(path: str | Path, model: BaseModel) -> None:

@@ -34,7 +34,8 @@ from simulator.cloud.platform import platform_of_profile
 from simulator.cloud.transfers import Get, Put
 from simulator.draws import Retries
 from simulator.plan import MB
-from simulator.profiles.schema import PlatformProfile, expert_seconds
+from simulator.profiles.closed_form import expert_seconds
+from simulator.profiles.schema import PlatformProfile
 from simulator.records import Record
 
 FLOAT_BYTES = 4

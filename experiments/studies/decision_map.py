@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.decision_map_file import ON_CONSTANT, S3, DecisionMap
-from experiments.studies.headline import zipf
-from experiments.studies.uncertainty import Uncertainty, uncertainty
+from experiments.studies.decision_map_file import ON_CONSTANT, DecisionMap
+from experiments.studies.headline import S3_BANDWIDTH
 from experiments.studies.whole_bill import cheapest_in_all
 from experiments.studies.worth_of_knowing import worth_of_knowing
+from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
+from moe.statistics import wilson
 from optimizer.problem import make_problem
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.profiles.schema import PlatformProfile, constant_at, load_profile, with_constant
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.uncertainty import Factors, drawn_factors
+from simulator.profiles.walk import constant_at, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
 from simulator.serving.layer import Serving
@@ -87,8 +90,8 @@ def make_map(
     from joblib import Parallel, delayed
 
     spec, profile = load_spec(asked.spec), load_profile(asked.profile)
-    fixed = tuple(".".join(ON_CONSTANT[a]) for a in (asked.x.axis, asked.y.axis) if a in ON_CONSTANT)
-    sure = uncertainty(profile, {str(k): v for k, v in asked.spread.items()}, asked.draws.most, asked.seed, fixed)
+    fixed = [ON_CONSTANT[a] for a in (asked.x.axis, asked.y.axis) if a in ON_CONSTANT]
+    sure = drawn_factors(profile, asked.draws.most, asked.seed, asked.spread, fixed)
     places = [(float(x), float(y)) for y in asked.y.values() for x in asked.x.values()]
     cells: list[Cell] = []
     worths: list[np.ndarray] = []
@@ -111,7 +114,7 @@ def make_map(
 
 
 def _cell(
-    asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, sure: Uncertainty, x: float, y: float
+    asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, sure: Factors, x: float, y: float
 ) -> tuple[Cell, np.ndarray, float]:
     """One cell, and what knowing each constant, and all, would save there."""
     place = _place(asked, spec, profile, x, y)
@@ -150,12 +153,12 @@ def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float
         if axis in at:
             at[axis] = value
         elif axis == "s3_bandwidth":
-            for path in S3:
+            for path in S3_BANDWIDTH:
                 profile = with_constant(profile, path, constant_at(profile, path).scaled(value))
         else:
-            constant = constant_at(profile, ON_CONSTANT[axis])
-            profile = with_constant(profile, ON_CONSTANT[axis], constant.model_copy(update={"value": value}))
-    tokens = at["batch_tokens"] * spec.top_k * zipf(spec.moe_layers, spec.experts, at["skew"], asked.seed)
+            profile = with_constant(profile, ON_CONSTANT[axis], value)
+    popularity = zipf(spec.moe_layers, spec.experts, at["skew"], np.random.default_rng(asked.seed))
+    tokens = at["batch_tokens"] * spec.top_k * popularity
     problem = _problem(asked, spec, tokens, profile)
     plan = cheapest_in_all(problem)
     return _Place(x, y, profile, tokens, at["batch_tokens"], at["batches_per_hour"], plan)
@@ -175,7 +178,7 @@ def _problem(asked: DecisionMap, spec: MoESpec, tokens: np.ndarray, profile: Pla
 
 
 def _bills(
-    asked: DecisionMap, spec: MoESpec, place: _Place, sure: Uncertainty, draw: int
+    asked: DecisionMap, spec: MoESpec, place: _Place, sure: Factors, draw: int
 ) -> tuple[list[float], tuple[float, float]]:
     """USD per million tokens of each choice on one draw of the platform, and both latencies, s."""
     profile = sure.applied(place.profile, draw)
@@ -216,10 +219,3 @@ def _cold_and_size(profile: PlatformProfile, problem: DeploymentProblem, place: 
     gone = np.exp(-profile.start.keep_alive_s.median * place.batches_per_hour / SECONDS_PER_HOUR)
     init_s = profile.start.packages[profile.start.package].init_s.median
     return float(gone * init_s * gb), gb
-
-
-def wilson(wins: int, of: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's 95% interval of a probability."""
-    p, n = wins / of, of
-    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float((middle - half) / (1 + z * z / n)), float((middle + half) / (1 + z * z / n))

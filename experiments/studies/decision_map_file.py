@@ -9,7 +9,10 @@ from pydantic import Field, model_validator
 
 from moe.files import FileModel
 from simulator.plan import MemoryMB
-from simulator.profiles.schema import DEFAULT_PROFILE, constant_at, load_profile
+from simulator.profiles.constant import Confidence
+from simulator.profiles.schema import DEFAULT_PROFILE, load_profile
+from simulator.profiles.uncertainty import SPREAD
+from simulator.profiles.walk import constant_at
 from simulator.serving.layer import Reload
 
 Axis = Literal["batch_tokens", "batches_per_hour", "flops_per_vcpu", "s3_bandwidth", "cluster_utilisation", "skew"]
@@ -17,12 +20,6 @@ ON_CONSTANT: dict[str, tuple[str, ...]] = {
     "flops_per_vcpu": ("compute", "flops_per_vcpu"),
     "cluster_utilisation": ("cluster", "month_utilisation"),
 }
-S3 = (
-    ("network", "function_bytes_per_s_per_mb"),
-    ("network", "sustained_bytes_per_s"),
-    ("network", "burst_bytes_per_s"),
-    ("storage", "connection_bytes_per_s"),
-)
 MOST = 2_000_000
 
 
@@ -72,8 +69,8 @@ class DecisionMap(FileModel):
     max_replicas: int = Field(8, ge=1)
     non_moe_memory_mb: MemoryMB = 3008
     reload: Reload = "every-invocation"
-    spread: dict[Literal["high", "medium", "low"], float] = Field(
-        default={"high": 1.1, "medium": 1.3, "low": 2.0},
+    spread: dict[Confidence, float] = Field(
+        default=dict(SPREAD),
         description="95% range of an unmeasured constant, as a factor, by its confidence",
     )
     draws: Draws = Draws()

@@ -26,7 +26,7 @@ from simulator.cloud.lambda_service import LambdaService
 from simulator.draws import Draws
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.profiles.uncertainty import with_value
+from simulator.profiles.walk import with_constant
 from simulator.records import Record
 from simulator.serving.layer import DEFAULT_SERVING, Serving
 from simulator.serving.simulate import SimulatedRun, simulate
@@ -90,8 +90,8 @@ def _packaged() -> PlatformProfile:
 def troubled(rng: np.random.Generator) -> PlatformProfile:
     """The packaged profile where calls fail, time out, are throttled or lose instances, and S3 refuses."""
     profile = _packaged()
-    for (group, name), values in TROUBLE.items():
-        profile = with_value(profile, group, name, _either(rng, *values))
+    for path, values in TROUBLE.items():
+        profile = with_constant(profile, path, _either(rng, *values))
     return profile
 
 

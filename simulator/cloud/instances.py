@@ -14,8 +14,8 @@ from simulator.cloud.platform import Platform
 class Instances:
     """Instances of all functions of one service, within the account's concurrency.
 
-    An idle instance is reused most recently used first and is gone after its keep-alive: looked up when it is next
-    wanted. Reserved concurrency and that of provisioned instances are set aside from the account's.
+    An idle instance is reused most recently used first and is gone after its keep-alive, which is looked up when
+    it is next wanted. Reserved concurrency and that of provisioned instances are set aside from the account's.
 
     Args:
         env: the SimPy environment.

@@ -7,12 +7,13 @@ import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simpy
 
 from moe.errors import InputError
+from moe.shown import Shown
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.platform import ideal_platform, platform_of_profile
 from simulator.plan import (
@@ -41,8 +42,8 @@ class Decode:
     sequences: int
 
 
-@dataclass(frozen=True)
-class SimulatedRun:
+@dataclass(frozen=True, repr=False)
+class SimulatedRun(Shown):
     """What happened when a plan served one or more batches, one after the other.
 
     Attributes:
@@ -75,6 +76,19 @@ class SimulatedRun:
     def tokens_per_s(self) -> float:
         """Throughput: tokens of a batch over its mean latency."""
         return self.served_tokens / self.mean_latency_s
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "batches": len(self.latency_s),
+            "latency_s": self.mean_latency_s,
+            "tokens_per_s": self.tokens_per_s,
+            "billed_gb_s": self.bill.billed_gb_s,
+            "billed_cost_usd": self.bill.billed_cost_usd,
+            "total_cost_usd": self.bill.total_cost_usd,
+            "invocations": len(self.records),
+            "violations": len(self.violations),
+            "failed": len(self.failed) or None,
+        }
 
     def to_pandas(self) -> pd.DataFrame:
         """The record table."""
@@ -115,6 +129,13 @@ def simulate(
 
     Raises:
         InputError: plan, problem and routing do not fit together.
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens, profile = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12, smoe.load_profile()
+    >>> problem = smoe.make_problem(spec, tokens, profile)
+    >>> run = smoe.simulate(problem, smoe.plan(problem), profile, runs=3, seed=0)
+    >>> run.latency_s.shape, run.bill.total_cost_usd > run.bill.billed_cost_usd
+    ((3,), True)
     """
     check_plan_fits(problem, plan)
     rng = np.random.default_rng(seed)

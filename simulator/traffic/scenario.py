@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from moe.errors import nearest
-from moe.files import FileModel
+from moe.files import FileModel, read_settings, source_of, validated
 from simulator.plan import NonNegative
 from simulator.profiles.schema import DEFAULT_PROFILE
 from simulator.serving.layer import Serving
@@ -153,6 +153,16 @@ class Scenario(FileModel):
                 f"warm_up_s: expected less than duration_s = {self.duration_s:g}, got {self.warm_up_s:g}"
             )
         return self
+
+
+def load_scenario(path: Path, settings: Sequence[str] = ()) -> Scenario:
+    """A scenario's YAML with `key.key=value` settings applied; files that it names are beside it.
+
+    Raises:
+        InputError: a missing file, an unknown key (nearest named), a value that is impossible.
+    """
+    data = beside(read_settings(path, settings), path.parent)
+    return validated(Scenario, data, source_of(path, settings))
 
 
 def beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from optimizer import cost_model
-from optimizer.cost_model import chosen, evaluate
+from optimizer.cost_model import chosen
+from optimizer.evaluation import evaluate
 from optimizer.problem import with_tokens
 from optimizer.realised import Overflow, errors, realise
 from optimizer.solvers import solve

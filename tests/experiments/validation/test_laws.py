@@ -38,7 +38,7 @@ from simulator.cloud.transfers import Get
 from simulator.draws import Draws, Retries
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.profiles.uncertainty import with_value
+from simulator.profiles.walk import with_constant
 from simulator.records import Record
 from simulator.serving.layer import Gather, Serving, Start
 from simulator.serving.overflow import Overflow
@@ -178,7 +178,7 @@ def changed(**values: float) -> PlatformProfile:
     """The packaged profile with other constants, `group__name` each."""
     profile = load_profile()
     for key, value in values.items():
-        profile = with_value(profile, *key.split("__"), value)
+        profile = with_constant(profile, key.split("__"), value)
     return profile
 
 

@@ -14,6 +14,7 @@ from simulator.cloud.starts import Package
 from simulator.draws import Draws, Halvings, Retries
 from simulator.plan import Communication
 from simulator.profiles.schema import load_profile
+from simulator.profiles.walk import with_constant
 from simulator.records import Record
 from simulator.serving.simulate import simulate
 from tests.simulator.serving.test_simulate import plan_of, routing, small_problem
@@ -95,18 +96,8 @@ def test_an_init_over_its_limit_is_done_again() -> None:
 
 def failing_profile(share: float):  # type: ignore[no-untyped-def]
     """The packaged profile with handlers that fail, and callers that try up to 20 times."""
-    profile = load_profile()
-
-    def with_value(group: str, name: str, value: float):  # type: ignore[no-untyped-def]
-        section = getattr(profile, group)
-        return section.model_copy(update={name: getattr(section, name).model_copy(update={"value": value})})
-
-    return profile.model_copy(
-        update={
-            "failures": with_value("failures", "handler_error", share),
-            "retries": with_value("retries", "attempts", 20.0),
-        }
-    )
+    profile = with_constant(load_profile(), ("failures", "handler_error"), share)
+    return with_constant(profile, ("retries", "attempts"), 20.0)
 
 
 @pytest.mark.parametrize("method", ["storage", "pipelined", "direct"])

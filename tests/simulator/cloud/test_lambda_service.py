@@ -15,7 +15,8 @@ from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.draws import Chances, Draws
 from simulator.plan import ProblemPlatform
 from simulator.profiles.constant import Constant, Samples
-from simulator.profiles.schema import PlatformProfile, load_profile, with_constant
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.walk import with_constant
 from simulator.records import Record, bill
 from tests.conftest import reference
 

@@ -16,8 +16,9 @@ from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.cloud.storage import RequestLimit, Requests, Storage, StorageError
 from simulator.cloud.transfers import Get, Pipeline, Put, Ready
 from simulator.draws import Chances, Draws, Retries
+from simulator.profiles.closed_form import closed_form
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, closed_form, load_profile
+from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.records import Record
 
 MB = 2**20
