@@ -35,7 +35,7 @@ from optimizer.bo import (
 from optimizer.bo.history import Row, load_history, save_history
 from optimizer.popularity import ProfileTable, TablePredictor, options_of, predictor, save_table
 from optimizer.popularity.table_file import load_layers, load_profile_table
-from optimizer.realised import Overflow
+from optimizer.realised import BilledOverflow
 from simulator.plan import OBJECTIVE_UNIT, DeploymentPlan, DeploymentProblem, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.serving.simulate import simulate
@@ -58,7 +58,7 @@ class TuneOptions:
     variant: str = "printed"
     counting: Literal["hard", "expected"] = "hard"
     evaluate: Literal["closed-form", "simulator"] = "closed-form"
-    overflow: Overflow = "foreseen"
+    overflow: BilledOverflow = "foreseen"
     profile: str | None = None
     seed: int = 0
 
@@ -81,7 +81,7 @@ def alg2_settings(given: Sequence[str]) -> Alg2:
     return replace(Alg2(), **values)
 
 
-def simulated(profile: PlatformProfile | None, overflow: Overflow, seed: int) -> Evaluate:
+def simulated(profile: PlatformProfile | None, overflow: BilledOverflow, seed: int) -> Evaluate:
     """Serving by the simulator: on a profile's platform, or without one on the ideal platform."""
 
     def evaluate(problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray) -> list[Realised]:
