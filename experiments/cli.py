@@ -9,10 +9,8 @@ import sys
 import click
 
 from experiments import commands
-from experiments.commands.options import EXIT_BAD_INPUT
+from experiments.commands.options import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PLATFORM
 from moe.errors import InputError, PlatformError, nearest
-
-EXIT_INTERRUPTED = EXIT_PLATFORM = 1
 
 
 class Commands(click.Group):

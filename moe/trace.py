@@ -120,6 +120,37 @@ class RoutingTrace:
         )
 
 
+@dataclass(frozen=True)
+class Batches:
+    """Batches to be served: what is known of them before, and what their gates then do.
+
+    Attributes:
+        token_ids: of each batch, arrays (tokens,) int.
+        real: tokens of each expert, shape (batches, layers, experts).
+    """
+
+    token_ids: tuple[np.ndarray, ...]
+    real: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all batches."""
+        return sum(len(ids) for ids in self.token_ids)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Real popularity of the mean batch, shape (layers, experts)."""
+        return self.real.mean(axis=0)
+
+    @staticmethod
+    def of(traces: Sequence[RoutingTrace]) -> "Batches":
+        """Each trace as one batch."""
+        return Batches(tuple(x.token_id for x in traces), np.stack([x.popularity() for x in traces]))
+
+
 def resampled(trace: RoutingTrace, rng: np.random.Generator) -> RoutingTrace:
     """As many sequences of the trace, drawn with replacement; each draw is a sequence of its own."""
     order = np.argsort(trace.sequence, kind="stable")

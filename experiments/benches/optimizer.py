@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe.errors import InputError
+from moe.routing.synthetic import zipf_shares
 from moe.spec import MoESpec, load_spec
 from optimizer import NoIncumbent, cost_model
 from optimizer.exact import PREFERRED, front, latency_budget_s, least_latency_s
@@ -124,7 +125,7 @@ def zipf_popularity(
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(layers):
-        share = np.arange(1, experts + 1) ** -exponent * rng.lognormal(0, 0.2, experts)
+        share = zipf_shares(experts, exponent) * rng.lognormal(0, 0.2, experts)
         d = rng.permutation(share) / share.sum() * tokens * top_k
         while (d > tokens).any():  # what is too much for one goes to the others, by their share
             full = d >= tokens

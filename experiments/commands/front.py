@@ -28,7 +28,10 @@ def show_front(
     as_json: bool,
 ) -> None:
     """Make the front, write and draw what is asked for, and print it. Raises InputError."""
-    for option, path, endings in (("--out", out, (".csv", ".parquet")), ("--figure", figure, (".png", ".svg"))):
+    for option, path, endings in (
+        ("--out", out, (".csv", ".parquet")),
+        ("--set figure", figure, (".png", ".svg")),
+    ):
         if path is not None and path.suffix not in endings:
             raise InputError(
                 f"{option}: with --front expected a name ending in {' or '.join(endings)}, got '{path}'"

@@ -35,7 +35,8 @@ def run(
              ./smoe run experiments/configs/sweep.yaml --workers 2
     """
     from experiments.run.folder import RunFolder
-    from experiments.run.main_job import run_experiment, show
+    from experiments.run.main_job import run_experiment
+    from experiments.run.report import show
     from experiments.run.schema import load_experiment
     from experiments.sweep.kinds import EXPERIMENTS
     from experiments.sweep.points import load_sweep

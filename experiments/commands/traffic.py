@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json, run_and_show, sweep_options
-
-EXIT_STOPPED = 1
+from experiments.commands.options import EXIT_STOPPED, FILE, json_option, print_json, run_and_show, sweep_options
 
 
 @click.command()
@@ -40,7 +38,8 @@ def traffic(
     from experiments.run.folder import RunFolder
     from experiments.sweep.kinds import SCENARIOS
     from experiments.sweep.points import load_sweep
-    from experiments.traffic.run import run_scenario, show
+    from experiments.traffic.report import show
+    from experiments.traffic.run import run_scenario
     from simulator.traffic.scenario import load_scenario
 
     if seed is not None:

@@ -53,7 +53,7 @@ def problems(
 ) -> Iterator[tuple[DeploymentProblem, PlatformProfile]]:
     """The problem and the profile of each draw. Raises InputError: there are not so many."""
     if profile is None:
-        raise InputError("--draws: expected together with --profile, a calibrated one")
+        raise InputError("--set draws: expected together with --profile, a calibrated one")
     if count > most_draws(profile):
         drawn(profile, count - 1)  # says what is wrong
     began = time.perf_counter()

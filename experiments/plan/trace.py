@@ -33,7 +33,7 @@ def solve_traced(
     if solver == "ods":
         return timed(problem, solver, partial(solve_ods, problem, beta, **given))
     if trace:
-        raise InputError(f"--trace: solver '{solver}' has no rounds; expected --solver ods")
+        raise InputError(f"--set trace: solver '{solver}' has no rounds; expected --solver ods")
     return solve(problem, solver, beta=beta, seed=seed, **given), None
 
 
@@ -44,7 +44,7 @@ def write_trace(path: Path, problem: DeploymentProblem, plan: DeploymentPlan, re
 
 
 def trace_of(problem: DeploymentProblem, plan: DeploymentPlan, result: OdsSolution) -> dict[str, Any]:
-    """What `--trace` writes; cost and optimum in the objective's unit."""
+    """What `--set trace=FILE` writes; cost and optimum in the objective's unit."""
     return {
         "solver": plan.solver,
         "objective": plan.objective,

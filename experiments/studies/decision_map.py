@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.decision_map_file import ON_CONSTANT, DecisionMap
-from experiments.studies.headline import S3_BANDWIDTH, zipf
+from experiments.studies.headline import S3_BANDWIDTH
 from experiments.studies.whole_bill import cheapest_in_all
 from experiments.studies.worth_of_knowing import worth_of_knowing
+from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
 from optimizer.problem import make_problem
 from simulator.plan import DeploymentPlan, DeploymentProblem
@@ -154,7 +155,8 @@ def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float
                 profile = with_constant(profile, path, constant_at(profile, path).scaled(value))
         else:
             profile = with_constant(profile, ON_CONSTANT[axis], value)
-    tokens = at["batch_tokens"] * spec.top_k * zipf(spec.moe_layers, spec.experts, at["skew"], asked.seed)
+    popularity = zipf(spec.moe_layers, spec.experts, at["skew"], np.random.default_rng(asked.seed))
+    tokens = at["batch_tokens"] * spec.top_k * popularity
     problem = _problem(asked, spec, tokens, profile)
     plan = cheapest_in_all(problem)
     return _Place(x, y, profile, tokens, at["batch_tokens"], at["batches_per_hour"], plan)

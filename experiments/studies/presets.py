@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.studies.headline import zipf
 from experiments.studies.whole_bill import cheapest_in_all
 from moe.errors import InputError
 from moe.files import write_whole
+from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
 from optimizer.grouped import group_experts
 from optimizer.problem import make_problem
@@ -86,7 +86,7 @@ def study_presets(
 def _row(
     spec: MoESpec, profile: PlatformProfile, batch_tokens: int, skew: float, group: int, seed: int
 ) -> PresetRow:
-    tokens = batch_tokens * spec.top_k * zipf(spec.moe_layers, spec.experts, skew, seed)
+    tokens = batch_tokens * spec.top_k * zipf(spec.moe_layers, spec.experts, skew, np.random.default_rng(seed))
     problem = make_problem(
         spec, tokens, profile, memory_mb=MEMORY_MB, non_moe_memory_mb=LARGEST_MB, objective="usd"
     )

@@ -3,7 +3,8 @@
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.bo.space import Batches, LayeredTable, Tuning
+from moe.trace import Batches
+from optimizer.bo.space import LayeredTable, Tuning
 from optimizer.exact import PREFERRED, ModelFronts
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
 from optimizer.popularity import ProfileTable, TablePredictor

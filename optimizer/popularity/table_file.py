@@ -68,7 +68,7 @@ def load_layers(path: Path, layers: list[int] | None) -> RoutingTrace:
     if layers is None:
         return trace
     if not all(0 <= layer < trace.layers for layer in layers):
-        raise InputError(f"--layers: {path} has layers 0..{trace.layers - 1}, got {layers}")
+        raise InputError(f"layers: {path} has layers 0..{trace.layers - 1}, got {layers}")
     return trace.with_layers(layers)
 
 

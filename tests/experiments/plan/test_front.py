@@ -50,7 +50,7 @@ def test_the_picture_is_drawn_the_same_each_time(tmp_path: Path) -> None:
 def test_the_command_writes_what_it_prints(smoe: Run, tmp_path: Path) -> None:
     table, picture = tmp_path / "front.csv", tmp_path / "front.png"
     path = str(EXAMPLES / "tiny.problem.json")
-    code, out, _ = smoe("plan", path, "--front", "--json", "--out", str(table), "--figure", str(picture))
+    code, out, _ = smoe("plan", path, "--front", "--json", "--out", str(table), "--set", f"figure={picture}")
     assert code == 0
     answer = json.loads(out)
     with table.open() as lines:
@@ -62,7 +62,7 @@ def test_the_command_writes_what_it_prints(smoe: Run, tmp_path: Path) -> None:
 
 
 def test_the_terminal_shows_fast_and_cheap_ends(smoe: Run) -> None:
-    code, out, err = smoe("plan", str(EXAMPLES / "tiny.problem.json"), "--front", "--tolerance", "0.01")
+    code, out, err = smoe("plan", str(EXAMPLES / "tiny.problem.json"), "--front", "--set", "tolerance=0.01")
     assert (code, err) == (0, "")
     cost, _ = front(reference("tiny")[0], tolerance=0.01)
     assert f"{cost[0]:.6g}" in out

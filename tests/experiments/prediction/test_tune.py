@@ -72,7 +72,9 @@ def test_the_simulator_as_objective_agrees_with_the_closed_form(
     found = {}
     for how in ("closed-form", "simulator"):
         out = str(tmp_path / how)
-        found[how] = json.loads(smoe("tune", *files, "--sampler", "none", "--evaluate", how, "--out", out)[1])
+        found[how] = json.loads(
+            smoe("tune", *files, "--sampler", "none", "--set", f"evaluate={how}", "--out", out)[1]
+        )
     for name in ("untuned", "oracle"):
         closed, simulated = (found[how]["unseen_batches"][name] for how in ("closed-form", "simulator"))
         assert simulated["cost"] == pytest.approx(closed["cost"], rel=0.01)
@@ -83,14 +85,17 @@ def test_the_simulator_as_objective_agrees_with_the_closed_form(
     ("arguments", "said"),
     [
         (["--sampler", "multi-epsilom"], "did you mean 'multi-epsilon'?"),
-        (["--set", "paris=3"], "no setting 'paris'; did you mean 'pairs'?"),
-        (["--set", "pairs=many"], "--set pairs=many: expected int, got 'many'"),
+        (["--set", "paris=3"], "paris: unknown key; did you mean 'pairs'?"),
+        (
+            ["--set", "pairs=many"],
+            "pairs: input should be a valid integer, unable to parse string as an integer, got 'many'",
+        ),
         (["--set", "rho_1=0.9"], "rho_3, rho_2, rho_1, rho: expected rising numbers"),
-        (["--predictor", "similar-prompts"], "expected one that predicts from a profile table"),
-        (["--layers", "0,7"], "--layers"),
-        (["--layers", "0,x"], "expected whole numbers separated by commas"),
-        (["--profile", "aws-us-east-1-2026"], "expected --evaluate simulator"),
-        (["--test", "nowhere.parquet"], "nowhere.parquet: no such file"),
+        (["--set", "predictor=similar-prompts"], "expected one that predicts from a profile table"),
+        (["--set", "layers=[0, 7]"], "layers: "),
+        (["--set", "layers=[0, x]"], "layers.1: input should be a valid integer"),
+        (["--set", "profile=aws-us-east-1-2026"], "expected evaluate=simulator"),
+        (["--set", "test=nowhere.parquet"], "nowhere.parquet: no such file"),
         (["--resume"], "expected the history of a run to resume"),
     ],
 )

@@ -89,3 +89,11 @@ def points(folder: Path, factor: float = 1.0, first_seed: int = 0) -> Path:
     pd.DataFrame(rows).to_csv(folder / "points.csv", index=False)
     (folder / "config.yaml").write_text("name: sweep\nabout: 'a & <b>bold</b> sweep'\n")
     return folder
+
+
+def study(folder: Path) -> Path:
+    """A folder of a study: a table of its runs, and one that sums them up."""
+    points(folder)
+    (folder / "points.csv").rename(folder / "runs.csv")
+    (folder / "summary.csv").write_text("sampler,score\nrandom,1.5\ntpe,1.25\n")
+    return folder

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -54,9 +53,9 @@ class Settings(FigureSettings):
     def _known(self) -> Self:
         """Changes are of constants that there are."""
         for change in self.changes:
-            for name in set(change) - (known := {x.name for x in fields(Alg2)}):
-                raise ValueError(f"changes: no constant '{name}'{nearest(name, known)}")
-            replace(Alg2(), **change)  # type: ignore[arg-type]
+            for name in set(change) - set(Alg2.model_fields):
+                raise ValueError(f"changes: no constant '{name}'{nearest(name, Alg2.model_fields)}")
+            Alg2.model_validate(change)
         return self
 
 

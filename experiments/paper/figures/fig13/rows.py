@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from experiments.paper.cells import Rows
 from experiments.paper.drift import drifted_sets
 from experiments.paper.plans import problem_of, within_lambdaml
-from experiments.paper.routing import Cell, Routing, routing_of
+from experiments.paper.routing import Cell, routing_of
 from experiments.paper.settings import TextChoice
+from experiments.run.routing import Routing
 from optimizer.bo import (
     Alg2,
     Batches,
@@ -89,7 +89,7 @@ def tuned_table(
     assert isinstance(made, TablePredictor)
     table_ = ProfileTable.from_trace(routing.profiled)
     planner = Planner(problem, table_, made)
-    settings = replace(Alg2(batches=len(batches), patience=trials), **(change or {}))  # type: ignore[arg-type]
+    settings = Alg2.model_validate({"batches": len(batches), "patience": trials} | (change or {}))
     judge = Judge(planner, batches, closed_form(), objective, settings)
     known = Known(planner, KeyRange.of(table_, batches, settings.by_frequency), batches)
     return planner, tune(judge, sampler(name, known, settings, seed), name, Budget(trials))

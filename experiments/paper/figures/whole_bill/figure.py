@@ -12,8 +12,9 @@ from experiments.paper.figures.whole_bill.claims import claims
 from experiments.paper.figures.whole_bill.objectives import EXPERTS, RIGHT, plans_of
 from experiments.paper.figures.whole_bill.picture import draw
 from experiments.paper.plans import MILLION, predicted_popularity, problem_of
-from experiments.paper.routing import Cell, TestBatches, cell_fields, routing_of, with_interval
+from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
+from experiments.run.routing import HeldOutBatches
 from moe.errors import InputError
 from optimizer.exact import least_latency_s
 from simulator.plan import DeploymentPlan, DeploymentProblem
@@ -71,7 +72,7 @@ class _Served:
         cell: BillCell,
         problem: DeploymentProblem,
         plan: DeploymentPlan,
-        batches: TestBatches,
+        batches: HeldOutBatches,
         reload: Reload,
     ) -> None:
         assert problem.latency_limit_s is not None
