@@ -155,6 +155,16 @@ class Batches:
         return Batches(tuple(x.token_id for x in traces), np.stack([x.popularity() for x in traces]))
 
 
+def resampled(trace: RoutingTrace, rng: np.random.Generator) -> RoutingTrace:
+    """As many sequences of the trace, drawn with replacement; each draw is a sequence of its own."""
+    order = np.argsort(trace.sequence, kind="stable")
+    tokens = np.unique(trace.sequence, return_counts=True)[1]
+    parts = np.split(order, np.cumsum(tokens)[:-1])
+    drawn = rng.integers(len(parts), size=len(parts))
+    sequence = np.repeat(np.arange(len(drawn), dtype=trace.sequence.dtype), tokens[drawn])
+    return replace(trace.take(np.concatenate([parts[k] for k in drawn])), sequence=sequence)
+
+
 def save_trace(trace: RoutingTrace, path: str | Path) -> None:
     """Write the trace as parquet (columns above), atomically: the file is whole or absent."""
     tokens, layers, top_k = trace.experts.shape

@@ -7,7 +7,7 @@ the simulator needs them at run time (overflow); the costs, Eq. 3-11, stand in `
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -23,6 +23,9 @@ COMMUNICATIONS: tuple[Communication, ...] = ("pipelined", "storage", "direct")
 Objective: TypeAlias = Literal["gb_s", "usd"]
 ViolationKind: TypeAlias = Literal["memory", "payload", "replicas", "minibatch", "latency"]
 Violation: TypeAlias = tuple[int | None, int | None, ViolationKind]
+Bill = TypeVar("Bill", float, float | None)
+
+OBJECTIVE_UNIT: dict[Objective, str] = {"gb_s": "GB-s", "usd": "USD"}
 
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
@@ -202,6 +205,19 @@ class DeploymentPlan(Shown, FileModel):
             "gap": self.gap,
             "feasible": self.feasible,
         }
+
+    @property
+    def objective_value(self) -> float:
+        """The bill that its objective counts. Raises ValueError for a plan that was not evaluated."""
+        value = objective_value(self.objective, self.billed_gb_s, self.full_cost_usd)
+        if value is None:
+            raise ValueError(f"plan of '{self.solver}': expected one with its bills, got none")
+        return value
+
+
+def objective_value(objective: Objective, billed_gb_s: Bill, full_cost_usd: Bill) -> Bill:
+    """The one of two bills that the objective counts: GB-s of the experts' functions, or USD with requests."""
+    return billed_gb_s if objective == "gb_s" else full_cost_usd
 
 
 def read_problem(path: str | Path) -> DeploymentProblem:

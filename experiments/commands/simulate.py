@@ -29,7 +29,7 @@ def _models() -> Sequence[type[FileModel]]:
     from experiments.plan.options import PlaySettings
     from simulator.serving.layer import Serving
 
-    return Serving, PlaySettings
+    return (Serving, PlaySettings)
 
 
 @click.command(cls=WithSettings, models=_models)
@@ -81,8 +81,8 @@ def simulate(
     playing = partial(
         play,
         plan=read_plan(plan_path, given),
-        runs=runs,
         serving=serving,
+        runs=runs,
         warm=not chosen.cold,
         decode=Decode(chosen.decode_steps, chosen.sequences) if chosen.decode_steps else None,
         seed=seed,

@@ -10,7 +10,6 @@ import numpy as np
 from experiments.paper.routing import Cell, with_interval
 from experiments.run.routing import HeldOutBatches, Routing
 from experiments.tools.paper_numbers import SLOWER_THAN_LAMBDAML
-from optimizer.exact.solve import Infeasible
 from optimizer.popularity import predictor
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
@@ -33,15 +32,6 @@ def predicted_popularity(cell: Cell, routing: Routing) -> np.ndarray:
     test = routing.held_out
     tokens: np.ndarray = predictor("bayes", counting="expected").fit(routing.profiled).predict(test.token_id)
     return tokens * (cell.batch_tokens / test.tokens)
-
-
-def least_latency_s(problem: DeploymentProblem) -> float:
-    """The least latency of any plan, s."""
-    try:
-        solve(problem.with_limit(1e-9), "exact")
-    except Infeasible as error:
-        return error.least_latency_s
-    return 0.0
 
 
 def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:

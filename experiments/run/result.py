@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.popularity_file import save_popularity
 from experiments.run.folder import RunFolder
 from experiments.run.inputs import Inputs
 from experiments.run.methods import Row, as_records, claims, cluster_rows, finding, lambda_row, plan_file, title_of
 from experiments.run.routing import Routing
 from moe.files import write_json, write_whole
 from moe.trace import Batches
+from optimizer.popularity.popularity_file import save_popularity
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.records import Record, to_pandas
 from simulator.serving.cluster import run_on_cluster

@@ -18,6 +18,7 @@ from experiments.studies.whole_bill import cheapest_in_all
 from experiments.studies.worth_of_knowing import worth_of_knowing
 from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
+from moe.statistics import wilson
 from optimizer.problem import make_problem
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
@@ -218,10 +219,3 @@ def _cold_and_size(profile: PlatformProfile, problem: DeploymentProblem, place: 
     gone = np.exp(-profile.start.keep_alive_s.median * place.batches_per_hour / SECONDS_PER_HOUR)
     init_s = profile.start.packages[profile.start.package].init_s.median
     return float(gone * init_s * gb), gb
-
-
-def wilson(wins: int, of: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's 95% interval of a probability."""
-    p, n = wins / of, of
-    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float((middle - half) / (1 + z * z / n)), float((middle + half) / (1 + z * z / n))

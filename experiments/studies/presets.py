@@ -13,7 +13,7 @@ from moe.errors import InputError
 from moe.files import write_whole
 from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
-from optimizer.grouped.grouping import group_experts
+from optimizer.grouped import group_experts
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optimizer.exact.solve import Infeasible
+from optimizer.exact import Infeasible
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.serving.layer import JUST_IN_TIME

@@ -6,7 +6,7 @@ import numpy as np
 
 from calibration.check.checks import Check
 from experiments.tools.cases import bert_problem
-from optimizer.cost_model import evaluate
+from optimizer.evaluation import evaluate
 from simulator.plan import (
     Communication,
     DeploymentPlan,

@@ -1,5 +1,6 @@
 """Running the command line inside the tests."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +17,7 @@ def smoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["smoe", *arguments])
         monkeypatch.setenv("PYTHONSAFEPATH", "1")  # as it sets itself; gone when the test ends
+        monkeypatch.setattr(sys, "path", [*sys.path])  # where plug-ins are looked for, too
         with pytest.raises(SystemExit) as ended:
             cli.main()
         printed = capsys.readouterr()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe.errors import InputError
-from optimizer.cost_model import evaluate
+from optimizer.evaluation import evaluate
 from optimizer.problem import with_tokens
 from optimizer.regret import best_on_real_tokens, on_real_tokens, regret
 from optimizer.solvers import solve

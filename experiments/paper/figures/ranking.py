@@ -13,7 +13,8 @@ from experiments.paper.figure import PaperFigure
 from experiments.paper.plans import problem_of, within_lambdaml
 from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
-from optimizer.cost_model import evaluate
+from moe.statistics import percentile_interval
+from optimizer.evaluation import evaluate
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
 from simulator.profiles.schema import PlatformProfile
@@ -77,7 +78,7 @@ def table(rows: Rows) -> pd.DataFrame:
 
     found: list[dict[str, Any]] = []
     for (model, text), group in pd.DataFrame(rows).groupby(["model", "text"], sort=False):
-        low, high = np.quantile(group["ods_over_lambdaml"], [0.025, 0.975]).tolist()
+        low, high = percentile_interval(group["ods_over_lambdaml"])
         found.append(
             {"model": model, "text": text, "draws": len(group), "plans": ", ".join(PLANS)}
             | with_interval("tau_cost", group["tau_cost"].to_numpy())

@@ -16,15 +16,15 @@ from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim
 from experiments.paper.figure import PaperFigure
 from experiments.paper.plans import problem_of
-from experiments.paper.routing import Cell, Routing, cell_fields, routing_of, with_interval
+from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings, TextChoice
-from experiments.run.routing import HeldOutBatches
-from optimizer.cost_model import ROUNDING
-from optimizer.exact.solve import least_latency_s, solve_exact
+from experiments.run.routing import HeldOutBatches, Routing
+from optimizer.evaluation import ROUNDING
+from optimizer.exact import least_latency_s
 from optimizer.popularity import Predictor, predictor
 from optimizer.realised import realise
-from optimizer.robust.plan import Criterion, plan_robustly
-from optimizer.robust.samples import bootstrap
+from optimizer.robust import Criterion, bootstrap, plan_robustly
+from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem, Objective
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def compute(cell: RobustCell) -> Rows:
 
 def _limited(cell: RobustCell, problem: DeploymentProblem) -> DeploymentProblem:
     least_s = least_latency_s(problem)
-    free_s = solve_exact(problem).latency_s or least_s
+    free_s = solve(problem, "exact").latency_s or least_s
     return problem.with_limit(least_s + cell.tightness * (free_s - least_s))
 
 
@@ -107,11 +107,12 @@ def _bayes() -> Predictor:
 
 
 def _plans(problem: DeploymentProblem, samples: np.ndarray, batches: HeldOutBatches) -> Iterator[dict[str, Any]]:
-    yield {"plan": EXACT} | _served(problem, solve_exact(problem), batches)
+    yield {"plan": EXACT} | _served(problem, solve(problem, "exact"), batches)
     for name, criterion in CRITERIA.items():
         found = plan_robustly(problem, samples, criterion)
-        on_samples = {"sample_cost": found.cost, "lower_bound": found.lower_bound}
-        yield {"plan": name} | _served(problem, found.plan, batches) | on_samples
+        on_samples = {"sample_cost": found.cost, "lower_bound": found.cost_bound}
+        plan = DeploymentPlan(solver="robust", layers=found.layers)
+        yield {"plan": name} | _served(problem, plan, batches) | on_samples
 
 
 def _served(problem: DeploymentProblem, plan: DeploymentPlan, batches: HeldOutBatches) -> dict[str, Any]:

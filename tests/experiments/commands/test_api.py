@@ -61,6 +61,14 @@ def test_importing_the_door_imports_nothing_heavy() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
+def test_no_package_goes_through_the_door() -> None:
+    """It stands above all of them: import-linter knows packages only, so this says it."""
+    inside = re.compile(r"^(from|import) serverless_moe\b", re.MULTILINE)
+    for package in ("moe", "simulator", "optimizer", "calibration", "lambda_probe", "experiments"):
+        for file in (ROOT / package).rglob("*.py"):
+            assert not inside.search(file.read_text(encoding="utf-8")), file
+
+
 def test_the_door_lists_its_names_and_says_the_nearest() -> None:
     assert dir(smoe) == sorted(smoe.__all__) == sorted(smoe._FROM)
     with pytest.raises(AttributeError, match="no 'plam'; did you mean 'plan'"):

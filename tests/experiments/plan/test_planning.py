@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.popularity_file import save_popularity
-from experiments.popularity_samples import load_samples, save_samples
 from moe.errors import InputError
 from moe.files import read_model
 from moe.trace import save_trace
 from optimizer import evaluate
-from optimizer.grouped.grouping import Grouping
+from optimizer.grouped import Grouping
+from optimizer.popularity.popularity_file import load_samples, save_popularity, save_samples
 from simulator.plan import read_plan, read_problem
 from tests.conftest import EXAMPLES
 from tests.experiments.conftest import Run

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import yaml
-from scipy.stats import binomtest
 
-from experiments.studies.decision_map import CHOICES, make_map, wilson
+from experiments.studies.decision_map import CHOICES, make_map
 from experiments.studies.decision_map_file import DecisionMap
 from experiments.studies.decision_map_page import page, write_map
 from experiments.studies.decision_map_picture import draw_map, grids
@@ -61,12 +60,6 @@ def test_provisioned_concurrency_pays_when_batches_never_stop():
     rare, often = many.cells[0].usd, many.cells[1].usd
     assert rare["provisioned"] > rare["lambda"]
     assert often["provisioned"] < often["lambda"]
-
-
-@pytest.mark.parametrize(("wins", "of"), [(0, 16), (9, 16), (64, 64), (40, 256)])
-def test_the_interval_is_wilsons(wins, of):
-    theirs = binomtest(wins, of).proportion_ci(method="wilson")
-    assert wilson(wins, of) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
 
 
 def test_knowing_what_decides_is_worth_what_theory_says():

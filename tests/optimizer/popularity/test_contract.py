@@ -106,6 +106,7 @@ def test_what_breaks_the_contract_is_told(broken: type[Predictor], said: str) ->
 
 def test_a_predictor_is_found_by_module_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "hers.py").write_text(
         "from optimizer.popularity import Predictor\n"
         "from optimizer.popularity.interface import Uniform\n"
@@ -118,7 +119,7 @@ def test_a_predictor_is_found_by_module_and_name(tmp_path: Path, monkeypatch: py
         found = predictor(name).fit(profiled()).predict(trace.token_id)
         assert np.all(found == trace.tokens / 4)
     assert predictor("hers:Even", scale=2.0).scale == 2.0  # type: ignore[attr-defined]
-    assert sys.path == before
+    assert sys.path == [*before, str(tmp_path)]  # looked at last: it shadows nothing
     for name, said in (
         ("hers:Evne", "module hers has no class or function 'Evne'"),
         ("his:Even", "cannot import his: No module named 'his'"),

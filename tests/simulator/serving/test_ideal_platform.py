@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.cost_model import evaluate
+from optimizer.evaluation import evaluate
 from simulator.plan import (
     Communication,
     DeploymentPlan,

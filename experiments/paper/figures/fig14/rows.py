@@ -16,8 +16,7 @@ from experiments.paper.routing import Cell, routing_of
 from experiments.run.routing import HeldOutBatches, Routing
 from experiments.tools.paper_numbers import BELOW_LAMBDAML
 from moe.errors import InputError
-from optimizer.baselines.one_decision_less import one_replica
-from optimizer.baselines.paper import best_uniform, kinds_broken
+from optimizer.baselines import kinds_broken, one_replica
 from optimizer.bo import Alg2, Judge, Objective, Planner, Tuning, closed_form
 from optimizer.popularity import predictor
 from optimizer.problem import with_tokens
@@ -156,7 +155,7 @@ def _decided(problem: DeploymentProblem, method: Communication) -> dict[str, Dep
     """The plan after each decision: one size for all, replicas, the best method, each expert by its popularity."""
 
     def uniform(of: DeploymentProblem, methods: tuple[Communication, ...]) -> DeploymentPlan:
-        return best_uniform(of, popularity="known", methods=methods)
+        return solve(of, "best-uniform", popularity="known", methods=methods)
 
     steps = {
         "right-sizing": lambda: uniform(one_replica(problem), (method,)),

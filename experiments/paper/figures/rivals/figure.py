@@ -18,7 +18,7 @@ from experiments.paper.routing import Cell, cell_fields, routing_of, with_interv
 from experiments.paper.settings import FigureSettings
 from experiments.run.routing import HeldOutBatches
 from moe.errors import InputError
-from optimizer.exact.solve import ModelFronts, least_latency_s, model_fronts
+from optimizer.exact import ModelFronts, least_latency_s, model_fronts
 from optimizer.problem import PAPER_MEMORY_MB
 from simulator.plan import DeploymentPlan, DeploymentProblem
 

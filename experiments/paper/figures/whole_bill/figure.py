@@ -16,7 +16,7 @@ from experiments.paper.routing import Cell, cell_fields, routing_of, with_interv
 from experiments.paper.settings import FigureSettings
 from experiments.run.routing import HeldOutBatches
 from moe.errors import InputError
-from optimizer.exact.solve import least_latency_s
+from optimizer.exact import least_latency_s
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill
