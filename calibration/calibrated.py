@@ -10,13 +10,13 @@ import numpy as np
 from calibration.fitting.bootstrap import Fitted, Quantity
 from calibration.measured.billing import Rule
 from moe.errors import InputError
-from moe.files import FileModel
-from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, VisibleCores, with_constant
+from moe.shown import Shown
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.walk import with_constant
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, repr=False)
+class Calibration(Shown):
     """A profile made from measurements.
 
     Attributes:
@@ -31,6 +31,10 @@ class Calibration:
     rules: list[Rule] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
 
+    def _facts(self) -> dict[str, Any]:
+        kept = sum(found.constant.kept is not None for found in self.fits)
+        return {"profile": self.profile.name, "fitted": len(self.fits) - kept, "kept": kept}
+
     def upon(self, first: Calibration) -> Calibration:
         """This one, made with the other's profile as its base, together with what stands of the other."""
         mine = {found.quantity.path for found in self.fits}
@@ -40,8 +44,8 @@ class Calibration:
         for found in rest:
             profile = with_constant(profile, found.quantity.path, found.constant)
         if profile.compute.visible_cores.kept == "not measured":
-            compute = profile.compute.model_copy(update={"visible_cores": first.profile.compute.visible_cores})
-            profile = profile.model_copy(update={"compute": compute})
+            cores = first.profile.compute.visible_cores
+            profile = with_constant(profile, ("compute", "visible_cores"), cores)
         missing = [name for name in first.not_in_base if name not in profile.start.packages]
         return replace(self, profile=profile, fits=[*rest, *self.fits], not_in_base=[*missing, *self.not_in_base])
 
@@ -58,12 +62,9 @@ def check_values(file: object, quantity: Quantity) -> None:
             raise InputError(f"{file}: {'.'.join(quantity.path)}: expected positive numbers, got {run.min():g}")
 
 
-def marked(inside: Any) -> Any:
-    """A profile in which every constant is marked as not measured."""
-    if isinstance(inside, Constant | VisibleCores):
-        return inside.model_copy(update={"kept": "not measured"})
-    if isinstance(inside, dict):
-        return {key: marked(value) for key, value in inside.items()}
-    if isinstance(inside, FileModel):
-        return inside.model_copy(update={name: marked(value) for name, value in inside})
-    return inside
+def marked(profile: PlatformProfile) -> PlatformProfile:
+    """The profile with every constant marked as not measured."""
+    mark = {"kept": "not measured"}
+    cores = profile.compute.visible_cores.model_copy(update=mark)
+    constants = profile.mapped(lambda constant: constant.model_copy(update=mark))
+    return with_constant(constants, ("compute", "visible_cores"), cores)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 
 import click
 
 from experiments import commands
-from experiments.commands.options import EXIT_BAD_INPUT
+from experiments.commands.options import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PLATFORM
 from moe.errors import InputError, PlatformError, nearest
-
-EXIT_INTERRUPTED = EXIT_PLATFORM = 1
 
 
 class Commands(click.Group):
@@ -56,6 +55,7 @@ for each in pkgutil.iter_modules(commands.__path__):
 
 def main() -> None:
     """Run the command line: exit 0 done, 2 bad input (one line), 1 anything else."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # of processes that it starts: the current folder shadows nothing there
     try:
         sys.exit(cli.main(prog_name="smoe", standalone_mode=False) or 0)
     except InputError as error:

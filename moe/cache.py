@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from moe.files import writing
+
 
 def cache_dir() -> Path:
     """The folder of everything that can be made again: `$SMOE_CACHE`, else the user's cache folder."""
@@ -41,15 +43,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` on success: the folder is whole or absent.
 
     Of two processes that make the same folder, the first one wins and the other's is dropped.
+    Raises PlatformError for a full disk, or what else the system refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        yield partial
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
-            partial.rename(path)
-        except OSError:
-            if not path.is_dir():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            yield partial
+            try:
+                partial.rename(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -1,13 +1,19 @@
-"""Files that a person writes: YAML or JSON in, a validated pydantic model out, one clear line if not."""
+"""Files that a person writes: YAML or JSON in, a validated pydantic model out, one clear line if not.
+
+Files that a program writes are whole, or as they were: `write_whole`.
+"""
 
 import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, PlatformError, nearest
 
 
 class FileModel(BaseModel):
@@ -63,10 +69,84 @@ def read_model(model: type[Model], path: str | Path) -> Model:
     return validated(model, read_mapping(path), path)
 
 
+def read_settings(path: str | Path, settings: Sequence[str]) -> dict[str, Any]:
+    """The mapping of a file with `key.key=value` settings applied. Raises InputError."""
+    data = read_mapping(path)
+    for setting in settings:
+        apply_setting(data, setting)
+    return data
+
+
+def source_of(path: str | Path, settings: Sequence[str]) -> str:
+    """What an error calls a file with settings applied."""
+    return f"{path} with --set {' '.join(settings)}" if settings else str(path)
+
+
+def apply_setting(data: dict[str, Any], setting: str) -> None:
+    """Apply one `a.b=value` to a file's mapping; the value is read as YAML. Raises InputError."""
+    key, equals, text = setting.partition("=")
+    source = f"--set {setting}"
+    if not equals:
+        raise InputError(f"{source}: expected key.key=value, for example workload.batch_tokens=1024")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{source}: '{text}' is not valid YAML") from None
+    set_key(data, key, value, source)
+
+
+def set_key(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set the key `a.b` of a file's mapping. Raises InputError, which begins with `source`."""
+    if not all(key.split(".")):
+        raise InputError(f"{source}: expected a key such as workload.batch_tokens, got '{key}'")
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise InputError(f"{source}: '{parent}' is a value, not a group of keys")
+    data[last] = value
+
+
 def write_json(path: str | Path, model: BaseModel) -> None:
-    """Write a model as JSON, keys as in its file format."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(model.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+    """Write a model as JSON, keys as in its file format. Raises PlatformError."""
+    write_whole(path, model.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def write_whole(path: str | Path, content: str | bytes | Callable[[Path], object]) -> None:
+    """Write a file: it is whole, or as it was before. A stream, such as /dev/stdout, is written straight to.
+
+    Args:
+        path: the file; its folder is made.
+        content: text, bytes, or a function that writes to the path that it is given.
+
+    Raises PlatformError for a full disk, or what else the system refuses.
+    """
+    path = Path(path)
+    is_stream = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    target = Path(os.path.realpath(path))  # a link stays a link
+    partial = path if is_stream else target.with_name(f".{target.name}.{os.getpid()}.partial")
+    with writing(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if callable(content):
+                content(partial)
+            else:
+                partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            if not is_stream:
+                partial.replace(target)
+        finally:
+            if not is_stream:
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses while a file or folder is written, told in one line. Raises PlatformError."""
+    try:
+        yield
+    except OSError as error:
+        kept = "; what was there before is kept" if os.path.exists(path) else ""
+        raise PlatformError(f"{path}: cannot be written: {error.strerror or _one_line(error)}{kept}") from error
 
 
 def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationError) -> str:

@@ -4,7 +4,6 @@ The schema's metadata key `serverless-moe` holds JSON; its `schema` names the ki
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe.errors import InputError
+from moe.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,14 +25,7 @@ def write_parquet(path: str | Path, columns: Mapping[str, np.ndarray | list[Any]
     import pyarrow.parquet as pq
 
     table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, lambda partial: pq.write_table(table, partial, compression="zstd"))
 
 
 def read_parquet(path: str | Path) -> Any:

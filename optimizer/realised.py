@@ -24,7 +24,8 @@ import numpy as np
 
 from moe.errors import InputError
 from optimizer import cost_model
-from optimizer.cost_model import Deployments, chosen, fixed_latency_s, outcome
+from optimizer.cost_model import Deployments, chosen, outcome
+from optimizer.evaluation import fixed_latency_s
 from optimizer.problem import with_tokens
 from simulator.plan import (
     MB,
@@ -33,6 +34,7 @@ from simulator.plan import (
     DeploymentProblem,
     ProblemLayer,
     needed_memory_bytes,
+    objective_value,
     payload_bytes,
 )
 from simulator.serving.overflow import replicas_that_fit
@@ -57,7 +59,7 @@ class Realised:
 
     def cost(self, problem: DeploymentProblem) -> float:
         """The bill in the objective's unit."""
-        return self.billed_gb_s if problem.objective == "gb_s" else self.full_cost_usd
+        return objective_value(problem.objective, self.billed_gb_s, self.full_cost_usd)
 
 
 Evaluate: TypeAlias = Callable[[DeploymentProblem, DeploymentPlan, np.ndarray], Sequence[Realised]]

@@ -12,7 +12,6 @@ import numpy as np
 from calibration.check.checks import MS, Data, Measured, scatter
 from calibration.check.replay import replayed
 from calibration.measured.rows import Measurements, measurements, read_campaigns, timed
-from simulator.profiles.constant import Constant
 from simulator.profiles.schema import PlatformProfile
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def campaign_rows(folders: Sequence[Path], profile: PlatformProfile, seed: int =
     simulated = measurements(tables, [{} for _ in tables], [Path(profile.name) for _ in tables])
     known = set(profile.start.packages)
     skipped = tuple(sorted(set(real.of("cold").package) - known))
-    fits = {each.fit.sha256 for each in _constants(profile) if each.fit is not None}
+    fits = {each.fit.sha256 for each in profile.constants().values() if each.fit is not None}
     data: Data = "fitted" if real.origin.sha256 in fits else "unseen"
     rows = []
     for quantity, unit, value, of in _quantities(known):
@@ -79,14 +78,6 @@ def campaign_rows(folders: Sequence[Path], profile: PlatformProfile, seed: int =
                     )
                 )
     return Held(rows, skipped, data == "fitted")
-
-
-def _constants(inside: Any) -> Iterator[Constant]:
-    if isinstance(inside, Constant):
-        yield inside
-    elif isinstance(inside, dict) or hasattr(inside, "model_fields_set"):
-        for value in dict(inside).values():
-            yield from _constants(value)
 
 
 def _median(values: Series) -> float:

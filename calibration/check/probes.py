@@ -6,12 +6,13 @@ import numpy as np
 import simpy
 
 from moe.errors import InputError, nearest
+from simulator.cloud.call import Phase
 from simulator.cloud.invocation import Invoke, Target
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute, Sleep
 from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.profiles.schema import PlatformProfile
-from simulator.profiles.uncertainty import with_value
-from simulator.program import Compute, Phase, Sleep
+from simulator.profiles.walk import with_constant
 from simulator.records import Record
 
 MANY = 4000  # calls of a probe whose tail is looked at
@@ -52,7 +53,7 @@ def inits(profile: PlatformProfile, count: int, package: str | None = None) -> n
             f"{nearest(package, profile.start.packages)}"
         )
     start = profile.start.model_copy(update={"package": package, "keep_alive_halving_s": None})
-    forgetful = with_value(profile.model_copy(update={"start": start}), "start", "keep_alive_s", 0.0)
+    forgetful = with_constant(profile.model_copy(update={"start": start}), ("start", "keep_alive_s"), 0.0)
     rows = calls(forgetful, 1024, Compute(), count, warm=0)
     return np.array([row.phases["init"][1] - row.phases["init"][0] for row in rows])
 

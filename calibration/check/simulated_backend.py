@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,13 +26,16 @@ from lambda_probe.campaign.works import (
 )
 from lambda_probe.local import report_lines
 from moe.errors import InputError, nearest
+from simulator.cloud.call import Call, Phase, Program, Steps
 from simulator.cloud.invocation import Invoke, Latch, Target
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute, Return, Sleep
 from simulator.cloud.platform import platform_of_profile
 from simulator.cloud.transfers import Get, Put
 from simulator.draws import Retries
-from simulator.profiles.schema import PlatformProfile, expert_seconds
-from simulator.program import MB, Call, Compute, Phase, Program, Return, Sleep, Steps
+from simulator.plan import MB
+from simulator.profiles.closed_form import expert_seconds
+from simulator.profiles.schema import PlatformProfile
 from simulator.records import Record
 
 FLOAT_BYTES = 4
@@ -94,7 +97,7 @@ class SimulatedBackend:
         once = Retries(1, 0.0, 0.0, rng)  # attempts are this backend's own
         self._profile = profile
         self._env = simpy.Environment()
-        self._service = LambdaService(self._env, replace(platform, retries=once), keep=lambda _: None)
+        self._service = LambdaService(self._env, platform.changed(retries=once), keep=lambda _: None)
         self._calls = 0
         self.facts = BackendFacts("simulated", profile.name, {"profile": profile.name, "simpy": simpy.__version__})
         prices = profile.prices
@@ -232,13 +235,13 @@ class SimulatedBackend:
 
     def _answer(self, played: Played, work: Work) -> dict[str, Any]:
         row, sends = played.row, isinstance(work, Send)
-        factor = self._service.platform.payload_encoding_factor
+        factor = self._service.platform.payload.encoding_factor
         answer = Answer(
             seconds=tuple(played.seconds),
             cpu_s=tuple(self._cpu_s(played, work)),
             target_s=(0.0,) * len(played.seconds) if sends else (),
             first=row.cold,
-            cores=int(self._service.platform.visible_cores(row.memory_mb)),
+            cores=int(self._service.platform.compute.visible_cores(row.memory_mb)),
             instance=row.instance,
             payload_bytes=math.ceil(work.size_bytes * factor) if isinstance(work, Send) else 0,
         )
@@ -248,8 +251,8 @@ class SimulatedBackend:
         """CPU time of what a handler timed: none of transfers, but where the function's own CPU moves bytes."""
         if not isinstance(work, GetObjects | PutObjects):
             return []
-        by_cpu = self._service.platform.moved_by_cpu
-        vcpus = self._service.platform.speed(played.row.memory_mb, 1)
+        by_cpu = self._service.platform.own_work.moved_by_cpu
+        vcpus = self._service.platform.compute.vcpus(played.row.memory_mb, 1)
         return [seconds * vcpus if by_cpu else 0.0 for seconds in played.seconds]
 
     def _log(self, row: Record) -> str:

@@ -11,9 +11,9 @@ from calibration.fitting.bootstrap import Quantity
 from calibration.fitting.laws import Distribution, Level
 from calibration.fitting.regression import least_bounds, start_and_slope
 from calibration.measured.rows import Measurements, runs_of, timed
-from simulator.profiles.constant import Fit
-from simulator.profiles.schema import PlatformProfile, VisibleCores
-from simulator.program import MB
+from simulator.plan import MB
+from simulator.profiles.constant import Fit, VisibleCores
+from simulator.profiles.schema import PlatformProfile
 
 if TYPE_CHECKING:
     import pandas as pd

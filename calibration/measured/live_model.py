@@ -16,7 +16,8 @@ from lambda_probe.live.rows import LiveRow
 from moe.errors import InputError
 from simulator.plan import MB
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, with_constant
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.walk import with_constant
 
 UNLIMITED_BYTES_PER_S = 1e11
 LARGEST_EXPONENT = 1.5

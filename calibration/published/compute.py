@@ -17,9 +17,9 @@ from calibration.check.checks import MS, Measured, of_calls, scatter
 from calibration.fitting.bootstrap import Quantity
 from calibration.fitting.laws import Level
 from calibration.tables import Origin
+from simulator.cloud.phases import Compute
 from simulator.profiles.constant import Fit
 from simulator.profiles.schema import PlatformProfile, VisibleCores
-from simulator.program import Compute
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +165,7 @@ def visible_cores_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterat
     )
     platform = probes.platform(profile)
     for _, row in table.iterrows():
-        seen = {platform.visible_cores(int(edge)) for edge in (row.memory_mb_from, row.memory_mb_to)}
+        seen = {platform.compute.visible_cores(int(edge)) for edge in (row.memory_mb_from, row.memory_mb_to)}
         yield beside(
             f"cores seen from {row.memory_mb_from:,} to {row.memory_mb_to:,} MB",
             measured=row.visible_vcpus,

@@ -20,7 +20,8 @@ from calibration.fitting.bootstrap import Quantity, fit
 from calibration.published import compute, network, start, storage
 from calibration.tables import Origin, Period, read_table
 from moe.errors import InputError
-from simulator.profiles.schema import PlatformProfile, VisibleCores, constant_at, load_profile, with_constant
+from simulator.profiles.schema import PlatformProfile, VisibleCores, load_profile
+from simulator.profiles.walk import constant_at, with_constant
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""Time of the solvers over layers x experts, beside a plain sweep, in one run."""
+"""Time of the solvers over layers x experts, beside a plain sweep; MIQCP at equal time (Fig. 12 at one limit)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe.errors import InputError
+from moe.routing.synthetic import zipf_shares
 from moe.spec import MoESpec, load_spec
-from optimizer import cost_model
+from optimizer import NoIncumbent, cost_model
+from optimizer.exact import PREFERRED, front, latency_budget_s, least_latency_s
 from optimizer.exact.knapsack import Front, cheapest, undominated
 from optimizer.exact.layer_fronts import minibatch_breakpoints
-from optimizer.exact.solve import PREFERRED, front, latency_budget_s, least_latency_s, solve_exact
+from optimizer.miqcp import Backend
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
-from simulator.plan import MB, DeploymentProblem, ProblemLayer, needed_memory_bytes, payload_bytes
+from simulator.plan import MB, DeploymentPlan, DeploymentProblem, ProblemLayer, needed_memory_bytes, payload_bytes
 from simulator.profiles.schema import load_profile
 
 SHAPES = ((12, 4), (12, 16), (24, 64), (58, 256))
@@ -59,8 +61,8 @@ def optimizer_speed(shapes: Sequence[tuple[int, int]] = SHAPES, rounds: int = 3)
 def _timed(problem: DeploymentProblem, rounds: int) -> list[Timed]:
     layers, experts = len(problem.layers), len(problem.layers[0].experts)
     jobs: dict[str, Callable[[], float | None]] = {
-        "exact": lambda: solve_exact(problem).gap,
-        f"exact, gap {GAP:g}": lambda: solve_exact(problem, gap=GAP).gap,
+        "exact": lambda: solve(problem, "exact").gap,
+        f"exact, gap {GAP:g}": lambda: solve(problem, "exact", gap=GAP).gap,
         "ODS": lambda: solve(problem, "ods").gap,
     }
     if layers * experts < 100:
@@ -105,7 +107,7 @@ def shaped_problem(layers: int, experts: int, seed: int = 0) -> DeploymentProble
     memory = EVERY_MEMORY_MB if large else PAPER_MEMORY_MB
     popularity = zipf_popularity(layers, experts, 10_240, spec.top_k, seed)
     problem = make_problem(spec, popularity, load_profile(), memory_mb=memory)
-    slowest = solve_exact(problem, gap=0.01).latency_s or 0.0
+    slowest = solve(problem, "exact", gap=0.01).latency_s or 0.0
     return problem.with_limit((1 - TIGHTNESS) * least_latency_s(problem) + TIGHTNESS * slowest)
 
 
@@ -123,7 +125,7 @@ def zipf_popularity(
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(layers):
-        share = np.arange(1, experts + 1) ** -exponent * rng.lognormal(0, 0.2, experts)
+        share = zipf_shares(experts, exponent) * rng.lognormal(0, 0.2, experts)
         d = rng.permutation(share) / share.sum() * tokens * top_k
         while (d > tokens).any():  # what is too much for one goes to the others, by their share
             full = d >= tokens
@@ -186,3 +188,59 @@ def _plain_front(problem: DeploymentProblem, layer: ProblemLayer) -> Front:
     cost, latency = np.concatenate(costs), np.concatenate(latencies)
     kept = undominated(cost, latency)
     return cost[kept], latency[kept]
+
+
+@dataclass(frozen=True)
+class AtEqualTime:
+    """How one solver did.
+
+    Attributes:
+        name: of the solver.
+        cost, lower_bound: in the objective's unit; None: no plan, no bound.
+        gap: by the solver's own bound; over_optimum: cost over the exact solver's, minus 1.
+        feasible: None without a plan.
+        seconds: it took, wall time; a warm start's included.
+    """
+
+    name: str
+    cost: float | None
+    lower_bound: float | None
+    gap: float | None
+    over_optimum: float | None
+    feasible: bool | None
+    seconds: float
+
+
+def at_equal_time(
+    problem: DeploymentProblem, time_limit_s: float = 20.0, backend: Backend = "scip"
+) -> list[AtEqualTime]:
+    """Exact, ODS, MIQCP, and MIQCP warm-started with ODS's plan, whose seconds count against it.
+
+    Args:
+        problem: with the latency limit to compare at.
+        time_limit_s: of each MIQCP.
+        backend: `scip` or `gurobi`.
+
+    Raises Infeasible where the limit is out of reach, InputError where the back end cannot be used.
+    """
+    jobs: dict[str, Callable[[], DeploymentPlan]] = {
+        "exact": lambda: solve(problem, "exact"),
+        "ods": lambda: solve(problem, "ods"),
+        "miqcp": lambda: solve(problem, "miqcp", backend=backend, time_limit_s=time_limit_s),
+        "miqcp from ods": lambda: solve(
+            problem, "miqcp", backend=backend, time_limit_s=time_limit_s, warm_start="ods"
+        ),
+    }
+    found: list[AtEqualTime] = []
+    optimum = 0.0
+    for name, job in jobs.items():
+        try:
+            plan = job()
+        except NoIncumbent as error:
+            found.append(AtEqualTime(name, None, error.lower_bound, None, None, None, error.time_limit_s))
+            continue
+        cost = plan.objective_value
+        optimum = optimum if found else cost
+        over = cost / optimum - 1 if optimum else 0.0
+        found.append(AtEqualTime(name, cost, plan.lower_bound, plan.gap, over, plan.feasible, plan.solve_s or 0.0))
+    return found

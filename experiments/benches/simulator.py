@@ -6,7 +6,6 @@ should not count.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import math
 import statistics
@@ -18,14 +17,14 @@ from typing import Any
 import numpy as np
 import simpy
 
-from moe.spec import load_spec
-from optimizer.problem import make_problem
+from experiments.tools.cases import bert_problem, uniform_plan
 from simulator.cloud.lambda_service import LambdaService
-from simulator.cloud.platform import Package, ideal_platform
+from simulator.cloud.phases import Compute
+from simulator.cloud.platform import ideal_platform
+from simulator.cloud.starts import Package
 from simulator.draws import Draws, Lifetimes
-from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
+from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import load_profile
-from simulator.program import Compute
 from simulator.records import Record
 from simulator.serving.simulate import simulate
 
@@ -138,31 +137,12 @@ def _batch_time(problem: DeploymentProblem, plan: DeploymentPlan, name: str, rou
     return BatchTime(name, statistics.median(seconds), count, minibatches)
 
 
-def bert_problem(layers: int, experts: int, tokens: int) -> DeploymentProblem:
-    """A Bert MoE of any depth and width whose experts' popularity falls like 1/rank."""
-    spec = load_spec("bert-moe", experts=experts).model_copy(update={"moe_layers": layers})
-    share = 1 / np.arange(1, experts + 1)
-    return make_problem(spec, np.tile(tokens * share / share.sum(), (layers, 1)), load_profile())
-
-
-def uniform_plan(
-    problem: DeploymentProblem, method: Communication, beta: int | None, replicas: int = 2
-) -> DeploymentPlan:
-    """3008 MB and the same replicas for every expert."""
-    experts = (ExpertPlan(memory_mb=3008, replicas=replicas),) * len(problem.layers[0].experts)
-    layer = LayerPlan(communication=method, minibatch_tokens=beta, experts=experts)
-    return DeploymentPlan(solver="uniform", layers=(layer,) * len(problem.layers))
-
-
 def _this_simulator(w: Workload) -> int:
     rng = np.random.default_rng(0)
     at_once = Draws(0.0, rng)
-    platform = dataclasses.replace(
-        ideal_platform(bert_problem(1, 1, 1)),
-        warm_start=at_once,
-        package=Package(at_once, Lifetimes(w.cold_s, rng), True, 0.0000166667),
-        keep_alive=Draws(w.keep_alive_s, rng),
-    )
+    package = Package(at_once, Lifetimes(w.cold_s, rng), True, 0.0000166667)
+    start = {"warm": at_once, "package": package, "keep_alive": Draws(w.keep_alive_s, rng)}
+    platform = ideal_platform(bert_problem(1, 1, 1)).changed(start=start)
     served = 0
 
     def count(row: Record) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from experiments.commands.options import FILE, FOLDER, json_option, print_json, seed_option
+from experiments.commands.options import FILE, FOLDER, json_option, print_json
 
 
 @click.group()
@@ -17,7 +17,7 @@ def bench() -> None:
     \b
     Example: ./smoe bench simulator
              ./smoe bench validation --public measurements/ --out docs/validation.md
-             ./smoe bench rivals
+             ./smoe bench optimizer
     """
 
 
@@ -74,33 +74,17 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
     """
     from experiments.validation.page import as_data, markdown, validate
     from experiments.validation.picture import draw_fan_in
+    from moe.files import write_whole
 
     found = validate(public, say=lambda what: click.echo(what, err=True))
     if out is not None:
         picture = out.with_name(f"{out.stem}-fan-in.svg")
         draw_fan_in(found.fan_in, picture)
-        out.write_text(markdown(found, picture.name), encoding="utf-8")
+        write_whole(out, markdown(found, picture.name))
     if as_json:
         print_json(as_data(found))
     elif out is None:
         click.echo(markdown(found))
-
-
-@bench.command()
-@click.option("--accuracy", is_flag=True, help="How good they are, not how fast; takes a quarter of an hour.")
-@click.option("--routing", type=FOLDER, help="Of --accuracy: folder with the routing of real models.")
-@click.option("--out", type=FILE, help="Of --accuracy: write the page there.")
-@json_option
-def predictors(accuracy: bool, routing: Path | None, out: Path | None, as_json: bool) -> None:
-    """The predictors of expert popularity: seconds beside the paper's, or accuracy on recorded routing.
-
-    \b
-    Example: ./smoe bench predictors
-             ./smoe bench predictors --accuracy --routing routing/ --out docs/popularity.md
-    """
-    from experiments.benches.predictors import run
-
-    run(accuracy, routing, out, as_json)
 
 
 @bench.command()
@@ -116,7 +100,7 @@ def miqcp(problem_path: Path, time_limit_s: float, backend: Any, as_json: bool) 
     """
     from dataclasses import asdict
 
-    from experiments.benches.miqcp import at_equal_time
+    from experiments.benches.optimizer import at_equal_time
     from simulator.plan import read_problem
 
     rows = at_equal_time(read_problem(problem_path), time_limit_s, backend)
@@ -159,87 +143,3 @@ def optimizer(as_json: bool) -> None:
         )
     for job, exponent in slopes.items():
         click.echo(f"{job}: process time grows like (layers x experts)^{exponent:.2f}")
-
-
-@bench.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results/runs/bo"), show_default=True)
-@click.option("--seeds", type=click.IntRange(min=2), default=10, show_default=True)
-@click.option("--trials", type=click.IntRange(min=2), default=30, show_default=True, help="Of each run.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
-@json_option
-def bo(out: Path, seeds: int, trials: int, workers: int, as_json: bool) -> None:
-    """Whether Bayesian optimisation of the profile table helps; again, it goes on where it was stopped.
-
-    \b
-    Example: ./smoe bench bo --out results/bo
-    """
-    import json
-
-    from experiments.figures.bo_study import draw_study
-    from experiments.prediction.tune_study import run_study
-    from experiments.tools.console import progress
-
-    with progress("tuning", "units") as update:
-        found = run_study(out, seeds, trials, workers, lambda done, of: update(done, of, 0.0))
-    draw_study(out, out / "gap")
-    if as_json:
-        print_json({"summary": json.loads(found.to_json(orient="records"))})
-        return
-    columns = ["counting", "objective", "drift", "sampler", "change", "gap_closed", "low", "high", "over_tuned"]
-    click.echo(found[columns].to_string(index=False, float_format="{:.2f}".format))
-    click.echo(f"{out}/: runs.csv, summary.csv, gap.png, provenance.json")
-
-
-@bench.command()
-@click.argument("problems", nargs=-1, type=FILE)
-@json_option
-def rivals(problems: tuple[Path, ...], as_json: bool) -> None:
-    """Every solver and rival on the same problems, by default three Bert models, under two limits each.
-
-    \b
-    Example: ./smoe bench rivals problem.json
-    """
-    from dataclasses import asdict
-
-    from experiments.benches.rivals import PROBLEMS, compare_rivals, markdown
-
-    rows = compare_rivals(problems or PROBLEMS, say=lambda what: click.echo(what, err=True))
-    if as_json:
-        print_json({"rivals": [asdict(row) for row in rows]})
-    else:
-        click.echo(markdown(rows))
-
-
-@bench.command()
-@click.option("--profiled", "profiled_path", required=True, type=FILE, help="Trace to learn from.")
-@click.option(
-    "--serve", "served_path", required=True, type=FILE, help="Trace: half to plan for, half to judge on."
-)
-@click.option("--model", default="bert-moe", show_default=True, help="Preset or YAML file of a model's sizes.")
-@click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
-@seed_option
-@json_option
-def robust(profiled_path: Path, served_path: Path, model: str, profile: str, seed: int, as_json: bool) -> None:
-    """Robust plans beside the exact plan for the prediction, on batches that no sample saw.
-
-    \b
-    Example: ./smoe bench robust --profiled a.parquet --serve b.parquet
-    """
-    from dataclasses import asdict
-
-    from experiments.benches.robust import markdown, study_robust
-    from moe.spec import load_spec
-    from moe.trace import load_trace
-    from simulator.profiles.schema import load_profile
-
-    profiled, served = load_trace(profiled_path), load_trace(served_path)
-    spec = load_spec(model, experts=served.num_experts, top_k=served.top_k)
-    found = study_robust(profiled, served, spec, load_profile(profile), seed)
-    if as_json:
-        print_json(asdict(found))
-        return
-    click.echo(
-        f"the samples of an expert's load vary by {found.spread:.1%} of the mean load; the prediction is "
-        f"{found.prediction_error:.1%} of it off\n"
-    )
-    click.echo(markdown(found.rows))

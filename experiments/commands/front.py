@@ -11,6 +11,7 @@ import numpy as np
 from experiments.commands.options import print_json
 from experiments.plan.front import FrontData, draw_front, front_data
 from moe.errors import InputError
+from moe.files import write_whole
 from simulator.plan import DeploymentPlan, DeploymentProblem
 
 SHOWN = 12
@@ -27,19 +28,19 @@ def show_front(
     as_json: bool,
 ) -> None:
     """Make the front, write and draw what is asked for, and print it. Raises InputError."""
-    for option, path, endings in (("--out", out, (".csv", ".parquet")), ("--figure", figure, (".png", ".svg"))):
+    for option, path, endings in (
+        ("--out", out, (".csv", ".parquet")),
+        ("--set figure", figure, (".png", ".svg")),
+    ):
         if path is not None and path.suffix not in endings:
             raise InputError(
                 f"{option}: with --front expected a name ending in {' or '.join(endings)}, got '{path}'"
             )
     data = front_data(problem, chosen, tolerance, seed)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         table = data.table()
-        if out.suffix == ".csv":
-            table.to_csv(out, index=False)
-        else:
-            table.to_parquet(out, index=False)
+        is_csv = out.suffix == ".csv"
+        write_whole(out, table.to_csv(index=False) if is_csv else table.to_parquet(index=False))
     if figure is not None:
         draw_front(data, figure)
     if as_json:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json
+from experiments.commands.options import ConfigFile, json_option, print_json
 
 
 @click.command("map")
-@click.argument("config", type=FILE)
+@click.argument("config", metavar="CONFIG.yaml|NAME", type=ConfigFile())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the file.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
@@ -25,17 +25,15 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
     import time
     from dataclasses import asdict
 
-    from experiments.run.schema import apply_setting
-    from experiments.studies.decision_map import DecisionMap, make_map, page, write_map
+    from experiments.studies.decision_map import make_map
+    from experiments.studies.decision_map_file import DecisionMap
+    from experiments.studies.decision_map_page import page, write_map
     from experiments.studies.decision_map_picture import draw_map
     from experiments.tools.console import progress
     from experiments.tools.provenance import write_provenance
-    from moe.files import read_mapping, validated
+    from moe.files import read_settings, validated
 
-    data = read_mapping(config)
-    for setting in settings:
-        apply_setting(data, setting)
-    asked = validated(DecisionMap, data, config)
+    asked = validated(DecisionMap, read_settings(config, settings), config)
     folder = out or Path("results") / "runs" / asked.name
     began = time.perf_counter()
     with progress("mapping", "cells") as update:

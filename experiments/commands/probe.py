@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json, seed_option
+from experiments.commands.options import EXIT_STOPPED, FILE, json_option, print_json, seed_option
 
 if TYPE_CHECKING:
     from experiments.profiles.probe import Platform
     from lambda_probe.campaign.file import Campaign
 
-EXIT_STOPPED = 1
 OUT = click.Path(file_okay=False, path_type=Path)
 
 

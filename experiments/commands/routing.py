@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json, seed_option
+from experiments.commands.options import (
+    FILE,
+    WithSettings,
+    json_option,
+    print_json,
+    read_settings,
+    seed_option,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from moe.files import FileModel
 
 
-@click.command()
+def _models() -> Sequence[type[FileModel]]:
+    from moe.pretrained.settings import RecordingSettings
+
+    return (RecordingSettings,)
+
+
+@click.command(cls=WithSettings, models=_models)
 @click.option(
     "--model",
     default="minilm",
@@ -18,7 +37,6 @@ from experiments.commands.options import FILE, json_option, print_json, seed_opt
 )
 @click.option("--corpus", default="wikipedia", show_default=True, help="Packaged corpus, text file or hub:NAME.")
 @click.option("--tokens", default=10240, show_default=True)
-@click.option("--sequence-tokens", default=128, show_default=True)
 @click.option("--experts", default=4, show_default=True)
 @click.option("--top-k", default=1, show_default=True)
 @click.option(
@@ -28,50 +46,25 @@ from experiments.commands.options import FILE, json_option, print_json, seed_opt
     show_default=True,
     help="Of a real MoE model: own.",
 )
-@click.option("--expert-copies", type=click.Choice(["copies", "perturbed"]), default="copies", show_default=True)
+@set_option
 @click.option("--out", required=True, type=FILE)
 @seed_option
 @json_option
-def record(
-    model: str,
-    corpus: str,
-    tokens: int,
-    sequence_tokens: int,
-    experts: int,
-    top_k: int,
-    gate: str,
-    expert_copies: str,
-    out: Path,
-    seed: int,
-    as_json: bool,
-) -> None:
+def record(settings: tuple[str, ...], out: Path, as_json: bool, **options: Any) -> None:
     """Run text through a transformer whose MLPs became MoE layers, and record the routing.
 
     \b
     Example: ./smoe record --model minilm --corpus news --tokens 5120 --experts 8 --out trace.parquet
              ./smoe record --model minilm+smollm2 --corpus fiction --out trace.parquet
+             ./smoe record --set expert_copies=perturbed --set noise=0.5 --out trace.parquet
     """
     from experiments.tools.console import progress
-    from moe.files import validated
-    from moe.pretrained.settings import RecordingSettings
     from moe.routing.record import cached_record
     from moe.trace import save_trace
 
-    given = {
-        "model": model,
-        "corpus": corpus,
-        "tokens": tokens,
-        "sequence_tokens": sequence_tokens,
-        "experts": experts,
-        "top_k": top_k,
-        "gate": gate,
-        "gate_seed": seed,
-        "seed": seed,
-        "expert_copies": expert_copies,
-    }
-    settings = validated(RecordingSettings, given, "record")
+    (chosen,) = read_settings(settings, gate_seed=options["seed"], **options)
     with progress("recording", "tokens") as update:
-        recorded = cached_record(settings, progress=update)
+        recorded = cached_record(chosen, progress=update)
     trace = recorded.trace
     save_trace(trace, out)
     about = {"out": str(out), "tokens": trace.tokens, "layers": trace.layers, "cached": recorded.was_cached}

@@ -34,7 +34,8 @@ def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path,
     import time
     from dataclasses import asdict
 
-    from experiments.studies.sensitivity import evaluator, page, study, write_study
+    from experiments.studies.sensitivity import evaluator, study
+    from experiments.studies.sensitivity_page import page, write_study
     from experiments.studies.sensitivity_picture import draw_tornado
     from experiments.tools.console import progress
     from experiments.tools.provenance import write_provenance

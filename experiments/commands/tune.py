@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json, seed_option, whole_numbers
-from moe.errors import InputError
+from experiments.commands.options import (
+    FILE,
+    WithSettings,
+    json_option,
+    print_json,
+    read_settings,
+    seed_option,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from moe.files import FileModel
 
 
-@click.command()
+def _models() -> Sequence[type[FileModel]]:
+    from experiments.prediction.tune import TuneSettings
+    from optimizer.bo import Alg2
+
+    return TuneSettings, Alg2
+
+
+@click.command(cls=WithSettings, models=_models)
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
 @click.option("--profiled", required=True, type=FILE, help="Routing trace, or profile table (parquet), to tune.")
 @click.option("--serve", required=True, type=FILE, help="Routing trace whose batches the trials serve.")
-@click.option("--test", type=FILE, help="Trace to judge on; default: the second half of --serve, never tuned on.")
-@click.option("--layers", metavar="0,0,1,...", help="Recorded layer that stands for each of the problem's.")
 @click.option(
     "--sampler",
     default="multi-epsilon",
@@ -24,18 +40,7 @@ from moe.errors import InputError
     help="none, random, single-epsilon, tpe, gp-ei, multi-epsilon (the paper's), few, recount.",
 )
 @click.option("--trials", type=click.IntRange(min=1), default=30, show_default=True, help="Trial 0 included.")
-@click.option("--served-tokens", type=click.IntRange(min=1), help="Budget of tokens that trials serve.")
-@click.option("--wall-s", type=click.FloatRange(min=0), help="Budget of seconds.")
-@click.option("--objective", type=click.Choice(["bill", "bill+slo"]), default="bill+slo", show_default=True)
-@click.option(
-    "--evaluate", type=click.Choice(["closed-form", "simulator"]), default="closed-form", show_default=True
-)
-@click.option("--profile", help="With the simulator: platform profile; default: the ideal platform.")
-@click.option("--overflow", type=click.Choice(["foreseen", "retry"]), default="foreseen", show_default=True)
-@click.option("--predictor", default="bayes", show_default=True, help="bayes or lina.")
-@click.option("--variant", default="printed", show_default=True, help="Of bayes: printed, mixture, backoff.")
-@click.option("--counting", type=click.Choice(["hard", "expected"]), default="hard", show_default=True)
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A constant of Alg. 2: pairs=500.")
+@set_option
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/tune-SAMPLER."
 )
@@ -46,19 +51,8 @@ def tune(
     problem_path: Path,
     profiled: Path,
     serve: Path,
-    test: Path | None,
-    layers: str | None,
     sampler: str,
     trials: int,
-    served_tokens: int | None,
-    wall_s: float | None,
-    objective: Any,
-    evaluate: Any,
-    profile: str | None,
-    overflow: Any,
-    predictor: str,
-    variant: str,
-    counting: Any,
     settings: tuple[str, ...],
     out: Path | None,
     resume: bool,
@@ -69,30 +63,12 @@ def tune(
 
     \b
     Example: ./smoe tune problem.json --profiled a.parquet --serve b.parquet --sampler multi-epsilon --trials 30
+             ./smoe tune problem.json --profiled a.parquet --serve b.parquet --set wall_s=60 --set pairs=500
     """
-    from experiments.prediction.tune import TuneOptions, alg2_settings, run_tune
-    from optimizer.bo import Budget
+    from experiments.prediction.tune import TuneOptions, run_tune
 
-    if profile is not None and evaluate != "simulator":
-        raise InputError("--profile: expected --evaluate simulator with it")
-    options = TuneOptions(
-        problem=problem_path,
-        profiled=profiled,
-        serve=serve,
-        test=test,
-        layers=None if layers is None else whole_numbers("--layers", layers),
-        sampler=sampler,
-        objective=objective,
-        budget=Budget(trials, served_tokens, wall_s),
-        settings=alg2_settings(settings),
-        predictor=predictor,
-        variant=variant,
-        counting=counting,
-        evaluate=evaluate,
-        overflow=overflow,
-        profile=profile,
-        seed=seed,
-    )
+    chosen, alg2 = read_settings(settings)
+    options = TuneOptions(problem_path, profiled, serve, sampler, trials, chosen, alg2, seed)
     folder = out or Path("results") / "runs" / f"tune-{sampler}"
     result = run_tune(options, folder, resume)
     if as_json:

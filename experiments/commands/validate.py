@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json, seed_option
+from experiments.commands.options import (
+    WithSettings,
+    json_option,
+    print_json,
+    read_settings,
+    seed_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from experiments.live.platform import LivePlatform
     from experiments.live.run import Prepared
     from lambda_probe.campaign.costs import Estimate
+    from moe.files import FileModel
 
 DEFAULT_OUT = Path("results/runs/live-validation")
 
 
-@click.command()
+def _models() -> Sequence[type[FileModel]]:
+    from experiments.live.settings import ValidateSettings
+
+    return (ValidateSettings,)
+
+
+@click.command(cls=WithSettings, models=_models)
 @click.option(
     "--backend",
     type=click.Choice(["local", "aws"]),
@@ -32,41 +47,20 @@ DEFAULT_OUT = Path("results/runs/live-validation")
     "profile_name",
     help="Profile of that platform (name or file). Without it the platform is measured first, on other plans.",
 )
-@click.option("--plan", "plan_path", type=FILE, help="One plan for the exported model, instead of the usual ones.")
 @click.option("--quick", is_flag=True, help="Four plans, one load, two batches each.")
-@click.option("--repeats", type=click.IntRange(min=1), help="Batches of each plan and load; default 3.")
-@click.option(
-    "--mb-per-core", type=float, help="local: memory that buys one core; default --profile's, else 4096."
-)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and cost, and do nothing.")
-@click.option("--role", metavar="ARN", help="aws: the role that functions run as.")
-@click.option("--region", help="aws: instead of the configured one.")
-@click.option("--numpy-wheel", type=FILE, help="aws: numpy for the functions; without it, that of this Python.")
-@click.option(
-    "--budget-usd",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    metavar="X",
-    help="aws: stop once so much was billed.",
-)
 @click.option("--yes", is_flag=True, help="aws: you agree to what --dry-run says.")
+@set_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
 @seed_option
 @json_option
 def validate(
     backend: Literal["local", "aws"],
     profile_name: str | None,
-    plan_path: Path | None,
     quick: bool,
-    repeats: int | None,
-    mb_per_core: float | None,
     dry_run: bool,
-    role: str | None,
-    region: str | None,
-    numpy_wheel: Path | None,
-    budget_usd: float,
     yes: bool,
+    settings: tuple[str, ...],
     out: Path,
     seed: int,
     as_json: bool,
@@ -86,21 +80,22 @@ def validate(
     from experiments.tools.console import log
     from simulator.profiles.schema import load_profile
 
+    (chosen,) = read_settings(settings)
     profile = load_profile(profile_name) if profile_name else load_profile()
-    settings = settings_for(profile if profile_name else None, backend, mb_per_core)
-    settings = settings.made_quick() if quick else settings
-    settings = replace(settings, repeats=repeats) if repeats else settings
-    platform = LivePlatform(backend, role, region, numpy_wheel)
+    live = settings_for(profile if profile_name else None, backend, chosen.mb_per_core)
+    live = live.made_quick() if quick else live
+    live = replace(live, repeats=chosen.repeats) if chosen.repeats else live
+    platform = LivePlatform(backend, chosen.role, chosen.region, chosen.numpy_wheel)
     if not dry_run:
         platform.check()
     with log.status("live validation: exporting the model ..."):
-        prepared = prepare(settings, backend, profile, plan_path, seed)
+        prepared = prepare(live, backend, profile, chosen.plan, seed)
     if dry_run:
         _dry_run(prepared.estimate(), backend, as_json)
         return
     if backend == "aws":
-        agree(platform.campaign, region, prepared.estimate(), budget_usd, yes)
-    _validate(prepared, platform, profile_name is None, seed, budget_usd, out, as_json)
+        agree(platform.campaign, chosen.region, prepared.estimate(), chosen.budget_usd, yes)
+    _validate(prepared, platform, profile_name is None, seed, chosen.budget_usd, out, as_json)
 
 
 def _dry_run(found: Estimate, backend: str, as_json: bool) -> None:
@@ -116,7 +111,7 @@ def _dry_run(found: Estimate, backend: str, as_json: bool) -> None:
     if backend == "aws":
         shown.print(
             f"Expected ${found.usd:.4f}. At most {found.most_invocations:,} calls, {found.most_gb_s:,.0f} GB-s "
-            f"and ${found.most_usd:,.2f}: if every call ran into its timeout. --budget-usd stops earlier."
+            f"and ${found.most_usd:,.2f}: if every call ran into its timeout. budget_usd stops earlier."
         )
 
 

@@ -17,7 +17,7 @@ from lambda_probe.live.functions import TIMEOUT_S, WARM_UP_S
 from moe.pretrained.export import ExportedModel
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
-from simulator.serving.forward_pass import non_moe_memory_mb
+from simulator.serving.layer import non_moe_memory_mb
 from simulator.serving.overflow import replicas_that_fit
 from simulator.serving.simulate import simulate
 

@@ -16,8 +16,7 @@ from experiments.live.compare import Measure
 from experiments.live.run import Validation
 from experiments.live.session import Served, Session
 from lambda_probe.live.rows import table_of
-from moe.errors import PlatformError
-from moe.files import write_json
+from moe.files import write_json, write_whole
 
 UNFINISHED = "unfinished.parquet"
 
@@ -28,30 +27,22 @@ def write_validation(found: Validation, folder: Path) -> None:
     from experiments.live.picture import draw_live
     from experiments.profiles.reading import write_profile
 
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / UNFINISHED).unlink(missing_ok=True)
-    record_table(found.served).to_parquet(folder / "rows.parquet")
-    calibrating_table(found.session.calibrating_rows()).to_parquet(folder / "calibration.parquet")
+    write_whole(folder / "rows.parquet", record_table(found.served).to_parquet)
+    write_whole(folder / "calibration.parquet", calibrating_table(found.session.calibrating_rows()).to_parquet)
     write_profile(found.session.profile, folder / "profile.yaml")
     for x in found.served:
         write_json(folder / "plans" / f"{x.live.name}.plan.json", x.live.plan)
         write_json(folder / "plans" / f"{x.live.load}.problem.json", x.problem)
     draw_live(found.comparisons, folder / "validation")
-    (folder / "validation.md").write_text(page(found), encoding="utf-8")
-    (folder / "validation.json").write_text(json.dumps(as_json(found), indent=1, allow_nan=False), "utf-8")
+    write_whole(folder / "validation.md", page(found))
+    write_whole(folder / "validation.json", json.dumps(as_json(found), indent=1, allow_nan=False))
 
 
 def write_kept(session: Session, folder: Path) -> Path:
     """Keep the calls so far of a validation that may not come to its end. Raises PlatformError for a full disk."""
-    file, part = folder / UNFINISHED, folder / f"{UNFINISHED}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        kept_table(session).to_parquet(part)
-        part.replace(file)
-    except OSError as error:
-        raise PlatformError(
-            f"{file}: cannot be written: {error.strerror or error}: earlier batches are kept"
-        ) from None
+    file = folder / UNFINISHED
+    write_whole(file, kept_table(session).to_parquet)
     return file
 
 

@@ -58,7 +58,7 @@ class LivePlatform:
             return wheel_files(self.numpy_wheel, ProbePackage("of the model"))
         if not OLDEST_PYTHON_ON_AWS <= sys.version_info[:2] <= NEWEST_PYTHON_ON_AWS:
             raise InputError(
-                f"--backend aws: the numpy of {RUNTIME} does not run there: expected --numpy-wheel FILE.whl "
+                f"--backend aws: the numpy of {RUNTIME} does not run there: expected --set numpy_wheel=FILE.whl "
                 "(docs/aws.md says how to get it), or Python 3.12 or 3.13"
             )
         from lambda_probe.account.packaging import installed_package

@@ -24,7 +24,8 @@ from moe.pretrained.export import ExportedModel, export
 from moe.pretrained.models import load_model
 from moe.text.corpora import load_corpus, tokens_of
 from simulator.plan import DeploymentPlan, check_plan_fits
-from simulator.profiles.schema import PlatformProfile, with_constant
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.walk import with_constant
 
 RANKED = ("cost_usd", "full_usd", "total_usd", "latency_s")
 GATE_SAMPLE = 16  # sequences

@@ -163,7 +163,7 @@ class Session:
         if self.spent_usd >= self.budget_usd:
             raise PlatformError(
                 f"the budget of {self.budget_usd:g} USD is used up ({self.spent_usd:.4f} USD were billed): "
-                "expected a larger --budget-usd; it begins anew"
+                "expected a larger budget_usd; it begins anew"
             )
 
     def _batch(self, tokens: int) -> LiveBatch:

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import Field
 
 from moe.errors import InputError
+from moe.files import FileModel
 from moe.pretrained.settings import GateSettings
 from simulator.profiles.schema import PlatformProfile
 
 LOCAL_MB_PER_CORE = 4096.0
 SAME_MB = 0.05  # a measured memory of a vCPU is that of the setting if it is so near, relative
 SPARE_CORES = 0.3  # of this machine, for S3, the endpoint and whoever else
+
+
+class ValidateSettings(FileModel):
+    """The settings of `smoe validate`."""
+
+    plan: Path | None = Field(None, description="one plan for the exported model, instead of the usual ones")
+    repeats: int | None = Field(None, ge=1, description="batches of each plan and load; none: 3, --quick: 2")
+    mb_per_core: float | None = Field(
+        None, gt=0, description="local: memory that buys one core; none: that of --profile, else 4096"
+    )
+    role: str | None = Field(None, description="aws: ARN of the role that functions run as")
+    region: str | None = Field(None, description="aws: instead of the configured one")
+    numpy_wheel: Path | None = Field(None, description="aws: numpy for the functions; none: that of this Python")
+    budget_usd: float = Field(1.0, ge=0, description="aws: stop once so much was billed")
 
 
 @dataclass(frozen=True)
@@ -50,7 +68,7 @@ class LiveSettings:
 
     def __post_init__(self) -> None:
         if self.mb_per_core <= 0:
-            raise InputError(f"--mb-per-core: expected a number above 0, got {self.mb_per_core:g}")
+            raise InputError(f"mb_per_core: expected a number above 0, got {self.mb_per_core:g}")
 
     def made_quick(self) -> LiveSettings:
         """The same with one load and two repeats."""
@@ -76,7 +94,7 @@ def settings_for(profile: PlatformProfile | None, backend: str, mb_per_core: flo
     measured_mb = profile.compute.mb_per_vcpu.median
     if mb_per_core is not None and abs(mb_per_core / measured_mb - 1) > SAME_MB:
         raise InputError(
-            f"--mb-per-core {mb_per_core:g}: expected about {measured_mb:g}, compute.mb_per_vcpu of profile"
-            f" '{profile.name}': leave the option out, or calibrate from a campaign with that mb_per_core"
+            f"mb_per_core={mb_per_core:g}: expected about {measured_mb:g}, compute.mb_per_vcpu of profile"
+            f" '{profile.name}': leave it out, or calibrate from a campaign with that mb_per_core"
         )
     return LiveSettings(mb_per_core=measured_mb if mb_per_core is None else mb_per_core)

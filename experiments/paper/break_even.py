@@ -12,8 +12,8 @@ from experiments.paper.plans import within_lambdaml
 from moe.spec import MoESpec
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
-from simulator.profiles.constant import Constant, Quantiles, Samples
-from simulator.profiles.schema import PlatformProfile, constant_at, with_constant
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.walk import constant_at, with_constant
 
 STEPS = 12
 """Halvings of the range in which a factor is sought: it is known to 0.1% of it."""
@@ -40,7 +40,7 @@ class Lever:
     def multiplied(self, profile: PlatformProfile, factor: float) -> PlatformProfile:
         """The profile with all of them multiplied."""
         for path in self.paths:
-            profile = with_constant(profile, path, _times(constant_at(profile, path), factor))
+            profile = with_constant(profile, path, constant_at(profile, path).scaled(factor))
         return profile
 
 
@@ -52,19 +52,6 @@ LEVERS = (
     ),
     Lever("latency of an S3 GET and PUT", "s", 1.0, (("storage", "get_latency_s"), ("storage", "put_latency_s"))),
 )  # fmt: skip
-
-
-def _times(constant: Constant, factor: float) -> Constant:
-    value = constant.value
-    if isinstance(value, Quantiles):
-        scaled: float | Quantiles | Samples = Quantiles(
-            quantiles={p: x * factor for p, x in value.quantiles.items()}
-        )
-    elif isinstance(value, Samples):
-        scaled = Samples(samples=tuple(x * factor for x in value.samples))
-    else:
-        scaled = value * factor
-    return constant.model_copy(update={"value": scaled})
 
 
 def crossing(f: Callable[[float], float], target: float, low: float, high: float) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from experiments.paper.routing import Cell
 from experiments.tools.code_key import result_key
+from moe.files import write_whole
 
 Rows: TypeAlias = list[dict[str, Any]]
 Compute: TypeAlias = Callable[[Any], Rows]
@@ -104,10 +105,7 @@ def _read(path: Path) -> Rows | None:
 
 
 def _write(path: Path, rows: Rows) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(rows, default=_plain), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(rows, default=_plain))
 
 
 def _plain(value: Any) -> Any:

@@ -44,3 +44,8 @@ class PaperFigure:
     def name(self) -> str:
         """Of its files: `fig02`, `overheads`."""
         return f"fig{int(self.number):02d}" if self.number.isdigit() else self.number
+
+    @property
+    def module(self) -> str:
+        """Where its settings, table and picture are written; the rows may come from one that it imports."""
+        return self.settings.__module__

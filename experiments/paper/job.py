@@ -20,11 +20,11 @@ from experiments.tools.code_key import result_key
 from experiments.tools.console import log, progress
 from experiments.tools.provenance import write_provenance
 from moe.errors import InputError
-from moe.files import read_model
+from moe.files import read_model, write_whole
 
 NAMES = (
     *("fig02", "fig03", "fig04", "fig10", "fig11", "fig12", "fig13", "fig14", "overheads"),
-    *("ranking", "regret", "rivals", "whole_bill"),  # our own
+    *("ranking", "predictors", "regret", "rivals", "robust", "whole_bill"),  # our own
 )
 """Modules or folders of `figures/`, in the order of the page."""
 
@@ -45,7 +45,7 @@ class Asked:
     @property
     def key(self) -> str:
         """Hash of the resolved settings, and of the code that computes, judges and draws the figure."""
-        return result_key(self.settings, self.figure.compute.__module__, shown=True)
+        return result_key(self.settings, self.figure.module, shown=True)
 
 
 def asked_for(numbers: Sequence[str], scale: Scale, seed: int, configs: Path | None = None) -> list[Asked]:
@@ -118,11 +118,7 @@ def _mark(out: Path, scale: Scale, seed: int) -> None:
             f"--out {out}: holds figures of scale '{there.get('scale')}', seed {there.get('seed')}; "
             f"expected a new folder for '{scale}', seed {seed}"
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _write(out / MARKER, mine)
-    except OSError as error:
-        raise InputError(f"--out {out}: expected a folder that can be written: {error.strerror}") from None
+    _write(out / MARKER, mine)
 
 
 def _record(todo: Sequence[Asked]) -> dict[str, Exception]:
@@ -175,7 +171,7 @@ def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exc
         with progress(what, "cells") as update:
             rows = store.rows(name, x.figure.compute, cells, _reporting(update, len(cells)))
         data = x.figure.table([row for of_cell in rows for row in of_cell])
-        data.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
+        write_whole(out / f"{name}.csv", data.to_csv(index=False, float_format="%.6g"))
         if x.figure.draw is not None:
             picture = x.figure.draw(data)
             picture.supxlabel("\n".join(result["recorded_on"]), fontsize=6.5, x=0.005, ha="left", color="#555555")
@@ -206,7 +202,7 @@ def _summary(out: Path, scale: Scale, page: Path) -> dict[str, Any]:
 
     results = [x for figure in FIGURES.values() if (x := _read(out / f"{figure.name}.json")) is not None]
     rows = [claim for result in results for claim in result["claims"]]
-    pd.DataFrame(rows).to_csv(out / "claims.csv", index=False)
+    write_whole(out / "claims.csv", pd.DataFrame(rows).to_csv(index=False))
     failed = {result["figure"]: result["error"] for result in results if result["error"]}
     summary = {"schema": "claims/1", "scale": scale, "out": str(out), "claims": rows, "failed": failed}
     _write(out / "claims.json", summary)
@@ -233,9 +229,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(data, indent=1, default=str) + "\n")
 
 
 def _reporting(update: Callable[[int, int, float], None], of: int) -> Callable[[int], None]:

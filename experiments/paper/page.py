@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.paper.claims import OWN
+from moe.files import write_whole
 
 INTRO = """# The paper's figures, and what ours show
 
@@ -36,8 +37,7 @@ def write_page(results: Sequence[dict[str, Any]], scale: str, out: Path, page: P
     folder = Path(os.path.relpath(out, page.parent)).as_posix()
     prefix = "" if folder == "." else f"{folder}/"
     parts = [text, *(_section(result, prefix) for result in results)]
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n".join(parts), encoding="utf-8")
+    write_whole(page, "\n".join(parts))
 
 
 def _section(result: dict[str, Any], prefix: str) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from experiments.tools import console
 from moe.errors import InputError
 from optimizer import Infeasible
-from optimizer.cost_model import evaluate
-from optimizer.remake import remade
+from optimizer.evaluation import evaluate
+from optimizer.problem import remade
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.uncertainty import drawn, most_draws
@@ -53,7 +53,7 @@ def problems(
 ) -> Iterator[tuple[DeploymentProblem, PlatformProfile]]:
     """The problem and the profile of each draw. Raises InputError: there are not so many."""
     if profile is None:
-        raise InputError("--draws: expected together with --profile, a calibrated one")
+        raise InputError("--set draws: expected together with --profile, a calibrated one")
     if count > most_draws(profile):
         drawn(profile, count - 1)  # says what is wrong
     began = time.perf_counter()

@@ -1,52 +1,62 @@
-"""What `smoe plan` takes besides the problem: grouping, popularity of other times, options of one solver."""
+"""Settings of `smoe plan` and `smoe simulate`; the problem that a plan is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import click
+from pydantic import Field
 
-from experiments.commands.options import FILE
 from moe.errors import InputError
+from moe.files import FileModel
+from optimizer.exact.solve import Beta
+from optimizer.grouped.grouping import GroupBy, Grouping
+from simulator.plan import DeploymentProblem
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from optimizer.grouped.grouping import Grouping
-    from simulator.plan import DeploymentProblem
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+class SolverSettings(FileModel):
+    """Options of one solver or the other; null: the solver's own default."""
 
-OPTIONS = (
-    click.option("--gap", type=float, help="exact: share of the cost to come within; default 0: the optimum."),
-    click.option("--inner", help="ods: what solves it with one method: exact (default), scip, gurobi."),
-    click.option("--backend", help="miqcp: scip (default), gurobi."),
-    click.option("--time-limit", "time_limit_s", type=float, help="Seconds; miqcp: 180; ods, each method: 60."),
-    click.option("--warm-start", help="miqcp: ods."),
-    click.option("--group", type=int, metavar="B", help="Put B experts of a layer into each function."),
-    click.option("--group-by", default="index", show_default=True, help="index, popularity or load."),
-    click.option("--samples", "samples_path", type=FILE, help="robust: popularity samples (smoe samples)."),
-    click.option("--risk", help="robust: mean (default) or quantile of the samples' bills."),
-    click.option("--quantile", type=float, help="robust: which; default 0.9."),
-    click.option(
-        "--limit-share", type=float, help="robust: samples that must keep the limit; default: their mean."
-    ),
-    click.option(
-        "--history", "history_path", type=FILE, help="reactive: popularity, or samples, of the last period."
-    ),
-    click.option("--memory-mb", type=int, help="replicas-only: memory of all experts."),
-    click.option("--replicas-per-expert", type=float, help="replicas-only: budget, on average."),
-)
+    gap: float | None = Field(None, description="exact: share of the cost to come within; 0: the optimum")
+    inner: str | None = Field(None, description="ods: what solves it with one method: exact, scip, gurobi")
+    backend: str | None = Field(None, description="miqcp: scip, gurobi")
+    time_limit_s: float | None = Field(None, description="miqcp: seconds, 180; ods: for each method, 60")
+    warm_start: str | None = Field(None, description="miqcp: ods")
+    risk: str | None = Field(None, description="robust: mean or quantile of the samples' bills")
+    quantile: float | None = Field(None, description="robust: which; 0.9")
+    limit_share: float | None = Field(
+        None, description="robust: samples that must keep the limit; else their mean"
+    )
+    memory_mb: int | None = Field(None, description="replicas-only: memory of all experts")
+    replicas_per_expert: float | None = Field(None, description="replicas-only: budget, on average")
 
 
-def planning_options(command: Command) -> Command:
-    """Give a command all of these options."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+class PlanSettings(SolverSettings):
+    """The settings of `smoe plan`."""
+
+    beta: Beta = Field("per-layer", description="whether pipelined layers have minibatches of their own size")
+    group: int | None = Field(None, description="experts of a layer that share a function")
+    group_by: GroupBy = Field("index", description="which ones")
+    samples: Path | None = Field(None, description="robust: popularity samples (smoe samples)")
+    history: Path | None = Field(None, description="reactive: popularity, or samples, of the last period")
+    draws: int = Field(0, ge=0, description="again on so many draws of --profile: how sure the plan is")
+    trace: Path | None = Field(None, description="ods: write its rounds and Theorem 1's ratio there (JSON)")
+    tolerance: float = Field(0.0, description="with --front: thins the curve, by this share of the cost")
+    figure: Path | None = Field(None, description="with --front: draw it there (.png, and .svg beside it)")
+
+
+class PlaySettings(FileModel):
+    """The settings of `smoe simulate` besides `Serving`: what is played, and what is written."""
+
+    cold: bool = Field(False, description="start with no warm instance")
+    decode_steps: int = Field(0, ge=0, description="tokens that each sequence generates after the batch")
+    sequences: int = Field(1, ge=1, description="that generate them")
+    draws: int = Field(0, ge=0, description="again on so many draws of --profile: how sure the result is")
+    records: Path | None = Field(None, description="write the record table (parquet) there")
 
 
 @dataclass(frozen=True)
@@ -64,19 +74,19 @@ class Planning:
     options: dict[str, Any]
 
     @staticmethod
-    def of(problem: DeploymentProblem, given: dict[str, Any]) -> Planning:
+    def of(problem: DeploymentProblem, settings: PlanSettings) -> Planning:
         """What the command line asks for. Raises InputError."""
-        from experiments.popularity_samples import load_samples
-        from optimizer.grouped.grouping import group_experts
+        from optimizer.grouped import group_experts
+        from optimizer.popularity.popularity_file import load_samples
 
-        options = {name: value for name, value in given.items() if name in _SOLVER_OPTIONS and value is not None}
-        if given["samples_path"] is not None:
-            options["samples"] = load_samples(given["samples_path"])
-        if given["history_path"] is not None:
-            options["history"] = _history(given["history_path"])
-        if given["group"] is None:
+        options: dict[str, Any] = settings.model_dump(include=set(SolverSettings.model_fields), exclude_none=True)
+        if settings.samples is not None:
+            options["samples"] = load_samples(settings.samples)
+        if settings.history is not None:
+            options["history"] = _history(settings.history)
+        if settings.group is None:
             return Planning(problem, None, options)
-        grouping = group_experts(problem, given["group"], given["group_by"])
+        grouping = group_experts(problem, settings.group, settings.group_by)
         for name in ("samples", "history"):
             if name in options:
                 options[name] = grouping.of_tokens(options[name])
@@ -91,16 +101,31 @@ class Planning:
             write_json(plan_path.with_suffix(".groups.json"), self.grouping)
 
 
-_SOLVER_OPTIONS = (
-    *("gap", "inner", "backend", "time_limit_s", "warm_start"),
-    *("risk", "quantile", "limit_share", "memory_mb", "replicas_per_expert"),
-)
+def changed(problem: DeploymentProblem, latency_limit: str | None, objective: str | None) -> DeploymentProblem:
+    """The problem with what the command line says instead. Raises InputError."""
+    changes: dict[str, Any] = {}
+    if latency_limit is not None:
+        changes["latency_limit_s"] = _limit(latency_limit)
+    if objective is not None:
+        changes["objective"] = objective
+    return type(problem).model_validate(problem.model_copy(update=changes))
+
+
+def _limit(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"--latency-limit: expected seconds > 0, or none, got '{text}'")
+    return value
 
 
 def _history(path: Path) -> np.ndarray:
     """Popularity of one batch (smoe predict) or of several (samples file)."""
-    from experiments.popularity_file import load_popularity
-    from experiments.popularity_samples import load_samples
+    from optimizer.popularity.popularity_file import load_popularity, load_samples
 
     try:
         return load_samples(path)

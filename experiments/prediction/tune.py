@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from experiments.table_file import load_layers, load_profile_table
-from moe.errors import InputError, nearest
-from moe.files import write_json
+from moe.errors import InputError
+from moe.files import FileModel, write_json, write_whole
 from moe.trace import RoutingTrace
 from optimizer.bo import (
     Alg2,
@@ -35,10 +34,38 @@ from optimizer.bo import (
 )
 from optimizer.bo.history import Row, load_history, save_history
 from optimizer.popularity import ProfileTable, TablePredictor, options_of, predictor, save_table
+from optimizer.popularity.table_file import load_layers, load_profile_table
 from optimizer.realised import Overflow
-from simulator.plan import DeploymentPlan, DeploymentProblem, read_problem
+from simulator.plan import OBJECTIVE_UNIT, DeploymentPlan, DeploymentProblem, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.serving.layer import Serving
 from simulator.serving.simulate import simulate
+
+
+class TuneSettings(FileModel):
+    """The settings of `smoe tune`, beside the constants of Alg. 2."""
+
+    test: Path | None = Field(
+        None, description="trace to judge on; none: the second half of --serve, never tuned on"
+    )
+    layers: tuple[int, ...] | None = Field(
+        None, description="recorded layer that stands for each of the problem's, such as [0, 0, 1]"
+    )
+    served_tokens: int | None = Field(None, ge=1, description="budget of tokens that trials serve")
+    wall_s: float | None = Field(None, ge=0, description="budget of seconds")
+    objective: Objective = Field("bill+slo", description="what is tuned for")
+    evaluate: Literal["closed-form", "simulator"] = Field("closed-form", description="how a plan is judged")
+    profile: str | None = Field(None, description="of the simulator: platform profile; none: the ideal platform")
+    overflow: Overflow = Field("foreseen", description="a replica that meets more tokens than fit")
+    predictor: str = Field("bayes", description="bayes or lina")
+    variant: str = Field("printed", description="of bayes: printed, mixture, backoff")
+    counting: Literal["hard", "expected"] = Field("hard", description="count argmaxes, or the posteriors")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.profile is not None and self.evaluate != "simulator":
+            raise ValueError("profile: expected evaluate=simulator with it")
+        return self
 
 
 @dataclass(frozen=True)
@@ -48,53 +75,21 @@ class TuneOptions:
     problem: Path
     profiled: Path
     serve: Path
-    test: Path | None = None
-    layers: tuple[int, ...] | None = None
     sampler: str = "multi-epsilon"
-    objective: Objective = "bill+slo"
-    budget: Budget = field(default_factory=Budget)
-    settings: Alg2 = field(default_factory=Alg2)
-    predictor: str = "bayes"
-    variant: str = "printed"
-    counting: Literal["hard", "expected"] = "hard"
-    evaluate: Literal["closed-form", "simulator"] = "closed-form"
-    overflow: Overflow = "foreseen"
-    profile: str | None = None
+    trials: int = 30
+    settings: TuneSettings = field(default_factory=TuneSettings)
+    alg2: Alg2 = field(default_factory=Alg2)
     seed: int = 0
-
-
-def alg2_settings(given: Sequence[str]) -> Alg2:
-    """The constants of Alg. 2 with some `NAME=VALUE` changed. Raises InputError."""
-    known = {x.name: type(x.default) for x in fields(Alg2)}
-    values: dict[str, Any] = {}
-    for setting in given:
-        name, equals, text = setting.partition("=")
-        if not equals or name not in known:
-            raise InputError(f"--set {setting}: no setting '{name}'{nearest(name, known)}")
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name] = text
-        whole = isinstance(values[name], int) and not isinstance(values[name], bool)
-        if not isinstance(values[name], known[name]) and not (known[name] is float and whole):
-            raise InputError(f"--set {setting}: expected {known[name].__name__}, got '{text}'")
-    return replace(Alg2(), **values)
 
 
 def simulated(profile: PlatformProfile | None, overflow: Overflow, seed: int) -> Evaluate:
     """Serving by the simulator: on a profile's platform, or without one on the ideal platform."""
 
+    serving = Serving(start="just-in-time", overflow=overflow)
+
     def evaluate(problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray) -> list[Realised]:
         try:
-            run = simulate(
-                problem,
-                plan,
-                profile,
-                routing=list(real),
-                start="just-in-time",
-                overflow=overflow,
-                seed=seed,
-            )
+            run = simulate(problem, plan, profile, serving=serving, routing=list(real), seed=seed)
         except InputError as error:  # not one token fits beside the parameters
             return [Realised(np.inf, np.inf, np.inf, str(error))] * len(real)
         served = []
@@ -118,30 +113,30 @@ def run_tune(options: TuneOptions, out: Path, resume: bool = False) -> dict[str,
     Raises InputError for files that do not fit together, and for a folder that holds another run.
     """
     problem = read_problem(options.problem)
-    layers = None if options.layers is None else list(options.layers)
+    layers = None if options.settings.layers is None else list(options.settings.layers)
     table = load_profile_table(options.profiled, problem, layers)
     tuning, unseen = _batches(options, problem, layers)
-    planner = Planner(problem, table, _predictor(options))
-    evaluate = closed_form(options.overflow)
-    if options.evaluate == "simulator":
-        profile = load_profile(options.profile) if options.profile else None
-        evaluate = simulated(profile, options.overflow, options.seed)
-    judge = Judge(planner, tuning, evaluate, options.objective, options.settings)
+    planner = Planner(problem, table, _predictor(options.settings))
+    evaluate = closed_form(options.settings.overflow)
+    if options.settings.evaluate == "simulator":
+        profile = load_profile(options.settings.profile) if options.settings.profile else None
+        evaluate = simulated(profile, options.settings.overflow, options.seed)
+    judge = Judge(planner, tuning, evaluate, options.settings.objective, options.alg2)
     about = _about(options, problem, table, tuning)
     history = out / "history.parquet"
     if history.exists() and not resume:
         raise InputError(f"--out {out}: holds a history already; --resume goes on with it")
     earlier: list[Row] = load_history(history, about) if resume else []
-    known = Known(planner, KeyRange.of(table, tuning, options.settings.by_frequency), tuning)
+    known = Known(planner, KeyRange.of(table, tuning, options.alg2.by_frequency), tuning)
     found = tune(
         judge,
-        sampler(options.sampler, known, options.settings, options.seed),
+        sampler(options.sampler, known, options.alg2, options.seed),
         options.sampler,
-        options.budget,
+        Budget(options.trials, options.settings.served_tokens, options.settings.wall_s),
         earlier,
         after_trial=lambda rows: save_history(rows, history, about),
     )
-    test = Judge(planner, unseen, evaluate, options.objective, options.settings)
+    test = Judge(planner, unseen, evaluate, options.settings.objective, options.alg2)
     tuned, plan = test(found.tuning)
     result = _result(options, judge, found, tuned, test, planner)
     _write(out, planner, found, plan, judge, result)
@@ -157,7 +152,7 @@ def cut(trace: RoutingTrace, batch_tokens: int) -> list[RoutingTrace]:
 def _batches(
     options: TuneOptions, problem: DeploymentProblem, layers: list[int] | None
 ) -> tuple[Batches, Batches]:
-    """The batches to tune on, and the unseen ones: those of --test, or the second half of --serve."""
+    """The batches to tune on, and the unseen ones: those of `test`, or the second half of --serve."""
     size = round(problem.served_tokens)
 
     def of(path: Path) -> list[RoutingTrace]:
@@ -166,27 +161,28 @@ def _batches(
         if (trace.layers, trace.num_experts) != shape:
             raise InputError(
                 f"{path}: expected {shape[0]} layers x {shape[1]} experts, as the problem has, got "
-                f"{trace.layers} x {trace.num_experts}; --layers 0,0,1,1 says which recorded layer stands for each"
+                f"{trace.layers} x {trace.num_experts}; --set layers=[0,0,1,1] names "
+                "the recorded layer that stands for each"
             )
         return cut(trace, size)
 
     served = of(options.serve)
-    unseen = of(options.test) if options.test is not None else served[(len(served) + 1) // 2 :]
-    seen = served if options.test is not None else served[: (len(served) + 1) // 2]
+    unseen = of(options.settings.test) if options.settings.test is not None else served[(len(served) + 1) // 2 :]
+    seen = served if options.settings.test is not None else served[: (len(served) + 1) // 2]
     if not seen or not unseen:
         raise InputError(
-            f"{options.test or options.serve}: expected at least two batches of {size:,} tokens, to tune on and "
-            "to judge on (with --test, one in each file)"
+            f"{options.settings.test or options.serve}: expected at least two batches of {size:,} tokens, "
+            "to tune on and to judge on (with --set test=FILE, one in each file)"
         )
-    return Batches.of(seen[: options.settings.batches]), Batches.of(unseen)
+    return Batches.of(seen[: options.alg2.batches]), Batches.of(unseen)
 
 
-def _predictor(options: TuneOptions) -> TablePredictor:
-    takes = options_of(options.predictor)
-    given: dict[str, Any] = {"variant": options.variant, "counting": options.counting}
-    found = predictor(options.predictor, **{name: value for name, value in given.items() if name in takes})
+def _predictor(settings: TuneSettings) -> TablePredictor:
+    takes = options_of(settings.predictor)
+    given: dict[str, Any] = {"variant": settings.variant, "counting": settings.counting}
+    found = predictor(settings.predictor, **{name: value for name, value in given.items() if name in takes})
     if not isinstance(found, TablePredictor):
-        raise InputError(f"--predictor {options.predictor}: expected one that predicts from a profile table")
+        raise InputError(f"predictor={settings.predictor}: expected one that predicts from a profile table")
     return found
 
 
@@ -198,9 +194,12 @@ def _about(
     def sha(*parts: bytes) -> str:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
-    names = ("sampler", "objective", "seed", "predictor", "variant", "counting", "evaluate", "overflow", "profile")
-    about = {name: getattr(options, name) for name in names} | {"settings": asdict(options.settings)}
-    return about | {
+    names = {"objective", "predictor", "variant", "counting", "evaluate", "overflow", "profile"}
+    return {
+        "sampler": options.sampler,
+        "seed": options.seed,
+        **options.settings.model_dump(include=names),
+        "settings": options.alg2.model_dump(),
         "problem": sha(problem.model_dump_json().encode()),
         "table": sha(table.keys.tobytes(), table.count.tobytes()),
         "batches": sha(batches.real.tobytes(), *(np.asarray(ids).tobytes() for ids in batches.token_ids)),
@@ -221,8 +220,8 @@ def _result(
     return {
         "schema": "tuning/1",
         "sampler": options.sampler,
-        "objective": options.objective,
-        "unit": "GB-s" if planner.problem.objective == "gb_s" else "USD",
+        "objective": options.settings.objective,
+        "unit": OBJECTIVE_UNIT[planner.problem.objective],
         "seed": options.seed,
         "latency_limit_s": planner.problem.latency_limit_s,
         "stopped": found.stopped,
@@ -248,8 +247,8 @@ def _result(
             "margin": tuning.margin,
             "factor": None if tuning.factor is None else tuning.factor.tolist(),
         },
-        "theorem_2_tau": _taus(options.settings),
-        "settings": asdict(options.settings),
+        "theorem_2_tau": _taus(options.alg2),
+        "settings": options.alg2.model_dump(),
     }
 
 
@@ -281,4 +280,4 @@ def _write(
     title = f"{result['sampler']}, objective {result['objective']}: tuning batches"
     draw_convergence([curve], judge.oracle.score, f"score, {result['unit']}", title, out / "convergence", tried)
     text = json.dumps(result, indent=1, allow_nan=False)
-    (out / "result.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(out / "result.json", text + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,27 +13,17 @@ from calibration.check.campaigns import campaign_rows
 from calibration.check.checks import Measured
 from calibration.published.files import files_in, public_rows
 from calibration.tables import Period, sorted_sha256
-from moe.files import FileModel
-from simulator.profiles.constant import Constant, Dated, Quantiles, Samples
-from simulator.profiles.schema import PlatformProfile, VisibleCores
+from moe.files import write_whole
+from simulator.profiles.constant import Constant, Dated, Quantiles, Samples, Sourced, VisibleCores
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.walk import leaves
 
-Sourced: TypeAlias = Constant | Dated | VisibleCores
 Verdict: TypeAlias = Literal["within", "outside", "spread unknown"]
 
 
 def leaves_of(profile: PlatformProfile) -> dict[str, Any]:
     """Everything in a profile by its dotted name: constants, and settings such as `storage.storage_class`."""
-
-    def walk(inside: Any, name: str) -> Iterable[tuple[str, Any]]:
-        if isinstance(inside, FileModel) and not isinstance(inside, Constant | Dated | VisibleCores):
-            inside = dict(inside)
-        if isinstance(inside, dict):
-            for key, value in inside.items():
-                yield from walk(value, f"{name}.{key}" if name else key)
-        else:
-            yield name, inside
-
-    return dict(walk(profile, ""))
+    return {".".join(path): leaf for path, leaf in leaves(profile)}
 
 
 def constants_of(profile: PlatformProfile) -> dict[str, Sourced]:
@@ -59,9 +49,8 @@ def value_text(leaf: Any) -> str:
 
 def write_profile(profile: PlatformProfile, path: Path) -> None:
     """Write a profile as YAML."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = profile.model_dump(mode="json", by_alias=True, exclude_none=True)
-    path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+    write_whole(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from calibration.fitting.bootstrap import Fitted
 from experiments.profiles.page import table
 from experiments.profiles.picture import draw_fit
 from experiments.profiles.reading import constants_of
+from moe.files import write_whole
 from simulator.profiles.constant import Dated
 
 HEAD = """# Calibration of `{name}` from {told}
@@ -38,7 +39,6 @@ COLUMNS = (
 
 def write_report(made: Calibration, base: str, folder: Path, told: str = "public measurements") -> Path:
     """Write `report.md` and a picture of each quantity into a folder, and return the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
     parts = [HEAD.format(name=made.profile.name, base=base, told=told)]
     parts.append(table(COLUMNS, map(_row, made.fits)))
     parts.append(f"\nNot measured, kept from `{base}`: {', '.join(not_measured(made))}.\n")
@@ -52,7 +52,7 @@ def write_report(made: Calibration, base: str, folder: Path, told: str = "public
         draw_fit(found, folder / name.replace(".", "-"))
         parts.append(f"\n## {name}\n\n{found.quantity.source}\n\n![{name}]({name.replace('.', '-')}.png)\n")
     page = folder / "report.md"
-    page.write_text("".join(parts), encoding="utf-8")
+    write_whole(page, "".join(parts))
     return page
 
 

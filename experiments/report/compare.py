@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.report.difference import Difference, known, paired, unpaired, unrepeated
+from experiments.report.difference import Difference, paired, unpaired, unrepeated
 from experiments.report.latency_path import latency_s
 from experiments.report.page import Value
 from experiments.report.parts import flat
@@ -21,12 +21,12 @@ from experiments.report.reading import (
     read_records,
     records_of,
 )
-from experiments.report.tables import GROUPS
-from experiments.report.tuning import JUDGED, NAMES
-from experiments.run.main_job import TITLES
-from experiments.run.methods import MILLION
-from experiments.traffic.run import SHOWN
+from experiments.report.tables_page import GROUPS
+from experiments.report.tuning_page import JUDGED, NAMES
+from experiments.run.methods import MILLION, title_of
+from experiments.traffic.report import SHOWN
 from moe.errors import InputError
+from moe.statistics import finite
 from simulator.records import Bill, bill
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _batch_numbers(run: Run, result: ExperimentResult) -> dict[tuple[str, str], 
         "total_usd": lambda found: found.total_cost_usd,
     }
     for plan in dict.fromkeys(table["plan"]):
-        method = TITLES.get(plan, plan)
+        method = title_of(plan)
         for _, records in sorted(records_of(table, plan, "warm").items()):
             found, taken_s = bill(records), latency_s(records)
             for key, of in bills.items():
@@ -213,10 +213,10 @@ def _tables(a: Run, b: Run) -> Iterator[Difference]:
     for name in names:
         for of, numbers, rows in _matched(name, a.tables[name], b.tables[name]):
             for column, (x, y) in numbers.items():
-                if not len(known(x)) and not len(known(y)):
+                if not len(finite(x)) and not len(finite(y)):
                     continue
                 if rows is None:
-                    mean_a, mean_b = (float(np.nanmean(each)) if len(known(each)) else None for each in (x, y))
+                    mean_a, mean_b = (float(np.nanmean(each)) if len(finite(each)) else None for each in (x, y))
                     yield unrepeated(of, column, "", mean_a, mean_b, "means only, rows cannot be matched")
                 else:
                     yield paired(of, column, "", x, y, rows)

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from moe.errors import InputError
+from moe.files import write_whole
 
 Value: TypeAlias = str | float | int | bool | None
 PlotKind: TypeAlias = Literal["scatter", "bars", "dots", "heat", "timeline"]
@@ -137,13 +137,9 @@ def html_of(page: Page) -> str:
 
 
 def write_page(page: Page, path: Path) -> int:
-    """Write the page; its size in bytes. Raises InputError where it cannot be written."""
+    """Write the page; its size in bytes. Raises PlatformError where it cannot be written."""
     data = html_of(page).encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be written: {error.strerror}") from None
+    write_whole(path, data)
     return len(data)
 
 

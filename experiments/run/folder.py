@@ -15,6 +15,7 @@ from experiments.run.schema import Experiment
 from experiments.tools.code_key import result_key
 from experiments.tools.provenance import FILE, provenance
 from moe.errors import InputError
+from moe.files import write_whole
 from simulator.traffic.scenario import Scenario
 
 Runnable: TypeAlias = Experiment | Scenario
@@ -77,22 +78,20 @@ class RunFolder:
         """Make the folder, and note the resolved experiment and what it runs on."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "result.json").unlink(missing_ok=True)
-        self.write_text("config.yaml", dump(experiment))
+        self.write("config.yaml", dump(experiment))
         self.write_json(FILE, provenance(key=self.key, seed=experiment.seed))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result, which makes the folder complete."""
-        self.write_text("result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+        self.write("result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
 
     def write_json(self, name: str, data: Any) -> None:
         """Write one JSON file of the run."""
-        self.write_text(name, json.dumps(data, indent=1) + "\n")
+        self.write(name, json.dumps(data, indent=1) + "\n")
 
-    def write_text(self, name: str, text: str) -> None:
-        """Write one file of the run: it is whole, or as it was."""
-        partial = self.path / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path / name)
+    def write(self, name: str, text: str) -> None:
+        """Write one file of the run. Raises PlatformError."""
+        write_whole(self.path / name, text)
 
 
 def run_key(experiment: Runnable) -> str:

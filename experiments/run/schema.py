@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from moe.errors import InputError
-from moe.files import FileModel, read_mapping, validated
+from moe.files import FileModel, read_settings, source_of, validated
 from moe.pretrained.settings import GateKind
 from moe.routing.synthetic import SyntheticPopularity
 from moe.spec import load_spec
 from simulator.plan import MemoryMB, Objective
 from simulator.profiles.schema import DEFAULT_PROFILE
-from simulator.serving.forward_pass import Gather, Reload, Start
-from simulator.serving.overflow import Overflow
+from simulator.serving.layer import Serving, Start
 
 
 class Workload(FileModel):
@@ -131,14 +129,10 @@ class Target(FileModel):
         return self
 
 
-class Simulation(FileModel):
+class Simulation(Serving):
     """How the plans are played."""
 
     start: Start = Field("just-in-time", description="when experts are started")
-    next_layer_start: Start = Field("eager", description="when the next non-MoE function is started")
-    gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
-    overflow: Overflow = Field("foreseen", description="a replica that meets more tokens than fit")
-    reload: Reload = Field("every-invocation", description="of parameters: at each call, or once an instance")
 
 
 class Experiment(FileModel):
@@ -160,19 +154,6 @@ class Experiment(FileModel):
     simulation: Simulation = Simulation()
 
 
-def read_settings(path: str | Path, settings: Sequence[str]) -> dict[str, Any]:
-    """The mapping of a file with `key.key=value` settings applied. Raises InputError."""
-    data = read_mapping(path)
-    for setting in settings:
-        apply_setting(data, setting)
-    return data
-
-
-def source_of(path: str | Path, settings: Sequence[str]) -> str:
-    """What an error calls a file with settings applied."""
-    return f"{path} with --set {' '.join(settings)}" if settings else str(path)
-
-
 def load_experiment(path: str | Path, settings: Sequence[str] = ()) -> Experiment:
     """An experiment's YAML with `key.key=value` settings applied.
 
@@ -180,28 +161,3 @@ def load_experiment(path: str | Path, settings: Sequence[str] = ()) -> Experimen
         InputError: a missing file, an unknown key (nearest named), a value that is impossible.
     """
     return validated(Experiment, read_settings(path, settings), source_of(path, settings))
-
-
-def apply_setting(data: dict[str, Any], setting: str) -> None:
-    """Apply one `a.b=value` to a file's mapping; the value is read as YAML. Raises InputError."""
-    key, equals, text = setting.partition("=")
-    source = f"--set {setting}"
-    if not equals:
-        raise InputError(f"{source}: expected key.key=value, for example workload.batch_tokens=1024")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"{source}: '{text}' is not valid YAML") from None
-    set_key(data, key, value, source)
-
-
-def set_key(data: dict[str, Any], key: str, value: Any, source: str) -> None:
-    """Set the key `a.b` of a file's mapping. Raises InputError, which begins with `source`."""
-    if not all(key.split(".")):
-        raise InputError(f"{source}: expected a key such as workload.batch_tokens, got '{key}'")
-    *parents, last = key.split(".")
-    for parent in parents:
-        data = data.setdefault(parent, {})
-        if not isinstance(data, dict):
-            raise InputError(f"{source}: '{parent}' is a value, not a group of keys")
-    data[last] = value

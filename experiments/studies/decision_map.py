@@ -6,117 +6,30 @@ out to be: draws of the uncertain constants, the same ones in every cell (paired
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from experiments.studies.headline import zipf
-from experiments.studies.uncertainty import Uncertainty, uncertainty
+from experiments.studies.decision_map_file import ON_CONSTANT, DecisionMap
+from experiments.studies.headline import S3_BANDWIDTH
 from experiments.studies.whole_bill import cheapest_in_all
-from moe.files import FileModel
+from experiments.studies.worth_of_knowing import worth_of_knowing
+from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
+from moe.statistics import wilson
 from optimizer.problem import make_problem
-from simulator.plan import DeploymentPlan, DeploymentProblem, MemoryMB
-from simulator.profiles.schema import DEFAULT_PROFILE, PlatformProfile, constant_at, load_profile, with_constant
+from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.uncertainty import Factors, drawn_factors
+from simulator.profiles.walk import constant_at, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Serving
 from simulator.serving.simulate import simulate
 
 CHOICES = ("lambda", "provisioned", "cluster")
-Axis = Literal["batch_tokens", "batches_per_hour", "flops_per_vcpu", "s3_bandwidth", "cluster_utilisation", "skew"]
-ON_CONSTANT: dict[str, tuple[str, ...]] = {
-    "flops_per_vcpu": ("compute", "flops_per_vcpu"),
-    "cluster_utilisation": ("cluster", "month_utilisation"),
-}
-S3 = (
-    ("network", "function_bytes_per_s_per_mb"),
-    ("network", "sustained_bytes_per_s"),
-    ("network", "burst_bytes_per_s"),
-    ("storage", "connection_bytes_per_s"),
-)
-LABELS = {
-    "batch_tokens": "tokens of a batch",
-    "batches_per_hour": "batches an hour",
-    "flops_per_vcpu": "FLOP/s of a Lambda vCPU",
-    "s3_bandwidth": "bandwidth of a function to S3, times the profile's",
-    "cluster_utilisation": "share of its paid time that the cluster serves",
-    "skew": "skew of expert popularity (Zipf exponent)",
-}
-TITLES = {"lambda": "Lambda", "provisioned": "provisioned concurrency", "cluster": "CPU cluster"}
-
-
-class MapAxis(FileModel):
-    """One axis: what varies, between which values, evenly in its logarithm or not."""
-
-    axis: Axis
-    low: float = Field(ge=0)
-    high: float = Field(gt=0)
-    points: int = Field(9, ge=2, le=200)
-    log: bool = True
-
-    @model_validator(mode="after")
-    def _range(self) -> MapAxis:
-        if self.high <= self.low or (self.log and self.low == 0):
-            raise ValueError(f"{self.axis}: expected 0 < low < high, got {self.low:g} to {self.high:g}")
-        return self
-
-    def values(self) -> np.ndarray:
-        """The cells' centres, shape (points,)."""
-        return (np.geomspace if self.log else np.linspace)(self.low, self.high, self.points)
-
-
-class Draws(FileModel):
-    """How many draws a cell gets: more, until the interval of the probability is narrow or clear of one half."""
-
-    least: int = Field(64, ge=4)
-    most: int = Field(256, ge=4)
-    half_width: float = Field(0.1, gt=0, lt=0.5, description="of the 95% interval of a probability")
-
-
-class DecisionMap(FileModel):
-    """`decision-map/1`: what is mapped."""
-
-    schema_: Literal["decision-map/1"] = Field("decision-map/1", alias="schema")
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    about: str = ""
-    seed: int = Field(0, ge=0)
-    spec: str = "bert-moe"
-    profile: str = DEFAULT_PROFILE
-    x: MapAxis
-    y: MapAxis
-    batch_tokens: float = Field(10240, gt=0)
-    batches_per_hour: float = Field(60, gt=0)
-    skew: float = Field(0.5, ge=0)
-    memory_mb: tuple[MemoryMB, ...] | None = None
-    max_replicas: int = Field(8, ge=1)
-    non_moe_memory_mb: MemoryMB = 3008
-    reload: Reload = "every-invocation"
-    spread: dict[Literal["high", "medium", "low"], float] = Field(
-        default={"high": 1.1, "medium": 1.3, "low": 2.0},
-        description="95% range of an unmeasured constant, as a factor, by its confidence",
-    )
-    draws: Draws = Draws()
-
-    @model_validator(mode="after")
-    def _axes(self) -> DecisionMap:
-        if self.x.axis == self.y.axis:
-            raise ValueError(f"y.axis: expected another than x's, got '{self.y.axis}'")
-        if set(self.spread) != {"high", "medium", "low"} or min(self.spread.values()) < 1:
-            raise ValueError("spread: expected factors >= 1 for high, medium and low")
-        if self.x.points * self.y.points * self.draws.most > MOST:
-            count = self.x.points * self.y.points * self.draws.most
-            raise ValueError(f"x, y, draws: {count:,} simulations at most; expected up to {MOST:,}")
-        return self
-
-
-MOST = 2_000_000
-SHUFFLES = 8
 
 
 @dataclass(frozen=True)
@@ -177,8 +90,8 @@ def make_map(
     from joblib import Parallel, delayed
 
     spec, profile = load_spec(asked.spec), load_profile(asked.profile)
-    fixed = tuple(".".join(ON_CONSTANT[a]) for a in (asked.x.axis, asked.y.axis) if a in ON_CONSTANT)
-    sure = uncertainty(profile, {str(k): v for k, v in asked.spread.items()}, asked.draws.most, asked.seed, fixed)
+    fixed = [ON_CONSTANT[a] for a in (asked.x.axis, asked.y.axis) if a in ON_CONSTANT]
+    sure = drawn_factors(profile, asked.draws.most, asked.seed, asked.spread, fixed)
     places = [(float(x), float(y)) for y in asked.y.values() for x in asked.x.values()]
     cells: list[Cell] = []
     worths: list[np.ndarray] = []
@@ -201,7 +114,7 @@ def make_map(
 
 
 def _cell(
-    asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, sure: Uncertainty, x: float, y: float
+    asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, sure: Factors, x: float, y: float
 ) -> tuple[Cell, np.ndarray, float]:
     """One cell, and what knowing each constant, and all, would save there."""
     place = _place(asked, spec, profile, x, y)
@@ -240,12 +153,12 @@ def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float
         if axis in at:
             at[axis] = value
         elif axis == "s3_bandwidth":
-            for path in S3:
+            for path in S3_BANDWIDTH:
                 profile = with_constant(profile, path, constant_at(profile, path).scaled(value))
         else:
-            constant = constant_at(profile, ON_CONSTANT[axis])
-            profile = with_constant(profile, ON_CONSTANT[axis], constant.model_copy(update={"value": value}))
-    tokens = at["batch_tokens"] * spec.top_k * zipf(spec.moe_layers, spec.experts, at["skew"], asked.seed)
+            profile = with_constant(profile, ON_CONSTANT[axis], value)
+    popularity = zipf(spec.moe_layers, spec.experts, at["skew"], np.random.default_rng(asked.seed))
+    tokens = at["batch_tokens"] * spec.top_k * popularity
     problem = _problem(asked, spec, tokens, profile)
     plan = cheapest_in_all(problem)
     return _Place(x, y, profile, tokens, at["batch_tokens"], at["batches_per_hour"], plan)
@@ -265,15 +178,14 @@ def _problem(asked: DecisionMap, spec: MoESpec, tokens: np.ndarray, profile: Pla
 
 
 def _bills(
-    asked: DecisionMap, spec: MoESpec, place: _Place, sure: Uncertainty, draw: int
+    asked: DecisionMap, spec: MoESpec, place: _Place, sure: Factors, draw: int
 ) -> tuple[list[float], tuple[float, float]]:
     """USD per million tokens of each choice on one draw of the platform, and both latencies, s."""
     profile = sure.applied(place.profile, draw)
     problem = _problem(asked, spec, place.tokens, profile)
     runs = 2 if asked.reload == "when-cold" else 1
-    run = simulate(
-        problem, place.plan, profile, runs=runs, reload=asked.reload, start="just-in-time", seed=asked.seed
-    )
+    serving = Serving(start="just-in-time", reload=asked.reload)
+    run = simulate(problem, place.plan, profile, serving=serving, runs=runs, seed=asked.seed)
     rows = [row for row in run.records if row.batch == runs - 1]
     cold, gb = _cold_and_size(profile, problem, place)
     spent = bill(rows)
@@ -307,93 +219,3 @@ def _cold_and_size(profile: PlatformProfile, problem: DeploymentProblem, place: 
     gone = np.exp(-profile.start.keep_alive_s.median * place.batches_per_hour / SECONDS_PER_HOUR)
     init_s = profile.start.packages[profile.start.package].init_s.median
     return float(gone * init_s * gb), gb
-
-
-def here(asked: DecisionMap) -> tuple[float, float]:
-    """Where the map's own setting and the profile's own constant are on its axes."""
-    profile = load_profile(asked.profile)
-
-    def value(axis: Axis) -> float:
-        if axis in ON_CONSTANT:
-            return constant_at(profile, ON_CONSTANT[axis]).median
-        return 1.0 if axis == "s3_bandwidth" else float(getattr(asked, axis))
-
-    return value(asked.x.axis), value(asked.y.axis)
-
-
-def wilson(wins: int, of: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's 95% interval of a probability."""
-    p, n = wins / of, of
-    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float((middle - half) / (1 + z * z / n)), float((middle + half) / (1 + z * z / n))
-
-
-def worth_of_knowing(logs: np.ndarray, usd: np.ndarray) -> np.ndarray:
-    """Expected value of partial perfect information of each constant, by regression; in the unit of `usd`.
-
-    Strong, Oakley and Brennan 2014: the expected bills given a constant are a smooth function of it, here a
-    parabola fitted to the draws; knowing it saves the least of the means less the mean of the least. What a
-    shuffled constant would save, which is nothing but the fit's own noise, is taken off.
-
-    Args:
-        logs: of the constants' factors, shape (draws, constants). usd: bills of the choices, (draws, choices).
-    """
-    rng = np.random.default_rng(0)
-
-    def saved(known: np.ndarray) -> float:
-        basis = np.vander(known, 3)
-        fitted = basis @ np.linalg.lstsq(basis, usd, rcond=None)[0]
-        return float(fitted.mean(axis=0).min() - fitted.min(axis=1).mean())
-
-    def by_chance(known: np.ndarray) -> float:
-        return float(np.mean([saved(rng.permutation(known)) for _ in range(SHUFFLES)]))
-
-    if (usd.argmin(axis=1) == usd.mean(axis=0).argmin()).all():
-        return np.zeros(logs.shape[1])  # the same is cheapest whatever is known
-    return np.array([max(0.0, saved(known) - by_chance(known)) for known in logs.T])
-
-
-def write_map(asked: DecisionMap, found: Found, folder: Path) -> None:
-    """map.csv, worth.csv, map.json and the page map.md, which shows map.png."""
-    import pandas as pd
-
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([_flat(cell) for cell in found.cells]).to_csv(folder / "map.csv", index=False)
-    pd.Series(found.worth, name="usd_per_million_tokens").to_csv(folder / "worth.csv", index_label="constant")
-    (folder / "map.json").write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
-    (folder / "map.md").write_text(page(asked, found), encoding="utf-8")
-
-
-def _flat(cell: Cell) -> dict[str, Any]:
-    row = asdict(cell)
-    shares, usd = row.pop("probability"), row.pop("usd")
-    return row | {f"probability_{k}": v for k, v in shares.items()} | {f"usd_{k}": v for k, v in usd.items()}
-
-
-def page(asked: DecisionMap, found: Found) -> str:
-    """The map as Markdown: who wins where, how sure, what to measure next."""
-    cells = found.cells
-    lines = [f"# {asked.name}: where to serve {asked.spec}", "", asked.about, "", "![Decision map](map.png)", ""]
-    lines += [
-        "| cheapest | cells | surely (95%) | draws of the platform on average |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name in CHOICES:
-        won = [cell for cell in cells if cell.winner == name]
-        if won:
-            sure = sum(cell.low > 0.5 for cell in won)
-            lines.append(f"| {TITLES[name]} | {len(won)} | {sure} | {np.mean([c.draws for c in won]):.0f} |")
-    lines += ["", "## What to measure next", ""]
-    first = next(iter(found.worth))
-    if found.worth[first] > 0:
-        lines.append(
-            f"Knowing `{first}` exactly would save ${found.worth[first]:.3g} per million tokens on average over "
-            f"the map, knowing everything ${found.everything:.3g}."
-        )
-    else:
-        lines.append("Nothing: no constant's uncertainty changes a decision on this map.")
-    lines += ["", "| constant | saves, USD per million tokens | its uncertainty |", "| --- | --- | --- |"]
-    for name, worth in found.worth.items():
-        how = "calibrated" if name in found.measured else "by its confidence"
-        lines.append(f"| `{name}` | {worth:.3g} | {how} |")
-    return "\n".join(lines) + "\n"

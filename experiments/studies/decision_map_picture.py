@@ -10,7 +10,8 @@ import numpy as np
 from experiments.tools import style
 
 if TYPE_CHECKING:
-    from experiments.studies.decision_map import DecisionMap, Found
+    from experiments.studies.decision_map import Found
+    from experiments.studies.decision_map_file import DecisionMap
 
 COLOURS = {"lambda": style.ORANGE, "provisioned": style.PURPLE, "cluster": style.BLUE}
 LINES: dict[float, Any] = {0.5: "-", 0.75: "--", 0.95: ":"}
@@ -48,7 +49,9 @@ def _regions(axes: Any, asked: DecisionMap, found: Found) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    from experiments.studies.decision_map import CHOICES, LABELS, TITLES, here
+    from experiments.studies.decision_map import CHOICES
+    from experiments.studies.decision_map_file import here
+    from experiments.studies.decision_map_page import LABELS, TITLES
 
     x, y, grid = asked.x.values(), asked.y.values(), grids(asked, found)
     best = np.max([grid[name] for name in CHOICES], axis=0)

@@ -5,25 +5,24 @@ The ratios of Liu, Wang, Wu, INFOCOM 2025: cost and throughput against LambdaML,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from experiments.tools.paper_numbers import LAMBDAML_MB, SLOWER_THAN_LAMBDAML
+from moe.routing.synthetic import zipf
 from moe.spec import MoESpec
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem
-from simulator.profiles.schema import PlatformProfile, constant_at, with_constant
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.walk import Keys, constant_at, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import PERIODS, run_on_cluster
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload, Serving
 from simulator.serving.simulate import simulate
 
-LAMBDAML_MB = 3008
-THROUGHPUT = 0.8124
-"""Of LambdaML's, which a plan must keep: the paper loses at most 18.76% of it."""
 LINEAR_MB = 1769
 """Up to here compute is linear in memory for certain; beyond it the exponent of `scaling` holds."""
 
@@ -77,6 +76,31 @@ FACTORS = (
     Factor("tokens of a batch", 512, 20480, 10240, True, "tokens", "the paper's range and twice it"),
 )
 
+S3_BANDWIDTH: tuple[Keys, ...] = (
+    ("network", "function_bytes_per_s_per_mb"),
+    ("network", "sustained_bytes_per_s"),
+    ("network", "burst_bytes_per_s"),
+    ("storage", "connection_bytes_per_s"),
+)
+SCALED: dict[str, tuple[Keys, ...]] = {
+    # The same processors on Lambda and in the cluster: only billing differs.
+    "FLOP/s of a vCPU": (("compute", "flops_per_vcpu"), ("cluster", "flops_per_core")),
+    "reading weights": (("compute", "weight_bandwidth_per_vcpu"),),
+    "S3 bandwidth": S3_BANDWIDTH,
+    "S3 delay": (("storage", "get_latency_s"), ("storage", "put_latency_s")),
+    "warm start": (("start", "warm_s"), ("payload", "overhead_s")),
+    "payload bandwidth": (("payload", "bytes_per_s"),),
+    "price of a GB-s": (("prices", "gb_s"),),
+    "cluster's price": (("cluster", "price_per_hour"),),
+}
+"""Constants that a factor multiplies."""
+REPLACED: dict[str, Keys] = {
+    "payload encoding": ("payload", "encoding_factor"),
+    "cluster's busy cores": ("cluster", "efficiency"),
+    "cluster's paid time used": ("cluster", "month_utilisation"),
+}
+"""Constants that become a factor's value."""
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -117,20 +141,22 @@ def evaluate(spec: MoESpec, profile: PlatformProfile, values: Mapping[str, float
     The plan is the cheapest one at 81.24% of LambdaML's throughput (exact, by the closed form); both are then
     played on the simulated platform with the same random numbers.
     """
-    changed = _profile(profile, values)
-    tokens = values["tokens of a batch"] * zipf(spec.moe_layers, spec.experts, values["skew"], seed) * spec.top_k
+    changed = with_factors(profile, values)
+    popularity = zipf(spec.moe_layers, spec.experts, values["skew"], np.random.default_rng(seed))
+    tokens = values["tokens of a batch"] * popularity * spec.top_k
     problem = _scaled(
         make_problem(spec, tokens, changed, non_moe_memory_mb=LAMBDAML_MB), values["compute beyond one vCPU"]
     )
     lambdaml = solve(problem, "lambdaml", max_memory_mb=LAMBDAML_MB)
     assert lambdaml.latency_s is not None
-    limited = problem.with_limit(lambdaml.latency_s / THROUGHPUT)
+    limited = problem.with_limit(lambdaml.latency_s / (1 - SLOWER_THAN_LAMBDAML))
     plan = solve(limited, "exact")
     reload: Reload = "when-cold" if values["parameters kept"] >= 0.5 else "every-invocation"
+    serving = Serving(start="just-in-time", reload=reload)
 
     def play(chosen: object) -> tuple[float, float]:
         runs = 1 if reload == "every-invocation" else 2  # the first batch downloads, the second is what is kept
-        run = simulate(limited, chosen, changed, runs=runs, reload=reload, seed=seed, start="just-in-time")  # type: ignore[arg-type]
+        run = simulate(limited, chosen, changed, serving=serving, runs=runs, seed=seed)  # type: ignore[arg-type]
         last = bill(row for row in run.records if row.batch == runs - 1)
         return last.compute_usd, float(run.latency_s[-1])
 
@@ -144,13 +170,6 @@ def evaluate(spec: MoESpec, profile: PlatformProfile, values: Mapping[str, float
         cluster={period: cost / per.get(period, cluster[period]) for period in PERIODS},
         feasible=bool(plan.feasible),
     )
-
-
-def zipf(layers: int, experts: int, exponent: float, seed: int) -> np.ndarray:
-    """Shares of a layer's tokens, 1/rank^s, ranks dealt anew in each layer, shape (layers, experts)."""
-    shares = np.arange(1, experts + 1) ** -float(exponent)
-    rng = np.random.default_rng(seed)
-    return np.array([rng.permutation(shares / shares.sum()) for _ in range(layers)])
 
 
 def _scaled(problem: DeploymentProblem, exponent: float) -> DeploymentProblem:
@@ -169,47 +188,11 @@ def _scaled(problem: DeploymentProblem, exponent: float) -> DeploymentProblem:
     )
 
 
-def _profile(profile: PlatformProfile, values: Mapping[str, float]) -> PlatformProfile:
+def with_factors(profile: PlatformProfile, values: Mapping[str, float]) -> PlatformProfile:
     """The profile with the factors on its constants."""
-    for path, change in _changes(values):
-        before = constant_at(profile, path)
-        value = before.value
-        new: Any
-        if isinstance(value, float):
-            new = float(change(value))
-        else:
-            assert hasattr(value, "quantiles")
-            new = value.model_copy(update={"quantiles": {p: float(change(x)) for p, x in value.quantiles.items()}})
-        profile = with_constant(profile, path, before.model_copy(update={"value": new}))
+    for name, paths in SCALED.items():
+        for path in paths:
+            profile = with_constant(profile, path, constant_at(profile, path).scaled(values[name]))
+    for name, path in REPLACED.items():
+        profile = with_constant(profile, path, values[name])
     return profile
-
-
-def _changes(values: Mapping[str, float]) -> list[tuple[tuple[str, ...], Callable[[float], float]]]:
-    """Constants of the profile, and what becomes of them."""
-
-    def times(name: str) -> Callable[[float], float]:
-        return lambda x: x * values[name]
-
-    def become(name: str) -> Callable[[float], float]:
-        return lambda _: values[name]
-
-    s3, flops = times("S3 bandwidth"), times("FLOP/s of a vCPU")
-    return [
-        (("compute", "flops_per_vcpu"), flops),
-        (("cluster", "flops_per_core"), flops),  # the same processors: only billing differs
-        (("compute", "weight_bandwidth_per_vcpu"), times("reading weights")),
-        (("network", "function_bytes_per_s_per_mb"), s3),
-        (("network", "sustained_bytes_per_s"), s3),
-        (("network", "burst_bytes_per_s"), s3),
-        (("storage", "connection_bytes_per_s"), s3),
-        (("storage", "get_latency_s"), times("S3 delay")),
-        (("storage", "put_latency_s"), times("S3 delay")),
-        (("start", "warm_s"), times("warm start")),
-        (("payload", "overhead_s"), times("warm start")),
-        (("payload", "bytes_per_s"), times("payload bandwidth")),
-        (("payload", "encoding_factor"), become("payload encoding")),
-        (("prices", "gb_s"), times("price of a GB-s")),
-        (("cluster", "price_per_hour"), times("cluster's price")),
-        (("cluster", "efficiency"), become("cluster's busy cores")),
-        (("cluster", "month_utilisation"), become("cluster's paid time used")),
-    ]

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.run.folder import Runnable, run_key
-from experiments.run.schema import read_settings, set_key, source_of
 from experiments.sweep.block import Changes, Sweep
 from experiments.sweep.kinds import ExperimentFile, Kind, ScenarioFile
 from moe.cache import content_key
 from moe.errors import InputError
-from moe.files import validated
+from moe.files import read_settings, set_key, source_of, validated
 
 
 @dataclass(frozen=True)

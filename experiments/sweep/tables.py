@@ -48,8 +48,8 @@ def write_tables(sweep: SweepFile, folder: SweepFolder) -> Swept:
         if result:
             times.append(place | _wall_times(folder, point))
     columns = _columns(rows)
-    folder.run.write_text("points.csv", _csv(columns))
-    folder.run.write_text("wall_times.csv", _csv(_columns(times)))
+    folder.run.write("points.csv", _csv(columns))
+    folder.run.write("wall_times.csv", _csv(_columns(times)))
     write_parquet(folder.run.path / "points.parquet", columns, {"schema": SCHEMA, "name": sweep.file.name})
     result = {
         "schema": "sweep-result/1",

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from moe.files import write_whole
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("moe", "simulator", "optimizer", "experiments")
 VERSIONS_OF = ("serverless-moe", "numpy", "scipy", "simpy", "pandas", "torch", "transformers", "tokenizers")
@@ -31,8 +33,8 @@ def provenance(**more: Any) -> dict[str, Any]:
 
 
 def write_provenance(folder: Path, **more: Any) -> None:
-    """Write provenance.json into a folder that is there."""
-    (folder / FILE).write_text(json.dumps(provenance(**more), indent=1) + "\n", encoding="utf-8")
+    """Write provenance.json into a folder."""
+    write_whole(folder / FILE, json.dumps(provenance(**more), indent=1) + "\n")
 
 
 def _version(package: str) -> str | None:
@@ -55,6 +57,8 @@ def git_commit() -> str | None:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    if git("ls-files", "--error-unmatch", str(Path(__file__).relative_to(ROOT))) is None:
+        return None  # installed, perhaps inside of another project's repository
     commit = git("rev-parse", "HEAD")
     changed = git("status", "--porcelain", "--", *PACKAGES)
     return f"{commit}{' with changes' if changed else ''}" if commit else None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from moe.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +34,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write `path`.png and `path`.svg, without dates, so that the same data gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".png"), dpi=160, metadata={"Software": None})
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    png = partial(figure.savefig, format="png", dpi=160, metadata={"Software": None})
+    svg = partial(figure.savefig, format="svg", metadata={"Date": None})
+    write_whole(path.with_suffix(".png"), png)
+    write_whole(path.with_suffix(".svg"), svg)
+
+
+def rounded(value: float) -> str:
+    """A number with three significant figures, never in powers of ten."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"

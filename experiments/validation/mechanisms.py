@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.benches.simulator import bert_problem, uniform_plan
-from optimizer.cost_model import evaluate
+from experiments.tools.cases import bert_problem, uniform_plan
+from optimizer.evaluation import evaluate
 from optimizer.solvers import solve
 from simulator.cloud.network import Link
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.profiles.uncertainty import with_value, without_tails
+from simulator.profiles.walk import with_constant
 from simulator.serving.simulate import simulate
 
 PLANS = ("exact", "ods", "lambdaml", "best-uniform", "random")
@@ -135,7 +135,7 @@ def situations(seeds: int) -> list[Situation]:
     return [
         situation(small, bert, profile, 1.25, seeds),
         situation(small, bert, profile, 1.1, seeds),
-        situation(large, large_experts(), with_value(profile, "storage", "parts", 8.0), 1.25, seeds),
+        situation(large, large_experts(), with_constant(profile, ("storage", "parts"), 8.0), 1.25, seeds),
     ]
 
 
@@ -214,9 +214,14 @@ def play(problem: DeploymentProblem, plan: DeploymentPlan, variant: Variant, see
     return np.array([[run.bill.total_cost_usd for run in runs], [run.mean_latency_s for run in runs]])
 
 
+def without_tails(profile: PlatformProfile) -> PlatformProfile:
+    """The profile with every distribution replaced by its median."""
+    return profile.mapped(lambda constant: constant.with_value(constant.median))
+
+
 def with_sustained_burst(profile: PlatformProfile) -> PlatformProfile:
     """The profile whose functions keep their burst bandwidth for ever."""
-    return with_value(profile, "network", "sustained_bytes_per_s", profile.network.burst_bytes_per_s.median)
+    return with_constant(profile, ("network", "sustained_bytes_per_s"), profile.network.burst_bytes_per_s.median)
 
 
 @contextmanager

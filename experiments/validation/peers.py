@@ -113,7 +113,7 @@ def simfaas_run(arrivals: np.ndarray, work: np.ndarray) -> Reused:
 
 def our_run(arrivals: np.ndarray, work: np.ndarray) -> Reused:
     """The same calls by this simulator."""
-    service = LambdaService(simpy.Environment(), at_once(keep_alive=Draws(KEEP_ALIVE_S, UNUSED)))
+    service = LambdaService(simpy.Environment(), at_once(start={"keep_alive": Draws(KEEP_ALIVE_S, UNUSED)}))
     play(service, arrivals, work)
     first: dict[str, float] = {}
     last: dict[str, float] = {}

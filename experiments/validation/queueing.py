@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -11,12 +10,12 @@ import numpy as np
 import simpy
 
 from calibration.check.checks import Check, over_seeds
-from experiments.benches.simulator import bert_problem
+from experiments.tools.cases import bert_problem
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Platform, ideal_platform
 from simulator.draws import Draws
 from simulator.plan import DeploymentProblem
-from simulator.program import Compute
 from simulator.records import Record
 
 UNUSED = np.random.default_rng(0)
@@ -28,9 +27,8 @@ def _smallest_problem() -> DeploymentProblem:
 
 
 def at_once(**changes: object) -> Platform:
-    """A platform whose calls start at once and take exactly their work."""
-    still = {"warm_start": Draws(0.0, UNUSED)}
-    return dataclasses.replace(ideal_platform(_smallest_problem()), **(still | changes))  # type: ignore[arg-type]
+    """A platform whose calls start at once and take exactly their work; `changes`: as of `Platform.changed`."""
+    return ideal_platform(_smallest_problem()).changed(start={"warm": Draws(0.0, UNUSED)}).changed(**changes)
 
 
 def poisson(rate: float, mean_work_s: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +68,7 @@ def queueing_checks(seeds: int) -> list[Check]:
         service.deploy("f", 1024, reserved=5)
         poisson_load(service, 3.0, 1.0, 20_000, seed)
         throttled.append(float(np.mean([row.status == "throttled" for row in service.records])))
-        service = LambdaService(simpy.Environment(), at_once(keep_alive=Draws(3.0, UNUSED)))
+        service = LambdaService(simpy.Environment(), at_once(start={"keep_alive": Draws(3.0, UNUSED)}))
         arrivals, work = poisson_load(service, 2.0, 0.8, 5_000, seed)
         cold.append(float(np.mean([row.cold for row in service.records])))
         window.append(cold_by_sliding_window(arrivals, work, 3.0) / len(arrivals))

@@ -15,7 +15,7 @@ from moe.errors import InputError
 
 LONGEST_CALL_S = 900
 CONTROL_PER_S = 14.0  # requests that change or read functions; AWS allows 15
-NO_REGION = "AWS: no region: expected --region, AWS_DEFAULT_REGION or one in the AWS configuration"
+NO_REGION = "AWS: no region: expected region, AWS_DEFAULT_REGION or one in the AWS configuration"
 LOGS_PER_S = 4.0  # requests that read logs; AWS allows 5 (10 in some regions)
 AT_ONCE = 64  # connections that a client keeps
 CLIENT_ERRORS = (ClientError, BotoCoreError, OSError)  # the service refuses or fails, or nobody answers

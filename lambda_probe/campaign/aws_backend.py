@@ -70,7 +70,7 @@ def open_aws(
 def checked_role(role: str | None) -> str:
     """The ARN of the role that functions run as. Raises InputError where it is none."""
     if role is None:
-        raise InputError("AWS: no role for functions to run as: expected --role ARN (docs/aws.md says how)")
+        raise InputError("AWS: no role for functions to run as: expected its ARN as role (docs/aws.md says how)")
     if not _ROLE.fullmatch(role):
-        raise InputError(f"--role {role}: expected an ARN such as arn:aws:iam::123456789012:role/smoe-probe")
+        raise InputError(f"role {role}: expected an ARN such as arn:aws:iam::123456789012:role/smoe-probe")
     return role

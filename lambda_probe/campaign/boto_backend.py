@@ -190,7 +190,7 @@ class BotoBackend:
         if self.facts.name != "aws":
             return {}
         raise InputError(
-            f"package {package.name}: AWS's {package.runtime} has no numpy: expected --numpy-wheel FILE.whl "
+            f"package {package.name}: AWS's {package.runtime} has no numpy: expected numpy_wheel, a FILE.whl "
             "(docs/aws.md says how to get it)"
         )
 
@@ -204,14 +204,14 @@ def wheel_files(wheel: Path, package: ProbePackage) -> dict[str, bytes]:
     built_for += [OLD_GLIBC] if f"manylinux2014_{machine}" in wheel.name else []
     if f"-cp3{minor}-" not in wheel.name or wheel.suffix != ".whl" or min(built_for, default=99) > glibc:
         raise InputError(
-            f"--numpy-wheel {wheel}: expected a wheel for cp3{minor} and manylinux_2_{glibc}_{machine} or older, "
+            f"numpy_wheel {wheel}: expected a wheel for cp3{minor} and manylinux_2_{glibc}_{machine} or older, "
             f"for package {package.name}"
         )
     try:
         with zipfile.ZipFile(wheel) as archive:
             return {each.filename: archive.read(each) for each in archive.infolist() if not each.is_dir()}
     except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"--numpy-wheel {wheel}: cannot be read: {error}") from None
+        raise InputError(f"numpy_wheel {wheel}: cannot be read: {error}") from None
 
 
 def facts_of(name: str, region: str) -> BackendFacts:

@@ -21,6 +21,7 @@ import yaml
 from lambda_probe.campaign.file import Campaign
 from lambda_probe.campaign.measurements import FILE, write_measurements
 from moe.errors import InputError, PlatformError
+from moe.files import write_whole, writing
 
 CAMPAIGN, PROVENANCE, ROWS, LOCK = "campaign.yaml", "provenance.json", "rows.jsonl", "campaign.lock"
 SYNC_S = 1.0  # a power cut loses at most the calls of so many seconds; a killed process loses none
@@ -80,7 +81,7 @@ class CampaignFolder:
         """Add to the provenance. Raises PlatformError."""
         self.provenance.update(provenance)
         with _told(self.path / PROVENANCE):
-            _write(self.path / PROVENANCE, json.dumps(self.provenance, indent=1) + "\n")
+            write_whole(self.path / PROVENANCE, json.dumps(self.provenance, indent=1) + "\n")
 
     def write_table(self, complete: bool) -> None:
         """Make `measurements.parquet` of all rows. Raises PlatformError."""
@@ -112,7 +113,7 @@ def open_folder(path: Path, campaign: Campaign, identity: Mapping[str, Any]) -> 
                 raise InputError(f"{path}: {key}: it was begun with {provenance[key]!r}, and is now {value!r}")
         lines = _lines(path / ROWS)
         with _told(path):
-            _write(path / CAMPAIGN, _dump(campaign))
+            write_whole(path / CAMPAIGN, _dump(campaign))
         folder = CampaignFolder(path, campaign, {**provenance, **identity}, lines)
         try:
             yield folder
@@ -193,21 +194,12 @@ def _lines(path: Path) -> list[Line]:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """What cannot be written, as one line that says what to do."""
+    """What cannot be written, as one line that says what to do. Raises PlatformError."""
     try:
-        yield
-    except OSError as error:
-        raise PlatformError(
-            f"{path}: cannot be written: {error.strerror or error}; what was measured before is kept, "
-            "and the same command goes on from there"
-        ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+        with writing(path):
+            yield
+    except PlatformError as error:
+        raise PlatformError(f"{error}; the same command goes on from what was measured") from error
 
 
 def _dump(campaign: Campaign) -> str:

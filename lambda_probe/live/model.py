@@ -29,7 +29,7 @@ from lambda_probe.live.rows import LiveCall, LivePrices, LiveRow, row_of, status
 from moe.errors import PlatformError
 from moe.pretrained.export import ExportedModel
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.serving.forward_pass import expert_function, non_moe_function, non_moe_memory_mb
+from simulator.serving.layer import expert_function, non_moe_function, non_moe_memory_mb
 from simulator.serving.overflow import tokens_that_fit
 
 POLL_S = 0.05

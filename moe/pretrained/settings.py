@@ -22,7 +22,7 @@ class GateSettings(FileModel):
     """
 
     gate: GateKind = "random"
-    gate_seed: int = Field(0, ge=0)
+    gate_seed: int = Field(0, ge=0, description="of the gates' random weights; of the command: --seed")
     experts: int = Field(4, ge=1, le=32767)
     top_k: int = Field(1, ge=1)
 
@@ -34,33 +34,31 @@ class GateSettings(FileModel):
 
 
 class RecordingSettings(GateSettings):
-    """One routing trace to record.
+    """One routing trace to record."""
 
-    Attributes:
-        model: `minilm`, `smollm2`, a folder with a transformers model, or a name on the model hub; an encoder and
-            a decoder as `minilm+smollm2`.
-        corpus: a name that `moe.text.corpora.load_corpus` knows.
-        tokens: tokens in the trace, special tokens included.
-        at_most: a corpus that is too short gives a shorter trace, not an error.
-        sequence_tokens: tokens per sequence, special tokens included.
-        seed: of the order of the corpus's documents.
-        expert_copies: `copies` of the dense MLP leave the model's output as it is; `perturbed` ones do not.
-        noise: of perturbed experts, standard deviation relative to that of each weight tensor.
-        gate_corpus: text whose first tokens give a `standardised` gate its statistics. It is the same for all
-            corpora that are served, so that they are served by the same gate.
-        batch_sequences: sequences per forward pass. It changes rounding, hence is part of the cache's key.
-    """
-
-    model: str = "minilm"
-    corpus: str = "wikipedia"
-    tokens: int = Field(10_240, ge=1)
-    at_most: bool = False
-    sequence_tokens: int = Field(128, ge=2)
-    seed: int = Field(0, ge=0)
-    expert_copies: ExpertCopies = "copies"
-    noise: float = Field(0.1, gt=0)
-    gate_corpus: str = "wikipedia"
-    batch_sequences: int = Field(16, ge=1)
+    model: str = Field(
+        "minilm",
+        description="minilm, smollm2, a folder with a transformers model, or a name on the model hub; an encoder "
+        "and a decoder as minilm+smollm2",
+    )
+    corpus: str = Field("wikipedia", description="a name that `moe.text.corpora.load_corpus` knows")
+    tokens: int = Field(10_240, ge=1, description="in the trace, special tokens included")
+    at_most: bool = Field(False, description="a corpus that is too short gives a shorter trace, not an error")
+    sequence_tokens: int = Field(128, ge=2, description="of a sequence, special tokens included")
+    seed: int = Field(0, ge=0, description="of the order of the corpus's documents")
+    expert_copies: ExpertCopies = Field(
+        "copies", description="of the dense MLP: as it is, which leaves the model's output as it is, or perturbed"
+    )
+    noise: float = Field(
+        0.1, gt=0, description="of perturbed experts: standard deviation, relative to that of each weight tensor"
+    )
+    gate_corpus: str = Field(
+        "wikipedia",
+        description="text whose first tokens give a standardised gate its statistics, the same for all corpora",
+    )
+    batch_sequences: int = Field(
+        16, ge=1, description="of a forward pass; it changes rounding, hence the recording"
+    )
 
     @property
     def gate_settings(self) -> GateSettings:

@@ -4,7 +4,6 @@ Natsume, Botchan, translated by Yasotaro Morri (Project Gutenberg 8868, public d
 """
 
 import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from moe.cache import cache_dir
 from moe.errors import InputError
+from moe.files import write_whole
 
 PACKAGE = "sentencepiece==0.2.3"
 SHA256 = "464bd5300c24fce16fcc4555d4231a57632caae4d0090ad6aa92854a3b227ba7"
@@ -31,10 +31,7 @@ def novel_file() -> Path:
     text = _fetched()
     if hashlib.sha256(text).hexdigest() != SHA256:
         raise InputError(f"corpus: 'fiction': {PACKAGE} has another text than it had")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(text)
-    partial.replace(path)
+    write_whole(path, text)
     return path
 
 

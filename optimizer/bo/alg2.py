@@ -4,63 +4,49 @@ Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2 and Theorem 2. Why each value: docs/
 """
 
 import math
-from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from moe.errors import InputError
+from moe.files import FileModel
 
 
-@dataclass(frozen=True)
-class Alg2:
-    """The constants of Alg. 2.
+class Alg2(FileModel):
+    """The constants of Alg. 2. Raises ValueError for impossible ones."""
 
-    Attributes:
-        pairs: Q, key-value pairs that are tuned.
-        batches: J, batches that a trial serves.
-        alpha: a replica is mispredicted that gets more or less than predicted by this share of an expert's mean
-            tokens (tokens x top-k / experts).
-        epsilon_0: share of the pairs that the first trial draws anew.
-        rho: how fast that share falls.
-        rho_1, rho_2, rho_3: rho' after a memory overflow, a payload overflow, a misprediction.
-        by_frequency: a new pair's token ID is drawn as often as it occurs; else all IDs of the range alike.
-        mu: share of the pairs that keep exploring after an error, and are drawn from the limited range.
-        patience: lambda, trials in which the best score must improve.
-        zeta: least such improvement, as a share of the best score.
-        delta: of Theorem 2, the epsilon below which exploration counts as ended.
-        slo_penalty: objective `bill+slo`: a batch that is 1% over the limit costs this many % more.
-    """
+    pairs: int = Field(1000, ge=1, description="Q, key-value pairs that are tuned")
+    batches: int = Field(4, ge=1, description="J, batches that a trial serves")
+    alpha: float = Field(
+        0.05,
+        ge=0,
+        description="a replica is mispredicted that is off by this share of an expert's mean tokens, "
+        "tokens x top-k / experts",
+    )
+    epsilon_0: float = Field(0.5, ge=0, le=1, description="share of the pairs that the first trial draws anew")
+    rho: float = Field(0.5, ge=0, description="how fast that share falls")
+    rho_1: float = Field(0.2, ge=0, description="rho' after a memory overflow")
+    rho_2: float = Field(0.1, ge=0, description="rho' after a payload overflow")
+    rho_3: float = Field(0.05, ge=0, description="rho' after a misprediction")
+    by_frequency: bool = Field(
+        True, description="a new pair's token ID is drawn as often as it occurs; else all IDs of the range alike"
+    )
+    mu: float = Field(
+        0.5, ge=0, le=1, description="share of the pairs that explore on after an error, in the limited range"
+    )
+    patience: int = Field(10, ge=1, description="lambda, trials in which the best score must improve")
+    zeta: float = Field(0.001, ge=0, description="least such improvement, as a share of the best score")
+    delta: float = Field(0.25, ge=0, description="of Theorem 2, the epsilon below which exploration has ended")
+    slo_penalty: float = Field(
+        3.0, ge=0, description="of bill+slo: a batch 1% over the limit costs this many % more"
+    )
 
-    pairs: int = 1000
-    batches: int = 4
-    alpha: float = 0.05
-    epsilon_0: float = 0.5
-    rho: float = 0.5
-    rho_1: float = 0.2
-    rho_2: float = 0.1
-    rho_3: float = 0.05
-    mu: float = 0.5
-    by_frequency: bool = True
-    patience: int = 10
-    zeta: float = 0.001
-    delta: float = 0.25
-    slo_penalty: float = 3.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{field.name}: expected a number >= 0, got {value}")
-        if self.pairs < 1 or self.batches < 1 or self.patience < 1:
-            raise InputError(
-                "pairs, batches, patience: expected 1 or more of each, "
-                f"got {self.pairs}, {self.batches}, {self.patience}"
-            )
+    @model_validator(mode="after")
+    def _falling(self) -> Self:
         if not self.rho_3 < self.rho_2 < self.rho_1 < self.rho:
             got = f"{self.rho_3}, {self.rho_2}, {self.rho_1}, {self.rho}"
-            raise InputError(f"rho_3, rho_2, rho_1, rho: expected rising numbers, got {got}")
-        if self.mu > 1 or self.epsilon_0 > 1:
-            raise InputError(f"mu, epsilon_0: expected at most 1, got {self.mu}, {self.epsilon_0}")
+            raise ValueError(f"rho_3, rho_2, rho_1, rho: expected rising numbers, got {got}")
+        return self
 
     @property
     def limited(self) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe.errors import InputError
+from moe.files import write_whole
 from moe.parquet import METADATA_KEY
 from optimizer.bo.judge import Judged
 from optimizer.bo.sampler import Proposal
@@ -117,10 +118,8 @@ def save_history(rows: Sequence[Row], path: Path, about: dict[str, Any]) -> None
 
     metadata = json.dumps({"schema": SCHEMA, "about": about}, sort_keys=True)
     table = pa.Table.from_pandas(to_pandas(rows), preserve_index=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table.replace_schema_metadata({METADATA_KEY: metadata.encode()}), partial)
-    partial.replace(path)
+    table = table.replace_schema_metadata({METADATA_KEY: metadata.encode()})
+    write_whole(path, lambda partial: pq.write_table(table, partial))
 
 
 def load_history(path: Path, about: dict[str, Any]) -> list[Row]:

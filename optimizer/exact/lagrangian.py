@@ -2,7 +2,7 @@
 
 A price for a second of latency separates the layers: the sum of their least cost + price x latency, less the
 price of the limit, bounds every plan within the limit (the Lagrangian bound), and the best price comes from the
-linear relaxation over the labels known so far. Each layer is searched as far as its bound asks (`ranges`).
+linear relaxation over the labels known so far. Each layer is searched as far as its bound asks (`layer_ranges`).
 """
 
 from collections.abc import Sequence

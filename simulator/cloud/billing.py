@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from simulator.plan import ProblemPlatform
+from simulator.profiles.schema import PlatformProfile
 from simulator.records import Record
 
 FREE_TMP_MB = 512
@@ -31,14 +33,41 @@ class Prices:
     invocation: float
     put: float
     get: float
-    billing_step_s: float
-    warm_start_is_billed: bool
+    billing_step_s: float = 0.0
+    warm_start_is_billed: bool = False
     provisioned_gb_s: float = 0.0
     provisioned_duration_gb_s: float = 0.0
     provisioned_step_s: float = 300.0
     tmp_gb_s: float = 0.0
     free_gb_s: float = 0.0
     free_invocations: float = 0.0
+
+    @classmethod
+    def of(cls, profile: PlatformProfile) -> Prices:
+        """What a profile charges on the day that it names."""
+        prices, storage = profile.prices, profile.storage_class
+        return cls(
+            invocation=prices.invocation.median,
+            put=storage.put_usd,
+            get=storage.get_usd,
+            billing_step_s=prices.billing_step_s.on(prices.date),
+            tmp_gb_s=prices.tmp_gb_s.median,
+            free_gb_s=prices.free_gb_s.median,
+            free_invocations=prices.free_invocations.median,
+            provisioned_gb_s=prices.provisioned_gb_s.median,
+            provisioned_duration_gb_s=prices.provisioned_duration_gb_s.median,
+            provisioned_step_s=prices.provisioned_step_s.median,
+        )
+
+    @classmethod
+    def ideal(cls, constants: ProblemPlatform) -> Prices:
+        """What the closed form charges."""
+        return cls(
+            invocation=constants.price_per_invocation,
+            put=constants.price_per_put,
+            get=constants.price_per_get,
+            warm_start_is_billed=True,
+        )
 
     def billed_s(self, duration_s: float) -> float:
         """A duration rounded up to the billing step, s."""

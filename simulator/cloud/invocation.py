@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import simpy
 
+from simulator.cloud.call import Call, CallFailed, Phase, Program, Service, Steps, Then, until
 from simulator.cloud.network import Link
-from simulator.program import Call, CallFailed, Phase, Program, Steps, Then, response_bytes, until
+from simulator.cloud.phases import response_bytes
 from simulator.records import Record
 
 
@@ -54,31 +55,31 @@ class Latch:
 
 @dataclass(slots=True)
 class WaitFor(Phase):
-    """Wait, billed, until something has happened; `poll_s`: and the function has seen it (`next_look_s`)."""
+    """Wait, billed, until something has happened and the function has seen it (`next_look_s`)."""
 
     alone: ClassVar[bool] = False
     latch: Latch
-    poll_s: float = 0.0
 
     def meet(self, call: Call, at: float) -> Steps:
         """Wait; no time passes if it has happened. Raises CallFailed (`upstream-failed`) where it never will."""
         yield from self.latch.wait(call, at)
-        end = next_look_s(call, at, call.env.now, self.poll_s)
+        end = next_look_s(call, at, call.env.now)
         if end > at:
             call.record.add_phase("wait", at, end)
         return end
 
 
-def next_look_s(call: Call, at: float, happened: float, poll_s: float) -> float:
+def next_look_s(call: Call, at: float, happened: float) -> float:
     """When a call that waits from `at` on sees what `happened`: at once, or at its next look into S3.
 
-    It looks with a GET, which takes its work and the median latency, and counts, and again `poll_s` after the
-    answer; 0: it is told.
+    It looks with a GET, which takes its work and the median latency, and counts, and again the platform's `poll_s`
+    after the answer; 0: it is told.
     """
+    platform = call.platform
+    poll_s = platform.own_work.poll_s
     if happened <= at or poll_s == 0:
         return max(at, happened)
-    platform = call.platform
-    between = poll_s + platform.get_latency.median + platform.get_work_s(call.record.memory_mb)
+    between = poll_s + platform.storage.gets.latency.median + platform.get_work_s(call.record.memory_mb)
     looks = math.ceil((happened - at) / between)
     call.record.gets += looks
     return at + looks * between
@@ -121,6 +122,10 @@ class Target:
     instead: Callable[[Record], tuple[Target, ...]] | None = None
     repeatable: bool = True
 
+    def program_on(self, service: Service) -> Program:
+        """What the call does there. Raises InputError: it was deployed without a program."""
+        return service.program_of(self.row.function) if self.program is None else self.program
+
 
 @dataclass(slots=True)
 class Invoke(Phase):
@@ -153,14 +158,14 @@ class Invoke(Phase):
         yield from latch.wait(call, sent_s)
         if env.now > sent_s:
             call.record.add_phase("wait", sent_s, env.now)
-        call.record.bytes_in += sum(response_bytes(call.service.program_of(target)) for target in self.targets)
+        call.record.bytes_in += sum(response_bytes(target.program_on(call.service)) for target in self.targets)
         return max(sent_s, env.now)
 
     def _payloads_s(self, call: Call) -> list[float | None]:
         """What each target's payload takes where they share what the function can send; None: alone."""
-        platform, encoding = call.platform, call.platform.payload_encoding_factor
-        rates = platform.payload_rates(call.record.memory_mb)
-        sizes = np.array([target.payload_bytes * encoding for target in self.targets])
+        payload = call.platform.payload
+        rates = payload.rates(call.record.memory_mb)
+        sizes = np.array([target.payload_bytes * payload.encoding_factor for target in self.targets])
         if math.isinf(rates.function) or not sizes.any():
             return [None] * len(self.targets)
         return [float(x) for x in Link(rates, 0.0).batch(np.zeros(len(sizes)), sizes)]
@@ -187,7 +192,7 @@ class Invoke(Phase):
         def send() -> float:
             return call.service.invoke(
                 row,
-                call.service.program_of(target),
+                target.program_on(call.service),
                 ended,
                 repeatable=target.repeatable,
                 queued=self.queued,

@@ -8,13 +8,57 @@ connection). All three agree.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from heapq import heappop, heappush
 
 import numpy as np
 
-from simulator.cloud.platform import LinkRates
+from simulator.plan import ProblemPlatform
+from simulator.profiles.constant import Constant
+from simulator.profiles.schema import PlatformProfile
 
 SMALL = 1e-3  # bytes: a bucket with less is dry
+
+
+@dataclass(frozen=True)
+class LinkRates:
+    """Bandwidth of one function, one way, bytes/s: its cap, that of a connection, and its token bucket."""
+
+    function: float
+    connection: float = math.inf
+    burst_bytes: float = math.inf
+    sustained: float = math.inf
+
+
+@dataclass(frozen=True)
+class Network:
+    """Bandwidth of functions: `rates` by their memory (MB)."""
+
+    rates: Callable[[int], LinkRates]
+
+    @classmethod
+    def of(cls, profile: PlatformProfile) -> Network:
+        """A profile's."""
+        return cls(rates_by_memory(profile, profile.network.function_bytes_per_s_per_mb))
+
+    @classmethod
+    def ideal(cls, constants: ProblemPlatform) -> Network:
+        """The ideal platform's: B_s."""
+        bandwidth = dict(zip(constants.memory_mb, constants.storage_bandwidths.tolist(), strict=True))
+        return cls(lambda memory_mb: LinkRates(bandwidth.get(memory_mb, constants.gate_bandwidth)))
+
+
+def rates_by_memory(profile: PlatformProfile, bytes_per_s_per_mb: Constant) -> Callable[[int], LinkRates]:
+    """Rates of a function of each memory size (MB), up to the profile's burst."""
+    network, connection = profile.network, profile.storage.connection_bytes_per_s.median
+    per_mb, burst_bytes_per_s = bytes_per_s_per_mb.median, network.burst_bytes_per_s.median
+    burst_bytes, sustained = network.burst_bytes.median, network.sustained_bytes_per_s.median
+
+    def rates(memory_mb: int) -> LinkRates:
+        return LinkRates(min(memory_mb * per_mb, burst_bytes_per_s), connection, burst_bytes, sustained)
+
+    return rates
 
 
 class Link:

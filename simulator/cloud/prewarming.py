@@ -7,8 +7,8 @@ from typing import Any
 
 from moe.errors import InputError, nearest
 from moe.plugins import load_object
+from simulator.cloud.call import Function
 from simulator.cloud.lambda_service import LambdaService, Prewarming
-from simulator.functions import Function
 
 
 class KeepWarm:

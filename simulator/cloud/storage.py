@@ -13,13 +13,17 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
 import numpy as np
 
+from simulator.cloud.streams import Streams, fixed
 from simulator.draws import Chances, Draws, Retries
+from simulator.plan import ProblemPlatform
+from simulator.profiles.constant import Constant
+from simulator.profiles.schema import PlatformProfile
 
 Times: TypeAlias = "array[float]"
 
@@ -183,6 +187,38 @@ class Storage:
     def charges_bytes(self) -> bool:
         """Whether bytes cost something by themselves."""
         return self.get_usd_per_byte > 0 or self.put_usd_per_byte > 0
+
+    @classmethod
+    def of(cls, profile: PlatformProfile, streams: Streams) -> Storage:
+        """A profile's: the storage class that is used."""
+        chosen, storage = profile.storage_class, profile.storage
+
+        def requests(kind: str, latency: Constant, limit_per_s: float) -> Requests:
+            return Requests(
+                latency=streams.draws(f"{kind}_latency", latency),
+                limit=RequestLimit(int(limit_per_s)),
+                errors=streams.chances(f"{kind}_error", storage.error) if storage.error.median else None,
+                retries=streams.retries(f"{kind}_retries", profile.retries),
+            )
+
+        return cls(
+            gets=requests("get", chosen.get_latency_s, chosen.get_limit_per_s),
+            puts=requests("put", chosen.put_latency_s, chosen.put_limit_per_s),
+            parts=int(storage.parts.median),
+            least_part_bytes=storage.least_part_bytes.median,
+            get_usd_per_byte=chosen.get_usd_per_byte,
+            put_usd_per_byte=chosen.put_usd_per_byte,
+        )
+
+    @classmethod
+    def ideal(cls, constants: ProblemPlatform) -> Storage:
+        """The ideal platform's: T_dl, and nothing is refused."""
+        return cls(Requests(fixed(constants.storage_delay_s)), Requests(fixed(constants.storage_delay_s)))
+
+    def still(self) -> Storage:
+        """The same with latencies at their medians, and nothing refused."""
+        gets, puts = (Requests(fixed(requests.latency.median)) for requests in (self.gets, self.puts))
+        return replace(self, gets=gets, puts=puts)
 
     def forget(self, now: float) -> None:
         """Drop what no request from `now` (s) on can meet."""

@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from simulator.cloud.call import Call, CallFailed, Phase, Steps
 from simulator.cloud.invocation import Latch, next_look_s
 from simulator.cloud.network import Link
 from simulator.cloud.storage import Requests, StorageError
-from simulator.program import Call, CallFailed, Phase, Steps
 
 
 @dataclass(slots=True)
@@ -178,7 +178,6 @@ class Pipeline(Phase):
         seconds_per_call, seconds_per_token: compute of a minibatch.
         token_in_bytes, token_out_bytes: D_in and D_o.
         ready: told when each result is in S3.
-        poll_s: how often it looks whether the next minibatch is there; 0: it is told.
     """
 
     available: Ready
@@ -188,7 +187,6 @@ class Pipeline(Phase):
     token_in_bytes: float
     token_out_bytes: float
     ready: Ready | None = None
-    poll_s: float = 0.0
     phases: tuple[str, str, str] = field(default=("input_download", "compute", "upload"))
 
     def run(self, call: Call, at: float) -> float:
@@ -216,7 +214,7 @@ class Pipeline(Phase):
             work(call.record.memory_mb) for work in (platform.get_work_s, platform.put_work_s)
         )
         download, upload = call.instance.inbound.alone, call.instance.outbound.alone
-        work = (self.seconds_per_call + self.tokens * self.seconds_per_token) * platform.jitter.many(count)
+        work = (self.seconds_per_call + self.tokens * self.seconds_per_token) * platform.compute.jitter.many(count)
         work *= call.instance.slowdown
         in_bytes = (self.tokens * self.token_in_bytes).tolist()
         out_bytes = (self.tokens * self.token_out_bytes).tolist()
@@ -225,7 +223,7 @@ class Pipeline(Phase):
         for available, work_s, size_in, size_out in zip(
             self.available.times_s.tolist(), work.tolist(), in_bytes, out_bytes, strict=True
         ):
-            asked = now if now > available else next_look_s(call, now, available, self.poll_s)
+            asked = now if now > available else next_look_s(call, now, available)
             asked += get_work_s
             downloaded = download(asked + get(asked), size_in)
             computed = downloaded + work_s
@@ -234,7 +232,7 @@ class Pipeline(Phase):
             else:
                 uploaded = upload(now + put_work_s + put(now + put_work_s), sent_bytes)
                 uploads.append(uploaded)
-                if platform.moved_by_cpu:
+                if platform.own_work.moved_by_cpu:
                     now = computed + (uploaded - now)
                 else:
                     now = uploaded if uploaded > computed else computed

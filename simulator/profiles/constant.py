@@ -1,4 +1,4 @@
-"""One constant of a platform profile: a value, a distribution or a dated rule, with unit and source."""
+"""One constant of a platform profile: a value, a distribution, a table or a dated rule, with its source."""
 
 import math
 from datetime import date
@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, PositiveFloat, field_validator
 
 from moe.files import FileModel
 from simulator.draws import median_of
+
+Confidence: TypeAlias = Literal["high", "medium", "low"]
 
 
 class Quantiles(FileModel):
@@ -76,7 +78,7 @@ class Constant(FileModel):
     unit: str
     source: str = Field(min_length=1)
     date: str = Field(min_length=4)
-    confidence: Literal["high", "medium", "low"]
+    confidence: Confidence
     fit: Fit | None = None
     kept: Kept | None = None
 
@@ -84,6 +86,10 @@ class Constant(FileModel):
     def median(self) -> float:
         """The value, or the median of the distribution."""
         return self.value if isinstance(self.value, float) else median_of(self.value.draws_from)
+
+    def with_value(self, value: float) -> "Constant":
+        """The constant with another value, or the value in place of its distribution."""
+        return self.model_copy(update={"value": float(value)})
 
     def scaled(self, factor: float, most: float = math.inf) -> "Constant":
         """The constant with its value, or its whole distribution, times a factor, but at most `most`."""
@@ -97,18 +103,48 @@ class Constant(FileModel):
         return self.model_copy(update={"value": value})
 
 
+class VisibleCores(FileModel):
+    """Cores that a function sees: memory sizes (MB) up to which it sees so many."""
+
+    up_to_mb: dict[int, int] = Field(min_length=1)
+    source: str = Field(min_length=1)
+    date: str = Field(min_length=4)
+    confidence: Confidence
+    fit: Fit | None = None
+    kept: Kept | None = None
+
+    @field_validator("up_to_mb")
+    @classmethod
+    def _increasing(cls, table: dict[int, int]) -> dict[int, int]:
+        table = dict(sorted(table.items()))
+        cores = list(table.values())
+        if cores[0] < 1 or cores != sorted(cores):
+            raise ValueError(f"expected cores from 1 on that grow with memory, got {table}")
+        return table
+
+    def at(self, memory_mb: int) -> int:
+        """Cores of a memory size; beyond the table those of its last row."""
+        return next(
+            (cores for most, cores in self.up_to_mb.items() if memory_mb <= most), [*self.up_to_mb.values()][-1]
+        )
+
+
 class Dated(FileModel):
     """A rule that changed: its value since each day, and where that comes from."""
 
     since: dict[date, float] = Field(min_length=1)
     unit: str
     source: str = Field(min_length=1)
-    confidence: Literal["high", "medium", "low"]
+    confidence: Confidence
 
     def on(self, day: date) -> float:
         """The value on a day; before the first that of the first."""
         known = [value for first, value in sorted(self.since.items()) if first <= day]
         return known[-1] if known else self.since[min(self.since)]
+
+
+Sourced: TypeAlias = Constant | Dated | VisibleCores
+"""What a profile holds with its source; everything else in it is a setting."""
 
 
 def in_unit(unit: str) -> AfterValidator:

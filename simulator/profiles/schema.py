@@ -1,21 +1,20 @@
 """The platform profile: every constant of a serverless platform, with unit, source, date and confidence.
 
-File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`. What the closed form needs of
-a profile is derived here, in `closed_form`, so that optimizer and simulator mean the same platform.
+File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from moe.errors import InputError, nearest
 from moe.files import FileModel, overlaid, read_mapping, validated
+from moe.shown import Shown
 from simulator.profiles.constant import (
     USD,
     AtLeastOne,
@@ -23,14 +22,14 @@ from simulator.profiles.constant import (
     BytesPerSecond,
     Constant,
     Dated,
-    Fit,
-    Kept,
     Ratio,
     RequestsPerSecond,
     Seconds,
+    VisibleCores,
     in_unit,
     within,
 )
+from simulator.profiles.walk import Keys, leaves, mapped
 
 DEFAULT_PROFILE = "aws-us-east-1-2026"
 GB = 2**30  # as S3 charges bytes
@@ -107,32 +106,6 @@ class FailureConstants(FileModel):
     straggler: Annotated[Constant, in_unit("1"), within(0, 1)]
     straggler_factor: AtLeastOne
     instances_lost_per_hour: Annotated[Constant, in_unit("1/h")]
-
-
-class VisibleCores(FileModel):
-    """Cores that a function sees: memory sizes (MB) up to which it sees so many."""
-
-    up_to_mb: dict[int, int] = Field(min_length=1)
-    source: str = Field(min_length=1)
-    date: str = Field(min_length=4)
-    confidence: Literal["high", "medium", "low"]
-    fit: Fit | None = None
-    kept: Kept | None = None
-
-    @field_validator("up_to_mb")
-    @classmethod
-    def _increasing(cls, table: dict[int, int]) -> dict[int, int]:
-        table = dict(sorted(table.items()))
-        cores = list(table.values())
-        if cores[0] < 1 or cores != sorted(cores):
-            raise ValueError(f"expected cores from 1 on that grow with memory, got {table}")
-        return table
-
-    def at(self, memory_mb: int) -> int:
-        """Cores of a memory size; beyond the table those of its last row."""
-        return next(
-            (cores for most, cores in self.up_to_mb.items() if memory_mb <= most), [*self.up_to_mb.values()][-1]
-        )
 
 
 class ComputeConstants(FileModel):
@@ -265,7 +238,7 @@ class StorageClass:
     put_usd_per_byte: float = 0.0
 
 
-class PlatformProfile(FileModel):
+class PlatformProfile(Shown, FileModel):
     """Every constant of a serverless platform."""
 
     schema_: Literal["platform-profile/1"] = Field("platform-profile/1", alias="schema")
@@ -283,6 +256,22 @@ class PlatformProfile(FileModel):
     prices: PriceConstants
     cluster: ClusterConstants
 
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "mb_per_vcpu": self.compute.mb_per_vcpu.median,
+            "storage_class": self.storage.storage_class,
+        }
+
+    def constants(self) -> dict[Keys, Constant]:
+        """Every constant by its path of keys, such as `("storage", "get_latency_s")`."""
+        return {path: leaf for path, leaf in leaves(self) if isinstance(leaf, Constant)}
+
+    def mapped(self, change: Callable[[Constant], Constant]) -> "PlatformProfile":
+        """The profile with every constant changed."""
+        found: PlatformProfile = mapped(self, change)
+        return found
+
     @property
     def storage_class(self) -> StorageClass:
         """Latencies, limits and prices of the storage class that is used."""
@@ -298,84 +287,6 @@ class PlatformProfile(FileModel):
         return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd)
 
 
-@dataclass(frozen=True)
-class ClosedFormConstants:
-    """What Eq. 3-11 need of a platform (docs/formats.md): medians only, no tails, bursts or contention.
-
-    Attributes:
-        vcpus: of each memory size, shape (sizes,).
-        storage_bandwidth_bytes_per_s: B_s of each memory size, shape (sizes,).
-        direct_bandwidth_bytes_per_s: B_f, raw bytes before encoding.
-        storage_delay_s: T_dl, the mean of the medians of GET and PUT.
-        warm_start_s: T_str.
-    """
-
-    vcpus: np.ndarray
-    storage_bandwidth_bytes_per_s: np.ndarray
-    direct_bandwidth_bytes_per_s: float
-    storage_delay_s: float
-    warm_start_s: float
-
-
-def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFormConstants:
-    """The closed form's constants of a profile, for the given memory sizes."""
-    memory = np.asarray(memory_mb, float)
-    by_memory = memory * profile.network.function_bytes_per_s_per_mb.median
-    payload, storage = profile.payload, profile.storage
-    works = [work.median for work in (storage.get_vcpu_s, storage.put_vcpu_s) if work is not None]
-    request_work_s = sum(works) / 2 * profile.compute.mb_per_vcpu.median / float(np.median(memory))
-    direct = payload.bytes_per_s.median
-    if payload.function_bytes_per_s_per_mb is not None:  # the closed form has one B_f for all sizes
-        direct = min(direct, payload.function_bytes_per_s_per_mb.median * float(np.median(memory)))
-    return ClosedFormConstants(
-        vcpus=memory / profile.compute.mb_per_vcpu.median,
-        storage_bandwidth_bytes_per_s=np.minimum(by_memory, profile.storage.connection_bytes_per_s.median),
-        direct_bandwidth_bytes_per_s=direct / payload.encoding_factor.median,
-        storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)
-        / 2
-        + request_work_s,
-        warm_start_s=profile.start.warm_s.median,
-    )
-
-
-def expert_seconds(
-    profile: PlatformProfile, memory_mb: Sequence[int], parameter_bytes: float, flops_per_token: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Block time a + b n of an expert over n tokens: its weights are read once a call, by one thread.
-
-    Args:
-        memory_mb: memory sizes. parameter_bytes: of the expert's weights. flops_per_token: of a token.
-
-    Returns:
-        a and b of each memory size, s and s/token, both of shape (sizes,).
-    """
-    vcpus = closed_form(profile, memory_mb).vcpus
-    read_weights_s = parameter_bytes / profile.compute.weight_bandwidth_per_vcpu.median
-    per_token = flops_per_token / (profile.compute.flops_per_vcpu.median * vcpus)
-    return read_weights_s / np.minimum(1.0, vcpus), per_token
-
-
-def constant_at(profile: PlatformProfile, path: Sequence[str]) -> Constant:
-    """The constant at a path of keys, such as `("storage", "get_latency_s")`."""
-    found: Any = profile
-    for key in path:
-        found = found[key] if isinstance(found, dict) else getattr(found, key)
-    return found
-
-
-def with_constant(profile: PlatformProfile, path: Sequence[str], constant: Constant | None) -> PlatformProfile:
-    """The profile with another constant at a path of keys; None: without that optional one."""
-
-    def changed(inside: Any, keys: Sequence[str]) -> Any:
-        if not keys:
-            return constant
-        if isinstance(inside, dict):
-            return inside | {keys[0]: changed(inside[keys[0]], keys[1:])}
-        return inside.model_copy(update={keys[0]: changed(getattr(inside, keys[0]), keys[1:])})
-
-    return changed(profile, path)
-
-
 def profile_names() -> list[str]:
     """Names of the packaged profiles."""
     files = (resources.files("simulator") / "profiles").iterdir()
@@ -383,7 +294,12 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
-    """A packaged profile by name, or a YAML file, whose `base:` may name the one it changes. Raises InputError."""
+    """A packaged profile by name, or a YAML file, whose `base:` may name the one it changes. Raises InputError.
+
+    >>> import serverless_moe as smoe
+    >>> smoe.load_profile("aws-us-east-1-2026")
+    PlatformProfile(name=aws-us-east-1-2026, mb_per_vcpu=1769, storage_class=standard)
+    """
     if Path(name_or_path).suffix not in (".yaml", ".yml"):
         return validated(PlatformProfile, _packaged(str(name_or_path), "profile"), name_or_path)
     data = read_mapping(name_or_path)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
+from simulator.cloud.call import Call, CallFailed, Function, Instance, Program
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.network import Link
-from simulator.functions import Function, Instance
-from simulator.program import Call, CallFailed, Program
 from simulator.records import Record
 
 PARAMETERS = "parameters"  # what an instance that keeps them remembers of its first call
@@ -29,11 +28,11 @@ def expected_end_s(
         published_s: when what it waits for is there.
     """
     still = service.platform.still()
-    down, up = still.link_rates(memory_mb), still.upload_rates(memory_mb)
-    function = Function("", memory_mb, still.package, math.inf)
+    down, up = still.network.rates(memory_mb), still.upload_rates(memory_mb)
+    function = Function("", memory_mb, still.start.package, math.inf)
     call = Call(service, still, function, Record(0, 0, "", "", memory_mb), program)
     call.instance = Instance("", Link(down, 0.0), Link(up, 0.0), done=(PARAMETERS,))
-    at = invoked_s + still.warm_start.next() if begins_s is None else begins_s
+    at = invoked_s + still.start.warm.next() if begins_s is None else begins_s
     try:
         for phase in program:
             at = phase.run(call, at) if phase.alone else max(at, published_s)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from moe.files import write_whole
 from simulator.records import PHASES, Record
 
 MICROSECONDS = 1e6
@@ -46,9 +47,8 @@ def chrome_trace(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def write_chrome_trace(records: Iterable[Record], path: str | Path) -> None:
-    """Write the trace as JSON."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(chrome_trace(records)), encoding="utf-8")
+    """Write the trace as JSON. Raises PlatformError."""
+    write_whole(path, json.dumps(chrome_trace(records)))
 
 
 def _slice(

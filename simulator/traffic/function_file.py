@@ -6,10 +6,10 @@ from pydantic import Field, model_validator
 
 from moe.errors import InputError, nearest
 from moe.files import FileModel
+from simulator.cloud.call import Program
 from simulator.cloud.lambda_service import LambdaService
 from simulator.plan import MB, MemoryMB, NonNegative
 from simulator.profiles.schema import PlatformProfile
-from simulator.program import Program
 
 
 class Deployed(FileModel):

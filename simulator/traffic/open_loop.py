@@ -19,11 +19,11 @@ from simpy.core import StopSimulation
 
 from moe.errors import InputError
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.cloud.prewarming import prewarming_policy
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.program import Compute
 from simulator.records import STANDBY, Bill, Record
 from simulator.traffic.arrivals import limited
 from simulator.traffic.function_file import Deployed

@@ -13,13 +13,14 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from moe.errors import InputError, nearest
 from moe.files import FileModel
+from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Invoke, Target
+from simulator.cloud.phases import Allocate, Compute, Fail, FirstCall, Return, Sleep
 from simulator.cloud.transfers import Get, Put
 from simulator.draws import Chances, Draws
-from simulator.plan import NonNegative
+from simulator.plan import MB, NonNegative
 from simulator.profiles.constant import Quantiles
 from simulator.profiles.schema import PlatformProfile
-from simulator.program import MB, Allocate, Compute, Fail, FirstCall, Phase, Program, Return, Sleep
 from simulator.records import Record
 from simulator.traffic.function_file import Deployed
 
@@ -136,7 +137,7 @@ class ComputeModel(PhaseModel):
         return self
 
     def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
-        """As `simulator.program.Compute`."""
+        """As `simulator.cloud.phases.Compute`."""
         name = next(name for name in ("vcpu_s", "flops", "seconds") if getattr(self, name) is not None)
         amount, times = _drawn(getattr(self, name), rng)
         return Compute(**{name: amount}, threads=self.threads, times=times)
@@ -148,7 +149,7 @@ class SleepModel(PhaseModel):
     seconds: Amount
 
     def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
-        """As `simulator.program.Sleep`."""
+        """As `simulator.cloud.phases.Sleep`."""
         seconds, times = _drawn(self.seconds, rng)
         return Sleep(seconds, times=times)
 
@@ -159,7 +160,7 @@ class AllocateModel(PhaseModel):
     mb: NonNegative
 
     def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
-        """As `simulator.program.Allocate`."""
+        """As `simulator.cloud.phases.Allocate`."""
         return Allocate(self.mb * MB)
 
 
@@ -169,7 +170,7 @@ class FailModel(PhaseModel):
     probability: float = Field(1.0, gt=0, le=1)
 
     def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
-        """As `simulator.program.Fail`, with the status that callers try again after."""
+        """As `simulator.cloud.phases.Fail`, with the status that callers try again after."""
         return Fail("handler-error", Chances(self.probability, rng.spawn(1)[0]))
 
 
@@ -179,7 +180,7 @@ class ReturnModel(PhaseModel):
     bytes: float = Field(gt=0)
 
     def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
-        """As `simulator.program.Return`."""
+        """As `simulator.cloud.phases.Return`."""
         return Return(self.bytes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +10,10 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from moe.errors import nearest
-from moe.files import FileModel
+from moe.files import FileModel, read_settings, source_of, validated
 from simulator.plan import NonNegative
 from simulator.profiles.schema import DEFAULT_PROFILE
-from simulator.serving.forward_pass import Gather, Reload, Start
-from simulator.serving.overflow import Overflow
+from simulator.serving.layer import Serving
 from simulator.traffic.arrivals import Arrivals
 from simulator.traffic.function_file import Deployed
 from simulator.traffic.program_file import Amount, Entry, Functions, check_graph, increasing
@@ -56,7 +55,7 @@ class FunctionChoice(Deployed):
     call_s: NonNegative = 0.0
 
 
-class MoEChoice(FileModel):
+class DeployedMoE(FileModel):
     """A deployed MoE model. A batch is one forward pass over `tokens_per_request` tokens of each request."""
 
     problem: str = Field(description="deployment problem, JSON or YAML; relative to the scenario's folder")
@@ -65,11 +64,11 @@ class MoEChoice(FileModel):
     tokens: Literal["largest-remainder", "multinomial"] = Field(
         "largest-remainder", description="how a batch's whole tokens follow the problem's popularity"
     )
-    start: Start = "eager"
-    next_layer_start: Start = "eager"
-    gather: Gather = "after-all"
-    overflow: Overflow = "foreseen"
-    reload: Reload = "every-invocation"
+
+
+class MoEChoice(Serving, DeployedMoE):
+    """A deployed MoE model, and how it is served."""
+
     warm: bool = Field(False, description="whether planned instances are initialised at the start")
     provisioned: bool = Field(False, description="whether they are kept initialised, and charged for")
 
@@ -154,6 +153,16 @@ class Scenario(FileModel):
                 f"warm_up_s: expected less than duration_s = {self.duration_s:g}, got {self.warm_up_s:g}"
             )
         return self
+
+
+def load_scenario(path: Path, settings: Sequence[str] = ()) -> Scenario:
+    """A scenario's YAML with `key.key=value` settings applied; files that it names are beside it.
+
+    Raises:
+        InputError: a missing file, an unknown key (nearest named), a value that is impossible.
+    """
+    data = beside(read_settings(path, settings), path.parent)
+    return validated(Scenario, data, source_of(path, settings))
 
 
 def beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
-from experiments.paper.break_even import Lever
 from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim
 from experiments.paper.figure import PaperFigure
 from experiments.paper.plans import problem_of, within_lambdaml
 from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
-from optimizer.cost_model import evaluate
+from moe.statistics import percentile_interval
+from optimizer.evaluation import evaluate
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
-from simulator.profiles.schema import PlatformProfile, constant_at
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.uncertainty import drawn_factors
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PLANS = ("exact", "ods", "best-uniform", "lambdaml", "random")
-CONSTANTS: tuple[tuple[str, ...], ...] = (
-    ("compute", "flops_per_vcpu"),
-    ("compute", "weight_bandwidth_per_vcpu"),
-    ("network", "function_bytes_per_s_per_mb"),
-    ("storage", "connection_bytes_per_s"),
-    ("storage", "get_latency_s"),
-    ("storage", "put_latency_s"),
-    ("start", "warm_s"),
-    ("payload", "bytes_per_s"),
-)
-SPREAD = {"high": 0.05, "medium": 0.2, "low": 0.5}
-"""Standard deviation of a constant's logarithm by its confidence, where no fit gives an interval: assumed."""
 
 
 class Settings(FigureSettings):
@@ -55,23 +43,6 @@ def cells(settings: Settings) -> list[RankCell]:
     return [RankCell(**fields, draws=settings.draws) for fields in cell_fields(settings)]
 
 
-def drawn(profile: PlatformProfile, rng: np.random.Generator) -> PlatformProfile:
-    """The profile with each constant multiplied by a log-normal factor, as wide as it is unsure."""
-    for path in CONSTANTS:
-        factor = math.exp(rng.normal(0.0, spread(profile, path)))
-        profile = Lever("", "", 1.0, (path,)).multiplied(profile, factor)
-    return profile
-
-
-def spread(profile: PlatformProfile, path: tuple[str, ...]) -> float:
-    """Standard deviation of a constant's logarithm: of its fit's interval, else by its confidence."""
-    constant = constant_at(profile, path)
-    if constant.fit is not None and constant.fit.interval is not None and constant.fit.interval[0] > 0:
-        low, high = constant.fit.interval
-        return math.log(high / low) / (2 * 1.96)
-    return SPREAD[constant.confidence]
-
-
 def compute(cell: RankCell) -> Rows:
     """A row for each draw: tau of the plans' order by cost and by latency, with that of the profile as it is.
 
@@ -82,7 +53,7 @@ def compute(cell: RankCell) -> Rows:
     popularity = routing_of(cell).popularity(cell.batch_tokens)
     problem = within_lambdaml(problem_of(cell, popularity))
     plans = [solve(problem, name, seed=cell.seed) for name in PLANS]
-    rng = np.random.default_rng(cell.seed)
+    factors = drawn_factors(cell.platform, cell.draws, cell.seed)
 
     def judged(profile: PlatformProfile) -> np.ndarray:
         found = [evaluate(make_problem(cell.spec, popularity, profile), plan) for plan in plans]
@@ -90,7 +61,7 @@ def compute(cell: RankCell) -> Rows:
 
     known, found = judged(cell.platform), []
     for draw in range(cell.draws):
-        costs = judged(drawn(cell.platform, rng))
+        costs = judged(factors.applied(cell.platform, draw))
         tau = [float(kendalltau(known[:, k], costs[:, k]).statistic) for k in (0, 1)]
         found.append(
             cell.about
@@ -107,7 +78,7 @@ def table(rows: Rows) -> pd.DataFrame:
 
     found: list[dict[str, Any]] = []
     for (model, text), group in pd.DataFrame(rows).groupby(["model", "text"], sort=False):
-        low, high = np.quantile(group["ods_over_lambdaml"], [0.025, 0.975]).tolist()
+        low, high = percentile_interval(group["ods_over_lambdaml"])
         found.append(
             {"model": model, "text": text, "draws": len(group), "plans": ", ".join(PLANS)}
             | with_interval("tau_cost", group["tau_cost"].to_numpy())

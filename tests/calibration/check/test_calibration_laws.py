@@ -16,7 +16,8 @@ from lambda_probe.campaign.file import load_campaign
 from lambda_probe.campaign.run import run_campaign
 from simulator.draws import LARGEST_Z, quantiles_at
 from simulator.profiles.constant import Constant, Dated, Quantiles
-from simulator.profiles.schema import PlatformProfile, constant_at, load_profile, with_constant
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.walk import constant_at, with_constant
 from tests.calibration.check.campaign_of import MEMORY_MB, PLAIN, probe, write
 
 IMAGE = "python3.12-x86_64-image"

@@ -20,7 +20,8 @@ from lambda_probe.campaign.works import (
     answer_of,
 )
 from moe.errors import InputError
-from simulator.profiles.schema import PlatformProfile, constant_at, load_profile, with_constant
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.walk import constant_at, with_constant
 
 SMALL = ProbePackage("python3.12-x86_64-zip")
 

@@ -10,7 +10,8 @@ from calibration.published.files import calibrate_public
 from calibration.tables import Period
 from moe.errors import InputError
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, constant_at, load_profile
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.walk import constant_at
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "aws"
 BASE = load_profile()

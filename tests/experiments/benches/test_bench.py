@@ -2,7 +2,6 @@
 
 import pytest
 
-from experiments.benches.miqcp import at_equal_time
 from experiments.benches.simulator import (
     BatchTime,
     Workload,
@@ -12,7 +11,6 @@ from experiments.benches.simulator import (
     simulator_speed,
     slope_us,
 )
-from tests.conftest import reference
 
 
 def test_ratios_are_of_the_first_job() -> None:
@@ -42,13 +40,3 @@ def test_every_minibatch_is_counted() -> None:
     storage, _, _, pipelined = batch_times(rounds=1)
     assert storage.minibatches == 0
     assert pipelined.minibatches == pytest.approx(12 * 10_240 / 8, rel=0.02)
-
-
-def test_miqcp_is_compared_at_equal_time_and_never_loses_its_start() -> None:
-    problem = reference("tiny")[0]
-    exact, ods, cold, warm = at_equal_time(problem, time_limit_s=1)
-    assert exact.over_optimum == 0
-    assert ods.cost is not None
-    assert warm.cost is not None
-    assert warm.cost <= ods.cost
-    assert cold.cost is None or cold.cost >= exact.cost

@@ -143,14 +143,17 @@ def test_a_plan_for_another_problem_is_refused(smoe: Run) -> None:
     ("options", "said"),
     [
         (["--solver", "exat"], "did you mean 'exact'?"),
-        (["--gap", "-1"], "gap: expected a share from 0 to below 1, got -1.0"),
-        (["--gap", "nan"], "gap: expected a share"),
-        (["--gap", "0.1", "--solver", "lambdaml"], "solver 'lambdaml': no option 'gap'"),
+        (["--set", "gap=-1"], "gap: expected a share from 0 to below 1, got -1.0"),
+        (["--set", "gap=nan"], "gap: input should be a finite number, got 'nan'"),
+        (["--set", "gap=0.1", "--solver", "lambdaml"], "solver 'lambdaml': no option 'gap'"),
         (["--latency-limit", "nan"], "--latency-limit: expected seconds > 0, or none, got 'nan'"),
-        (["--front", "--tolerance", "-1"], "tolerance: expected a share of the cost, at least 0, got -1.0"),
+        (["--front", "--set", "tolerance=-1"], "tolerance: expected a share of the cost, at least 0, got -1.0"),
         (["--front", "--out", "front.txt"], "--out: with --front expected a name ending in .csv or .parquet"),
-        (["--front", "--figure", "front.pdf"], "--figure: with --front expected a name ending in .png or .svg"),
-        (["--figure", "front.png"], "--figure and --tolerance: expected together with --front"),
+        (
+            ["--front", "--set", "figure=front.pdf"],
+            "--set figure: with --front expected a name ending in .png",
+        ),
+        (["--set", "figure=front.png"], "--set figure, tolerance: expected together with --front"),
         (["--front", "--latency-limit", "5"], "the least achievable latency is 6.21228 s"),
     ],
 )

@@ -70,8 +70,17 @@ def wheel(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("no_platform", "tiny")
 def test_aws_is_told_what_it_costs_and_not_touched_without_consent(smoe: Run, wheel: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ("--role", ROLE, "--region", "eu-west-1", "--numpy-wheel", str(wheel), "--out", str(out))
-    code, said, err = smoe("validate", "--backend", "aws", "--budget-usd", "0.25", *options)
+    options = (
+        "--set",
+        f"role={ROLE}",
+        "--set",
+        "region=eu-west-1",
+        "--set",
+        f"numpy_wheel={wheel}",
+        "--out",
+        str(out),
+    )
+    code, said, err = smoe("validate", "--backend", "aws", "--set", "budget_usd=0.25", *options)
     assert (code, said) == (2, "")
     for part in (
         "region eu-west-1",
@@ -108,13 +117,15 @@ def test_a_numpy_that_would_not_start_on_aws_is_refused_before_anything_is_made(
 ) -> None:
     old = tmp_path / "numpy-2.4.0-cp311-cp311-manylinux_2_27_x86_64.whl"
     old.write_bytes(b"")
-    code, _, err = smoe("validate", "--backend", "aws", "--role", ROLE, "--yes", "--numpy-wheel", str(old))
+    code, _, err = smoe(
+        "validate", "--backend", "aws", "--yes", "--set", f"role={ROLE}", "--set", f"numpy_wheel={old}"
+    )
     assert code == 2
     assert "expected a wheel for cp312" in err
     monkeypatch.setattr("experiments.live.platform.sys", SimpleNamespace(version_info=(3, 11, 7)))
-    code, _, err = smoe("validate", "--backend", "aws", "--role", ROLE, "--yes")
+    code, _, err = smoe("validate", "--backend", "aws", "--yes", "--set", f"role={ROLE}")
     assert code == 2
-    assert "expected --numpy-wheel FILE.whl" in err
+    assert "expected --set numpy_wheel=FILE.whl" in err
 
 
 def test_the_estimate_is_the_arithmetic_of_what_is_deployed_and_served(model: ExportedModel) -> None:
@@ -190,7 +201,7 @@ def test_a_budget_stops_the_next_batch_counts_what_starting_cost_and_keeps_what_
     model: ExportedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     live = FakeLive(model)
-    with pytest.raises(PlatformError, match=r"budget of 0.85 USD is used up \(0.9000 USD .*larger --budget-usd"):
+    with pytest.raises(PlatformError, match=r"budget of 0.85 USD is used up \(0.9000 USD .*larger budget_usd"):
         validated(live, monkeypatch, tmp_path / "out", budget_usd=0.85)
     assert live.served == 2
     table = pd.read_parquet(tmp_path / "out" / UNFINISHED)
@@ -219,7 +230,7 @@ def test_a_full_disk_is_told_and_earlier_batches_are_kept(
         write(table, path)
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(PlatformError, match=r"unfinished.parquet: cannot be written: No space left .* are kept"):
+    with pytest.raises(PlatformError, match=r"unfinished.parquet: cannot be written: No space left .* is kept"):
         validated(FakeLive(model), monkeypatch, tmp_path)
     assert len(pd.read_parquet(tmp_path / UNFINISHED)) == 1
 

@@ -142,11 +142,14 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--backend", "aws"], "--role ARN"),
+        (["--backend", "aws"], "expected its ARN as role"),
         (["--backend", "lokal"], "'lokal' is not one of 'local', 'aws'"),
-        (["--backend", "local", "--budget-usd", "-1"], "--budget-usd"),
+        (
+            ["--backend", "local", "--set", "budget_usd=-1"],
+            "budget_usd: input should be greater than or equal to 0",
+        ),
         (["--profile", "aws-us-west"], "no profile"),
-        (["--mb-per-core", "-1"], "--mb-per-core"),
+        (["--set", "mb_per_core=-1"], "mb_per_core: input should be greater than 0"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_created(smoe: Run, arguments: list[str], said: str) -> None:
@@ -172,10 +175,10 @@ def test_one_plan_is_validated_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     asked = [
         "validate",
         "--quick",
-        "--repeats",
-        "1",
-        "--plan",
-        str(tmp_path / "plan.json"),
+        "--set",
+        "repeats=1",
+        "--set",
+        f"plan={tmp_path / 'plan.json'}",
         "--out",
         str(out),
         "--json",
@@ -195,7 +198,7 @@ def test_a_validation_that_is_stopped_keeps_its_calls_and_leaves_nothing_else(tm
     pytest.importorskip("awslambdaric")
     temporary, out = tmp_path / "tmp", tmp_path / "out"
     temporary.mkdir()
-    command = [sys.executable, "-m", "experiments", "validate", "--quick", "--repeats", "1", "--out", str(out)]
+    command = [sys.executable, "-m", "experiments", "validate", "--quick", "--set", "repeats=1", "--out", str(out)]
     variables = {**os.environ, "TMPDIR": str(temporary)}
     root = Path(__file__).resolve().parents[3]
     with subprocess.Popen(command, cwd=root, env=variables, stdout=-1, stderr=-1, text=True) as running:
@@ -220,6 +223,6 @@ def test_a_profile_says_how_much_memory_buys_a_core_here() -> None:
     assert settings_for(measured, "local", None).mb_per_core == 1769.0
     assert settings_for(measured, "local", 1800.0).mb_per_core == 1800.0
     with pytest.raises(
-        InputError, match=r"--mb-per-core 4096: expected about 1769, compute\.mb_per_vcpu of profile"
+        InputError, match=r"mb_per_core=4096: expected about 1769, compute\.mb_per_vcpu of profile"
     ):
         settings_for(measured, "local", 4096.0)

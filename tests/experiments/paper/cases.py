@@ -13,11 +13,12 @@ from optimizer.popularity.synthetic import synthetic_trace
 
 MODEL = ModelChoice(title="Small", spec="minilm-moe", record="minilm", layers_of_recording=(0, 1, 2, 3, 4, 5))
 TEXT = TextChoice(title="noise", corpus="wikipedia", stands_for="Enwik8", tokens=4096)
+OTHER = TextChoice(title="other noise", corpus="news", stands_for="CCnews", tokens=4096)
 
 
-def synthetic(settings: RecordingSettings, layers: tuple[int, ...]) -> RoutingTrace:
+def synthetic(settings: RecordingSettings) -> RoutingTrace:
     """What stands for a recording: its shape is right, its tokens are noise."""
-    made = synthetic_trace(
+    return synthetic_trace(
         settings.gate_seed,
         settings.tokens,
         layers=6,
@@ -25,7 +26,6 @@ def synthetic(settings: RecordingSettings, layers: tuple[int, ...]) -> RoutingTr
         top_k=settings.top_k,
         vocabulary=11_000,
     )
-    return made.with_layers(list(layers))
 
 
 def tiny(kind: type[FigureSettings], **more: Any) -> Any:

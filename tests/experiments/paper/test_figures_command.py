@@ -143,6 +143,20 @@ def test_cells_are_the_same_in_other_processes_and_the_first_error_is_raised(tmp
     assert len(list((tmp_path / "c").iterdir())) == 2  # the others are kept
 
 
+def test_figures_with_equal_cells_share_no_file(tmp_path: Path) -> None:
+    """Their rows come from one module, as those of Fig. 4 and 11: the second would be given the first's."""
+    cells = [Cell(**fields) for fields in cell_fields(tiny(FigureSettings))]
+    store = Store(tmp_path)
+    first, second = store.rows("fig04", doubled, cells), store.rows("fig11", named, cells)
+    assert (first, second) == ([[{"seed": 0}]], [[{"text": "noise"}]])
+    assert Store(tmp_path).rows("fig04", doubled, cells) == first
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def named(cell: Cell) -> Rows:
+    return [{"text": cell.text.title}]
+
+
 def doubled(cell: Cell) -> Rows:
     return [{"seed": 2 * cell.gate_seed}]
 

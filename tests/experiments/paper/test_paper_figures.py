@@ -1,17 +1,31 @@
 """The plain data of the paper's figures, tiny: if these fail, a picture or its verdict shows something else."""
 
+import functools
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, fig13, overheads, ranking
+from experiments.paper.drift import drifted_sets
+from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, overheads, ranking, robust
+from experiments.paper.figures.fig13 import figure as fig13
 from experiments.paper.figures.fig14 import figure as fig14
 from experiments.paper.job import asked_for
 from experiments.paper.routing import routing_of
 from experiments.paper.settings import Variant
+from experiments.profiles.reading import write_profile
+from experiments.run.routing import Routing
+from moe.trace import RoutingTrace
 from optimizer.popularity import predictor
-from simulator.profiles.schema import load_profile, with_constant
-from tests.experiments.paper.cases import made, tiny
+from simulator.profiles.constant import Fit
+from simulator.profiles.schema import load_profile
+from simulator.profiles.uncertainty import SPREAD, drawn_factors
+from simulator.profiles.walk import with_constant
+from tests.experiments.paper.cases import OTHER, TEXT, made, tiny
+from tests.optimizer.popularity.test_scored import random_trace
 
 pytestmark = pytest.mark.usefixtures("no_recording")
 
@@ -123,6 +137,47 @@ def test_fig13_no_tuning_is_ratio_one() -> None:
     assert fig13.draw(data).axes
 
 
+def test_fig13_gaps_are_closed_by_runs_on_the_same_unseen_batches() -> None:
+    more = {"samplers": ("none", "recount"), "objectives": ("bill+slo",), "runs": 2, "trials": 2, "tuned_on": 1}
+    more |= {"texts": (TEXT, OTHER), "drifts": (0.5,), "changes": ({"pairs": 100},)}
+    settings = tiny(fig13.Settings, **more)
+    rows = pd.DataFrame([row for cell in fig13.cells(settings) for row in fig13.compute(cell)])
+    assert (rows.groupby(["drift", "run"])["gap"].nunique() == 1).all()
+    data = fig13.table(rows.to_dict("records")).set_index(["drift", "sampler", "change"])
+    assert data.loc[(0.5, "none", ""), "gap_closed"] == 0
+    own = rows[(rows["drift"] == 0.5) & (rows["sampler"] == "recount")]
+    assert data.loc[(0.5, "recount", ""), "gap_closed"] == pytest.approx(own["gained"].sum() / own["gap"].sum())
+    assert set(rows["change"][rows["sampler"] == "multi-epsilon"]) == {"pairs=100"}
+    claim = next(x for x in fig13.claims(data.reset_index()) if "50% other noise" in x.claim)
+    assert claim.ours.endswith("'recount'")
+
+
+def test_fig13_an_unknown_constant_is_named() -> None:
+    with pytest.raises(ValidationError, match="changes: no constant 'paris'; did you mean 'pairs'"):
+        tiny(fig13.Settings, changes=({"paris": 3},))
+    with pytest.raises(ValidationError, match="expected rising numbers"):
+        tiny(fig13.Settings, changes=({"rho_1": 0.9},))
+
+
+def test_drifted_batches_share_no_sequence_and_hold_their_share() -> None:
+    own, other = (Routing(x.slice(0, 4), x, 4) for x in (_numbered(0), _numbered(1000)))
+    sets = drifted_sets(own, other, 0.3, [2, 3], 40, seed=0)
+    assert [len(x.batches) for x in sets] == [2, 3]
+    for found in sets:
+        for ids, real in zip(found.batches.token_ids, found.real, strict=True):
+            assert len(ids) == 40
+            assert (ids >= 1000).sum() == 12
+            assert real.sum(axis=1).tolist() == [40, 40]
+    seen, unseen = (np.concatenate(x.batches.token_ids) for x in sets)
+    assert not set(seen) & set(unseen)
+
+
+def _numbered(first: int) -> RoutingTrace:
+    """400 tokens in which no ID occurs twice."""
+    trace = random_trace(first, tokens=400)
+    return replace(trace, token_id=first + np.arange(400, dtype=np.int32))
+
+
 @pytest.mark.slow
 def test_fig14_the_gain_is_split_without_rest() -> None:
     data, claims = made(fig14.FIGURE, runs=2, trials=2, tuned_on=1)
@@ -154,16 +209,31 @@ def test_ranking_of_a_sure_profile_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert -1 <= data["tau_cost"].item() <= 1
     assert data["ods_over_lambdaml_low"].item() < data["ods_over_lambdaml_high"].item()
     assert all(claim.confirmed is None for claim in claims.values())
-    monkeypatch.setattr(ranking, "spread", lambda profile, path: 0.0)
-    sure, _ = made(ranking.FIGURE, draws=2)
-    assert (sure["tau_cost"].item(), sure["tau_latency"].item(), sure["same_cheapest"].item()) == (1, 1, 1)
-    assert sure["ods_over_lambdaml_low"].item() == sure["ods_over_lambdaml_high"].item()
+    sure = functools.partial(drawn_factors, spread=dict.fromkeys(SPREAD, 1.0))
+    monkeypatch.setattr(ranking, "drawn_factors", sure)
+    one, _ = made(ranking.FIGURE, draws=2)
+    assert (one["tau_cost"].item(), one["tau_latency"].item(), one["same_cheapest"].item()) == (1, 1, 1)
+    assert one["ods_over_lambdaml_low"].item() == one["ods_over_lambdaml_high"].item()
 
 
-def test_ranking_an_unsure_constant_varies_more_than_a_sure_one() -> None:
-    profile = load_profile()
-    price = profile.start.warm_s.model_copy(update={"confidence": "high", "fit": None})
-    sure = with_constant(profile, ("start", "warm_s"), price)
-    unsure = with_constant(profile, ("start", "warm_s"), price.model_copy(update={"confidence": "low"}))
-    assert ranking.spread(sure, ("start", "warm_s")) == 0.05
-    assert ranking.spread(unsure, ("start", "warm_s")) == 0.5
+def test_ranking_is_as_sure_as_the_values_that_stand(tmp_path: Path) -> None:
+    """A fit that was refused says nothing of the value that was kept instead: with its interval of a millionfold
+    the order of the plans would look like chance."""
+    plain = load_profile()
+    fit = Fit(method="mean", samples=9, runs=3, interval=(1e3, 1e15), file="mine.csv", sha256="0" * 64)
+    vcpu = plain.compute.flops_per_vcpu.model_copy(update={"fit": fit, "kept": "better than the fit"})
+    refused = tmp_path / "refused.yaml"
+    write_profile(with_constant(plain, ("compute", "flops_per_vcpu"), vcpu), refused)
+    expected, found = (made(ranking.FIGURE, draws=8, profile=name)[0] for name in (plain.name, str(refused)))
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_robust_plans_are_judged_on_batches_that_no_sample_saw() -> None:
+    data, claims = made(robust.FIGURE, samples=4, objectives=("gb_s",), batch_tokens=256)
+    assert list(data["plan"]) == [robust.EXACT, *robust.CRITERIA]
+    for row in data[data["plan"] != robust.EXACT].itertuples():
+        assert np.isnan(row.lower_bound) or row.lower_bound <= row.sample_cost * (1 + 1e-12)
+        assert (row.late == 1) <= (row.latency_s > row.limit_s)
+    (claim,) = claims.values()
+    by = data.set_index("plan")["cost"]
+    assert claim.value == pytest.approx(by[robust.IN_TIME] / by[robust.EXACT] - 1)

@@ -5,20 +5,19 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.paper.figures.regret import figure as regret
-from experiments.paper.plans import least_latency_s, problem_of
+from experiments.paper.plans import problem_of
 from experiments.paper.routing import routing_of
-from experiments.paper.settings import TextChoice
 from moe.routing.synthetic import SyntheticPopularity, synthetic_routing
+from optimizer.exact.solve import least_latency_s
 from optimizer.problem import with_tokens
 from optimizer.realised import realise
 from optimizer.regret import best_on_real_tokens
 from optimizer.regret import regret as regret_of
 from optimizer.solvers import solve
-from tests.experiments.paper.cases import TEXT, made, tiny
+from tests.experiments.paper.cases import OTHER, TEXT, made, tiny
 
 pytestmark = pytest.mark.usefixtures("no_recording")
 
-OTHER = TextChoice(title="other noise", corpus="news", stands_for="CCnews", tokens=4096)
 SMALL = {
     "texts": (TEXT, OTHER),
     "mixes": (0.5, 1.0),

@@ -11,11 +11,11 @@ from experiments.profiles.reading import write_profile
 from moe.errors import InputError
 from moe.files import write_json
 from moe.spec import load_spec
-from optimizer.problem import make_problem
-from optimizer.remake import remade
+from optimizer.problem import make_problem, remade
 from simulator.plan import DeploymentProblem
-from simulator.profiles.schema import PlatformProfile, constant_at, load_profile, with_constant
+from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.uncertainty import drawn, most_draws
+from simulator.profiles.walk import constant_at, with_constant
 from tests.calibration.check.campaign_of import probe, write
 from tests.calibration.check.test_calibration_laws import other
 from tests.experiments.conftest import Run
@@ -81,7 +81,7 @@ def test_simulate_and_plan_over_draws(smoe: Run, calibrated: PlatformProfile, tm
     profile, problem, plan = (str(tmp_path / name) for name in ("p.yaml", "problem.json", "plan.json"))
     write_profile(calibrated, Path(profile))
     write_json(Path(problem), problem_of(load_profile(profile)))
-    code, printed, told = smoe("plan", problem, "--profile", profile, "--draws", "5", "--json", "--out", plan)
+    code, printed, told = smoe("plan", problem, "--profile", profile, "--set", "draws=5", "--json", "--out", plan)
     assert code == 0, told
     over = json.loads(printed)["over_draws"]
     assert over["draws"] == 5
@@ -89,16 +89,16 @@ def test_simulate_and_plan_over_draws(smoe: Run, calibrated: PlatformProfile, tm
         assert row["this_plan_cost"] >= row["cost"] * (1 - 1e-9)
         assert row["same_plan"] <= (row["this_plan_over_best"] == pytest.approx(0.0, abs=1e-9))
     assert len({row["cost"] for row in over["rows"]}) > 1
-    code, printed, _ = smoe("simulate", problem, plan, "--profile", profile, "--draws", "5", "--json")
+    code, printed, _ = smoe("simulate", problem, plan, "--profile", profile, "--set", "draws=5", "--json")
     found = json.loads(printed)
     levels = found["over_draws"]["quantiles"]["latency_s"]
     assert levels["p5"] < levels["p50"] < levels["p95"]
     assert levels["p5"] * 0.9 < found["latency_s"] < levels["p95"] * 1.1
-    code, printed, _ = smoe("simulate", problem, plan, "--profile", profile, "--draws", "5")
+    code, printed, _ = smoe("simulate", problem, plan, "--profile", profile, "--set", "draws=5")
     assert code == 0
     assert "5 draws of the profile" in printed
-    code, _, told = smoe("simulate", problem, plan, "--draws", "5")
-    assert (code, "--draws: expected together with --profile" in told) == (2, True)
+    code, _, told = smoe("simulate", problem, plan, "--set", "draws=5")
+    assert (code, "--set draws: expected together with --profile" in told) == (2, True)
 
 
 def test_a_constant_that_was_kept_has_no_draws(calibrated: PlatformProfile) -> None:

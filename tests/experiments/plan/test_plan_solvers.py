@@ -12,7 +12,7 @@ TINY = str(EXAMPLES / "tiny.problem.json")
 
 def test_ods_shows_its_rounds_and_its_ratio_beside_the_true_one(smoe: Run, tmp_path: Path) -> None:
     trace, out = tmp_path / "trace.json", tmp_path / "plan.json"
-    code, said, _ = smoe("plan", TINY, "--solver", "ods", "--latency-limit", "6.5", "--trace", str(trace))
+    code, said, _ = smoe("plan", TINY, "--solver", "ods", "--latency-limit", "6.5", "--set", f"trace={trace}")
     assert code == 0
     assert "round 1:" in said
     assert "Theorem 1's ratio (the paper's claim):" in said
@@ -27,13 +27,13 @@ def test_ods_shows_its_rounds_and_its_ratio_beside_the_true_one(smoe: Run, tmp_p
 
 
 def test_only_ods_has_a_trace(smoe: Run, tmp_path: Path) -> None:
-    code, _, err = smoe("plan", TINY, "--trace", str(tmp_path / "trace.json"))
+    code, _, err = smoe("plan", TINY, "--set", f"trace={tmp_path / 'trace.json'}")
     assert code == 2
-    assert "--trace: solver 'exact' has no rounds" in err
+    assert "--set trace: solver 'exact' has no rounds" in err
 
 
 def test_a_miqcp_without_a_plan_in_time_is_one_line_and_exit_1(smoe: Run) -> None:
-    code, out, err = smoe("plan", TINY, "--solver", "miqcp", "--time-limit", "0.000001", "--json")
+    code, out, err = smoe("plan", TINY, "--solver", "miqcp", "--set", "time_limit_s=0.000001", "--json")
     assert code == 1
     assert json.loads(out) == {"feasible": None, "time_limit_s": 1e-6, "lower_bound": None}
     assert "miqcp-scip: no plan found within the time limit of 1e-06 s" in err
@@ -41,11 +41,13 @@ def test_a_miqcp_without_a_plan_in_time_is_one_line_and_exit_1(smoe: Run) -> Non
 
 
 def test_options_reach_the_solver_that_takes_them(smoe: Run) -> None:
-    options = ("--backend", "scip", "--warm-start", "ods", "--time-limit", "1", "--json")
+    options = ("--set", "backend=scip", "--set", "warm_start=ods", "--set", "time_limit_s=1", "--json")
     code, out, _ = smoe("plan", TINY, "--solver", "miqcp", *options)
     assert (code, json.loads(out)["solver"]) == (0, "miqcp-scip")
-    code, out, _ = smoe("plan", TINY, "--solver", "ods", "--inner", "scip", "--latency-limit", "none", "--json")
+    code, out, _ = smoe(
+        "plan", TINY, "--solver", "ods", "--set", "inner=scip", "--latency-limit", "none", "--json"
+    )
     assert (code, json.loads(out)["solver"]) == (0, "ods-scip")
-    code, _, err = smoe("plan", TINY, "--solver", "ods", "--backend", "scip")
+    code, _, err = smoe("plan", TINY, "--solver", "ods", "--set", "backend=scip")
     assert code == 2
     assert "solver 'ods': no option 'backend'" in err

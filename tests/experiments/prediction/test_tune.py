@@ -1,20 +1,17 @@
 """smoe tune, on files that a user brings."""
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from experiments.prediction.tune import cut, gap_closed
 from experiments.prediction.tune_picture import Curve
-from experiments.prediction.tune_study import Unit, bootstrap, ratio_of_sums, run_unit, summary
-from experiments.table_file import load_profile_table
 from moe.files import write_json
 from moe.trace import save_trace
 from optimizer.popularity import ProfileTable, save_table
+from optimizer.popularity.table_file import load_profile_table
 from tests.experiments.conftest import Run
 from tests.optimizer.bo.bo_cases import binding_limit_s, small_problem
 from tests.optimizer.popularity.test_scored import random_trace
@@ -75,7 +72,9 @@ def test_the_simulator_as_objective_agrees_with_the_closed_form(
     found = {}
     for how in ("closed-form", "simulator"):
         out = str(tmp_path / how)
-        found[how] = json.loads(smoe("tune", *files, "--sampler", "none", "--evaluate", how, "--out", out)[1])
+        found[how] = json.loads(
+            smoe("tune", *files, "--sampler", "none", "--set", f"evaluate={how}", "--out", out)[1]
+        )
     for name in ("untuned", "oracle"):
         closed, simulated = (found[how]["unseen_batches"][name] for how in ("closed-form", "simulator"))
         assert simulated["cost"] == pytest.approx(closed["cost"], rel=0.01)
@@ -86,14 +85,17 @@ def test_the_simulator_as_objective_agrees_with_the_closed_form(
     ("arguments", "said"),
     [
         (["--sampler", "multi-epsilom"], "did you mean 'multi-epsilon'?"),
-        (["--set", "paris=3"], "no setting 'paris'; did you mean 'pairs'?"),
-        (["--set", "pairs=many"], "--set pairs=many: expected int, got 'many'"),
+        (["--set", "paris=3"], "paris: unknown key; did you mean 'pairs'?"),
+        (
+            ["--set", "pairs=many"],
+            "pairs: input should be a valid integer, unable to parse string as an integer, got 'many'",
+        ),
         (["--set", "rho_1=0.9"], "rho_3, rho_2, rho_1, rho: expected rising numbers"),
-        (["--predictor", "similar-prompts"], "expected one that predicts from a profile table"),
-        (["--layers", "0,7"], "--layers"),
-        (["--layers", "0,x"], "expected whole numbers separated by commas"),
-        (["--profile", "aws-us-east-1-2026"], "expected --evaluate simulator"),
-        (["--test", "nowhere.parquet"], "nowhere.parquet: no such file"),
+        (["--set", "predictor=similar-prompts"], "expected one that predicts from a profile table"),
+        (["--set", "layers=[0, 7]"], "layers: "),
+        (["--set", "layers=[0, x]"], "layers.1: input should be a valid integer"),
+        (["--set", "profile=aws-us-east-1-2026"], "expected evaluate=simulator"),
+        (["--set", "test=nowhere.parquet"], "nowhere.parquet: no such file"),
         (["--resume"], "expected the history of a run to resume"),
     ],
 )
@@ -137,51 +139,8 @@ def test_the_gap_is_closed_by_the_oracle_and_not_defined_where_it_is_no_better()
     assert gap_closed(10.0, 11.0, 10.0) is None
 
 
-def test_intervals_of_the_study() -> None:
-    gap, low, high = ratio_of_sums([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
-    assert gap == low == high == pytest.approx(0.5)
-    gap, low, high = ratio_of_sums([0.0, 1.0, 2.0, 1.0], [2.0, 2.0, 2.0, 2.0])
-    assert low < gap < high
-    assert np.isnan(ratio_of_sums([1.0, 1.0], [1.0, -1.0])).all()
+def test_a_curve_s_band_is_the_interval_of_the_mean_and_a_stopped_run_keeps_its_last() -> None:
     curve = Curve.of("random", [[3.0, 2.0], [5.0]])
     np.testing.assert_allclose(curve.mean, [4.0, 3.5])
     # Student's t with one degree of freedom: 12.706 standard errors.
     np.testing.assert_allclose(curve.high - curve.mean, [12.706 * 1.0, 12.706 * 1.5], rtol=1e-4)
-
-
-def test_batches_of_the_study_share_no_sequence_and_hold_the_drift(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.prediction.tune_study.SEQUENCE_TOKENS", 4)
-    monkeypatch.setattr("experiments.prediction.tune_study.BATCH_TOKENS", 40)
-    own, other = random_trace(0, tokens=400), random_trace(1, tokens=400)
-    own, other = (
-        type(x)(**(x.__dict__ | {"token_id": start + np.arange(400, dtype=np.int32)}))
-        for x, start in ((own, 0), (other, 1000))
-    )
-    seen, unseen = bootstrap(own, other, 0.3, (2, 3), np.random.default_rng(0))
-    assert (len(seen), len(unseen)) == (2, 3)
-    for batches in (seen, unseen):
-        for ids, real in zip(batches.token_ids, batches.real, strict=True):
-            assert len(ids) == 40
-            assert (ids >= 1000).sum() == 12
-            assert real.sum(axis=1).tolist() == [40, 40]
-    assert not set(np.concatenate(seen.token_ids)) & set(np.concatenate(unseen.token_ids))
-
-
-def test_a_unit_of_the_study_judges_all_samplers_on_the_same_unseen_batches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    layers = [0, 1] * 6
-    traces = tuple(random_trace(k, tokens=2560, vocabulary=40).with_layers(layers) for k in range(3))
-    monkeypatch.setattr("experiments.prediction.tune_study.recordings", lambda: traces)
-    monkeypatch.setattr("experiments.prediction.tune_study.BATCH_TOKENS", 1280)
-    unit = Unit("bill+slo", 0.5, seed=3, samplers=("none", "random", "recount"), trials=3)
-    runs = run_unit(unit)
-    assert [x.trials for x in runs] == [1, 3, 3]
-    assert len({(x.none, x.oracle, x.seen_none, x.seen_oracle) for x in runs}) == 1
-    assert runs[0].tuned == runs[0].none
-    assert [x.served_tokens for x in runs] == [2560, 7680, 7680]
-    again = run_unit(unit)
-    assert [replace(x, wall_s=0) for x in again] == [replace(x, wall_s=0) for x in runs]
-    found = summary(pd.DataFrame([asdict(x) for x in runs])).set_index("sampler")
-    expected = (runs[2].none - runs[2].tuned) / (runs[2].none - runs[2].oracle)
-    assert found.loc["recount", "gap_closed"] == pytest.approx(expected)

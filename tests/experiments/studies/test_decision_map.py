@@ -3,22 +3,12 @@
 import numpy as np
 import pytest
 import yaml
-from scipy.stats import binomtest
 
-from experiments.studies.decision_map import (
-    CHOICES,
-    DecisionMap,
-    make_map,
-    page,
-    wilson,
-    worth_of_knowing,
-    write_map,
-)
+from experiments.studies.decision_map import CHOICES, make_map
+from experiments.studies.decision_map_file import DecisionMap
+from experiments.studies.decision_map_page import page, write_map
 from experiments.studies.decision_map_picture import draw_map, grids
-from experiments.studies.uncertainty import uncertainty
-from simulator.profiles.schema import load_profile
-
-SPREAD = {"high": 1.1, "medium": 1.3, "low": 2.0}
+from experiments.studies.worth_of_knowing import worth_of_knowing
 
 
 def small(**changes):
@@ -72,12 +62,6 @@ def test_provisioned_concurrency_pays_when_batches_never_stop():
     assert often["provisioned"] < often["lambda"]
 
 
-@pytest.mark.parametrize(("wins", "of"), [(0, 16), (9, 16), (64, 64), (40, 256)])
-def test_the_interval_is_wilsons(wins, of):
-    theirs = binomtest(wins, of).proportion_ci(method="wilson")
-    assert wilson(wins, of) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
-
-
 def test_knowing_what_decides_is_worth_what_theory_says():
     """Choice 0 costs 1, choice 1 costs 1 + t with t normal: knowing t saves E[max(0, -t)] = sigma / sqrt(2 pi)."""
     rng = np.random.default_rng(1)
@@ -85,19 +69,6 @@ def test_knowing_what_decides_is_worth_what_theory_says():
     worth = worth_of_knowing(np.column_stack([t, noise]), np.column_stack([np.ones(4000), 1 + t]))
     assert worth[0] == pytest.approx(0.3 / np.sqrt(2 * np.pi), rel=0.05)
     assert worth[1] < 0.02 * worth[0], "a constant that does not matter must not be sent for"
-
-
-def test_a_measured_constant_is_as_uncertain_as_its_interval():
-    profile = load_profile()
-    sure = uncertainty(profile, SPREAD, 256, 0)
-    k = sure.names.index("compute.flops_per_vcpu")
-    low, high = np.quantile(sure.factors[:, k], [0.025, 0.975])
-    assert (low, high) == pytest.approx((1 / 1.3, 1.3), rel=0.03), "medium confidence"
-    assert not sure.measured.any(), "the packaged profile has no fits"
-    drawn = sure.applied(profile, 3)
-    ratio = drawn.compute.flops_per_vcpu.median / profile.compute.flops_per_vcpu.median
-    assert ratio == pytest.approx(sure.factors[3, k])
-    assert drawn.cluster.efficiency.median <= 1, "no core is busier than always"
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from experiments.studies import sensitivity
-from experiments.studies.headline import FACTORS, OUTPUTS, Headline, evaluate, nominal, zipf
+from experiments.studies.headline import FACTORS, OUTPUTS, Headline, evaluate, nominal, with_factors
+from experiments.studies.sensitivity_page import write_study
 from experiments.studies.sensitivity_picture import draw_tornado, swings_of
 from moe.spec import load_spec
+from simulator.profiles.constant import Samples
 from simulator.profiles.schema import load_profile
+from simulator.profiles.walk import with_constant
+from simulator.serving.cluster import PERIODS
 
 SPEC = load_spec("bert-moe").model_copy(update={"moe_layers": 2})
 
@@ -25,9 +29,15 @@ def at(profile, **changes):
 
 def test_the_nominal_point_is_the_profile_itself(profile):
     """Else the middle of every bar is another platform's."""
-    from experiments.studies.headline import _profile
+    assert with_factors(profile, nominal()) == profile
 
-    assert _profile(profile, nominal()) == profile
+
+def test_a_constant_of_measured_samples_takes_its_factor(profile):
+    """One's own profile may hold samples; the study must not die of them."""
+    samples = profile.start.warm_s.model_copy(update={"value": Samples(samples=(0.01, 0.02, 0.04))})
+    measured = with_constant(profile, ("start", "warm_s"), samples)
+    changed = with_factors(measured, nominal() | {"warm start": 2.0})
+    assert changed.start.warm_s.value == Samples(samples=(0.02, 0.04, 0.08))
 
 
 def test_ratios_move_as_they_must(profile):
@@ -42,13 +52,6 @@ def test_ratios_move_as_they_must(profile):
         10 * base.cluster["hour"]
     )
     assert at(profile, **{"compute beyond one vCPU": 0.0}).cost < base.cost, "large memory is then a waste"
-
-
-def test_zipf_shares_are_shares(profile):
-    shares = zipf(3, 8, 1.2, 0)
-    assert shares.shape == (3, 8)
-    assert shares.sum(axis=1) == pytest.approx(1)
-    assert np.ptp(zipf(1, 8, 0.0, 0)) == pytest.approx(0)
 
 
 class Known:
@@ -99,6 +102,20 @@ def test_sobol_indices_of_a_product_of_powers_are_its_exponents(monkeypatch):
         assert index.total == pytest.approx(variance / total, abs=0.05)
 
 
+def test_the_same_seed_gives_the_same_intervals():
+    """Seed 0, the default, is a seed as any other."""
+    pytest.importorskip("SALib")
+
+    def run(points):
+        return [
+            Headline(p["skew"] + 1, p["S3 delay"], dict.fromkeys(PERIODS, p["reading weights"]), True)
+            for p in points
+        ]
+
+    one, two = (sensitivity._sobol(run, 8, 0, lambda done, total: None)[0] for _ in range(2))
+    assert one == two
+
+
 def test_the_page_and_the_picture_say_what_the_study_found(tmp_path):
     pytest.importorskip("SALib")
 
@@ -114,7 +131,7 @@ def test_the_page_and_the_picture_say_what_the_study_found(tmp_path):
         ]
 
     found = sensitivity.study(SPEC, load_profile(), run, 8, 0)
-    sensitivity.write_study(found, tmp_path)
+    write_study(found, tmp_path)
     draw_tornado(found, tmp_path / "tornado")
     text = (tmp_path / "sensitivity.md").read_text()
     for title in OUTPUTS.values():

@@ -26,7 +26,7 @@ from experiments.sweep.kinds import SCENARIOS
 from experiments.sweep.points import Point, load_sweep
 from experiments.sweep.worker import Outcome, Task, compute
 from experiments.tools.console import log
-from experiments.traffic.run import load_scenario
+from simulator.traffic.scenario import load_scenario
 from tests.experiments.conftest import Run
 
 SCENARIO = """

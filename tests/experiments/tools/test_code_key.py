@@ -3,12 +3,16 @@
 Too much of it, and a word in a page makes half an hour of figures compute anew; too little, and old numbers stand.
 """
 
+import ast
 import shutil
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from experiments.paper.figure import PaperFigure
+from experiments.paper.job import FIGURES
 from experiments.run.folder import COMPUTED_BY
 from experiments.tools import code_key
 
@@ -47,6 +51,8 @@ def _forget() -> None:
     [
         ("experiments/report/page.py", "x = 1\n"),
         ("experiments/commands/run.py", "x = 1\n"),
+        ("experiments/run/report.py", "x = 1\n"),
+        ("experiments/run/methods_picture.py", "x = 1\n"),
         ("experiments/paper/page.py", "x = 1\n"),
         ("experiments/tools/console.py", "x = 1\n"),
         ("experiments/paper/figures/rivals/picture.py", "x = 1\n"),
@@ -100,3 +106,27 @@ def test_an_own_solver_s_code_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     first = code_key.result_key(Asked(solver="own_solver_of_mine:solve"), MAIN)
     own.write_text("def solve(problem): return 1\n")
     assert code_key.result_key(Asked(solver="own_solver_of_mine:solve"), MAIN) != first
+
+
+def _shown_names(module: str) -> Iterator[tuple[str, str]]:
+    """What a module imports by name from modules that only show results."""
+    file = code_key._file(module)
+    assert file is not None
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module and code_key.shows(node.module):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("figure", FIGURES.values(), ids=list(FIGURES))
+def test_no_number_of_a_figure_is_taken_from_a_module_that_is_not_in_its_key(figure: PaperFigure) -> None:
+    """A constant that stands in claims.py or picture.py could change, and cells of before it would be kept."""
+    for module in code_key.modules_of(figure.compute.__module__):
+        for shown, name in _shown_names(module):
+            assert callable(getattr(import_module(shown), name)), f"{module}: {name} of {shown}"
+
+
+@pytest.mark.parametrize("figure", FIGURES.values(), ids=list(FIGURES))
+def test_a_figure_is_keyed_by_all_of_its_own_code(figure: PaperFigure) -> None:
+    """Fig. 4, 11 and 14 take their rows from a module that knows nothing of their tables, claims and pictures."""
+    own = {x.__module__ for x in (figure.compute, figure.table, figure.claims, figure.draw) if x is not None}
+    assert own <= code_key.modules_of(figure.module, shown=True)

@@ -9,11 +9,12 @@ import simpy
 from experiments.validation.queueing import UNUSED, at_once, cold_by_sliding_window, erlang_b, poisson_load
 from simulator.cloud.invocation import Latch, WaitFor
 from simulator.cloud.lambda_service import LambdaService
-from simulator.cloud.platform import Package
+from simulator.cloud.phases import Compute
+from simulator.cloud.starts import Package
 from simulator.draws import Draws, Halvings, Retries
 from simulator.plan import Communication
 from simulator.profiles.schema import load_profile
-from simulator.program import Compute
+from simulator.profiles.walk import with_constant
 from simulator.records import Record
 from simulator.serving.simulate import simulate
 from tests.simulator.serving.test_simulate import plan_of, routing, small_problem
@@ -38,7 +39,7 @@ def test_the_share_of_throttled_calls_is_erlang_b(servers: int, load: float) -> 
 
 def test_cold_starts_of_last_used_first_are_those_of_its_sliding_window() -> None:
     """A call that lifts concurrency to level m is warm only if level m was last left within the keep-alive."""
-    service = LambdaService(simpy.Environment(), at_once(keep_alive=Draws(3.0, UNUSED)))
+    service = LambdaService(simpy.Environment(), at_once(start={"keep_alive": Draws(3.0, UNUSED)}))
     arrivals, work = poisson_load(service, rate=2.0, mean_work_s=0.8, count=5_000, seed=3)
     cold = cold_by_sliding_window(arrivals, work, 3.0)
     assert sum(row.cold for row in service.records) == cold
@@ -87,7 +88,7 @@ def test_a_program_that_never_ends_is_broken_off_by_its_timeout() -> None:
 
 def test_an_init_over_its_limit_is_done_again() -> None:
     package = Package(Draws(0.0, UNUSED), Draws(12.0, UNUSED), True, 0.0)
-    slow = at_once(package=package, init_limit_s=10.0)
+    slow = at_once(start={"package": package, "init_limit_s": 10.0})
     (row,) = rows_of(LambdaService(simpy.Environment(), slow), 1.0)
     assert row.phases["init"] == (0.0, 22.0)
     assert row.billed_s == pytest.approx(23.0)
@@ -95,18 +96,8 @@ def test_an_init_over_its_limit_is_done_again() -> None:
 
 def failing_profile(share: float):  # type: ignore[no-untyped-def]
     """The packaged profile with handlers that fail, and callers that try up to 20 times."""
-    profile = load_profile()
-
-    def with_value(group: str, name: str, value: float):  # type: ignore[no-untyped-def]
-        section = getattr(profile, group)
-        return section.model_copy(update={name: getattr(section, name).model_copy(update={"value": value})})
-
-    return profile.model_copy(
-        update={
-            "failures": with_value("failures", "handler_error", share),
-            "retries": with_value("retries", "attempts", 20.0),
-        }
-    )
+    profile = with_constant(load_profile(), ("failures", "handler_error"), share)
+    return with_constant(profile, ("retries", "attempts"), 20.0)
 
 
 @pytest.mark.parametrize("method", ["storage", "pipelined", "direct"])

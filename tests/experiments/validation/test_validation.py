@@ -12,7 +12,7 @@ import pytest
 from calibration.check.checks import Check, Measured, scatter
 from calibration.check.probes import bytes_moved, requests_in_a_second, warm_share
 from calibration.published.files import FILES, public_rows
-from experiments.benches.simulator import bert_problem, uniform_plan
+from experiments.tools.cases import bert_problem, uniform_plan
 from experiments.validation import page
 from experiments.validation.closed_form import closed_form_checks
 from experiments.validation.laws import law_checks
@@ -24,10 +24,11 @@ from experiments.validation.mechanisms import (
     large_experts,
     situation,
     with_sustained_burst,
+    without_tails,
 )
 from moe.errors import InputError
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.profiles.uncertainty import with_value, without_tails
+from simulator.profiles.walk import with_constant
 from simulator.serving.simulate import simulate
 from tests.experiments.conftest import Run
 
@@ -74,7 +75,7 @@ def test_each_mechanism_that_is_switched_off_is_off() -> None:
     assert alone < shared
     assert simulate(problem, plan, without_tails(PROFILE), seed=5).mean_latency_s == shared  # nothing is random
     large = large_experts()
-    parted = with_value(PROFILE, "storage", "parts", 8.0)
+    parted = with_constant(PROFILE, ("storage", "parts"), 8.0)
     slow, fast = (
         simulate(large, uniform_plan(large, "storage", None), each).mean_latency_s
         for each in (parted, with_sustained_burst(parted))

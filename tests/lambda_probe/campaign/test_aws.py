@@ -66,7 +66,7 @@ def test_nothing_is_sent_without_consent_role_region_and_credentials(
 ) -> None:
     for options, says in (
         ({"consented": False}, "--yes"),
-        ({"role": None}, "--role ARN"),
+        ({"role": None}, "its ARN as role"),
         ({"role": "smoe-probe"}, "arn:aws:iam::123456789012:role"),
         ({"region": None}, "no region"),
         ({"profile": "no-such-profile"}, "no-such-profile"),

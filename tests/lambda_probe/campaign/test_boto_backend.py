@@ -189,7 +189,7 @@ def test_packages_hold_what_was_asked_for(endpoint: LocalEndpoint) -> None:
     assert 6 * MB < size["Configuration"]["CodeSize"] < 6.2 * MB
     backend.close()
     on_aws = BotoBackend(endpoint.clients(), facts_of("aws", "us-east-1"), BackendPrices(), "aws")
-    with pytest.raises(InputError, match="--numpy-wheel"):
+    with pytest.raises(InputError, match="numpy_wheel"):
         on_aws.create(ProbeFunction("numpy", 128, NUMPY))
 
 

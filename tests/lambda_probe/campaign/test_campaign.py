@@ -273,7 +273,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     assert samples(run_campaign(campaign(), FakePlatform(), tmp_path / "out")) == samples(whole)
 
 
-@pytest.mark.parametrize("what", ["write_measurements", "_write"])
+@pytest.mark.parametrize("what", ["write_measurements", "write_whole"])
 def test_a_disk_that_is_full_for_the_table_is_told_and_the_rows_are_kept(
     what: str, whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

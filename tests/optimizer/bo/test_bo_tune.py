@@ -58,13 +58,13 @@ def test_theorem_2_as_printed_and_corrected() -> None:
     # The corrected one is where the largest epsilon of the law crosses delta; the printed one is too early.
     assert settings.epsilon(10, 0.2).max() == pytest.approx(0.25)
     assert settings.epsilon(11, 0.2).max() < 0.25 < settings.epsilon(3, 0.2).max()
-    assert math.isinf(replace(settings, delta=0.1).tau_corrected())
+    assert math.isinf(settings.model_copy(update={"delta": 0.1}).tau_corrected())
     assert Alg2(epsilon_0=0.2, delta=0.25).tau_corrected() == 0
 
 
 def test_impossible_constants_are_refused() -> None:
     for wrong in ({"rho_1": 0.6}, {"rho_3": 0.3}, {"mu": 1.5}, {"pairs": 0}, {"zeta": -1.0}, {"alpha": math.nan}):
-        with pytest.raises(InputError, match=next(iter(wrong))):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             Alg2(**wrong)
 
 
@@ -79,7 +79,7 @@ def test_the_limited_range_grows_with_the_batches_that_had_an_error() -> None:
 
 def test_multi_epsilon_explores_in_the_limited_range_and_keeps_the_best_known_pairs() -> None:
     _, known = small_judge()
-    settings = replace(SETTINGS, pairs=1000, by_frequency=False)
+    settings = SETTINGS.model_copy(update={"pairs": 1000, "by_frequency": False})
     search = MultiEpsilon(known, settings, 0)
     only = replace(known, batches=replace(known.batches, token_ids=(np.array([3]),) * 3))
     search = MultiEpsilon(only, settings, 0)
@@ -164,7 +164,7 @@ def test_a_run_stops_when_its_budget_is_used_up_or_its_best_score_stays() -> Non
     assert stopped(Budget(4)) == (4, "4 trials")
     assert stopped(Budget(99, served_tokens=1800 * 3 + 7)) == (3, "5407 served tokens")
     assert stopped(Budget(99, wall_s=5)) == (5, "5 s")
-    patient = replace(SETTINGS, patience=2, zeta=1.0)
+    patient = SETTINGS.model_copy(update={"patience": 2, "zeta": 1.0})
     assert stopped(Budget(99), patient) == (3, "best score changed by less than 1 over 2 trials")
 
 

@@ -8,8 +8,7 @@ from heapq import heappop, heappush
 import numpy as np
 import simpy
 
-from simulator.cloud.network import SMALL
-from simulator.cloud.platform import LinkRates
+from simulator.cloud.network import SMALL, LinkRates
 
 
 class SharedLink:

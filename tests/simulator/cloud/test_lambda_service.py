@@ -1,6 +1,5 @@
 """Lambda: if these fail, cold starts, reuse or rounding are billed wrongly."""
 
-import dataclasses
 from datetime import date
 from pathlib import Path
 
@@ -9,14 +8,15 @@ import pytest
 import simpy
 
 from moe.errors import InputError
+from simulator.cloud.call import Function
 from simulator.cloud.lambda_service import LambdaService, Prewarming
+from simulator.cloud.phases import Compute, Fail, Sleep
 from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.draws import Chances, Draws
-from simulator.functions import Function
 from simulator.plan import ProblemPlatform
 from simulator.profiles.constant import Constant, Samples
-from simulator.profiles.schema import PlatformProfile, load_profile, with_constant
-from simulator.program import Compute, Fail, Sleep
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.walk import with_constant
 from simulator.records import Record, bill
 from tests.conftest import reference
 
@@ -65,7 +65,7 @@ def test_no_instance_serves_two_calls_at_once(aws: Platform) -> None:
 
 
 def test_an_instance_is_gone_after_the_keep_alive(aws: Platform) -> None:
-    rows = serve(aws, [0.0, 1.0, 1.0 + 2 * aws.keep_alive.next()]).records
+    rows = serve(aws, [0.0, 1.0, 1.0 + 2 * aws.start.keep_alive.next()]).records
     assert [row.cold for row in rows] == [True, False, True]
 
 
@@ -123,7 +123,7 @@ def test_the_package_decides_init_provisioning_and_price(aws: Platform) -> None:
             service.records[0].compute_cost_usd / service.records[0].billed_gb_s,
         )
 
-    short = dataclasses.replace(aws, keep_alive=Draws(1.0, np.random.default_rng(0)))
+    short = aws.changed(start={"keep_alive": Draws(1.0, np.random.default_rng(0))})
     aws = short
     zipped, image, arm = (median_init(f"python3.12-{x}") for x in ("x86_64-zip", "x86_64-image", "arm64-zip"))
     assert zipped[0] == pytest.approx(0.090, rel=0.1)
@@ -142,7 +142,7 @@ def test_measured_samples_are_drawn_as_they_are() -> None:
         value=Samples(samples=(0.1, 0.2, 0.4)), unit="s", source="ours", date="2026", confidence="low"
     )
     profile = with_constant(load_profile(), ("start", "packages", "python3.12-x86_64-zip", "init_s"), constant)
-    aws = dataclasses.replace(platform(profile), keep_alive=Draws(1.0, np.random.default_rng(0)))
+    aws = platform(profile).changed(start={"keep_alive": Draws(1.0, np.random.default_rng(0))})
     spans = [row.phases["init"] for row in serve(aws, [10.0 * k for k in range(60)]).records]
     assert {round(end - start, 6) for start, end in spans} == {0.1, 0.2, 0.4}
     assert constant.median == 0.2
@@ -156,13 +156,13 @@ def test_tmp_beyond_512_mb_is_charged(aws: Platform) -> None:
 
 
 def test_the_free_tier_goes_to_the_first_calls_and_is_off_by_default(aws: Platform) -> None:
-    prices = dataclasses.replace(aws.prices, free_gb_s=0.15, free_invocations=2)
-    rows = serve(dataclasses.replace(aws, prices=prices), [0.0, 5.0, 10.0], work_s=0.1, prewarmed=1).records
+    free = aws.changed(prices={"free_gb_s": 0.15, "free_invocations": 2})
+    rows = serve(free, [0.0, 5.0, 10.0], work_s=0.1, prewarmed=1).records
     paid = serve(aws, [0.0, 5.0, 10.0], work_s=0.1, prewarmed=1).records
     assert [row.request_cost_usd for row in rows] == [0.0, 0.0, 2e-7]
     assert sum(row.billed_gb_s for row in rows) == pytest.approx(0.3)
     saved = sum(row.compute_cost_usd for row in paid) - sum(row.compute_cost_usd for row in rows)
-    assert saved == pytest.approx(0.15 * aws.package.gb_s_usd)
+    assert saved == pytest.approx(0.15 * aws.start.package.gb_s_usd)
 
 
 def test_provisioned_instances_are_never_cold_and_charged_by_five_minutes(aws: Platform) -> None:
@@ -174,7 +174,7 @@ def test_provisioned_instances_are_never_cold_and_charged_by_five_minutes(aws: P
     assert bill([kept]).standby_usd == pytest.approx(2 * 2100 * 0.0000041667)
     prices = aws.prices
     rates = [row.compute_cost_usd / row.billed_gb_s for row in service.records[:5]]
-    assert rates == pytest.approx([prices.provisioned_duration_gb_s] * 4 + [aws.package.gb_s_usd])
+    assert rates == pytest.approx([prices.provisioned_duration_gb_s] * 4 + [aws.start.package.gb_s_usd])
 
 
 def test_pings_keep_an_instance_and_are_billed(aws: Platform) -> None:
@@ -210,7 +210,7 @@ def test_an_asynchronous_call_that_fails_is_tried_after_one_and_two_minutes(aws:
 
 
 def test_work_takes_what_the_vcpus_allow() -> None:
-    aws = dataclasses.replace(platform(load_profile()), jitter=Draws(1.0, np.random.default_rng(0)))
+    aws = platform(load_profile()).changed(compute={"jitter": Draws(1.0, np.random.default_rng(0))})
 
     def seconds(memory_mb: int, threads: int | None) -> float:
         service = LambdaService(simpy.Environment(), aws)
@@ -226,10 +226,11 @@ def test_work_takes_what_the_vcpus_allow() -> None:
 
 
 def test_a_straggler_computes_slower_and_stays_so(aws: Platform) -> None:
-    half = dataclasses.replace(aws, stragglers=Chances(0.5, np.random.default_rng(1)), straggler_factor=3.0)
-    service = LambdaService(
-        simpy.Environment(), dataclasses.replace(half, jitter=Draws(1.0, np.random.default_rng(0)))
+    half = aws.changed(
+        failures={"stragglers": Chances(0.5, np.random.default_rng(1)), "straggler_factor": 3.0},
+        compute={"jitter": Draws(1.0, np.random.default_rng(0))},
     )
+    service = LambdaService(simpy.Environment(), half)
     service.deploy("f", 1024, warm=20)
     for at in [0.0] * 20 + [10.0] * 20:
         service.after(at, lambda: service.invoke(Record(0, 0, "function", "f", 1024), (Compute(0.5),)))

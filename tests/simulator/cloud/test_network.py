@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.cloud.lambda_service import LambdaService
-from simulator.cloud.network import Link
-from simulator.cloud.platform import LinkRates, platform_of_profile
+from simulator.cloud.network import Link, LinkRates
+from simulator.cloud.platform import platform_of_profile
 from simulator.profiles.schema import load_profile
 from tests.simulator.cloud.processor_sharing import SharedLink
 
@@ -165,6 +165,6 @@ def test_in_and_out_have_buckets_of_their_own() -> None:
     service = LambdaService(simpy.Environment(), aws)
     instance = service.deploy("f", 3008, warm=1).idle[0]
     emptied = instance.inbound.alone(0.0, 2e9)
-    rate = min(aws.link_rates(3008).connection, aws.link_rates(3008).function)
+    rate = min(aws.network.rates(3008).connection, aws.network.rates(3008).function)
     assert instance.outbound.alone(emptied, 1e8) - emptied == pytest.approx(1e8 / rate)
     assert instance.inbound.alone(emptied, 1e8) - emptied == pytest.approx(1e8 / 78e6)

@@ -6,10 +6,10 @@ import simpy
 
 from moe.errors import InputError
 from simulator.cloud.lambda_service import LambdaService, Prewarming
+from simulator.cloud.phases import Sleep
 from simulator.cloud.platform import platform_of_profile
 from simulator.cloud.prewarming import KeepWarm, prewarming_policy
 from simulator.profiles.schema import load_profile
-from simulator.program import Sleep
 from simulator.records import Record
 
 

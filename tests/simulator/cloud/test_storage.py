@@ -1,7 +1,6 @@
 """S3: if these fail, requests are refused, tried again or billed wrongly."""
 
 import contextlib
-import dataclasses
 
 import numpy as np
 import pytest
@@ -11,14 +10,15 @@ from hypothesis import strategies as st
 
 from moe.errors import InputError
 from moe.files import validated
+from simulator.cloud.call import Phase
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.cloud.storage import RequestLimit, Requests, Storage, StorageError
 from simulator.cloud.transfers import Get, Pipeline, Put, Ready
 from simulator.draws import Chances, Draws, Retries
+from simulator.profiles.closed_form import closed_form
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, closed_form, load_profile
-from simulator.program import Phase
+from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.records import Record
 
 MB = 2**20
@@ -180,7 +180,7 @@ def constant_latency(aws: Platform) -> Platform:
     """The platform with a GET of 20 ms and a PUT of 40 ms."""
     unused = np.random.default_rng(0)
     gets, puts = Requests(Draws(0.02, unused)), Requests(Draws(0.04, unused))
-    return dataclasses.replace(aws, storage=dataclasses.replace(aws.storage, gets=gets, puts=puts))
+    return aws.changed(storage={"gets": gets, "puts": puts})
 
 
 def test_an_object_in_parts_uses_several_connections_and_as_many_requests() -> None:
@@ -221,7 +221,7 @@ def test_express_is_faster_and_charges_bytes() -> None:
     row = serve(aws, Put([2.0**30], exchange=True)).records[0]
     assert row.request_cost_usd == pytest.approx(2e-7 + 1.13e-6 + 0.0032)
     assert row.exchange_cost_usd == pytest.approx(1.13e-6 + 0.0032)
-    draws = np.sort(aws.get_latency.many(20_000))
+    draws = np.sort(aws.storage.gets.latency.many(20_000))
     assert draws[10_000] == pytest.approx(0.0048, rel=0.02)
 
 

@@ -10,8 +10,9 @@ import yaml
 from moe.errors import InputError
 from moe.spec import load_spec
 from simulator.draws import Draws, mean_of, quantile_at
+from simulator.profiles.closed_form import closed_form
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, closed_form, load_profile, profile_names
+from simulator.profiles.schema import PlatformProfile, load_profile, profile_names
 from simulator.serving.cluster import run_on_cluster
 
 

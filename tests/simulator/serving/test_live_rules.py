@@ -5,7 +5,8 @@ import pytest
 
 from simulator.plan import Communication
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, with_constant
+from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.walk import with_constant
 from simulator.records import Record
 from simulator.serving.simulate import simulate
 from tests.simulator.serving.test_simulate import PROFILE, plan_of, routing, small_problem

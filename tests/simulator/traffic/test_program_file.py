@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.traffic.run import load_scenario
 from moe.errors import InputError
 from simulator.traffic.open_loop import read_inputs
+from simulator.traffic.scenario import load_scenario
 
 WORKFLOW = Path(__file__).parents[3] / "experiments" / "configs" / "traffic" / "workflow.yaml"
 

@@ -1,6 +1,5 @@
 """Applications of functions: if these fail, chains, fan-out and fan-in end or are billed at the wrong time."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.traffic.run import load_scenario
-from experiments.validation.queueing import UNUSED, at_once
 from moe.errors import InputError
 from simulator.cloud.invocation import Invoke, Target
+from simulator.cloud.phases import FirstCall
 from simulator.cloud.platform import Platform
 from simulator.draws import Draws, Retries
 from simulator.profiles.schema import load_profile
-from simulator.program import FirstCall
 from simulator.records import Record, bill
 from simulator.traffic.metrics import Batch
 from simulator.traffic.open_loop import Inputs, Replication, Served, replication_rngs
-from simulator.traffic.scenario import Scenario
+from simulator.traffic.scenario import Scenario, load_scenario
+from tests.simulator.traffic.cases import UNUSED, at_once
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "experiments" / "configs" / "traffic"
 MEASURED = ROOT.parent / "shared" / "data" / "aws" / "sebs_resnet50_coldpath_by_memory_2020.csv"
 PROFILE = load_profile()
-EXAMPLES = ("image-pipeline", "resnet-cold", "workflow")
 
 
 def function(*program: dict[str, Any], **settings: Any) -> dict[str, Any]:
@@ -88,7 +85,7 @@ def test_a_payload_takes_its_time_there_and_back() -> None:
     }
     platform = at_once()
     served, rows, _ = play(scenario(functions), platform)
-    assert served.latency_s == pytest.approx([1 + 5e6 / platform.payload_bytes_per_s])
+    assert served.latency_s == pytest.approx([1 + 5e6 / platform.payload.bytes_per_s])
     inner, outer = rows
     assert (inner.bytes_in, inner.bytes_out, outer.bytes_in, outer.bytes_out) == (4e6, 1e6, 1e6, 4e6)
 
@@ -228,47 +225,6 @@ def test_a_caller_tries_a_child_again_and_sends_its_payload_again() -> None:
 # -- the bill ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_gives_the_same_bytes_again_and_its_bill_is_that_of_its_rows(
-    name: str, tmp_path: Path, capsys: Any
-) -> None:
-    from experiments.commands.traffic import traffic
-
-    outs = []
-    for run in ("a", "b"):
-        arguments = [str(CONFIGS / f"{name}.yaml"), "--out", str(tmp_path / run), "--json"]
-        for setting in ("replications=1", "keep_rows=true", "warm_up_s=0", "duration_s=null", "requests=120"):
-            arguments += ["--set", setting]
-        assert traffic.main(arguments, standalone_mode=False) == 0
-        outs.append(capsys.readouterr().out)
-    assert outs[0] == outs[1]
-    assert (tmp_path / "a" / "rows.parquet").read_bytes() == (tmp_path / "b" / "rows.parquet").read_bytes()
-    result, rows = json.loads(outs[0]), pd.read_parquet(tmp_path / "a" / "rows.parquet")
-    rows["usd"] = rows.compute_cost_usd + rows.request_cost_usd
-    assert result["metrics"]["total_usd_per_1000_requests"]["mean"] * 0.12 == pytest.approx(rows.usd.sum())
-    assert set(rows.caller) <= {"", *result["functions"]}
-    for each, found in result["functions"].items():
-        own = rows[rows.function == each]
-        assert found["usd_per_1000_requests"]["mean"] * 0.12 == pytest.approx(own.usd.sum())
-        assert found["billed_gb_s_per_1000_requests"]["mean"] * 0.12 == pytest.approx(own.billed_gb_s.sum())
-        assert found["calls_per_1000_requests"]["mean"] * 0.12 == pytest.approx(len(own))
-        assert found["cold_share"]["mean"] == pytest.approx(own.cold.mean())
-        assert found["duration_mean_s"]["mean"] == pytest.approx((own.ended_s - own.started_s).mean())
-        assert found["share_of_bill"]["mean"] == pytest.approx(own.usd.sum() / rows.usd.sum())
-
-
-def test_examples_run_and_show_their_functions(tmp_path: Path, capsys: Any) -> None:
-    from experiments.commands.traffic import traffic
-
-    for name in EXAMPLES:
-        arguments = [str(CONFIGS / f"{name}.yaml"), "--out", str(tmp_path / name), "--set", "replications=1"]
-        assert traffic.main(arguments, standalone_mode=False) == 0
-        shown = capsys.readouterr().out
-        assert all(each in shown for each in load_scenario(CONFIGS / f"{name}.yaml").functions or ())
-        assert ("all that a request caused" in shown) == (name == "image-pipeline")
-        assert all(len(line) <= 100 for line in shown.splitlines() if "│" in line)
-
-
 def test_bytes_that_are_sent_are_received() -> None:
     given = load_scenario(CONFIGS / "workflow.yaml", ("duration_s=60", "warm_up_s=0"))
     served, rows, batches = play(given)
@@ -322,7 +278,7 @@ def test_a_warm_resnet_takes_what_sebs_measured() -> None:
 
 
 def test_a_function_without_phases_is_an_empty_handler() -> None:
-    served, (row,), _ = play(scenario({"a": {"memory_mb": 128}}), at_once(warm_start=Draws(0.5, UNUSED)))
+    served, (row,), _ = play(scenario({"a": {"memory_mb": 128}}), at_once(start={"warm": Draws(0.5, UNUSED)}))
     assert served.latency_s == pytest.approx([0.5])
     assert row.status == "ok"
 

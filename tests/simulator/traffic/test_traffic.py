@@ -1,6 +1,5 @@
 """Open-loop traffic: if these fail, requests are lost, batches break rules, SLOs or bills are miscounted."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -11,27 +10,18 @@ import pandas as pd
 import pytest
 import simpy
 
-from experiments.traffic.run import load_scenario, requests_table
 from moe.errors import InputError
 from simulator.cloud.lambda_service import LambdaService
-from simulator.cloud.platform import Platform, ideal_platform
-from simulator.draws import Draws
+from simulator.cloud.platform import Platform
 from simulator.profiles.schema import load_profile
 from simulator.records import Record, bill, to_pandas
 from simulator.serving.replicas import whole_tokens
-from simulator.traffic.metrics import Batch, Sample, estimate
+from simulator.traffic.metrics import Batch, Sample
 from simulator.traffic.open_loop import Replication, Served, open_loop, read_inputs, replication_rngs
-from simulator.traffic.scenario import Scenario
-from tests.conftest import reference
+from simulator.traffic.scenario import Scenario, load_scenario
+from tests.simulator.traffic.cases import at_once
 
 CONFIGS = Path(__file__).parents[3] / "experiments" / "configs" / "traffic"
-UNUSED = np.random.default_rng(0)
-
-
-def at_once(**changes: Any) -> Platform:
-    """A platform whose calls start at once and take exactly their work, with changes."""
-    still = {"warm_start": Draws(0.0, UNUSED)}
-    return dataclasses.replace(ideal_platform(reference("tiny")[0]), **(still | changes))
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -99,16 +89,16 @@ def test_metrics_are_those_of_the_rows_after_the_warm_up() -> None:
     found, rows, batches = play(given)
     metrics = found.metrics
     counted = [batch for batch in batches if batch.arrived_s[0] >= 30]
-    table = requests_table(counted)
-    assert metrics.requests == len(table) < 2000
-    assert metrics.slo_attainment == np.mean(table.latency_s <= 0.4)
-    assert metrics.latency_p99_s == pytest.approx(np.quantile(table.latency_s, 0.99))
+    latency_s = np.concatenate([batch.ended_s - np.array(batch.arrived_s) for batch in counted])
+    assert metrics.requests == len(latency_s) < 2000
+    assert metrics.slo_attainment == np.mean(latency_s <= 0.4)
+    assert metrics.latency_p99_s == pytest.approx(np.quantile(latency_s, 0.99))
     kept = to_pandas(row for row in rows if row.batch >= min(batch.number for batch in counted))
     assert metrics.cold_share == kept.cold.mean()
     cost = bill(row for row in rows if row.batch in {batch.number for batch in counted})
-    assert metrics.total_usd_per_1000_requests == pytest.approx(1000 * cost.total_cost_usd / len(table))
+    assert metrics.total_usd_per_1000_requests == pytest.approx(1000 * cost.total_cost_usd / len(latency_s))
     busy = sum(max(0.0, min(r.ended_s, batches[-1].left_s) - max(r.requested_s, 30)) for r in rows)
-    assert metrics.concurrency_mean == pytest.approx(busy / (table.arrived_s.max() - 30), rel=0.02)
+    assert metrics.concurrency_mean == pytest.approx(busy / (counted[-1].arrived_s[-1] - 30), rel=0.02)
 
 
 def moe_scenario(**changes: Any) -> Scenario:
@@ -150,18 +140,6 @@ def test_the_same_seed_gives_the_same_rows_and_replications_differ() -> None:
     one, two = replication_rngs(scenario(replications=2))
     served = [Replication(read_inputs(scenario()), rng).run().latency_s for rng in (one, two)]
     assert not np.array_equal(*served)
-
-
-def test_intervals_cover_the_mean_as_often_as_they_say() -> None:
-    rng = np.random.default_rng(7)
-    covered = []
-    for _ in range(2000):
-        found = estimate(rng.normal(3.0, 1.0, 5).tolist())
-        assert found.half_width is not None
-        covered.append(abs(found.mean - 3.0) <= found.half_width)
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
-    assert estimate([2.0]).half_width is None
-    assert estimate([1.0, 2.0, 3.0]).half_width == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
 
 
 def test_a_backlog_without_bound_stops_with_what_was_found() -> None:
@@ -234,58 +212,6 @@ def test_a_file_beside_the_scenario_is_found_and_a_missing_one_named(tmp_path: P
     assert play(load_scenario(path))[0].arrived == 3
     with pytest.raises(InputError, match="no such file"):
         read_inputs(load_scenario(path, ("arrivals.trace.file=elsewhere.txt",)))
-
-
-def test_the_command_writes_a_run_that_agrees_with_its_rows(tmp_path: Path, capsys: Any) -> None:
-    from experiments.commands.traffic import traffic
-
-    outs = []
-    for name in ("a", "b"):
-        arguments = [str(CONFIGS / "function.yaml"), "--out", str(tmp_path / name), "--json", "--seed", "3"]
-        short = ["duration_s=40", "warm_up_s=0", "replications=2", "keep_rows=true"]
-        arguments += [part for setting in short for part in ("--set", setting)]
-        assert traffic.main(arguments, standalone_mode=False) == 0
-        outs.append(capsys.readouterr().out)
-    assert outs[0] == outs[1]
-    result = json.loads(outs[0])
-    for name in ("rows.parquet", "requests.parquet", "latency.png", "latency.svg", "result.json", "config.yaml"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    requests = pd.read_parquet(tmp_path / "a" / "requests.parquet")
-    shares = (requests.latency_s <= 0.5).groupby(requests.replication).mean()
-    assert result["metrics"]["slo_attainment"]["mean"] == pytest.approx(shares.mean())
-    assert len(pd.read_parquet(tmp_path / "a" / "rows.parquet").replication.unique()) == 2
-    assert result["metrics"]["total_usd_per_1000_tokens"]["mean"] is None
-    assert result["metrics"]["latency_p99_s"]["ci95_half_width"] > 0
-    assert "seed" in json.loads((tmp_path / "a" / "provenance.json").read_text())
-
-
-def test_a_stopped_run_says_so_and_keeps_what_was_found(tmp_path: Path, capsys: Any) -> None:
-    from experiments.commands.traffic import traffic
-
-    arguments = [str(CONFIGS / "function.yaml"), "--out", str(tmp_path / "run")]
-    for setting in ("function.timeout_s=0.01", "stop_when.no_success_s=20", "warm_up_s=0", "keep_rows=true"):
-        arguments += ["--set", setting]
-    assert traffic.main(arguments, standalone_mode=False) == 1
-    printed = capsys.readouterr()
-    assert "no request succeeded for 20 s" in printed.err
-    assert all(len(line) <= 100 for line in printed.out.splitlines() if "│" in line)
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["metrics"]["slo_attainment"]["mean"] == 0
-    assert set(pd.read_parquet(tmp_path / "run" / "rows.parquet").status) == {"timeout"}
-
-
-def test_a_trace_of_one_request_is_played(tmp_path: Path, capsys: Any) -> None:
-    from experiments.commands.traffic import traffic
-
-    (tmp_path / "one.txt").write_text("0")
-    data = scenario().model_dump(mode="json", by_alias=True) | {"requests": None}
-    data["arrivals"] = {"trace": {"file": "one.txt"}}
-    (tmp_path / "scenario.yaml").write_text(json.dumps(data))
-    arguments = [str(tmp_path / "scenario.yaml"), "--out", str(tmp_path / "run"), "--json"]
-    assert traffic.main(arguments, standalone_mode=False) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["metrics"]["requests"] == {"mean": 1.0, "ci95_half_width": None}
-    assert "no confidence interval" in result["confidence"]
 
 
 def test_the_profile_of_a_scenario_is_that_of_its_calls() -> None:

@@ -5,17 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments.paper.claims import OWN, Claim, counted
-from simulator.serving.forward_pass import Reload
+from experiments.paper.figures.whole_bill.objectives import EXPERTS, OBJECTIVES, RIGHT, WHOLE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FIGURE = "whole-bill"
-EXPERTS, REQUESTS = "GB-s of experts", "experts and requests"
-WHOLE, KEPT = "whole bill", "whole bill, parameters kept"
-OBJECTIVES = (EXPERTS, REQUESTS, WHOLE, KEPT)
-RIGHT: dict[Reload, str] = {"every-invocation": WHOLE, "when-cold": KEPT}
-"""The objective that is the whole bill where parameters are reloaded, and where they are kept."""
 SAME = 1e-9
 
 

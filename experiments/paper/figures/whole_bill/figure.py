@@ -8,26 +8,24 @@ import numpy as np
 
 from experiments.paper.cells import Rows
 from experiments.paper.figure import PaperFigure
-from experiments.paper.figures.whole_bill.claims import EXPERTS, KEPT, REQUESTS, RIGHT, WHOLE, claims
+from experiments.paper.figures.whole_bill.claims import claims
+from experiments.paper.figures.whole_bill.objectives import EXPERTS, RIGHT, plans_of
 from experiments.paper.figures.whole_bill.picture import draw
 from experiments.paper.plans import MILLION, predicted_popularity, problem_of
-from experiments.paper.routing import Cell, TestBatches, cell_fields, routing_of, with_interval
+from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
-from experiments.studies.whole_bill import cheapest_in_all, with_parameters_kept
+from experiments.run.routing import HeldOutBatches
 from moe.errors import InputError
-from optimizer.exact.solve import least_latency_s
-from optimizer.solvers import solve
+from optimizer.exact import least_latency_s
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload, Serving
 from simulator.serving.simulate import simulate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TIGHTER = tuple(0.93**k for k in range(1, 31))
-"""Limits among whose optima the cheapest in the whole bill is sought, as shares of the latency without them."""
 RELOADS: tuple[Reload, ...] = get_args(Reload)
 
 
@@ -66,17 +64,6 @@ def compute(cell: BillCell) -> Rows:
     return found
 
 
-def plans_of(problem: DeploymentProblem) -> dict[str, DeploymentPlan]:
-    """The plan of each objective under the problem's limit."""
-    in_usd = problem.model_copy(update={"objective": "usd"})
-    return {
-        EXPERTS: solve(problem.model_copy(update={"objective": "gb_s"}), "exact"),
-        REQUESTS: solve(in_usd, "exact"),
-        WHOLE: cheapest_in_all(in_usd, TIGHTER),
-        KEPT: cheapest_in_all(with_parameters_kept(in_usd), TIGHTER),
-    }
-
-
 class _Served:
     """A plan's bills: as planned, and of each test batch on the closed form's platform and the simulated one."""
 
@@ -85,7 +72,7 @@ class _Served:
         cell: BillCell,
         problem: DeploymentProblem,
         plan: DeploymentPlan,
-        batches: TestBatches,
+        batches: HeldOutBatches,
         reload: Reload,
     ) -> None:
         assert problem.latency_limit_s is not None
@@ -154,9 +141,8 @@ def _bills(
     """
     first = int(reload == "when-cold")
     routing = None if real is None else [*real[:1] * first, *real]
-    run = simulate(
-        problem, plan, profile, routing=routing, runs=1 + first, start="just-in-time", reload=reload, seed=seed
-    )
+    serving = Serving(start="just-in-time", reload=reload)
+    run = simulate(problem, plan, profile, serving=serving, routing=routing, runs=1 + first, seed=seed)
     if run.failed:
         raise InputError(f"{problem.name}: {run.failed[0]}")
     return [run.bill_of_batch(k) for k in range(first, len(run.latency_s))], run.latency_s[first:]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.paper.figures.whole_bill.claims import EXPERTS, KEPT, REQUESTS, RIGHT, WHOLE
+from experiments.paper.figures.whole_bill.objectives import EXPERTS, KEPT, REQUESTS, RIGHT, WHOLE
 from experiments.tools import style
 
 if TYPE_CHECKING:

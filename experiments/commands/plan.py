@@ -1,0 +1,196 @@
+"""The command plan: a deployment problem solved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from experiments.commands.options import (
+    EXIT_BAD_INPUT,
+    EXIT_NO_PLAN,
+    FILE,
+    WithSettings,
+    json_option,
+    print_json,
+    read_settings,
+    seed_option,
+    set_option,
+)
+from moe.errors import InputError
+
+if TYPE_CHECKING:
+    from experiments.plan.draws import OverDraws
+    from experiments.plan.options import Planning, PlanSettings
+    from moe.files import FileModel
+    from optimizer.ods import OdsSolution
+    from simulator.plan import DeploymentPlan, DeploymentProblem
+
+
+def _models() -> Sequence[type[FileModel]]:
+    from experiments.plan.options import PlanSettings
+
+    return (PlanSettings,)
+
+
+@click.command(cls=WithSettings, models=_models)
+@click.argument("problem_path", metavar="PROBLEM", type=FILE)
+@click.option(
+    "--solver", default="exact", show_default=True, help="exact, ods, miqcp, lambdaml, ...: docs/solvers.md."
+)
+@click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
+@click.option("--objective", type=click.Choice(["gb_s", "usd"]), help="Default: the problem's.")
+@click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
+@click.option("--profile", help="With draws: the profile that the problem was made of.")
+@set_option
+@click.option(
+    "--out",
+    type=FILE,
+    help="The plan (JSON), with group the groups beside it; with --front the curve (.csv, .parquet).",
+)
+@seed_option
+@json_option
+def plan(
+    problem_path: Path,
+    solver: str,
+    latency_limit: str | None,
+    objective: str | None,
+    front: bool,
+    profile: str | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Solve a deployment problem (JSON or YAML).
+
+    \b
+    Example: ./smoe plan problem.json --solver exact --latency-limit 60 --out plan.json
+             ./smoe plan problem.json --front --set figure=front.png --out front.csv
+             ./smoe plan problem.json --set group=2 --set group_by=load --out plan.json
+             ./smoe plan problem.json --profile mine.yaml --set draws=20
+    """
+    from experiments.plan.options import Planning, changed
+    from optimizer import Infeasible, NoIncumbent
+    from simulator.plan import read_problem
+
+    (chosen,) = read_settings(settings)
+    if not front and (chosen.figure is not None or chosen.tolerance):
+        raise InputError("--set figure, tolerance: expected together with --front")
+    planning = Planning.of(changed(read_problem(problem_path), latency_limit, objective), chosen)
+    try:
+        solved, ods = _solved(planning, problem_path, solver, chosen, seed)
+    except Infeasible as error:
+        if as_json:
+            print_json({"feasible": False, "least_latency_s": error.least_latency_s})
+        click.echo(f"smoe: {problem_path}: {error}", err=True)
+        return EXIT_BAD_INPUT
+    except NoIncumbent as error:
+        if as_json:
+            print_json({"feasible": None, "time_limit_s": error.time_limit_s, "lower_bound": error.lower_bound})
+        click.echo(f"smoe: {problem_path}: {error}", err=True)
+        return EXIT_NO_PLAN
+    if front:
+        from experiments.commands.front import show_front
+
+        show_front(planning.problem, solved, chosen.tolerance, seed, out, chosen.figure, as_json)
+        return 0
+    over = _over_draws(planning, solved, solver, profile, chosen, seed) if chosen.draws else None
+    _write(planning, solved, ods, out, chosen.trace)
+    if as_json:
+        found = solved.model_dump(mode="json", by_alias=True)
+        print_json(found if over is None else found | {"over_draws": over.as_json()})
+    else:
+        _show(planning.problem, solved, ods, over)
+    return 0
+
+
+def _solved(
+    planning: Planning, source: Path, solver: str, chosen: PlanSettings, seed: int
+) -> tuple[DeploymentPlan, OdsSolution | None]:
+    """The plan, and with `ods` its rounds. Raises InputError, Infeasible, NoIncumbent."""
+    from experiments.plan.trace import solve_traced
+    from optimizer.exact import check_experts_fit
+
+    try:
+        for e in range(len(planning.problem.layers)):
+            check_experts_fit(planning.problem, e)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    traced = chosen.trace is not None
+    return solve_traced(planning.problem, solver, traced, beta=chosen.beta, seed=seed, **planning.options)
+
+
+def _over_draws(
+    planning: Planning, solved: DeploymentPlan, solver: str, profile: str | None, chosen: PlanSettings, seed: int
+) -> OverDraws:
+    """The problem solved again on draws of the profile."""
+    from experiments.plan.draws import plan_draws
+    from optimizer.solvers import solve
+    from simulator.profiles.schema import load_profile
+
+    again = partial(solve, solver=solver, beta=chosen.beta, seed=seed, **planning.options)
+    return plan_draws(planning.problem, solved, load_profile(profile) if profile else None, chosen.draws, again)
+
+
+def _write(
+    planning: Planning, solved: DeploymentPlan, ods: OdsSolution | None, out: Path | None, trace: Path | None
+) -> None:
+    """The files that were asked for."""
+    from experiments.plan.trace import write_trace
+    from moe.files import write_json
+
+    if out is not None:
+        write_json(out, solved)
+        planning.write_groups(out)
+    if trace is not None and ods is not None:
+        write_trace(trace, planning.problem, solved, ods)
+
+
+def _show(
+    problem: DeploymentProblem, plan: DeploymentPlan, ods: OdsSolution | None, over: OverDraws | None
+) -> None:
+    """The plan, with `draws` what becomes of it there, and with `ods` its rounds."""
+    from experiments.plan.draws import show_plans
+    from experiments.plan.trace import show_ods
+    from simulator.plan import OBJECTIVE_UNIT
+
+    _show_plan(problem, plan)
+    if over is not None:
+        show_plans(over, OBJECTIVE_UNIT[problem.objective])
+    if ods is not None:
+        show_ods(problem, plan, ods)
+
+
+def _show_plan(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
+    """The plan as a table: a row for each layer."""
+    from rich.table import Table
+
+    from experiments.tools.console import out
+
+    table = Table("layer", "communication", "beta", "experts: memory MB x replicas (tokens)", pad_edge=False)
+    for e, (layer, chosen) in enumerate(zip(problem.layers, plan.layers, strict=True)):
+        experts = "  ".join(
+            f"{x.memory_mb}x{x.replicas} ({d.tokens:,.0f})"
+            for x, d in zip(chosen.experts, layer.experts, strict=True)
+        )
+        table.add_row(str(e), chosen.communication, str(chosen.minibatch_tokens or ""), experts)
+    out.print(table)
+    certificate = ", the certified optimum" if plan.gap == 0 else ""
+    if plan.gap:
+        certificate = f", at most {plan.gap:.2%} above the optimum"
+    click.echo(
+        f"{plan.solver}: {plan.billed_gb_s:.6g} GB-s billed, {plan.full_cost_usd:.6g} USD with requests, "
+        f"latency {plan.latency_s:.6g} s{certificate}; {plan.solve_s:.2f} s to solve"
+    )
+    if not plan.feasible:
+        click.echo(f"not feasible: {', '.join(_violation(v) for v in plan.violations)}")
+
+
+def _violation(violation: tuple[int | None, int | None, str]) -> str:
+    layer, expert, kind = violation
+    where = "" if layer is None else f" (layer {layer}" + ("" if expert is None else f", expert {expert}") + ")"
+    return kind + where

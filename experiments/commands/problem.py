@@ -1,0 +1,92 @@
+"""The command problem: from popularity, sizes and a profile to a deployment problem."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from experiments.commands.options import FILE, json_option, print_json, whole_numbers
+from moe.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from moe.spec import MoESpec
+
+
+@click.command()
+@click.option("--model", required=True, help="Preset or YAML file of a model's sizes.")
+@click.option("--popularity", "popularity_path", type=FILE, help="Parquet made by smoe predict.")
+@click.option("--trace", "trace_path", type=FILE, help="Instead: routing of any kind that smoe import reads.")
+@click.option("--part", help="Of a trace with several corpora: which.")
+@click.option("--layers", metavar="0,0,1,...", help="Layer of the trace that stands for each of the model's.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), help="Of a batch; default: all tokens of the trace.")
+@click.option("--experts", type=int, help="Experts of a layer; default: those of the popularity.")
+@click.option("--top-k", type=int, help="Experts that each token uses; default: the preset's.")
+@click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
+@click.option("--latency-limit", type=float, help="Seconds, head to tail.")
+@click.option("--target-throughput", type=float, help="Tokens/s; sets the latency limit.")
+@click.option("--objective", type=click.Choice(["gb_s", "usd"]), default="gb_s", show_default=True)
+@click.option("--out", required=True, type=FILE)
+@json_option
+def problem(
+    model: str,
+    popularity_path: Path | None,
+    trace_path: Path | None,
+    part: str | None,
+    layers: str | None,
+    batch_tokens: int | None,
+    experts: int | None,
+    top_k: int | None,
+    profile: str,
+    latency_limit: float | None,
+    target_throughput: float | None,
+    objective: Any,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Make a deployment problem from popularity, model sizes and a platform profile.
+
+    \b
+    Example: ./smoe problem --model bert-moe --popularity pop.parquet --latency-limit 60 --out problem.json
+             ./smoe problem --model olmoe-1b-7b --trace routed.npy --batch-tokens 10240 --out problem.json
+    """
+    from moe.files import write_json
+    from moe.spec import load_spec
+    from optimizer.problem import make_problem
+    from simulator.profiles.schema import load_profile
+
+    if latency_limit is not None and target_throughput is not None:
+        raise InputError("--target-throughput: expected at most one of --latency-limit and --target-throughput")
+    sizes = {name: value for name, value in (("experts", experts), ("top_k", top_k)) if value is not None}
+    if trace_path is not None and popularity_path is None:
+        tokens = _counted(trace_path, part, load_spec(model, **sizes), layers, batch_tokens)
+    elif popularity_path is not None and not (trace_path or part or layers or batch_tokens):
+        from optimizer.popularity.popularity_file import load_popularity
+
+        tokens = load_popularity(popularity_path)
+    else:
+        raise InputError("--popularity: expected either it, or --trace with --part, --layers, --batch-tokens")
+    spec = load_spec(model, **{"experts": tokens.shape[1]} | sizes)
+    if target_throughput is not None:
+        latency_limit = float(tokens.sum(axis=1).max()) / spec.top_k / target_throughput
+    made = make_problem(spec, tokens, load_profile(profile), objective=objective, latency_limit_s=latency_limit)
+    write_json(out, made)
+    if as_json:
+        print_json(made.model_dump(mode="json", by_alias=True))
+    else:
+        click.echo(
+            f"{out}: {len(made.layers)} layers x {spec.experts} experts, {made.served_tokens:,.0f} tokens a batch"
+        )
+
+
+def _counted(
+    path: Path, part: str | None, spec: MoESpec, layers: str | None, batch_tokens: int | None
+) -> np.ndarray:
+    """Popularity counted in a routing file, tokens of a batch, shape (layers, experts)."""
+    from experiments.run.inputs import popularity_of_trace
+
+    order = None if layers is None else whole_numbers("--layers", layers)
+    return popularity_of_trace(path, part, spec, order, batch_tokens)

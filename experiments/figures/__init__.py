@@ -1,1 +1,0 @@
-"""Figures: first plain data, then the drawing."""

@@ -1,0 +1,18 @@
+"""Who is compared in Fig. 13, and on what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PAPERS = ("random", "single-epsilon", "tpe", "multi-epsilon")
+OWN = ("few", "recount")
+"""This project's, which tune a few numbers instead of pairs."""
+CASE = ["model", "text", "drift", "experts", "top_k", "objective", "counting"]
+
+
+def case_title(case: dict[str, Any]) -> str:
+    """`(Bert, encyclopedia, objective bill, as in the paper)`; drift and counting if not the paper's."""
+    text = f"{case['drift']:.0%} {case['text']}" if case["drift"] else case["text"]
+    objective = f"objective {case['objective']}{', as in the paper' if case['objective'] == 'bill' else ''}"
+    counting = "" if case["counting"] == "hard" else f", {case['counting']} counting"
+    return f"({case['model']}, {text}, {objective}{counting})"
