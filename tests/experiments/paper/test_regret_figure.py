@@ -14,7 +14,7 @@ from optimizer.realised import realise
 from optimizer.regret import best_on_real_tokens
 from optimizer.regret import regret as regret_of
 from optimizer.solvers import solve
-from tests.experiments.paper.cases import OTHER, TEXT, made, synthetic, tiny
+from tests.experiments.paper.cases import OTHER, TEXT, made, tiny
 
 pytestmark = pytest.mark.usefixtures("no_recording")
 
@@ -28,10 +28,8 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def found():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.paper.routing._recorded", synthetic)
-        return made(regret.FIGURE, **SMALL)
+def found(no_recording):
+    return made(regret.FIGURE, **SMALL)
 
 
 def test_every_place_has_every_predictor_that_can_be_there(found) -> None:
