@@ -16,6 +16,7 @@ from optimizer.evaluation import ROUNDING, Solution, evaluate, fixed_latency_s
 from optimizer.exact.knapsack import Front, cheapest, fastest, merged, relax
 from optimizer.exact.lagrangian import NEAR, cheapest_within
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.one_minibatch import cheapest_global_beta
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
@@ -176,5 +177,5 @@ def cheapest_layers(
         price = relax(pairs, budget).price if found is not None else 0.0
         return cheapest_global_beta(problem, fronts.methods, budget, price)[:2]
     found = found or fastest(pairs)
-    layers = [x.plan(y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True)]
+    layers = [layer_plan(x, y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True)]
     return tuple(layers), found.latency_s

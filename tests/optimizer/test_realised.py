@@ -9,10 +9,11 @@ from optimizer import cost_model
 from optimizer.cost_model import chosen
 from optimizer.evaluation import evaluate
 from optimizer.problem import with_tokens
-from optimizer.realised import Overflow, errors, realise
+from optimizer.realised import errors, realise
 from optimizer.solvers import solve
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.serving.layer import JUST_IN_TIME, Serving
+from simulator.serving.overflow import Overflow
 from simulator.serving.simulate import simulate
 from tests.conftest import reference
 from tests.optimizer.bo.bo_cases import small_problem

@@ -9,10 +9,9 @@ from pydantic import Field
 
 from experiments.paper.axes import plain_log
 from experiments.paper.break_even import LEVERS, crossing, lambdaml_tokens_per_s
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim, bounded
 from experiments.paper.cluster import SHARES, cluster_rows
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.plans import play, played_columns, problem_of
 from experiments.paper.routing import Cell, cell_fields, routing_of
 from experiments.paper.settings import FigureSettings

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim, counted
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.routing import Cell, cell_fields, routing_of
 from experiments.paper.settings import FigureSettings
 from experiments.tools import style

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
-from experiments.paper.cells import Rows
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.fig13.claims import claims
 from experiments.paper.figures.fig13.rows import Change, Counting, TuneCell, compute
 from experiments.paper.figures.fig13.samplers import CASE, OWN, PAPERS, case_title

@@ -8,8 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from experiments.paper.axes import plain_log
-from experiments.paper.cells import Rows
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.fig14.claims import claims
 from experiments.paper.figures.fig14.rows import BO, NO_BO, STEPS, Part, WayCell, compute
 from experiments.paper.routing import cell_fields, with_interval

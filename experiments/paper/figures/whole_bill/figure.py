@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from experiments.paper.cells import Rows
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.whole_bill.claims import claims
 from experiments.paper.figures.whole_bill.objectives import EXPERTS, RIGHT, plans_of
 from experiments.paper.figures.whole_bill.picture import draw
