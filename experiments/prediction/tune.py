@@ -38,6 +38,7 @@ from optimizer.popularity.table_file import load_layers, load_profile_table
 from optimizer.realised import BilledOverflow
 from simulator.plan import OBJECTIVE_UNIT, DeploymentPlan, DeploymentProblem, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.serving.layer import Serving
 from simulator.serving.simulate import simulate
 
 
@@ -84,17 +85,11 @@ class TuneOptions:
 def simulated(profile: PlatformProfile | None, overflow: BilledOverflow, seed: int) -> Evaluate:
     """Serving by the simulator: on a profile's platform, or without one on the ideal platform."""
 
+    serving = Serving(start="just-in-time", overflow=overflow)
+
     def evaluate(problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray) -> list[Realised]:
         try:
-            run = simulate(
-                problem,
-                plan,
-                profile,
-                routing=list(real),
-                start="just-in-time",
-                overflow=overflow,
-                seed=seed,
-            )
+            run = simulate(problem, plan, profile, serving=serving, routing=list(real), seed=seed)
         except InputError as error:  # not one token fits beside the parameters
             return [Realised(np.inf, np.inf, np.inf, str(error))] * len(real)
         served = []
