@@ -26,12 +26,13 @@ import numpy as np
 
 from moe.errors import InputError
 from moe.parquet import about_of, column, read_parquet, whole_number, write_parquet
+from moe.shown import Shown
 
 SCHEMA = "routing-trace/1"
 
 
-@dataclass(frozen=True)
-class RoutingTrace:
+@dataclass(frozen=True, repr=False)
+class RoutingTrace(Shown):
     """Routing of T tokens through L MoE layers of E experts, top-k.
 
     Attributes:
@@ -66,6 +67,9 @@ class RoutingTrace:
     def top_k(self) -> int:
         """k."""
         return self.experts.shape[2]
+
+    def _facts(self) -> dict[str, Any]:
+        return {"tokens": self.tokens, "layers": self.layers, "experts": self.num_experts, "top_k": self.top_k}
 
     def slice(self, start: int, stop: int) -> "RoutingTrace":
         """The tokens start..stop-1."""

@@ -4,9 +4,11 @@ Source: Liu, Wang, Wu, INFOCOM 2025, problem (12); the equations of a layer are 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from moe.shown import Shown
 from optimizer.cost_model import chosen, outcome
 from simulator.plan import (
     DeploymentPlan,
@@ -21,8 +23,8 @@ ROUNDING = 1e-12
 """A latency above its limit, or a cost above its bound, by less than this share is rounding."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """What a plan comes to by the closed form.
 
     Attributes:
@@ -49,6 +51,10 @@ class Evaluation:
         """Whether the plan keeps every constraint."""
         return not self.violations
 
+    def _facts(self) -> dict[str, Any]:
+        numbers = ("billed_gb_s", "full_cost_usd", "latency_s", "feasible")
+        return {name: getattr(self, name) for name in numbers}
+
 
 def fixed_latency_s(problem: DeploymentProblem) -> float:
     """Latency that no plan changes: head, tail and the non-MoE layers."""
@@ -59,6 +65,13 @@ def evaluate(problem: DeploymentProblem, plan: DeploymentPlan) -> Evaluation:
     """Cost (Eq. 3-5), latency (Eq. 7, 9, 11, 12d) and violations of a plan, feasible or not.
 
     Raises InputError when the plan has other layers, experts or memory sizes than the problem.
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> problem = smoe.make_problem(spec, tokens, smoe.load_profile(), latency_limit_s=60)
+    >>> found = smoe.evaluate(problem, smoe.plan(problem, "lambdaml"))
+    >>> found.feasible, found.layer_gb_s.shape
+    (True, (12,))
     """
     violations = constraint_violations(problem, plan)
     gb_s, requests, latency = np.array(

@@ -48,6 +48,11 @@ def make_problem(
 
     Raises:
         InputError: popularity and model differ in layers or experts.
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> smoe.make_problem(spec, tokens, smoe.load_profile(), latency_limit_s=60)
+    DeploymentProblem(name=bert-moe, layers=12, experts=4, batch_tokens=10240, objective=gb_s, latency_limit_s=60)
     """
     popularity = np.asarray(popularity, float)
     if popularity.shape != (spec.moe_layers, spec.experts):

@@ -39,7 +39,8 @@ from simulator.plan import (
 )
 from simulator.serving.overflow import replicas_that_fit
 
-Overflow: TypeAlias = Literal["foreseen", "retry"]
+BilledOverflow: TypeAlias = Literal["foreseen", "retry"]
+"""Of `simulator.serving.overflow.Overflow` those whose batch is served, so that it has a bill and a latency."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ Evaluate: TypeAlias = Callable[[DeploymentProblem, DeploymentPlan, np.ndarray], 
 """Serves batches with a plan: the problem, the plan, real tokens (batches, layers, experts)."""
 
 
-def closed_form(overflow: Overflow = "foreseen") -> Evaluate:
+def closed_form(overflow: BilledOverflow = "foreseen") -> Evaluate:
     """Serving by the closed form (Eq. 3-11)."""
 
     def evaluate(problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray) -> list[Realised]:
@@ -76,7 +77,7 @@ def closed_form(overflow: Overflow = "foreseen") -> Evaluate:
 
 
 def realise(
-    problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray, overflow: Overflow = "foreseen"
+    problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray, overflow: BilledOverflow = "foreseen"
 ) -> Realised:
     """One batch served with a plan that was made for other tokens.
 
@@ -89,7 +90,9 @@ def realise(
     return realise_served(with_tokens(problem, real), plan, overflow)
 
 
-def realise_served(served: DeploymentProblem, plan: DeploymentPlan, overflow: Overflow = "foreseen") -> Realised:
+def realise_served(
+    served: DeploymentProblem, plan: DeploymentPlan, overflow: BilledOverflow = "foreseen"
+) -> Realised:
     """The same, of a problem whose tokens are the real ones."""
     try:
         parts = np.array([_layer(served, e, plan, overflow) for e in range(len(served.layers))])
@@ -101,7 +104,7 @@ def realise_served(served: DeploymentProblem, plan: DeploymentPlan, overflow: Ov
 
 
 def _layer(
-    served: DeploymentProblem, e: int, plan: DeploymentPlan, overflow: Overflow
+    served: DeploymentProblem, e: int, plan: DeploymentPlan, overflow: BilledOverflow
 ) -> tuple[float, float, float]:
     """GB-s, price of the requests and latency of layer e, which serves its problem's tokens."""
     planned, layer, platform = plan.layers[e], served.layers[e], served.platform

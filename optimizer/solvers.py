@@ -85,6 +85,15 @@ def solve(
     Raises InputError for an unknown solver or option and for an expert that fits no memory size; Infeasible
     (an InputError that carries the least latency) where `exact` or `miqcp` finds the latency limit out of reach;
     NoIncumbent where a solver's time limit passes without a plan.
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> problem = smoe.make_problem(spec, tokens, smoe.load_profile(), latency_limit_s=60)
+    >>> plan = smoe.plan(problem)
+    >>> plan.solver, plan.gap, plan.latency_s <= 60
+    ('exact', 0.0, True)
+    >>> smoe.plan(problem, "ods", beta="global").billed_gb_s >= plan.billed_gb_s
+    True
     """
     takes = check_options(solver, options)
     if beta not in ("per-layer", "global"):

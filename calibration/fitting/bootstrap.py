@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.fitting.laws import Law, Runs, Value
 from calibration.tables import Origin
+from moe.statistics import percentile_interval, resamples
 from simulator.profiles.constant import Constant, Fit
 
 Errors: TypeAlias = tuple[float, float | None]
@@ -155,7 +156,7 @@ def _drawn(quantity: Quantity, runs: Runs, value: Value, method: str, seed: int)
 def _interval(drawn: np.ndarray | None) -> tuple[float, float] | None:
     if drawn is None:
         return None
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = percentile_interval(drawn)
     return _rounded(low), _rounded(high)
 
 
@@ -171,9 +172,7 @@ def resampled(centre: Callable[[Runs], float], runs: Runs, seed: int) -> np.ndar
     """
     if len(runs) < 2:
         return None
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(runs), size=(RESAMPLES, len(runs)))
-    return np.array([centre([runs[k] for k in row]) for row in drawn])
+    return np.array([centre([runs[k] for k in row]) for row in resamples(len(runs), RESAMPLES, seed)])
 
 
 def _confidence(runs: int, most: Confidence) -> Confidence:

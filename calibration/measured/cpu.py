@@ -15,6 +15,7 @@ from calibration.fitting.bootstrap import Absent, Quantity
 from calibration.fitting.laws import Level
 from calibration.fitting.regression import TOLD, start_and_slope, theil_sen
 from calibration.measured.rows import Measurements, timed
+from moe.statistics import t_half_width
 from simulator.profiles.schema import PlatformProfile
 
 if TYPE_CHECKING:
@@ -27,14 +28,11 @@ BY_CPU = 0.7  # share of its wall time that a transfer has to spend on its CPU s
 
 def shown(values: Sequence[float] | np.ndarray, none: float = 0.0) -> bool:
     """Whether the 99% interval of the runs' mean (Student's t) is above or below `none`."""
-    from scipy.stats import t
-
     known = np.asarray(values, float)
     known = known[np.isfinite(known)]
     if len(known) < 2:
         return False
-    reach = float(t.ppf((1 + SURE) / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
-    return abs(float(known.mean()) - none) > reach
+    return abs(float(known.mean()) - none) > float(t_half_width(known, confidence=SURE))
 
 
 def moved_by_cpu(measured: Measurements, profile: PlatformProfile) -> bool | None:

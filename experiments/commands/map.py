@@ -6,23 +6,27 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json
+from experiments.commands.options import ConfigFile, json_option, print_json
 
 
 @click.command("map")
-@click.argument("config", type=FILE)
+@click.argument("config", metavar="CONFIG.yaml|NAME", type=ConfigFile())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the file.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
+@click.option("--fresh", is_flag=True, help="Recompute what is already there.")
 @json_option
-def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Path | None, as_json: bool) -> None:
+def decision_map(
+    config: Path, settings: tuple[str, ...], workers: int, out: Path | None, fresh: bool, as_json: bool
+) -> None:
     """Draw the decision map: who is cheapest where, with the probability, and which constant to measure next.
+
+    A map that was stopped goes on from the cells that it has.
 
     \b
     Example: ./smoe map experiments/configs/map.yaml
              ./smoe map experiments/configs/map.yaml --set y.axis=s3_bandwidth --set y.low=0.25 --set y.high=4
     """
-    import time
     from dataclasses import asdict
 
     from experiments.studies.decision_map import make_map
@@ -30,16 +34,14 @@ def decision_map(config: Path, settings: tuple[str, ...], workers: int, out: Pat
     from experiments.studies.decision_map_page import page, write_map
     from experiments.studies.decision_map_picture import draw_map
     from experiments.tools.console import progress
+    from experiments.tools.kept import Store
     from experiments.tools.provenance import write_provenance
     from moe.files import read_settings, validated
 
     asked = validated(DecisionMap, read_settings(config, settings), config)
     folder = out or Path("results") / "runs" / asked.name
-    began = time.perf_counter()
     with progress("mapping", "cells") as update:
-        found = make_map(
-            asked, workers, lambda done, total: update(done, total, done / (time.perf_counter() - began))
-        )
+        found = make_map(asked, Store(folder / "cells", fresh, workers), update)
     write_map(asked, found, folder)
     draw_map(asked, found, folder / "map")
     write_provenance(folder, seed=asked.seed, asked=asked.model_dump(mode="json", by_alias=True))

@@ -23,21 +23,26 @@ from experiments.commands.options import json_option, print_json, seed_option
 )
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("results/runs/sensitivity"))
+@click.option("--fresh", is_flag=True, help="Recompute what is already there.")
 @seed_option
 @json_option
-def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path, seed: int, as_json: bool) -> None:
+def sensitivity(
+    model: str, profile: str, samples: int, workers: int, out: Path, fresh: bool, seed: int, as_json: bool
+) -> None:
     """How the headline ratios depend on what is uncertain: tornado, break-even points, Sobol indices.
+
+    A study that was stopped goes on from the points that it has.
 
     \b
     Example: ./smoe sensitivity --samples 64 --out results/runs/sensitivity
     """
-    import time
     from dataclasses import asdict
 
     from experiments.studies.sensitivity import evaluator, study
     from experiments.studies.sensitivity_page import page, write_study
     from experiments.studies.sensitivity_picture import draw_tornado
     from experiments.tools.console import progress
+    from experiments.tools.kept import Store
     from experiments.tools.provenance import write_provenance
     from moe.errors import InputError
     from moe.spec import load_spec
@@ -46,16 +51,9 @@ def sensitivity(model: str, profile: str, samples: int, workers: int, out: Path,
     if samples & (samples - 1):
         raise InputError(f"--samples {samples}: expected a power of two, such as 64 or 256")
     spec, platform = load_spec(model), load_profile(profile)
-    began = time.perf_counter()
-    with evaluator(spec, platform, seed, workers) as run, progress("sampling", "points") as update:
-        found = study(
-            spec,
-            platform,
-            run,
-            samples,
-            seed,
-            lambda done, total: update(done, total, done / (time.perf_counter() - began)),
-        )
+    run = evaluator(model, profile, seed, Store(out / "cells", fresh, workers))
+    with progress("sampling", "points") as update:
+        found = study(spec, platform, run, samples, seed, update)
     write_study(found, out)
     draw_tornado(found, out / "tornado")
     write_provenance(out, seed=seed, model=model, profile=profile, samples=samples)

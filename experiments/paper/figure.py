@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim
 from experiments.paper.routing import Cell
 from experiments.paper.settings import FigureSettings
@@ -14,6 +13,8 @@ from experiments.paper.settings import FigureSettings
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+Rows: TypeAlias = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)

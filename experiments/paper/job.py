@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from experiments.paper.cells import Store
 from experiments.paper.claims import as_rows
 from experiments.paper.figure import PaperFigure
 from experiments.paper.page import write_page
@@ -18,6 +17,7 @@ from experiments.paper.settings import FigureFile, FigureSettings, Scale, config
 from experiments.tools import style
 from experiments.tools.code_key import result_key
 from experiments.tools.console import log, progress
+from experiments.tools.kept import Store
 from experiments.tools.provenance import write_provenance
 from moe.errors import InputError
 from moe.files import read_model, write_whole
@@ -169,7 +169,7 @@ def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exc
             raise error
         cells = x.figure.cells(x.settings)
         with progress(what, "cells") as update:
-            rows = store.rows(name, x.figure.compute, cells, _reporting(update, len(cells)))
+            rows = store.values(name, x.figure.compute, cells, update)
         data = x.figure.table([row for of_cell in rows for row in of_cell])
         write_whole(out / f"{name}.csv", data.to_csv(index=False, float_format="%.6g"))
         if x.figure.draw is not None:
@@ -230,14 +230,3 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, data: dict[str, Any]) -> None:
     write_whole(path, json.dumps(data, indent=1, default=str) + "\n")
-
-
-def _reporting(update: Callable[[int, int, float], None], of: int) -> Callable[[int], None]:
-    began, first = time.perf_counter(), [-1]
-
-    def done(count: int) -> None:
-        if first[0] < 0:
-            first[0] = count
-        update(count, of, (count - first[0]) / max(time.perf_counter() - began, 1e-9))
-
-    return done

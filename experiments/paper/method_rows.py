@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.paper.cells import Rows
+from experiments.paper.figure import Rows
 from experiments.paper.plans import MILLION, play, played_columns, problem_of
 from experiments.paper.routing import Cell, routing_of
 from experiments.tools import style

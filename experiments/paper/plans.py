@@ -14,6 +14,7 @@ from optimizer.popularity import predictor
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import SimulatedRun, simulate
 
 MILLION = 1e6
@@ -42,7 +43,7 @@ def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:
 
 def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: HeldOutBatches) -> SimulatedRun:
     """The test batches, served with a plan: warm, experts started just in time."""
-    return simulate(problem, plan, cell.platform, routing=batches.real, start="just-in-time", seed=cell.seed)
+    return simulate(problem, plan, cell.platform, routing=batches.real, serving=JUST_IN_TIME, seed=cell.seed)
 
 
 def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | None:

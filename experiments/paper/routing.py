@@ -13,6 +13,7 @@ from experiments.run.routing import Routing, check_layers
 from moe.files import FileModel
 from moe.pretrained.settings import RecordingSettings
 from moe.spec import MoESpec, load_spec
+from moe.statistics import estimate
 from moe.trace import RoutingTrace
 from simulator.profiles.schema import PlatformProfile, load_profile
 
@@ -102,29 +103,7 @@ def routing_of(cell: Cell) -> Routing:
     return Routing.of(recorded.with_layers(list(layers)), profiled, n)
 
 
-def interval(values: np.ndarray | list[float], independent: float | None = None) -> tuple[float, float, float]:
-    """Mean, and its 95% confidence interval by Student's t.
-
-    Args:
-        values: of batches, seeds or repetitions.
-        independent: how many batches there are sequences for, where the values are of bootstrap samples: their
-            spread is that of a batch, but however many are drawn, the mean is known no better than from so many.
-
-    Returns:
-        mean, low, high; the mean itself where there are not two values.
-    """
-    from scipy.stats import t
-
-    x = np.asarray(values, float)
-    mean = float(x.mean())
-    if len(x) < 2:
-        return mean, mean, mean
-    count = len(x) if independent is None else min(len(x), independent)
-    half = float(t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(count))
-    return mean, mean - half, mean + half
-
-
 def with_interval(name: str, values: np.ndarray | list[float], independent: float | None = None) -> dict[str, Any]:
     """Columns `name`, `name_low`, `name_high`."""
-    mean, low, high = interval(values, independent)
-    return {name: mean, f"{name}_low": low, f"{name}_high": high}
+    found = estimate(values, independent)
+    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}

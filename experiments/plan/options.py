@@ -13,7 +13,6 @@ from moe.files import FileModel
 from optimizer.exact.solve import Beta
 from optimizer.grouped.grouping import GroupBy, Grouping
 from simulator.plan import DeploymentProblem
-from simulator.serving.forward_pass import Gather, Reload, Start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,11 +50,8 @@ class PlanSettings(SolverSettings):
 
 
 class PlaySettings(FileModel):
-    """The settings of `smoe simulate`."""
+    """The settings of `smoe simulate` besides `Serving`: what is played, and what is written."""
 
-    next_layer_start: Start = Field("eager", description="when the next non-MoE function is started")
-    gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
-    reload: Reload = Field("every-invocation", description="of parameters: at each call, or once an instance")
     cold: bool = Field(False, description="start with no warm instance")
     decode_steps: int = Field(0, ge=0, description="tokens that each sequence generates after the batch")
     sequences: int = Field(1, ge=1, description="that generate them")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.tools import style
+from moe.statistics import t_half_width
 
 COLOURS = {
     "none": style.GREY,
@@ -52,14 +53,9 @@ class Curve:
 
 
 def mean_and_half_width(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the first axis, and half of its 95% confidence interval by Student's t; 0 of one value."""
-    from scipy.stats import t
-
-    runs = len(values)
+    """Mean over the first axis, and half of its 95% confidence interval; 0 of one value."""
     mean = values.mean(axis=0)
-    if runs < 2:
-        return mean, np.zeros_like(mean)
-    return mean, t.ppf(0.975, runs - 1) * values.std(axis=0, ddof=1) / np.sqrt(runs)
+    return mean, t_half_width(values) if len(values) > 1 else np.zeros_like(mean)
 
 
 def draw_convergence(

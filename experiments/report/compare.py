@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.report.difference import Difference, known, paired, unpaired, unrepeated
+from experiments.report.difference import Difference, paired, unpaired, unrepeated
 from experiments.report.latency_path import latency_s
 from experiments.report.page import Value
 from experiments.report.parts import flat
@@ -26,6 +26,7 @@ from experiments.report.tuning_page import JUDGED, NAMES
 from experiments.run.methods import MILLION, title_of
 from experiments.traffic.report import SHOWN
 from moe.errors import InputError
+from moe.statistics import finite
 from simulator.records import Bill, bill
 
 if TYPE_CHECKING:
@@ -212,10 +213,10 @@ def _tables(a: Run, b: Run) -> Iterator[Difference]:
     for name in names:
         for of, numbers, rows in _matched(name, a.tables[name], b.tables[name]):
             for column, (x, y) in numbers.items():
-                if not len(known(x)) and not len(known(y)):
+                if not len(finite(x)) and not len(finite(y)):
                     continue
                 if rows is None:
-                    mean_a, mean_b = (float(np.nanmean(each)) if len(known(each)) else None for each in (x, y))
+                    mean_a, mean_b = (float(np.nanmean(each)) if len(finite(each)) else None for each in (x, y))
                     yield unrepeated(of, column, "", mean_a, mean_b, "means only, rows cannot be matched")
                 else:
                     yield paired(of, column, "", x, y, rows)

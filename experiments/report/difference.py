@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
-from simulator.traffic.metrics import CONFIDENCE, estimate
+from moe.statistics import estimate, finite, welch
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,6 @@ class Difference:
         return "B higher" if self.low > 0 else "B lower"
 
 
-def known(values: Sequence[float | None]) -> np.ndarray:
-    """The numbers that are there, shape (numbers,)."""
-    return np.array([value for value in values if value is not None and math.isfinite(value)], float)
-
-
 def paired(
     of: str, what: str, unit: str, a: Sequence[float | None], b: Sequence[float | None], over: str
 ) -> Difference:
@@ -73,36 +67,27 @@ def paired(
 
     Source: Law, Simulation Modeling and Analysis, comparing two configurations, the paired-t interval.
     """
-    pairs = [known(pair) for pair in zip(a, b, strict=True)]
+    pairs = [finite(pair) for pair in zip(a, b, strict=True)]
     both = np.array([pair for pair in pairs if len(pair) == 2])
     if not len(both):
         return unrepeated(of, what, unit, _mean(a), _mean(b), f"no {over} with a value in both")
     mean_a, mean_b = (float(mean) for mean in both.mean(axis=0))
-    found = estimate((both[:, 1] - both[:, 0]).tolist())
+    found = estimate(both[:, 1] - both[:, 0])
     if found.half_width is None:
         return unrepeated(of, what, unit, mean_a, mean_b, f"one pair of {over}")
-    low, high = found.mean - found.half_width, found.mean + found.half_width
-    return Difference(of, what, unit, mean_a, mean_b, low, high, f"paired over {len(both)} {over}")
+    return Difference(of, what, unit, mean_a, mean_b, found.low, found.high, f"paired over {len(both)} {over}")
 
 
 def unpaired(
     of: str, what: str, unit: str, a: Sequence[float | None], b: Sequence[float | None], over: str
 ) -> Difference:
-    """Of independent values: Welch's interval of the difference of the means.
-
-    Source: Welch, Biometrika 34, 1947.
-    """
-    x, y = known(a), known(b)
+    """Of independent values: Welch's interval of the difference of the means."""
+    x, y = finite(a), finite(b)
     if min(len(x), len(y)) < 2:
         return unrepeated(of, what, unit, _mean(a), _mean(b), f"{len(x)} and {len(y)} {over}")
     how = f"Welch, {len(x)} and {len(y)} {over}"
-    change, parts = float(y.mean() - x.mean()), [float(each.var(ddof=1)) / len(each) for each in (x, y)]
-    variance, half_width = sum(parts), 0.0
-    if variance > 0:
-        freedom = variance**2 / sum(part**2 / (len(each) - 1) for part, each in zip(parts, (x, y), strict=True))
-        half_width = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    low, high = change - half_width, change + half_width
-    return Difference(of, what, unit, float(x.mean()), float(y.mean()), low, high, how)
+    found = welch(x, y)
+    return Difference(of, what, unit, float(x.mean()), float(y.mean()), found.low, found.high, how)
 
 
 def unrepeated(of: str, what: str, unit: str, a: float | None, b: float | None, how: str) -> Difference:
@@ -111,5 +96,5 @@ def unrepeated(of: str, what: str, unit: str, a: float | None, b: float | None, 
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    found = known(values)
+    found = finite(values)
     return float(found.mean()) if len(found) else None

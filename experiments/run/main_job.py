@@ -149,7 +149,7 @@ def _shape(plan: DeploymentPlan) -> str:
 def _play(run: Run) -> None:
     """Step 4: serve the real batches with every plan, warm, and the first batch cold."""
     experiment, profile, batches = run.inputs.experiment, run.inputs.profile, list(run.batches.real)
-    how: dict[str, Any] = experiment.simulation.model_dump() | {"seed": experiment.seed}
+    how: dict[str, Any] = {"serving": experiment.simulation, "seed": experiment.seed}
     with step(4, STEPS, f"Simulating {len(batches)} batches of real routing on {profile.name}") as report:
         run.played = []
         for name, plan in run.plans:

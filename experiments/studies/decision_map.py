@@ -6,8 +6,8 @@ out to be: draws of the uncertain constants, the same ones in every cell (paired
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import functools
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ from experiments.studies.decision_map_file import ON_CONSTANT, DecisionMap
 from experiments.studies.headline import S3_BANDWIDTH
 from experiments.studies.whole_bill import cheapest_in_all
 from experiments.studies.worth_of_knowing import worth_of_knowing
+from experiments.tools.kept import Store, Update, unseen
+from moe.files import FileModel
 from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
+from moe.statistics import wilson
 from optimizer.problem import make_problem
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
@@ -25,6 +28,7 @@ from simulator.profiles.uncertainty import Factors, drawn_factors
 from simulator.profiles.walk import constant_at, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
+from simulator.serving.layer import Serving
 from simulator.serving.simulate import simulate
 
 CHOICES = ("lambda", "provisioned", "cluster")
@@ -81,40 +85,48 @@ class _Place:
     plan: DeploymentPlan
 
 
-def make_map(
-    asked: DecisionMap, workers: int, update: Callable[[int, int], None] = lambda done, total: None
-) -> Found:
-    """Evaluate every cell. `update` is told (cells done, cells). Raises InputError for names that do not exist."""
-    from joblib import Parallel, delayed
+class MapCell(FileModel):
+    """A cell to compute: where it is on which map."""
 
-    spec, profile = load_spec(asked.spec), load_profile(asked.profile)
-    fixed = [ON_CONSTANT[a] for a in (asked.x.axis, asked.y.axis) if a in ON_CONSTANT]
-    sure = drawn_factors(profile, asked.draws.most, asked.seed, asked.spread, fixed)
-    places = [(float(x), float(y)) for y in asked.y.values() for x in asked.x.values()]
-    cells: list[Cell] = []
-    worths: list[np.ndarray] = []
-    everything: list[float] = []
-    with Parallel(n_jobs=workers, return_as="generator") as parallel:
-        results = parallel(delayed(_cell)(asked, spec, profile, sure, x, y) for x, y in places)
-        for cell, worth, whole in results:
-            cells.append(cell)
-            worths.append(worth)
-            everything.append(whole)
-            update(len(cells), len(places))
-    mean = np.mean(worths, axis=0)
+    asked: DecisionMap
+    x: float
+    y: float
+
+
+def make_map(asked: DecisionMap, store: Store, update: Update = unseen) -> Found:
+    """Evaluate every cell that the store has not.
+
+    Args:
+        asked: what is mapped. store: of its cells. update: told (cells done, cells, cells per second).
+
+    Raises InputError for names that do not exist.
+    """
+    _, _, sure = _given(asked.model_dump_json(by_alias=True))
+    places = [MapCell(asked=asked, x=float(x), y=float(y)) for y in asked.y.values() for x in asked.x.values()]
+    found = store.values("map", map_cell, places, update)
+    mean = np.mean([each["worth"] for each in found], axis=0)
     order = np.argsort(-mean)
     return Found(
-        cells,
+        [Cell(**each["cell"]) for each in found],
         {sure.names[k]: float(mean[k]) for k in order},
-        float(np.mean(everything)),
+        float(np.mean([each["everything"] for each in found])),
         [name for name, known in zip(sure.names, sure.measured, strict=True) if known],
     )
 
 
-def _cell(
-    asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, sure: Factors, x: float, y: float
-) -> tuple[Cell, np.ndarray, float]:
-    """One cell, and what knowing each constant, and all, would save there."""
+@functools.lru_cache(maxsize=1)
+def _given(asked: str) -> tuple[MoESpec, PlatformProfile, Factors]:
+    """The model, the platform, and the draws of it, which all cells of a map (as JSON) share."""
+    read = DecisionMap.model_validate_json(asked)
+    profile = load_profile(read.profile)
+    fixed = [ON_CONSTANT[a] for a in (read.x.axis, read.y.axis) if a in ON_CONSTANT]
+    return load_spec(read.spec), profile, drawn_factors(profile, read.draws.most, read.seed, read.spread, fixed)
+
+
+def map_cell(at: MapCell) -> dict[str, Any]:
+    """One cell, and what knowing each constant, and everything, would save there."""
+    asked, x, y = at.asked, at.x, at.y
+    spec, profile, sure = _given(asked.model_dump_json(by_alias=True))
     place = _place(asked, spec, profile, x, y)
     usd, latencies = np.empty((0, len(CHOICES))), np.empty((0, 2))
     while True:
@@ -141,7 +153,8 @@ def _cell(
         cluster_latency_s=float(latencies[:, 1].mean()),
     )
     known = float(usd.mean(axis=0).min() - usd.min(axis=1).mean())
-    return cell, worth_of_knowing(np.log(sure.factors[: len(usd)]), usd), known
+    worth = worth_of_knowing(np.log(sure.factors[: len(usd)]), usd)
+    return {"cell": asdict(cell), "worth": worth.tolist(), "everything": known}
 
 
 def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float, y: float) -> _Place:
@@ -182,9 +195,8 @@ def _bills(
     profile = sure.applied(place.profile, draw)
     problem = _problem(asked, spec, place.tokens, profile)
     runs = 2 if asked.reload == "when-cold" else 1
-    run = simulate(
-        problem, place.plan, profile, runs=runs, reload=asked.reload, start="just-in-time", seed=asked.seed
-    )
+    serving = Serving(start="just-in-time", reload=asked.reload)
+    run = simulate(problem, place.plan, profile, serving=serving, runs=runs, seed=asked.seed)
     rows = [row for row in run.records if row.batch == runs - 1]
     cold, gb = _cold_and_size(profile, problem, place)
     spent = bill(rows)
@@ -218,10 +230,3 @@ def _cold_and_size(profile: PlatformProfile, problem: DeploymentProblem, place: 
     gone = np.exp(-profile.start.keep_alive_s.median * place.batches_per_hour / SECONDS_PER_HOUR)
     init_s = profile.start.packages[profile.start.package].init_s.median
     return float(gone * init_s * gb), gb
-
-
-def wilson(wins: int, of: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's 95% interval of a probability."""
-    p, n = wins / of, of
-    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float((middle - half) / (1 + z * z / n)), float((middle + half) / (1 + z * z / n))

@@ -20,7 +20,7 @@ from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import Keys, constant_at, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import PERIODS, run_on_cluster
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload, Serving
 from simulator.serving.simulate import simulate
 
 LINEAR_MB = 1769
@@ -152,10 +152,11 @@ def evaluate(spec: MoESpec, profile: PlatformProfile, values: Mapping[str, float
     limited = problem.with_limit(lambdaml.latency_s / (1 - SLOWER_THAN_LAMBDAML))
     plan = solve(limited, "exact")
     reload: Reload = "when-cold" if values["parameters kept"] >= 0.5 else "every-invocation"
+    serving = Serving(start="just-in-time", reload=reload)
 
     def play(chosen: object) -> tuple[float, float]:
         runs = 1 if reload == "every-invocation" else 2  # the first batch downloads, the second is what is kept
-        run = simulate(limited, chosen, changed, runs=runs, reload=reload, seed=seed, start="just-in-time")  # type: ignore[arg-type]
+        run = simulate(limited, chosen, changed, serving=serving, runs=runs, seed=seed)  # type: ignore[arg-type]
         last = bill(row for row in run.records if row.batch == runs - 1)
         return last.compute_usd, float(run.latency_s[-1])
 

@@ -19,6 +19,7 @@ from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.serving.cluster import run_on_cluster
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import simulate
 
 MEMORY_MB = (256, 512, 1024, 1769, 2048, 3008, 4096, 5120, 6144, 7168, 8192, 9216, 10240)
@@ -119,7 +120,7 @@ def _played(
     problem: DeploymentProblem, plan: DeploymentPlan, profile: PlatformProfile, batch_tokens: int, seed: int
 ) -> tuple[float, float, float]:
     """Total and experts' bill per million tokens, and tokens/s, of a plan on the simulated platform."""
-    run = simulate(problem, plan, profile, start="just-in-time", seed=seed)
+    run = simulate(problem, plan, profile, serving=JUST_IN_TIME, seed=seed)
     if run.failed:
         raise InputError(f"{problem.name}: {run.failed[0]}")
     return (

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from experiments.studies.headline import FACTORS, OUTPUTS, Factor, Headline, evaluate, nominal
+from experiments.tools.kept import Store, Update, unseen
 from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
-from moe.spec import MoESpec
-from simulator.profiles.schema import PlatformProfile
+from moe.files import FileModel
+from moe.spec import MoESpec, load_spec
+from simulator.profiles.schema import PlatformProfile, load_profile
 
 Point: TypeAlias = dict[str, float]
-Evaluate: TypeAlias = Callable[[Sequence[Point]], list[Headline]]
 
+CHUNK = 16  # points in a cell
 BISECTIONS = 12
 CLAIMS = {
     "cost": 1 - BELOW_LAMBDAML,
@@ -26,6 +27,14 @@ CLAIMS = {
     "hour": 1 - BELOW_CLUSTER,
 }
 """Ratios at which the paper's claims hold: cost at most, throughput at least."""
+
+
+class Evaluate(Protocol):
+    """Evaluates points of the factors."""
+
+    def __call__(self, points: Sequence[Point], update: Update = unseen) -> list[Headline]:
+        """The headline ratios at each point; `update` is told (done, total, per second)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,20 +91,35 @@ class Sensitivity:
     samples: int
 
 
-@contextmanager
-def evaluator(spec: MoESpec, profile: PlatformProfile, seed: int, workers: int) -> Iterator[Evaluate]:
-    """Evaluates many points on so many processes."""
-    from joblib import Parallel, delayed
+class Points(FileModel):
+    """Points of the factors, which are evaluated and kept together."""
 
-    with Parallel(n_jobs=workers) as parallel:
+    model: str
+    profile: str
+    seed: int
+    points: tuple[Point, ...]
 
-        def run(points: Sequence[Point]) -> list[Headline]:
-            if workers == 1:
-                return [evaluate(spec, profile, point, seed) for point in points]
-            found: list[Headline] = parallel(delayed(evaluate)(spec, profile, point, seed) for point in points)
-            return found
 
-        yield run
+def evaluator(model: str, profile: str, seed: int, store: Store) -> Evaluate:
+    """Evaluates the points that the store has not; names of a model and a profile, or their files."""
+
+    def run(points: Sequence[Point], update: Update = unseen) -> list[Headline]:
+        chunks = [tuple(points[first : first + CHUNK]) for first in range(0, len(points), CHUNK)]
+        cells = [Points(model=model, profile=profile, seed=seed, points=each) for each in chunks]
+
+        def of_points(done: int, total: int, rate: float) -> None:
+            update(min(done * CHUNK, len(points)), len(points), rate * CHUNK)
+
+        found = store.values("points", headlines, cells, of_points)
+        return [Headline(**each) for of_cell in found for each in of_cell]
+
+    return run
+
+
+def headlines(at: Points) -> list[dict[str, Any]]:
+    """The headline ratios at points."""
+    spec, profile = load_spec(at.model), load_profile(at.profile)
+    return [asdict(evaluate(spec, profile, point, at.seed)) for point in at.points]
 
 
 def study(
@@ -104,7 +128,7 @@ def study(
     run: Evaluate,
     base: int,
     seed: int,
-    update: Callable[[int, int], None] = lambda done, total: None,
+    update: Update = unseen,
 ) -> Sensitivity:
     """All three views of the headline ratios.
 
@@ -112,7 +136,7 @@ def study(
         spec, profile: the model and the platform.
         run: evaluates points.
         base: points of the Sobol sequence; all in all base x (factors + 2) are evaluated. A power of two.
-        seed: of the sequence. update: told (done, total) of the sampled points.
+        seed: of the sequence. update: told (done, total, per second) of the sampled points.
     """
     at = run([nominal()])[0]
     swings = _swings(run)
@@ -158,7 +182,7 @@ def _crossing(run: Evaluate, factor: Factor, output: str, level: float, a: float
 
 
 def _sobol(
-    run: Evaluate, base: int, seed: int, update: Callable[[int, int], None]
+    run: Evaluate, base: int, seed: int, update: Update
 ) -> tuple[list[SobolIndex], dict[str, float], dict[str, float], int]:
     """Saltelli's sample, Sobol's indices of the logarithms, and how often the claims hold."""
     from SALib.analyze import sobol as analysis
@@ -168,10 +192,7 @@ def _sobol(
     problem = {"num_vars": len(names), "names": names, "bounds": [[0.0, 1.0]] * len(names)}
     shares = sampling.sample(problem, base, calc_second_order=False, seed=seed)
     points = [{f.name: float(f.at(x)) for f, x in zip(FACTORS, row, strict=True)} for row in shares]
-    results: list[Headline] = []
-    for first in range(0, len(points), 64):
-        results += run(points[first : first + 64])
-        update(len(results), len(points))
+    results = run(points, update)
     found, holds, cheaper = [], {}, {}
     for output, claim in CLAIMS.items():
         values = np.array([result.value(output) for result in results])

@@ -14,8 +14,9 @@ from experiments.run.folder import RunFolder
 from experiments.tools.console import step
 from experiments.traffic.picture import draw_latency
 from moe.files import writing
+from moe.statistics import estimate, finite
 from simulator.records import Bill, to_pandas
-from simulator.traffic.metrics import Batch, estimate
+from simulator.traffic.metrics import Batch
 from simulator.traffic.open_loop import Replication, Served, read_inputs, replication_rngs
 from simulator.traffic.scenario import Scenario
 
@@ -147,7 +148,7 @@ def _estimates(replications: list[dict[str, float]]) -> dict[str, dict[str, floa
     """Each metric over replications: mean, and half its interval."""
     estimates = {}
     for name in replications[0]:
-        found = estimate([each[name] for each in replications])
+        found = estimate(finite([each[name] for each in replications]))
         estimates[name] = {"mean": _or_none(found.mean), "ci95_half_width": found.half_width}
     return estimates
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from calibration.check.checks import Check, Measured
+from calibration.check.checks import Measured
 from calibration.published.files import public_rows
+from experiments.validation.checks import Check
 from experiments.validation.closed_form import closed_form_checks
 from experiments.validation.laws import law_checks
 from experiments.validation.mechanisms import FanIn, Situation, fan_in, situations

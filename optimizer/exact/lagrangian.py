@@ -12,6 +12,7 @@ import numpy as np
 
 from optimizer.exact.knapsack import ROUNDING, Front, Relaxation, Selection, cheapest, fastest, relax
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.layer_ranges import LayerSearch
 from simulator.plan import Communication, DeploymentProblem, LayerPlan
 
@@ -39,7 +40,7 @@ class Found:
     def plans(self) -> tuple[LayerPlan, ...]:
         """The layers' plans."""
         layers = zip(self.options, self.fronts, self.selection.labels, strict=True)
-        return tuple(options.plan(front, label) for options, front, label in layers)
+        return tuple(layer_plan(options, front, label) for options, front, label in layers)
 
 
 class _Model:

@@ -16,6 +16,7 @@ from optimizer.evaluation import ROUNDING, Solution, evaluate, fixed_latency_s
 from optimizer.exact.knapsack import Front, cheapest, fastest, merged, relax
 from optimizer.exact.lagrangian import NEAR, cheapest_within
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.one_minibatch import cheapest_global_beta
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
@@ -138,6 +139,13 @@ def front(problem: DeploymentProblem, tolerance: float = 0.0) -> Front:
         cost in the objective's unit (points,) falling, and latency in s (points,) rising.
 
     Raises InputError where an expert fits no memory size, and for a tolerance below 0.
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> problem = smoe.make_problem(spec, tokens, smoe.load_profile(), latency_limit_s=60)
+    >>> cost, latency_s = smoe.front(problem, tolerance=0.01)
+    >>> cost.shape == latency_s.shape, bool(cost[0] > cost[-1]), bool(latency_s[0] < latency_s[-1])
+    (True, True, True)
     """
     if not 0 <= tolerance < np.inf:
         raise InputError(f"tolerance: expected a share of the cost, at least 0, got {tolerance}")
@@ -169,5 +177,5 @@ def cheapest_layers(
         price = relax(pairs, budget).price if found is not None else 0.0
         return cheapest_global_beta(problem, fronts.methods, budget, price)[:2]
     found = found or fastest(pairs)
-    layers = [x.plan(y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True)]
+    layers = [layer_plan(x, y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True)]
     return tuple(layers), found.latency_s

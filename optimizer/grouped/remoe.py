@@ -28,7 +28,7 @@ from optimizer.evaluation import with_evaluation
 from optimizer.exact import Beta
 from optimizer.grouped.grouping import grouped_layer, lpt
 from optimizer.problem import with_tokens
-from optimizer.realised import Overflow, Realised, realise_served
+from optimizer.realised import BilledOverflow, Realised, realise_served
 from simulator.plan import MB, DeploymentPlan, DeploymentProblem, objective_value
 
 Hot = tuple[tuple[int, ...], ...]
@@ -116,7 +116,7 @@ def _sizes(problem: DeploymentProblem) -> Iterator[tuple[int, int]]:
 
 
 def realise_remoe(
-    problem: DeploymentProblem, remoe_plan: RemoePlan, real: np.ndarray, overflow: Overflow = "foreseen"
+    problem: DeploymentProblem, remoe_plan: RemoePlan, real: np.ndarray, overflow: BilledOverflow = "foreseen"
 ) -> Realised:
     """One batch served with Remoe's plan, hot experts billed as in `RemoePlan`.
 

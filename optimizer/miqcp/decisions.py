@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from optimizer.exact.layer_fronts import idle_expert
+from optimizer.exact.layer_plan import idle_expert
 from simulator.plan import (
     COMMUNICATIONS,
     Communication,

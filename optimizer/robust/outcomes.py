@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.evaluation import fixed_latency_s
-from optimizer.realised import Overflow, realise
+from optimizer.realised import BilledOverflow, realise
 from simulator.plan import DeploymentPlan, DeploymentProblem, LayerPlan
 from simulator.serving.overflow import replicas_that_fit
 
@@ -33,7 +33,7 @@ class Outcomes:
         problem: DeploymentProblem,
         plans: Sequence[tuple[LayerPlan, ...]],
         samples: np.ndarray,
-        overflow: Overflow = "foreseen",
+        overflow: BilledOverflow = "foreseen",
     ) -> "Outcomes":
         """Serve all samples with all candidates."""
         by_layer = [list(dict.fromkeys(plan[e] for plan in plans)) for e in range(len(problem.layers))]
@@ -63,7 +63,7 @@ class Outcomes:
 
 
 def _serve(
-    problem: DeploymentProblem, e: int, plans: Sequence[LayerPlan], samples: np.ndarray, overflow: Overflow
+    problem: DeploymentProblem, e: int, plans: Sequence[LayerPlan], samples: np.ndarray, overflow: BilledOverflow
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bills and latencies of plans of layer e on samples (samples, experts); shape (plans, samples) each."""
     layer = problem.layers[e].model_copy(update={"non_moe_s": 0.0})

@@ -24,7 +24,7 @@ from optimizer.evaluation import ROUNDING, Solution, fixed_latency_s
 from optimizer.exact import Beta, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.exact.knapsack import cheapest, fastest, undominated
 from optimizer.problem import with_tokens
-from optimizer.realised import Overflow
+from optimizer.realised import BilledOverflow
 from optimizer.robust.lower_bound import mean_bound, sample_bounds
 from optimizer.robust.outcomes import Outcomes
 from simulator.plan import DeploymentProblem, LayerPlan
@@ -55,10 +55,10 @@ class Criterion:
     risk: Risk = "mean"
     quantile: float = 0.9
     limit_share: float | None = None
-    overflow: Overflow = "foreseen"
+    overflow: BilledOverflow = "foreseen"
 
     def __post_init__(self) -> None:
-        for name, known in (("risk", get_args(Risk)), ("overflow", get_args(Overflow))):
+        for name, known in (("risk", get_args(Risk)), ("overflow", get_args(BilledOverflow))):
             value = getattr(self, name)
             if value not in known:
                 raise InputError(f"{name}: expected {' or '.join(known)}, got '{value}'{nearest(value, known)}")
@@ -129,7 +129,7 @@ def solve_robust(
     risk: Risk = "mean",
     quantile: float = 0.9,
     limit_share: float | None = None,
-    overflow: Overflow = "foreseen",
+    overflow: BilledOverflow = "foreseen",
 ) -> Solution:
     """The plan of `plan_robustly`; without samples the cheapest (or fastest) for the problem's popularity."""
     if samples is None:

@@ -1,18 +1,15 @@
-"""What open-loop traffic comes to: sums kept while it runs, the metrics of a replication, confidence intervals."""
+"""What open-loop traffic comes to: sums kept while it runs, the metrics of a replication."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import stdtrit
 
 from simulator.records import Bill, Record
 
-CONFIDENCE = 0.95
 MOST_LATENCIES = 1_000_000  # that are kept for percentiles and pictures, 8 bytes each
 BLOCK = 4096
 
@@ -215,26 +212,6 @@ class Tally:
             full_usd_per_1000_tokens=1000 * ratio(bill.full_cost_usd, tokens),
             total_usd_per_1000_tokens=1000 * ratio(bill.total_cost_usd, tokens),
         )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over replications, and half its 95% confidence interval; None where there is none."""
-
-    mean: float
-    half_width: float | None
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and Student's t interval of a metric over independent replications; those without a value are left out.
-
-    Source: Law, Simulation Modeling and Analysis, replication method.
-    """
-    known = np.array([value for value in values if math.isfinite(value)])
-    if len(known) < 2:
-        return Estimate(float(known[0]) if len(known) else math.nan, None)
-    t = float(stdtrit(len(known) - 1, (1 + CONFIDENCE) / 2))
-    return Estimate(float(known.mean()), t * float(known.std(ddof=1)) / math.sqrt(len(known)))
 
 
 def ratio(part: float, whole: float) -> float:

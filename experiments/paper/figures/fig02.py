@@ -9,10 +9,9 @@ from pydantic import Field
 
 from experiments.paper.axes import plain_log
 from experiments.paper.break_even import LEVERS, crossing, lambdaml_tokens_per_s
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim, bounded
 from experiments.paper.cluster import SHARES, cluster_rows
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.plans import play, played_columns, problem_of
 from experiments.paper.routing import Cell, cell_fields, routing_of
 from experiments.paper.settings import FigureSettings
@@ -20,6 +19,7 @@ from experiments.tools import style
 from experiments.tools.style import rounded
 from optimizer.solvers import solve
 from simulator.serving.cluster import PERIODS
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import Decode, simulate
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def compute(cell: ServeCell) -> Rows:
     ]
     decode = Decode(cell.decode_steps, cell.batch_tokens // cell.sequence_tokens)
     stepped = simulate(
-        problem, plan, cell.platform, routing=batches.real[:1], start="just-in-time", decode=decode, seed=cell.seed
+        problem, plan, cell.platform, routing=batches.real[:1], serving=JUST_IN_TIME, decode=decode, seed=cell.seed
     )
     step_s = float(stepped.decode_s.mean())
     found.append(cell.about | {"row": "serving", "name": BY_TOKEN, "tokens_per_s": decode.sequences / step_s})

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim, counted
-from experiments.paper.figure import PaperFigure
-from experiments.paper.routing import Cell, cell_fields, interval, routing_of
+from experiments.paper.figure import PaperFigure, Rows
+from experiments.paper.routing import Cell, cell_fields, routing_of
 from experiments.paper.settings import FigureSettings
 from experiments.tools import style
+from moe.statistics import estimate
 from moe.trace import RoutingTrace
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def claims(data: pd.DataFrame) -> list[Claim]:
     own = reached[(reached["token_id"] == PAPER_TOKEN_ID) & (reached["tokens"] > 1)]
     shown = reached[(reached["token_id"] != PAPER_TOKEN_ID) & (reached["tokens"] > 1)]
     several = data.groupby(["model", "text", "gate_seed"], sort=False)["share_of_ids"].first()
-    value, low, high = interval(several.to_numpy())
+    share = estimate(several.to_numpy())
+    value, low, high = share.mean, share.low, share.high
     often = int(data["least_occurrences"].iloc[0])
     frequent = int((shown["experts"] > 1).sum())
     seen = "it occurs less than twice in this text, which is not the paper's"

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.method_rows import METHOD_STYLE, MethodCell, method_rows
 from experiments.paper.routing import cell_fields
 from experiments.paper.settings import FigureSettings

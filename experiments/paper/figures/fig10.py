@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from pydantic import model_validator
 
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim, counted
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval, with_variant
 from experiments.paper.settings import FigureSettings, Variant
 from experiments.tools import style

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments.paper.axes import plain_log
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim, counted
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.method_rows import METHOD_STYLE, MethodCell, method_rows
 from experiments.paper.routing import cell_fields
 from experiments.paper.settings import FigureSettings

@@ -8,9 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from experiments.paper.axes import plain_log
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim, counted
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.plans import (
     MILLION,
     predicted_popularity,

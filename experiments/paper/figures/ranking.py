@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from experiments.paper.cells import Rows
 from experiments.paper.claims import Claim
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.plans import problem_of, within_lambdaml
 from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
+from moe.statistics import percentile_interval
 from optimizer.evaluation import evaluate
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
@@ -77,7 +77,7 @@ def table(rows: Rows) -> pd.DataFrame:
 
     found: list[dict[str, Any]] = []
     for (model, text), group in pd.DataFrame(rows).groupby(["model", "text"], sort=False):
-        low, high = np.quantile(group["ods_over_lambdaml"], [0.025, 0.975]).tolist()
+        low, high = percentile_interval(group["ods_over_lambdaml"])
         found.append(
             {"model": model, "text": text, "draws": len(group), "plans": ", ".join(PLANS)}
             | with_interval("tau_cost", group["tau_cost"].to_numpy())

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from experiments.paper import job
-from experiments.paper.cells import Rows, Store
+from experiments.paper.figure import Rows
 from experiments.paper.job import FIGURES, asked_for, run_figures
-from experiments.paper.routing import Cell, cell_fields
-from experiments.paper.settings import SCALES, FigureSettings, Scale, config_path
+from experiments.paper.routing import Cell
+from experiments.paper.settings import SCALES, Scale, config_path
 from moe.errors import InputError
 from tests.experiments.conftest import Run
 from tests.experiments.paper.cases import tiny
@@ -131,37 +131,3 @@ def test_a_folder_of_another_scale_is_left_alone(asked: list[job.Asked], tmp_pat
         InputError, match="holds figures of scale 'quick', seed 0; expected a new folder for 'default'"
     ):
         run_figures(asked[:1], "default", 0, tmp_path, False, 1)
-
-
-def test_cells_are_the_same_in_other_processes_and_the_first_error_is_raised(tmp_path: Path) -> None:
-    cells = [Cell(**fields) for fields in cell_fields(tiny(FigureSettings, gates=3))]
-    alone = Store(tmp_path / "a").rows("x", doubled, cells)
-    assert Store(tmp_path / "b", workers=2).rows("x", doubled, cells) == alone
-    assert alone == [[{"seed": 0}], [{"seed": 2}], [{"seed": 4}]]
-    with pytest.raises(ValueError, match="seed 1"):
-        Store(tmp_path / "c").rows("x", odd, cells)
-    assert len(list((tmp_path / "c").iterdir())) == 2  # the others are kept
-
-
-def test_figures_with_equal_cells_share_no_file(tmp_path: Path) -> None:
-    """Their rows come from one module, as those of Fig. 4 and 11: the second would be given the first's."""
-    cells = [Cell(**fields) for fields in cell_fields(tiny(FigureSettings))]
-    store = Store(tmp_path)
-    first, second = store.rows("fig04", doubled, cells), store.rows("fig11", named, cells)
-    assert (first, second) == ([[{"seed": 0}]], [[{"text": "noise"}]])
-    assert Store(tmp_path).rows("fig04", doubled, cells) == first
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def named(cell: Cell) -> Rows:
-    return [{"text": cell.text.title}]
-
-
-def doubled(cell: Cell) -> Rows:
-    return [{"seed": 2 * cell.gate_seed}]
-
-
-def odd(cell: Cell) -> Rows:
-    if cell.gate_seed == 1:
-        raise ValueError("seed 1")
-    return doubled(cell)

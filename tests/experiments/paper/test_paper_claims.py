@@ -1,13 +1,10 @@
 """Verdicts: if these fail, a claim is called confirmed that our numbers do not confirm, or the reverse."""
 
-import math
-
 import numpy as np
 import pytest
 
 from experiments.paper.break_even import LEVERS, crossing
 from experiments.paper.claims import as_rows, bounded, counted
-from experiments.paper.routing import interval
 from experiments.run.routing import Routing
 from optimizer.popularity.synthetic import synthetic_trace
 from simulator.profiles.closed_form import closed_form
@@ -48,16 +45,6 @@ def test_in_all_means_in_all_and_no_case_is_no_verdict() -> None:
     nothing = counted("3", "c", "yes", [], "cases")
     assert (nothing.confirmed, nothing.verdict, nothing.ours) == (None, "", "no cases")
     assert as_rows([nothing])[0]["verdict"] == ""
-
-
-def test_the_interval_is_students_and_as_wide_as_the_independent_sequences_make_it() -> None:
-    mean, low, high = interval([1.0, 2.0, 3.0])
-    half = 4.302653 * 1.0 / math.sqrt(3)  # t of 97.5%, 2 degrees of freedom; the standard deviation is 1
-    assert (mean, low, high) == pytest.approx((2, 2 - half, 2 + half), rel=1e-5)
-    assert interval([5.0]) == (5, 5, 5)
-    many = [1.0, 2.0, 3.0] * 100
-    drawn, known = interval(many), interval(many, independent=4.0)
-    assert known[2] - known[0] == pytest.approx((drawn[2] - drawn[0]) * math.sqrt(300 / 4))
 
 
 def test_test_batches_never_hold_a_profiled_sequence_and_sets_share_none() -> None:

@@ -126,7 +126,7 @@ def test_fig12_nothing_is_cheaper_than_the_optimum_within_the_limit() -> None:
 
 
 def test_fig13_no_tuning_is_ratio_one() -> None:
-    more = {"samplers": ("none", "random", "multi-epsilon"), "objectives": ("bill",), "runs": 2, "trials": 3}
+    more = {"samplers": ("none", "random", "multi-epsilon"), "objectives": ("bill",), "runs": 2, "trials": 2}
     data, claims = made(fig13.FIGURE, tuned_on=1, **more)
     by = data.set_index("sampler")
     assert by.loc["none", "cost_ratio"] == 1
@@ -150,14 +150,6 @@ def test_fig13_gaps_are_closed_by_runs_on_the_same_unseen_batches() -> None:
     assert set(rows["change"][rows["sampler"] == "multi-epsilon"]) == {"pairs=100"}
     claim = next(x for x in fig13.claims(data.reset_index()) if "50% other noise" in x.claim)
     assert claim.ours.endswith("'recount'")
-
-
-def test_fig13_gap_has_no_share_where_it_may_be_none() -> None:
-    gap, low, high = fig13.ratio_of_sums([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
-    assert gap == low == high == pytest.approx(0.5)
-    gap, low, high = fig13.ratio_of_sums([0.0, 1.0, 2.0, 1.0], [2.0, 2.0, 2.0, 2.0])
-    assert low < gap < high
-    assert np.isnan(fig13.ratio_of_sums([1.0, 1.0], [1.0, -1.0])).all()
 
 
 def test_fig13_an_unknown_constant_is_named() -> None:

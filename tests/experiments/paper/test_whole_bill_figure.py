@@ -14,19 +14,18 @@ from optimizer.evaluation import evaluate, fixed_latency_s
 from optimizer.exact import least_latency_s
 from optimizer.solvers import solve
 from simulator.plan import needed_memory_bytes
+from simulator.serving.layer import JUST_IN_TIME, Serving
 from simulator.serving.simulate import simulate
 from tests.conftest import reference
-from tests.experiments.paper.cases import made, synthetic, tiny
+from tests.experiments.paper.cases import made, tiny
 
 SLACK = (1.25, 3.0)
 Figure = tuple[pd.DataFrame, dict[str, Claim]]
 
 
 @pytest.fixture(scope="module")
-def figure() -> Figure:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.paper.routing._recorded", synthetic)
-        return made(whole_bill.FIGURE, slack=SLACK, batches=2)
+def figure(no_recording: None) -> Figure:
+    return made(whole_bill.FIGURE, slack=SLACK, batches=2)
 
 
 def test_each_objectives_plan_is_billed_both_ways(figure: Figure) -> None:
@@ -62,9 +61,9 @@ def test_bills_are_those_of_the_simulator(figure: Figure) -> None:
     usd = MILLION / cell.batch_tokens
     assert row["planned_experts_usd"] == pytest.approx(evaluate(problem, plan).billed_cost_usd * usd, rel=1e-6)
     real = routing.batches(2, cell.batch_tokens, cell.seed).real
-    run = simulate(problem, plan, cell.platform, routing=real, start="just-in-time", seed=cell.seed)
+    run = simulate(problem, plan, cell.platform, routing=real, serving=JUST_IN_TIME, seed=cell.seed)
     assert row["total_usd"] == pytest.approx(run.bill.total_cost_usd * usd)
-    closed = simulate(problem, plan, routing=real, start="just-in-time")
+    closed = simulate(problem, plan, routing=real, serving=JUST_IN_TIME)
     assert row["closed_total_usd"] == pytest.approx(closed.bill.total_cost_usd * usd)
     each = [run.bill_of_batch(k).total_cost_usd / closed.bill_of_batch(k).total_cost_usd for k in (0, 1)]
     assert row["simulated_over_closed"] == pytest.approx(np.mean(each) - 1)
@@ -96,6 +95,6 @@ def test_parameters_that_are_kept_need_their_memory_and_no_download() -> None:
     assert fixed_latency_s(kept) < fixed_latency_s(problem)
     # Independent: the simulator, whose instances keep what the first batch has downloaded.
     plan = solve(problem, "exact")
-    second = simulate(problem, plan, runs=2, reload="when-cold").latency_s[1]
+    second = simulate(problem, plan, serving=Serving(reload="when-cold"), runs=2).latency_s[1]
     delay_s = problem.platform.storage_delay_s * len(problem.layers)  # of the request that is left in the problem
     assert second * (1 - 1e-9) <= evaluate(kept, plan).latency_s <= second + delay_s + 1e-9

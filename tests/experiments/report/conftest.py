@@ -11,6 +11,7 @@ import pytest
 from simulator.plan import read_plan, read_problem
 from simulator.profiles.schema import load_profile
 from simulator.records import to_pandas
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import simulate
 
 REFERENCE = Path(__file__).parents[3] / "results" / "bert"
@@ -32,7 +33,7 @@ def played(folder: Path, slower: float = 1.0, batches: int = 3, seed: int = 0) -
         plan = read_plan(folder / "plans" / f"{name}.json", problem)
         for start, served in (("warm", routing), ("cold", routing[:1])):
             run = simulate(
-                problem, plan, profile, routing=served, warm=start == "warm", start="just-in-time", seed=seed
+                problem, plan, profile, routing=served, warm=start == "warm", serving=JUST_IN_TIME, seed=seed
             )
             tables.append(to_pandas(run.records).assign(plan=name, start=start))
             bills[name, start] = run

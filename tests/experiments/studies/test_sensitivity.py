@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+import yaml
 
 from experiments.studies import sensitivity
 from experiments.studies.headline import FACTORS, OUTPUTS, Headline, evaluate, nominal, with_factors
 from experiments.studies.sensitivity_page import write_study
 from experiments.studies.sensitivity_picture import draw_tornado, swings_of
+from experiments.tools.kept import Store, unseen
 from moe.spec import load_spec
 from simulator.profiles.constant import Samples
 from simulator.profiles.schema import load_profile
@@ -60,7 +62,7 @@ class Known:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self, points):
+    def __call__(self, points, update=unseen):
         self.calls += len(points)
         return [self._one(point) for point in points]
 
@@ -82,7 +84,7 @@ def test_sobol_indices_of_a_product_of_powers_are_its_exponents(monkeypatch):
     """log ratio = log x + log y: the indices are the shares of the logarithms' variances."""
     pytest.importorskip("SALib")
 
-    def run(points):
+    def run(points, update=unseen):
         found = Known()(points)
         noise = [1 + 1e-9 * k for k in range(len(found))]
         return [
@@ -90,7 +92,7 @@ def test_sobol_indices_of_a_product_of_powers_are_its_exponents(monkeypatch):
             for h, n in zip(found, noise, strict=True)
         ]
 
-    indices, _, _, samples = sensitivity._sobol(run, 512, 0, lambda done, total: None)
+    indices, _, _, samples = sensitivity._sobol(run, 512, 0, unseen)
     assert samples == 512 * (len(FACTORS) + 2)
     flops, price = FACTORS[0], next(f for f in FACTORS if f.name == "price of a GB-s")
     shares = np.linspace(0, 1, 10_001)
@@ -119,7 +121,7 @@ def test_the_same_seed_gives_the_same_intervals():
 def test_the_page_and_the_picture_say_what_the_study_found(tmp_path):
     pytest.importorskip("SALib")
 
-    def run(points):
+    def run(points, update=unseen):
         return [
             Headline(
                 0.4 * p["tokens of a batch"] ** 0.05,
@@ -138,3 +140,19 @@ def test_the_page_and_the_picture_say_what_the_study_found(tmp_path):
         assert title in text
     assert {p.name for p in tmp_path.iterdir()} >= {"tornado.png", "tornado.svg", "swings.csv", "sobol.csv"}
     assert swings_of(found, "cost")[-1][0] == "tokens of a batch"
+
+
+def test_points_are_kept_and_the_same_for_any_workers(tmp_path):
+    """A study that was stopped goes on; ratios that were read are those that were computed."""
+    points = [nominal() | {"skew": skew} for skew in (0.1, 0.9)]
+    spec = tmp_path / "small.yaml"
+    spec.write_text(yaml.safe_dump(SPEC.model_dump(mode="json", by_alias=True)))
+    alone, other = (Store(tmp_path / str(workers), workers=workers) for workers in (1, 2))
+    run = sensitivity.evaluator(str(spec), "aws-us-east-1-2026", 0, alone)
+    found = run(points)
+    assert found == [evaluate(SPEC, load_profile(), point, 0) for point in points]
+    assert sensitivity.evaluator(str(spec), "aws-us-east-1-2026", 0, other)(points) == found
+    assert run(points) == found
+    told = []
+    assert run(points * 9, lambda done, total, rate: told.append((done, total)))[:2] == found
+    assert told[-1] == (18, 18)

@@ -16,7 +16,7 @@ from simulator.cloud.platform import Platform
 from simulator.profiles.schema import load_profile
 from simulator.records import Record, bill, to_pandas
 from simulator.serving.replicas import whole_tokens
-from simulator.traffic.metrics import Batch, Sample, estimate
+from simulator.traffic.metrics import Batch, Sample
 from simulator.traffic.open_loop import Replication, Served, open_loop, read_inputs, replication_rngs
 from simulator.traffic.scenario import Scenario, load_scenario
 from tests.simulator.traffic.cases import at_once
@@ -140,18 +140,6 @@ def test_the_same_seed_gives_the_same_rows_and_replications_differ() -> None:
     one, two = replication_rngs(scenario(replications=2))
     served = [Replication(read_inputs(scenario()), rng).run().latency_s for rng in (one, two)]
     assert not np.array_equal(*served)
-
-
-def test_intervals_cover_the_mean_as_often_as_they_say() -> None:
-    rng = np.random.default_rng(7)
-    covered = []
-    for _ in range(2000):
-        found = estimate(rng.normal(3.0, 1.0, 5).tolist())
-        assert found.half_width is not None
-        covered.append(abs(found.mean - 3.0) <= found.half_width)
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
-    assert estimate([2.0]).half_width is None
-    assert estimate([1.0, 2.0, 3.0]).half_width == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
 
 
 def test_a_backlog_without_bound_stops_with_what_was_found() -> None:

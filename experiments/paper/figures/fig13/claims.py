@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.paper.claims import Claim, counted
 from experiments.paper.figures.fig13.samplers import CASE, OWN, PAPERS, case_title
-from experiments.paper.routing import interval
+from moe.statistics import estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,4 +78,5 @@ def _shown(row: Any, name: str) -> str:
 def _apart(ours: str, theirs: str) -> tuple[float, float, float]:
     """Mean difference of two rows of ratios, run by run, and its interval."""
     a, b = (np.array(x.split(), float) for x in (ours, theirs))
-    return interval(a - b)
+    found = estimate(a - b)
+    return found.mean, found.low, found.high

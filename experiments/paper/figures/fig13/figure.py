@@ -6,14 +6,11 @@ With a second text, batches drift from the profiled one; other ways of counting,
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
-from experiments.paper.cells import Rows
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.fig13.claims import claims
 from experiments.paper.figures.fig13.rows import Change, Counting, TuneCell, compute
 from experiments.paper.figures.fig13.samplers import CASE, OWN, PAPERS, case_title
@@ -22,6 +19,7 @@ from experiments.paper.settings import FigureSettings
 from experiments.prediction.tune_picture import colour_of
 from experiments.tools import style
 from moe.errors import nearest
+from moe.statistics import ratio_of_sums
 from optimizer.bo import Alg2, Objective
 
 if TYPE_CHECKING:
@@ -97,17 +95,6 @@ def table(rows: Rows) -> pd.DataFrame:
         each = " ".join(f"{x:.9g}" for x in group.sort_values("run")["cost_ratio"])
         found.append(row | late | {"runs": len(group), "cost_ratios": each, "batches": group["batches"].iloc[0]})
     return pd.DataFrame(found)
-
-
-def ratio_of_sums(part: Iterable[float], whole: Iterable[float], draws: int = 2000) -> tuple[float, float, float]:
-    """Sum of part over sum of whole, and its 95% percentile bootstrap interval; NaN where the whole's interval
-    reaches 0."""
-    pairs = np.stack([np.asarray(part, float), np.asarray(whole, float)], axis=1)
-    sums = pairs[np.random.default_rng(0).integers(0, len(pairs), (draws, len(pairs)))].sum(axis=1)
-    if np.quantile(sums[:, 1], 0.025) <= 0:
-        return float("nan"), float("nan"), float("nan")
-    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975]).tolist()
-    return float(pairs[:, 0].sum() / pairs[:, 1].sum()), low, high
 
 
 def draw(data: pd.DataFrame) -> Figure:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from experiments.paper.cells import Rows
 from experiments.paper.drift import drifted_sets
+from experiments.paper.figure import Rows
 from experiments.paper.plans import problem_of, within_lambdaml
 from experiments.paper.routing import Cell, routing_of
 from experiments.paper.settings import TextChoice

@@ -8,15 +8,15 @@ import numpy as np
 from pydantic import Field
 
 from experiments.paper.axes import plain_log
-from experiments.paper.cells import Rows
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.fig14.claims import claims
 from experiments.paper.figures.fig14.rows import BO, NO_BO, STEPS, Part, WayCell, compute
-from experiments.paper.routing import cell_fields, interval
+from experiments.paper.routing import cell_fields, with_interval
 from experiments.paper.settings import FigureSettings
 from experiments.tools import style
 from experiments.tools.paper_numbers import BELOW_LAMBDAML
 from experiments.tools.style import rounded
+from moe.statistics import estimate
 from optimizer.bo import Objective
 from simulator.serving.cluster import PERIODS
 
@@ -69,9 +69,10 @@ def _with_runs_joined(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for name in ("gb_s_each", "latency_s_each"):
         joined[name] = np.mean([row[name] for row in runs], axis=0).tolist()
     for name in ("billed_usd", "billed_gb_s", "tokens_per_s"):
-        mean, _, high = interval([row[name] for row in runs])
+        over_runs = estimate([row[name] for row in runs])
+        mean = over_runs.mean
         own = float(np.mean([row[f"{name}_high"] - row[name] for row in runs]))
-        half = max(high - mean, own)
+        half = max(over_runs.high - mean, own)
         joined |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
     for name in ("full_usd", "total_usd", "latency_s"):
         joined[name] = float(np.mean([row[name] for row in runs]))
@@ -86,7 +87,7 @@ def _ratios(row: dict[str, Any], rule: dict[str, Any], serving: list[dict[str, A
     faster = np.array(rule["latency_s_each"]) / np.array(row["latency_s_each"])
     found: dict[str, Any] = {}
     for name, ratio in (("of_lambdaml", own / other), ("speed_of_lambdaml", faster)):
-        found |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(ratio, row["independent"]), strict=True))
+        found |= with_interval(name, ratio, row["independent"])
     for period in PERIODS:
         cpu = next((x for x in serving if x["period"] == period and x["better_transformer"] is False), None)
         if cpu is not None:
@@ -110,13 +111,7 @@ def _shares_saved(rows: list[dict[str, Any]], serving: list[dict[str, Any]]) -> 
         for step in STEPS:
             row = own.get(step) if step != "BO" else tuned.get(BO)
             after = before if row is None else np.array(row["gb_s_each"])
-            saved = dict(
-                zip(
-                    ("saved_share", "saved_share_low", "saved_share_high"),
-                    interval((before - after) / whole, first["independent"]),
-                    strict=True,
-                )
-            )
+            saved = with_interval("saved_share", (before - after) / whole, first["independent"])
             speed = float("nan") if row is None else row["tokens_per_s"]
             base = {name: first[name] for name in ("model", "text", "experts", "top_k", "batch_tokens", "batches")}
             found.append(

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from experiments.paper.break_even import LEVERS, crossing, saving_over_lambdaml
-from experiments.paper.cells import Rows
 from experiments.paper.cluster import cluster_rows
+from experiments.paper.figure import Rows
 from experiments.paper.figures.fig13.rows import tuned_table
 from experiments.paper.plans import play, played_columns, problem_of, within_lambdaml
 from experiments.paper.routing import Cell, routing_of

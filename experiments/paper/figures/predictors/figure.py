@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import field_validator
 
-from experiments.paper.cells import Rows
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.predictors.claims import claims
 from experiments.paper.figures.predictors.picture import draw
 from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval, with_variant

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from experiments.paper.cells import Rows
 from experiments.paper.cluster import cluster_rows
-from experiments.paper.figure import PaperFigure
+from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.rivals.claims import claims
 from experiments.paper.figures.rivals.contenders import Answer, bills, played, realised, rivals
 from experiments.paper.figures.rivals.picture import draw

@@ -1,0 +1,119 @@
+"""Cells of a study: computed side by side, each kept in a file by the hash of what it is and of the code.
+
+A study that was killed goes on from the cells that it has; what they are does not depend on who computed them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+
+from experiments.tools.code_key import result_key
+from moe.files import write_whole
+
+Compute: TypeAlias = Callable[[Any], Any]
+Update: TypeAlias = Callable[[int, int, float], None]
+
+
+def unseen(done: int, total: int, rate: float) -> None:
+    """Progress that nobody looks at."""
+
+
+@dataclass
+class Store:
+    """The folder of computed cells.
+
+    Attributes:
+        folder: where their files are.
+        fresh: compute what is there already.
+        workers: processes.
+        process_s: processor time of the cells that were computed, s.
+    """
+
+    folder: Path
+    fresh: bool = False
+    workers: int = 1
+    process_s: float = 0.0
+
+    def values(
+        self,
+        study: str,
+        compute: Compute,
+        cells: Sequence[BaseModel],
+        update: Update = unseen,
+    ) -> list[Any]:
+        """What was computed of each cell: read, else computed and kept.
+
+        Args:
+            study: whose cells: its name is in the names of their files.
+            compute: a module's function, of a cell; what it returns can be JSON.
+            cells: what to compute.
+            update: told (cells that are there, cells, computed per second).
+
+        A cell that fails does not stop the others; then the error of the first one is raised.
+        """
+        paths = [self._path(study, compute, cell) for cell in cells]
+        kept = [None if self.fresh else _read(path) for path in paths]
+        found = {k: value for k, value in enumerate(kept) if value is not None}
+        todo = [k for k in range(len(cells)) if k not in found]
+        began, there = time.perf_counter(), len(found)
+        update(there, len(cells), 0.0)
+        errors: dict[int, Exception] = {}
+        for k, outcome, seconds in self._computed(compute, cells, todo):
+            self.process_s += seconds
+            if isinstance(outcome, Exception):
+                errors[k] = outcome
+                continue
+            found[k] = outcome
+            write_whole(paths[k], json.dumps(outcome, default=_plain))
+            update(len(found), len(cells), (len(found) - there) / max(time.perf_counter() - began, 1e-9))
+        if errors:
+            raise errors[min(errors)]
+        return [found[k] for k in range(len(cells))]
+
+    def _computed(
+        self, compute: Compute, cells: Sequence[BaseModel], todo: list[int]
+    ) -> Iterator[tuple[int, Any, float]]:
+        """Place, value or error, and processor time of each, as they come."""
+        if self.workers < 2 or len(todo) < 2:
+            return (_attempt(compute, k, cells[k]) for k in todo)
+        from joblib import Parallel, delayed
+
+        # Workers that have grown are replaced; their cells are not lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        pool = Parallel(n_jobs=min(self.workers, len(todo)), return_as="generator_unordered")
+        computed: Iterator[tuple[int, Any, float]] = pool(delayed(_attempt)(compute, k, cells[k]) for k in todo)
+        return computed
+
+    def _path(self, study: str, compute: Compute, cell: BaseModel) -> Path:
+        key = result_key(cell, compute.__module__)
+        return self.folder / f"{study}-{key[:24]}.json"
+
+
+def _attempt(compute: Compute, place: int, cell: BaseModel) -> tuple[int, Any, float]:
+    began = time.process_time()
+    try:
+        outcome = compute(cell)
+    except Exception as error:  # whatever went wrong is the cell's, not the study's
+        outcome = error
+    return place, outcome, time.process_time() - began
+
+
+def _read(path: Path) -> Any:
+    """What is in a file; None where there is none, or nothing that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """A numpy number as Python's."""
+    return value.item()
