@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from calibration.fitting.bootstrap import Fitted, Quantity
 from calibration.measured.billing import Rule
 from moe.errors import InputError
+from moe.shown import Shown
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import with_constant
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, repr=False)
+class Calibration(Shown):
     """A profile made from measurements.
 
     Attributes:
@@ -28,6 +30,10 @@ class Calibration:
     not_in_base: list[str]
     rules: list[Rule] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+
+    def _facts(self) -> dict[str, Any]:
+        kept = sum(found.constant.kept is not None for found in self.fits)
+        return {"profile": self.profile.name, "fitted": len(self.fits) - kept, "kept": kept}
 
     def upon(self, first: Calibration) -> Calibration:
         """This one, made with the other's profile as its base, together with what stands of the other."""

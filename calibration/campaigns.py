@@ -48,12 +48,21 @@ MAIN = ("expert", "multiply", "warm")
 """Probes whose package is the main one, the first that was measured."""
 
 
-def calibrate_campaigns(folders: Sequence[Path], base: PlatformProfile, seed: int = 0) -> Calibration:
+def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, seed: int = 0) -> Calibration:
     """The base profile with every constant that the campaigns in these folders measured.
 
+    Args:
+        folders: of campaigns, each with its measurements.parquet.
+        base: the profile whose other constants stand. seed: of the intervals' bootstrap.
+
     Raises InputError for a folder without measurements, or with none that tell a constant.
+
+    >>> import serverless_moe as smoe
+    >>> found = smoe.calibrate(["campaign"], smoe.load_profile())  # a folder of `smoe probe --out campaign`
+    >>> found.profile.name, len(found.fits) > 0
+    ('aws-us-east-1-2026', True)
     """
-    measured = read_campaigns(folders)
+    measured = read_campaigns([Path(folder) for folder in folders])
     where = ", ".join(map(str, folders))
     profile = marked(base)
     fits: dict[tuple[str, ...], Fitted] = {}

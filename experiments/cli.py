@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 
@@ -54,6 +55,7 @@ for each in pkgutil.iter_modules(commands.__path__):
 
 def main() -> None:
     """Run the command line: exit 0 done, 2 bad input (one line), 1 anything else."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # of processes that it starts: the current folder shadows nothing there
     try:
         sys.exit(cli.main(prog_name="smoe", standalone_mode=False) or 0)
     except InputError as error:

@@ -90,6 +90,11 @@ def load_spec(name_or_path: str | Path, **changes: int) -> MoESpec:
     """A preset by name, or a YAML or JSON file, with some fields changed.
 
     Raises InputError for an unknown preset (with the nearest name) and for values that do not fit.
+
+    >>> import serverless_moe as smoe
+    >>> spec = smoe.load_spec("bert-moe", experts=8)
+    >>> spec.moe_layers, spec.experts, spec.top_k
+    (12, 8, 1)
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml", ".json"):

@@ -26,12 +26,13 @@ import numpy as np
 
 from moe.errors import InputError
 from moe.parquet import about_of, column, read_parquet, whole_number, write_parquet
+from moe.shown import Shown
 
 SCHEMA = "routing-trace/1"
 
 
-@dataclass(frozen=True)
-class RoutingTrace:
+@dataclass(frozen=True, repr=False)
+class RoutingTrace(Shown):
     """Routing of T tokens through L MoE layers of E experts, top-k.
 
     Attributes:
@@ -66,6 +67,9 @@ class RoutingTrace:
     def top_k(self) -> int:
         """k."""
         return self.experts.shape[2]
+
+    def _facts(self) -> dict[str, Any]:
+        return {"tokens": self.tokens, "layers": self.layers, "experts": self.num_experts, "top_k": self.top_k}
 
     def slice(self, start: int, stop: int) -> "RoutingTrace":
         """The tokens start..stop-1."""
@@ -118,6 +122,47 @@ class RoutingTrace:
         return np.stack(
             [np.bincount(self.experts[:, e].ravel(), minlength=self.num_experts) for e in range(self.layers)]
         )
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches to be served: what is known of them before, and what their gates then do.
+
+    Attributes:
+        token_ids: of each batch, arrays (tokens,) int.
+        real: tokens of each expert, shape (batches, layers, experts).
+    """
+
+    token_ids: tuple[np.ndarray, ...]
+    real: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all batches."""
+        return sum(len(ids) for ids in self.token_ids)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Real popularity of the mean batch, shape (layers, experts)."""
+        return self.real.mean(axis=0)
+
+    @staticmethod
+    def of(traces: Sequence[RoutingTrace]) -> "Batches":
+        """Each trace as one batch."""
+        return Batches(tuple(x.token_id for x in traces), np.stack([x.popularity() for x in traces]))
+
+
+def resampled(trace: RoutingTrace, rng: np.random.Generator) -> RoutingTrace:
+    """As many sequences of the trace, drawn with replacement; each draw is a sequence of its own."""
+    order = np.argsort(trace.sequence, kind="stable")
+    tokens = np.unique(trace.sequence, return_counts=True)[1]
+    parts = np.split(order, np.cumsum(tokens)[:-1])
+    drawn = rng.integers(len(parts), size=len(parts))
+    sequence = np.repeat(np.arange(len(drawn), dtype=trace.sequence.dtype), tokens[drawn])
+    return replace(trace.take(np.concatenate([parts[k] for k in drawn])), sequence=sequence)
 
 
 def save_trace(trace: RoutingTrace, path: str | Path) -> None:

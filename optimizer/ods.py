@@ -16,18 +16,17 @@ Settled here, where the paper leaves it open:
   in it, nor that there is none, the method's costs are infinite.
 """
 
-import time
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from moe.errors import InputError, nearest
-from optimizer.cost_model import ROUNDING, evaluate_layer, fixed_latency_s, with_evaluation
+from optimizer.evaluation import ROUNDING, Solution, evaluate_layer, fixed_latency_s
+from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.exact.lagrangian import cheapest_within
-from optimizer.exact.solve import PREFERRED, Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.miqcp import NoIncumbent, fixed_method_miqcp
-from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem, LayerPlan
+from simulator.plan import COMMUNICATIONS, Communication, DeploymentProblem, LayerPlan, objective_value
 
 Mode: TypeAlias = Literal["per-layer", "paper"]
 
@@ -47,20 +46,17 @@ class OdsRound:
     method: Communication | None
 
 
-@dataclass(frozen=True)
-class OdsResult:
-    """What ODS found.
+@dataclass(frozen=True, kw_only=True)
+class OdsSolution(Solution):
+    """What ODS found; its `lower_bound` is the optimum.
 
     Attributes:
-        plan: evaluated; infeasible where it says so. Its `lower_bound` is the optimum, its `gap` the true one.
         rounds: in order.
         single_method: step 4 was taken: no mix met the limit.
         paper_ratio: the paper's claim (Theorem 1) of how far from the optimum a plan can be,
-            sum_e max_a c / sum_e min_a c. Not a certificate: the denominator is no lower bound. The plan's
-            `lower_bound`, of the exact solver, is.
+            sum_e max_a c / sum_e min_a c. Not a certificate: the denominator is no lower bound.
     """
 
-    plan: DeploymentPlan
     rounds: tuple[OdsRound, ...]
     single_method: bool
     paper_ratio: float
@@ -73,7 +69,7 @@ def solve_ods(
     inner: Inner = "exact",
     time_limit_s: float = PAPER_INNER_LIMIT_S,
     fronts: ModelFronts | None = None,
-) -> OdsResult:
+) -> OdsSolution:
     """Alg. 1 over a solver of the problem with its method fixed.
 
     Args:
@@ -91,7 +87,6 @@ def solve_ods(
         raise InputError(f"methods: expected 'per-layer' or 'paper', got '{methods}'")
     if inner not in get_args(Inner):
         raise InputError(f"inner: no inner solver '{inner}'{nearest(inner, get_args(Inner))}")
-    started = time.perf_counter()
     if fronts is None and (inner != "exact" or beta == "global"):
         fronts = model_fronts(problem)
     plans: dict[Communication, tuple[LayerPlan | None, ...]] = {}
@@ -110,13 +105,12 @@ def solve_ods(
         cost[np.isinf(cost).any(axis=1)] = np.inf
     chosen, rounds, single = _select(cost, latency, latency_budget_s(problem), fixed_latency_s(problem))
     layers = [plans[COMMUNICATIONS[a]][e] for e, a in enumerate(chosen)]
-    solver = "ods" if inner == "exact" else f"ods-{inner}"
-    plan = DeploymentPlan(solver=solver, layers=tuple(x for x in layers if x is not None))
     least = float(cost.min(axis=0).sum())
     most = float(np.where(np.isfinite(cost), cost, 0.0).max(axis=0).sum())
-    seconds = time.perf_counter() - started
-    return OdsResult(
-        plan=with_evaluation(problem, plan, bound, seconds),
+    return OdsSolution(
+        layers=tuple(x for x in layers if x is not None),
+        lower_bound=bound,
+        name=None if inner == "exact" else f"ods-{inner}",
         rounds=tuple(rounds),
         single_method=single,
         paper_ratio=most / least if least > 0 else 1.0,
@@ -158,7 +152,7 @@ def _layer_costs(
             if layer is not None:
                 gb_s, requests_usd, latency[a, e] = evaluate_layer(problem, e, layer)
                 usd = gb_s * problem.platform.price_per_gb_s + requests_usd
-                cost[a, e] = gb_s if problem.objective == "gb_s" else usd
+                cost[a, e] = objective_value(problem.objective, gb_s, usd)
     return cost, latency
 
 

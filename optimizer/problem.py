@@ -1,4 +1,4 @@
-"""Make a deployment problem: popularity, a model's sizes and a platform profile in, the contract's file out."""
+"""Make a deployment problem of popularity, a model's sizes and a platform profile; make it again of other ones."""
 
 from collections.abc import Sequence
 
@@ -48,6 +48,11 @@ def make_problem(
 
     Raises:
         InputError: popularity and model differ in layers or experts.
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> smoe.make_problem(spec, tokens, smoe.load_profile(), latency_limit_s=60)
+    DeploymentProblem(name=bert-moe, layers=12, experts=4, batch_tokens=10240, objective=gb_s, latency_limit_s=60)
     """
     popularity = np.asarray(popularity, float)
     if popularity.shape != (spec.moe_layers, spec.experts):
@@ -57,34 +62,16 @@ def make_problem(
         )
     batch_tokens = float(popularity.sum(axis=1).max()) / spec.top_k
     platform = problem_platform(profile, memory_mb, max_replicas)
-    warm_start_s, delay_s = platform.warm_start_s, platform.storage_delay_s
     non_moe_flops_per_s = (
         profile.compute.flops_per_vcpu.median * non_moe_memory_mb / profile.compute.mb_per_vcpu.median
     )
-
-    def load_s(size: float) -> float:
-        return warm_start_s + delay_s + size / platform.gate_bandwidth
-
-    tail_bytes = spec.embedding_bytes if spec.tail_flops else 0
-    compute = _expert_compute(spec, profile, memory_mb)
-    layers = [
-        ProblemLayer(
-            token_in_bytes=spec.token_bytes,
-            token_out_bytes=spec.token_bytes,
-            non_moe_s=spec.non_moe_flops * batch_tokens / non_moe_flops_per_s,
-            next_load_s=load_s(tail_bytes if e == spec.moe_layers - 1 else spec.non_moe_parameter_bytes),
-            non_moe_memory_mb=non_moe_memory_mb,
-            experts=_experts(spec, profile, popularity[e]),
-            **compute,
-        )
-        for e in range(spec.moe_layers)
-    ]
+    non_moe_s = spec.non_moe_flops * batch_tokens / non_moe_flops_per_s
     return DeploymentProblem(
         name=name or spec.name,
         objective=objective,
         platform=platform,
-        layers=tuple(layers),
-        head_s=load_s(spec.embedding_bytes + spec.non_moe_parameter_bytes),
+        layers=_layers(spec, popularity, profile, platform, non_moe_s, non_moe_memory_mb),
+        head_s=_load_s(platform, spec.embedding_bytes + spec.non_moe_parameter_bytes),
         tail_s=spec.tail_flops * batch_tokens / non_moe_flops_per_s,
         latency_limit_s=latency_limit_s,
         batch_tokens=batch_tokens,
@@ -108,23 +95,51 @@ def with_tokens(problem: DeploymentProblem, popularity: np.ndarray) -> Deploymen
     return problem.model_copy(update={"layers": tuple(layers)})
 
 
-def _expert_compute(
-    spec: MoESpec, profile: PlatformProfile, memory_mb: Sequence[int]
-) -> dict[str, tuple[float, ...]]:
-    """U_j and a call's fixed time for each memory size: arithmetic per token, and the weights read once."""
-    per_call, per_token = expert_seconds(profile, memory_mb, spec.expert_parameter_bytes, spec.expert_flops)
-    return {"seconds_per_token": tuple(per_token.tolist()), "seconds_per_call": tuple(per_call.tolist())}
+def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: PlatformProfile) -> DeploymentProblem:
+    """The problem as `make_problem` would have made it of another profile, without the model it was made for.
 
+    Args:
+        problem: the problem. made_of: the profile that it was made of. profile: the other one.
 
-def _experts(spec: MoESpec, profile: PlatformProfile, tokens: np.ndarray) -> tuple[ProblemExpert, ...]:
-    return tuple(
-        ProblemExpert(
-            tokens=d,
-            parameter_bytes=spec.expert_parameter_bytes,
-            intermediate_bytes=profile.compute.runtime_bytes.median,
-            intermediate_bytes_per_token=spec.expert_activation_bytes,
+    Raises InputError: the problem was made of something else.
+    """
+    before, memory_mb = problem.platform, problem.platform.memory_mb
+    if before != problem_platform(made_of, memory_mb, before.max_replicas):
+        raise InputError(
+            f"{problem.name}: its platform is not that of profile '{made_of.name}'; expected a problem made by "
+            "smoe problem --profile with the same profile"
         )
-        for d in tokens.tolist()
+    after = problem_platform(profile, memory_mb, before.max_replicas)
+    (call_0, token_0), (call_1, token_1) = (
+        expert_seconds(each, memory_mb, 1.0, 1.0) for each in (made_of, profile)
+    )
+    non_moe = float(token_1[0] / token_0[0])  # a vCPU's speed by memory, the same at any size
+    runtime = profile.compute.runtime_bytes.median - made_of.compute.runtime_bytes.median
+
+    def loaded(seconds: float) -> float:
+        fixed_0, fixed_1 = (_load_s(each, 0.0) for each in (before, after))
+        return fixed_1 + (seconds - fixed_0) * before.gate_bandwidth / after.gate_bandwidth
+
+    def layer(each: ProblemLayer) -> ProblemLayer:
+        per_call = None if each.seconds_per_call is None else np.array(each.seconds_per_call) * call_1 / call_0
+        experts = [_with_runtime(expert, runtime) for expert in each.experts]
+        return each.model_copy(
+            update={
+                "seconds_per_token": tuple((np.array(each.seconds_per_token) * token_1 / token_0).tolist()),
+                "seconds_per_call": None if per_call is None else tuple(per_call.tolist()),
+                "non_moe_s": each.non_moe_s * non_moe,
+                "next_load_s": loaded(each.next_load_s),
+                "experts": tuple(experts),
+            }
+        )
+
+    return problem.model_copy(
+        update={
+            "platform": after,
+            "layers": tuple(layer(each) for each in problem.layers),
+            "head_s": loaded(problem.head_s),
+            "tail_s": problem.tail_s * non_moe,
+        }
     )
 
 
@@ -145,3 +160,53 @@ def problem_platform(profile: PlatformProfile, memory_mb: Sequence[int], max_rep
         price_per_put=profile.storage_class.put_usd,
         price_per_get=profile.storage_class.get_usd,
     )
+
+
+def _layers(
+    spec: MoESpec,
+    popularity: np.ndarray,
+    profile: PlatformProfile,
+    platform: ProblemPlatform,
+    non_moe_s: float,
+    non_moe_memory_mb: int,
+) -> tuple[ProblemLayer, ...]:
+    """The layers: U_j is arithmetic per token, a call's fixed time reads the weights once."""
+    per_call, per_token = expert_seconds(
+        profile, platform.memory_mb, spec.expert_parameter_bytes, spec.expert_flops
+    )
+    load_s = _load_s(platform, spec.non_moe_parameter_bytes)
+    tail_load_s = _load_s(platform, spec.embedding_bytes if spec.tail_flops else 0)
+    return tuple(
+        ProblemLayer(
+            token_in_bytes=spec.token_bytes,
+            token_out_bytes=spec.token_bytes,
+            seconds_per_token=tuple(per_token.tolist()),
+            seconds_per_call=tuple(per_call.tolist()),
+            non_moe_s=non_moe_s,
+            next_load_s=next_load_s,
+            non_moe_memory_mb=non_moe_memory_mb,
+            experts=_experts(spec, profile, tokens),
+        )
+        for tokens, next_load_s in zip(popularity, [*[load_s] * (spec.moe_layers - 1), tail_load_s], strict=True)
+    )
+
+
+def _experts(spec: MoESpec, profile: PlatformProfile, tokens: np.ndarray) -> tuple[ProblemExpert, ...]:
+    return tuple(
+        ProblemExpert(
+            tokens=d,
+            parameter_bytes=spec.expert_parameter_bytes,
+            intermediate_bytes=profile.compute.runtime_bytes.median,
+            intermediate_bytes_per_token=spec.expert_activation_bytes,
+        )
+        for d in tokens.tolist()
+    )
+
+
+def _load_s(platform: ProblemPlatform, size_bytes: float) -> float:
+    """A load of a non-MoE function: warm start, delay, bytes."""
+    return platform.warm_start_s + platform.storage_delay_s + size_bytes / platform.gate_bandwidth
+
+
+def _with_runtime(expert: ProblemExpert, more_bytes: float) -> ProblemExpert:
+    return expert.model_copy(update={"intermediate_bytes": expert.intermediate_bytes + more_bytes})

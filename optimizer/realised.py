@@ -24,7 +24,8 @@ import numpy as np
 
 from moe.errors import InputError
 from optimizer import cost_model
-from optimizer.cost_model import Deployments, chosen, fixed_latency_s, outcome
+from optimizer.cost_model import Deployments, chosen, outcome
+from optimizer.evaluation import fixed_latency_s
 from optimizer.problem import with_tokens
 from simulator.plan import (
     MB,
@@ -33,11 +34,13 @@ from simulator.plan import (
     DeploymentProblem,
     ProblemLayer,
     needed_memory_bytes,
+    objective_value,
     payload_bytes,
 )
 from simulator.serving.overflow import replicas_that_fit
 
-Overflow: TypeAlias = Literal["foreseen", "retry"]
+BilledOverflow: TypeAlias = Literal["foreseen", "retry"]
+"""Of `simulator.serving.overflow.Overflow` those whose batch is served, so that it has a bill and a latency."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,14 @@ class Realised:
 
     def cost(self, problem: DeploymentProblem) -> float:
         """The bill in the objective's unit."""
-        return self.billed_gb_s if problem.objective == "gb_s" else self.full_cost_usd
+        return objective_value(problem.objective, self.billed_gb_s, self.full_cost_usd)
 
 
 Evaluate: TypeAlias = Callable[[DeploymentProblem, DeploymentPlan, np.ndarray], Sequence[Realised]]
 """Serves batches with a plan: the problem, the plan, real tokens (batches, layers, experts)."""
 
 
-def closed_form(overflow: Overflow = "foreseen") -> Evaluate:
+def closed_form(overflow: BilledOverflow = "foreseen") -> Evaluate:
     """Serving by the closed form (Eq. 3-11)."""
 
     def evaluate(problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray) -> list[Realised]:
@@ -74,7 +77,7 @@ def closed_form(overflow: Overflow = "foreseen") -> Evaluate:
 
 
 def realise(
-    problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray, overflow: Overflow = "foreseen"
+    problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray, overflow: BilledOverflow = "foreseen"
 ) -> Realised:
     """One batch served with a plan that was made for other tokens.
 
@@ -87,7 +90,9 @@ def realise(
     return realise_served(with_tokens(problem, real), plan, overflow)
 
 
-def realise_served(served: DeploymentProblem, plan: DeploymentPlan, overflow: Overflow = "foreseen") -> Realised:
+def realise_served(
+    served: DeploymentProblem, plan: DeploymentPlan, overflow: BilledOverflow = "foreseen"
+) -> Realised:
     """The same, of a problem whose tokens are the real ones."""
     try:
         parts = np.array([_layer(served, e, plan, overflow) for e in range(len(served.layers))])
@@ -99,7 +104,7 @@ def realise_served(served: DeploymentProblem, plan: DeploymentPlan, overflow: Ov
 
 
 def _layer(
-    served: DeploymentProblem, e: int, plan: DeploymentPlan, overflow: Overflow
+    served: DeploymentProblem, e: int, plan: DeploymentPlan, overflow: BilledOverflow
 ) -> tuple[float, float, float]:
     """GB-s, price of the requests and latency of layer e, which serves its problem's tokens."""
     planned, layer, platform = plan.layers[e], served.layers[e], served.platform

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.cost_model import ROUNDING
-from optimizer.exact.solve import Infeasible
+from optimizer.evaluation import ROUNDING
+from optimizer.exact import Infeasible
 from optimizer.problem import with_tokens
 from optimizer.realised import realise
 from optimizer.solvers import solve

@@ -1,38 +1,37 @@
 """All solvers of the deployment problem behind one interface: problem in, evaluated plan out.
 
-A solver of one's own is a function that takes a DeploymentProblem and returns a DeploymentPlan: named as
-`module:function`, or by the entry point that its package registers (group `serverless_moe.solvers`).
+A solver returns its idea alone, a Solution: how to deploy each layer, and a bound if it knows one. It is timed,
+checked, evaluated and named here. One of your own is named as `module:function`, or by the entry point that its
+package registers (group `serverless_moe.solvers`); it may return a DeploymentPlan as well.
 """
 
 import inspect
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from moe.errors import InputError, nearest
+from moe.files import validated
 from moe.plugins import load_object
-from optimizer.baselines.one_decision_less import best_memory, memory_only, reactive
-from optimizer.baselines.paper import best_uniform, lambdaml, random_methods
-from optimizer.baselines.replicas_only import replicas_only
-from optimizer.cost_model import with_evaluation
-from optimizer.exact.solve import Beta, solve_exact
+from optimizer.baselines import (
+    best_memory,
+    best_uniform,
+    lambdaml,
+    memory_only,
+    random_methods,
+    reactive,
+    replicas_only,
+)
+from optimizer.evaluation import Solution, with_evaluation
+from optimizer.exact import Beta, solve_exact
 from optimizer.miqcp import PAPER_TIME_LIMIT_S, Backend, solve_miqcp
-from optimizer.ods import PAPER_INNER_LIMIT_S, Inner, Mode, solve_ods
-from optimizer.robust.plan import solve_robust
-from simulator.plan import DeploymentPlan, DeploymentProblem, check_plan_fits
+from optimizer.ods import solve_ods
+from optimizer.robust import solve_robust
+from simulator.plan import DeploymentPlan, DeploymentProblem
 
-Solver = Callable[..., DeploymentPlan]
-
-
-def _ods(
-    problem: DeploymentProblem,
-    beta: Beta = "per-layer",
-    methods: Mode = "per-layer",
-    inner: Inner = "exact",
-    time_limit_s: float = PAPER_INNER_LIMIT_S,
-) -> DeploymentPlan:
-    return solve_ods(problem, beta, methods, inner, time_limit_s).plan
+Solver = Callable[..., Solution | DeploymentPlan]
+Found = TypeVar("Found", bound=Solution)
 
 
 def _miqcp(
@@ -41,16 +40,16 @@ def _miqcp(
     backend: Backend = "scip",
     time_limit_s: float = PAPER_TIME_LIMIT_S,
     warm_start: Literal["ods"] | None = None,
-) -> DeploymentPlan:
+) -> Solution:
     if warm_start not in (None, "ods"):
         raise InputError(f"warm_start: no warm start '{warm_start}'{nearest(warm_start, ['ods'])}")
-    start = None if warm_start is None else solve_ods(problem, beta).plan
+    start = None if warm_start is None else solve(problem, "ods", beta=beta)
     return solve_miqcp(problem, beta, backend, time_limit_s, start)
 
 
 SOLVERS: dict[str, Solver] = {
     "exact": solve_exact,
-    "ods": _ods,
+    "ods": solve_ods,
     "miqcp": _miqcp,
     "lambdaml": lambdaml,
     "best-uniform": best_uniform,
@@ -86,29 +85,52 @@ def solve(
     Raises InputError for an unknown solver or option and for an expert that fits no memory size; Infeasible
     (an InputError that carries the least latency) where `exact` or `miqcp` finds the latency limit out of reach;
     NoIncumbent where a solver's time limit passes without a plan.
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> problem = smoe.make_problem(spec, tokens, smoe.load_profile(), latency_limit_s=60)
+    >>> plan = smoe.plan(problem)
+    >>> plan.solver, plan.gap, plan.latency_s <= 60
+    ('exact', 0.0, True)
+    >>> smoe.plan(problem, "ods", beta="global").billed_gb_s >= plan.billed_gb_s
+    True
     """
     takes = check_options(solver, options)
     if beta not in ("per-layer", "global"):
         raise InputError(f"beta: expected 'per-layer' or 'global', got '{beta}'")
     given = {"beta": beta, "seed": seed} | options
     arguments = {name: value for name, value in given.items() if name in takes}
-    if solver in SOLVERS:
-        return SOLVERS[solver](problem, **arguments)
-    return _own_plan(problem, solver, arguments)
+    return timed(problem, solver, lambda: _solution(solver, find_solver(solver)(problem, **arguments)))[0]
 
 
-def _own_plan(problem: DeploymentProblem, solver: str, arguments: dict[str, Any]) -> DeploymentPlan:
-    """The plan of a solver of the user's own, checked to fit the problem and evaluated here."""
+def timed(problem: DeploymentProblem, name: str, solver: Callable[[], Found]) -> tuple[DeploymentPlan, Found]:
+    """A solver's plan, timed, checked, evaluated and named, and what the solver returned: rounds of ODS, ...
+
+    Args:
+        problem: what the plan is for.
+        name: of the plan's solver, unless the solution has one.
+        solver: solves the problem.
+
+    Raises InputError for layers that do not fit the problem, and what the solver raises.
+    """
     started = time.perf_counter()
-    plan = find_solver(solver)(problem, **arguments)
-    if not isinstance(plan, DeploymentPlan):
-        raise InputError(f"solver '{solver}': expected a DeploymentPlan, got {type(plan).__name__}")
+    found = solver()
+    solve_s = time.perf_counter() - started
+    answer = {"solver": found.name or name, "layers": found.layers}
+    plan = validated(DeploymentPlan, answer, f"solver '{name}'")
     try:
-        check_plan_fits(problem, plan)
+        return with_evaluation(problem, plan, found.lower_bound, solve_s), found
     except InputError as error:
-        raise InputError(f"solver '{solver}': {error}") from None
-    plan = plan.model_copy(update={"solver": solver})
-    return with_evaluation(problem, plan, solve_s=time.perf_counter() - started)
+        raise InputError(f"solver '{name}': {error}") from None
+
+
+def _solution(solver: str, found: Solution | DeploymentPlan) -> Solution:
+    """What a solver returned, as a Solution. Of a plan the layers alone count, whatever it says of itself."""
+    if isinstance(found, DeploymentPlan):
+        return Solution(found.layers)
+    if not isinstance(found, Solution):
+        raise InputError(f"solver '{solver}': expected a Solution or a DeploymentPlan, got {type(found).__name__}")
+    return found
 
 
 def find_solver(name: str) -> Solver:

@@ -5,14 +5,16 @@ the simulator needs them at run time (overflow); the costs, Eq. 3-11, stand in `
 """
 
 import math
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from moe.errors import InputError
 from moe.files import FileModel, read_model
+from moe.shown import Shown
 
 MB = 2**20
 
@@ -21,6 +23,9 @@ COMMUNICATIONS: tuple[Communication, ...] = ("pipelined", "storage", "direct")
 Objective: TypeAlias = Literal["gb_s", "usd"]
 ViolationKind: TypeAlias = Literal["memory", "payload", "replicas", "minibatch", "latency"]
 Violation: TypeAlias = tuple[int | None, int | None, ViolationKind]
+Bill = TypeVar("Bill", float, float | None)
+
+OBJECTIVE_UNIT: dict[Objective, str] = {"gb_s": "GB-s", "usd": "USD"}
 
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
@@ -92,7 +97,7 @@ class ProblemLayer(FileModel):
         return np.array([expert.tokens for expert in self.experts], float)
 
 
-class DeploymentProblem(FileModel):
+class DeploymentProblem(Shown, FileModel):
     """One optimisation: popularity, sizes, platform constants and latency limit."""
 
     schema_: Literal["deployment-problem/1"] = Field("deployment-problem/1", alias="schema")
@@ -122,6 +127,16 @@ class DeploymentProblem(FileModel):
         if self.batch_tokens is not None:
             return self.batch_tokens
         return max(float(layer.tokens.sum()) for layer in self.layers) / self.top_k
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "layers": len(self.layers),
+            "experts": len(self.layers[0].experts),
+            "batch_tokens": self.served_tokens,
+            "objective": self.objective,
+            "latency_limit_s": self.latency_limit_s,
+        }
 
     def with_limit(self, latency_limit_s: float | None) -> "DeploymentProblem":
         """The same problem under another latency limit."""
@@ -162,7 +177,7 @@ class LayerPlan(FileModel):
         return np.array([expert.replicas for expert in self.experts])
 
 
-class DeploymentPlan(FileModel):
+class DeploymentPlan(Shown, FileModel):
     """What to deploy, and what the solver that made it says of it."""
 
     schema_: Literal["deployment-plan/1"] = Field("deployment-plan/1", alias="schema")
@@ -179,14 +194,56 @@ class DeploymentPlan(FileModel):
     gap: float | None = None
     solve_s: float | None = None
 
+    def _facts(self) -> dict[str, Any]:
+        methods = Counter(layer.communication for layer in self.layers)
+        return {
+            "solver": self.solver,
+            "layers": " + ".join(f"{count} {method}" for method, count in methods.items()),
+            "billed_gb_s": self.billed_gb_s,
+            "full_cost_usd": self.full_cost_usd,
+            "latency_s": self.latency_s,
+            "gap": self.gap,
+            "feasible": self.feasible,
+        }
+
+    @property
+    def objective_value(self) -> float:
+        """The bill that its objective counts. Raises ValueError for a plan that was not evaluated."""
+        value = objective_value(self.objective, self.billed_gb_s, self.full_cost_usd)
+        if value is None:
+            raise ValueError(f"plan of '{self.solver}': expected one with its bills, got none")
+        return value
+
+
+def objective_value(objective: Objective, billed_gb_s: Bill, full_cost_usd: Bill) -> Bill:
+    """The one of two bills that the objective counts: GB-s of the experts' functions, or USD with requests."""
+    return billed_gb_s if objective == "gb_s" else full_cost_usd
+
 
 def read_problem(path: str | Path) -> DeploymentProblem:
-    """The deployment problem in a JSON or YAML file. Raises InputError."""
+    """The deployment problem in a JSON or YAML file. Raises InputError.
+
+    >>> import pathlib, serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> problem = smoe.make_problem(spec, tokens, smoe.load_profile())
+    >>> _ = pathlib.Path("problem.json").write_text(problem.model_dump_json(by_alias=True))
+    >>> smoe.read_problem("problem.json") == problem
+    True
+    """
     return read_model(DeploymentProblem, path)
 
 
 def read_plan(path: str | Path, problem: DeploymentProblem) -> DeploymentPlan:
-    """The deployment plan in a JSON or YAML file, checked to be one for `problem`. Raises InputError."""
+    """The deployment plan in a JSON or YAML file, checked to be one for `problem`. Raises InputError.
+
+    >>> import pathlib, serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> problem = smoe.make_problem(spec, tokens, smoe.load_profile())
+    >>> plan = smoe.plan(problem, "lambdaml")
+    >>> _ = pathlib.Path("plan.json").write_text(plan.model_dump_json(by_alias=True))
+    >>> smoe.read_plan("plan.json", problem).layers == plan.layers
+    True
+    """
     plan = read_model(DeploymentPlan, path)
     try:
         check_plan_fits(problem, plan)

@@ -161,7 +161,7 @@ def keep_alive_fit(table: pd.DataFrame, origin: Origin, _: PlatformProfile) -> I
 
 def keep_alive_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
     """Instances that are still warm after an idle time, with a keep-alive that halves, and the profile's own."""
-    period = profile.start.keep_alive_s.model_copy(update={"value": 380.0})
+    period = profile.start.keep_alive_s.with_value(380.0)
     start = profile.start.model_copy(update={"keep_alive_halving_s": period})
     halving = profile.model_copy(update={"start": start})
     for idle_s, rows in table.groupby("idle_delta_s"):

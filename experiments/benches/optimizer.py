@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe.errors import InputError
+from moe.routing.synthetic import zipf_shares
 from moe.spec import MoESpec, load_spec
 from optimizer import NoIncumbent, cost_model
+from optimizer.exact import PREFERRED, front, latency_budget_s, least_latency_s
 from optimizer.exact.knapsack import Front, cheapest, undominated
 from optimizer.exact.layer_fronts import minibatch_breakpoints
-from optimizer.exact.solve import PREFERRED, front, latency_budget_s, least_latency_s, solve_exact
 from optimizer.miqcp import Backend
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
@@ -60,8 +61,8 @@ def optimizer_speed(shapes: Sequence[tuple[int, int]] = SHAPES, rounds: int = 3)
 def _timed(problem: DeploymentProblem, rounds: int) -> list[Timed]:
     layers, experts = len(problem.layers), len(problem.layers[0].experts)
     jobs: dict[str, Callable[[], float | None]] = {
-        "exact": lambda: solve_exact(problem).gap,
-        f"exact, gap {GAP:g}": lambda: solve_exact(problem, gap=GAP).gap,
+        "exact": lambda: solve(problem, "exact").gap,
+        f"exact, gap {GAP:g}": lambda: solve(problem, "exact", gap=GAP).gap,
         "ODS": lambda: solve(problem, "ods").gap,
     }
     if layers * experts < 100:
@@ -106,7 +107,7 @@ def shaped_problem(layers: int, experts: int, seed: int = 0) -> DeploymentProble
     memory = EVERY_MEMORY_MB if large else PAPER_MEMORY_MB
     popularity = zipf_popularity(layers, experts, 10_240, spec.top_k, seed)
     problem = make_problem(spec, popularity, load_profile(), memory_mb=memory)
-    slowest = solve_exact(problem, gap=0.01).latency_s or 0.0
+    slowest = solve(problem, "exact", gap=0.01).latency_s or 0.0
     return problem.with_limit((1 - TIGHTNESS) * least_latency_s(problem) + TIGHTNESS * slowest)
 
 
@@ -124,7 +125,7 @@ def zipf_popularity(
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(layers):
-        share = np.arange(1, experts + 1) ** -exponent * rng.lognormal(0, 0.2, experts)
+        share = zipf_shares(experts, exponent) * rng.lognormal(0, 0.2, experts)
         d = rng.permutation(share) / share.sum() * tokens * top_k
         while (d > tokens).any():  # what is too much for one goes to the others, by their share
             full = d >= tokens
@@ -238,7 +239,7 @@ def at_equal_time(
         except NoIncumbent as error:
             found.append(AtEqualTime(name, None, error.lower_bound, None, None, None, error.time_limit_s))
             continue
-        cost = (plan.billed_gb_s if plan.objective == "gb_s" else plan.full_cost_usd) or 0.0
+        cost = plan.objective_value
         optimum = optimum if found else cost
         over = cost / optimum - 1 if optimum else 0.0
         found.append(AtEqualTime(name, cost, plan.lower_bound, plan.gap, over, plan.feasible, plan.solve_s or 0.0))

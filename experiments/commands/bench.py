@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from experiments.commands.options import FILE, FOLDER, json_option, print_json, seed_option
+from experiments.commands.options import FILE, FOLDER, json_option, print_json
 
 
 @click.group()
@@ -143,38 +143,3 @@ def optimizer(as_json: bool) -> None:
         )
     for job, exponent in slopes.items():
         click.echo(f"{job}: process time grows like (layers x experts)^{exponent:.2f}")
-
-
-@bench.command()
-@click.option("--profiled", "profiled_path", required=True, type=FILE, help="Trace to learn from.")
-@click.option(
-    "--serve", "served_path", required=True, type=FILE, help="Trace: half to plan for, half to judge on."
-)
-@click.option("--model", default="bert-moe", show_default=True, help="Preset or YAML file of a model's sizes.")
-@click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
-@seed_option
-@json_option
-def robust(profiled_path: Path, served_path: Path, model: str, profile: str, seed: int, as_json: bool) -> None:
-    """Robust plans beside the exact plan for the prediction, on batches that no sample saw.
-
-    \b
-    Example: ./smoe bench robust --profiled a.parquet --serve b.parquet
-    """
-    from dataclasses import asdict
-
-    from experiments.benches.robust import markdown, study_robust
-    from moe.spec import load_spec
-    from moe.trace import load_trace
-    from simulator.profiles.schema import load_profile
-
-    profiled, served = load_trace(profiled_path), load_trace(served_path)
-    spec = load_spec(model, experts=served.num_experts, top_k=served.top_k)
-    found = study_robust(profiled, served, spec, load_profile(profile), seed)
-    if as_json:
-        print_json(asdict(found))
-        return
-    click.echo(
-        f"the samples of an expert's load vary by {found.spread:.1%} of the mean load; the prediction is "
-        f"{found.prediction_error:.1%} of it off\n"
-    )
-    click.echo(markdown(found.rows))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from experiments.commands.options import print_json
+from moe.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_TEST_WORKERS = 4  # tests of the local Lambda share cores with whatever runs beside them
@@ -20,6 +21,9 @@ def test(arguments: tuple[str, ...]) -> int:
     import subprocess
 
     from joblib import cpu_count
+
+    if not (ROOT / "tests").is_dir():
+        raise InputError("test: the tests are in the checkout, not in what is installed: expected ./smoe there")
 
     spread = ["-n", str(min(cpu_count(), MOST_TEST_WORKERS)), "--dist", "worksteal"]
     asked = [sys.executable, "-m", "pytest", *spread, *arguments]
@@ -54,7 +58,7 @@ def clean(runs: bool, yes: bool) -> None:
 
     from moe.cache import cache_dir
 
-    folders = [cache_dir()] + ([ROOT / "results" / "runs"] if runs else [])
+    folders = [cache_dir()] + ([Path.cwd() / "results" / "runs"] if runs else [])
     for folder in folders:
         if not folder.exists():
             click.echo(f"{folder}: empty")

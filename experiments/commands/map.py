@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json
+from experiments.commands.options import ConfigFile, json_option, print_json
 
 
 @click.command("map")
-@click.argument("config", type=FILE)
+@click.argument("config", metavar="CONFIG.yaml|NAME", type=ConfigFile())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the file.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")

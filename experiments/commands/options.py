@@ -25,6 +25,25 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, exists=True, path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+class ConfigFile(click.ParamType):
+    """A file, or the name of a packaged one: `quickstart`."""
+
+    name = "file"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Its path. Raises InputError for a name that no packaged file has."""
+        path = Path(value)
+        if path.suffix or path.exists() or len(path.parts) != 1:
+            return path
+        packaged = {file.stem: file for file in CONFIGS.rglob("*.yaml") if file.parent.name != "paper"}
+        if value not in packaged:
+            raise InputError(f"{value}: no such file, and no packaged one of that name{nearest(value, packaged)}")
+        return packaged[value]
+
+
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="One of the settings below."
 )

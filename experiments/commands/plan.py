@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from experiments.plan.draws import OverDraws
     from experiments.plan.options import Planning, PlanSettings
     from moe.files import FileModel
-    from optimizer.ods import OdsResult
+    from optimizer.ods import OdsSolution
     from simulator.plan import DeploymentPlan, DeploymentProblem
 
 
@@ -110,10 +110,10 @@ def plan(
 
 def _solved(
     planning: Planning, source: Path, solver: str, chosen: PlanSettings, seed: int
-) -> tuple[DeploymentPlan, OdsResult | None]:
+) -> tuple[DeploymentPlan, OdsSolution | None]:
     """The plan, and with `ods` its rounds. Raises InputError, Infeasible, NoIncumbent."""
     from experiments.plan.trace import solve_traced
-    from optimizer.exact.layer_fronts import check_experts_fit
+    from optimizer.exact import check_experts_fit
 
     try:
         for e in range(len(planning.problem.layers)):
@@ -137,7 +137,7 @@ def _over_draws(
 
 
 def _write(
-    planning: Planning, solved: DeploymentPlan, ods: OdsResult | None, out: Path | None, trace: Path | None
+    planning: Planning, solved: DeploymentPlan, ods: OdsSolution | None, out: Path | None, trace: Path | None
 ) -> None:
     """The files that were asked for."""
     from experiments.plan.trace import write_trace
@@ -147,19 +147,22 @@ def _write(
         write_json(out, solved)
         planning.write_groups(out)
     if trace is not None and ods is not None:
-        write_trace(trace, planning.problem, ods)
+        write_trace(trace, planning.problem, solved, ods)
 
 
-def _show(problem: DeploymentProblem, plan: DeploymentPlan, ods: OdsResult | None, over: OverDraws | None) -> None:
+def _show(
+    problem: DeploymentProblem, plan: DeploymentPlan, ods: OdsSolution | None, over: OverDraws | None
+) -> None:
     """The plan, with `draws` what becomes of it there, and with `ods` its rounds."""
     from experiments.plan.draws import show_plans
     from experiments.plan.trace import show_ods
+    from simulator.plan import OBJECTIVE_UNIT
 
     _show_plan(problem, plan)
     if over is not None:
-        show_plans(over, "GB-s" if problem.objective == "gb_s" else "USD")
+        show_plans(over, OBJECTIVE_UNIT[problem.objective])
     if ods is not None:
-        show_ods(problem, ods)
+        show_ods(problem, plan, ods)
 
 
 def _show_plan(problem: DeploymentProblem, plan: DeploymentPlan) -> None:

@@ -48,9 +48,9 @@ def predict(
              ./smoe predict --profiled a.parquet --serve b.parquet --compare --problem problem.json
              ./smoe predict --profiled a.parquet --profiled b.parquet --save-table table.parquet
     """
-    from experiments.popularity_file import save_popularity
     from experiments.prediction.judge import DEFAULT_COUNTING, Profile, fit_all
     from optimizer.popularity import PREDICTORS, options_of, save_table
+    from optimizer.popularity.popularity_file import save_popularity
 
     if served_path is None and table_path is None:
         raise InputError("--serve: expected a trace to predict, or --save-table")

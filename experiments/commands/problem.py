@@ -64,7 +64,7 @@ def problem(
     if trace_path is not None and popularity_path is None:
         tokens = _counted(trace_path, part, load_spec(model, **sizes), layers, batch_tokens)
     elif popularity_path is not None and not (trace_path or part or layers or batch_tokens):
-        from experiments.popularity_file import load_popularity
+        from optimizer.popularity.popularity_file import load_popularity
 
         tokens = load_popularity(popularity_path)
     else:

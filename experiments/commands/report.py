@@ -24,8 +24,8 @@ def report(folder: Path, out: Path | None, as_json: bool) -> None:
     Example: ./smoe report results/bert --out bert.html
     """
     from experiments.report.page import write_page
-    from experiments.report.pages import page_of
     from experiments.report.reading import load_run
+    from experiments.report.run_page import page_of
     from experiments.tools.console import log
 
     path = out or folder / "report.html"
@@ -54,7 +54,7 @@ def compare(before: Path, after: Path, out: Path | None, as_json: bool) -> None:
     Example: ./smoe compare results/bert results/gpt2 --out bert-gpt2.html
     """
     from experiments.report.compare import compare as compare_runs
-    from experiments.report.compare_shown import comparison_page, show
+    from experiments.report.comparison_page import comparison_page, show
     from experiments.report.page import write_page
     from experiments.report.reading import load_run
     from experiments.tools.console import log

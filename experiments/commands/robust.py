@@ -10,7 +10,8 @@ import click
 from experiments.commands.options import FILE, json_option, print_json, seed_option
 
 if TYPE_CHECKING:
-    from optimizer.robust.plan import Robust
+    from optimizer.robust import RobustSolution
+    from simulator.plan import DeploymentPlan
 
 
 @click.command()
@@ -41,12 +42,12 @@ def samples(
     \b
     Example: ./smoe samples --profiled a.parquet --serve b.parquet --count 50 --out samples.parquet
     """
-    from experiments.popularity_samples import save_samples
     from experiments.run.inputs import make_predictor
     from experiments.run.schema import Prediction
     from moe.files import validated
     from moe.trace import load_trace
-    from optimizer.robust.samples import bootstrap
+    from optimizer.popularity.popularity_file import save_samples
+    from optimizer.robust import bootstrap
 
     profiled, served = load_trace(profiled_path), load_trace(served_path)
     options = validated(Prediction, {"predictor": predictor, "variant": variant, "counting": counting}, "samples")
@@ -85,26 +86,28 @@ def robust(
     \b
     Example: ./smoe robust problem.json --samples samples.parquet --limit-share 0.95 --out plan.json
     """
-    from experiments.popularity_samples import load_samples
     from moe.files import write_json
-    from optimizer.robust.plan import Criterion, plan_robustly
-    from simulator.plan import read_problem
+    from optimizer.popularity.popularity_file import load_samples
+    from optimizer.robust import Criterion, plan_robustly
+    from optimizer.solvers import timed
+    from simulator.plan import OBJECTIVE_UNIT, read_problem
 
     problem = read_problem(problem_path)
     criterion = Criterion(risk, quantile, limit_share, overflow)
-    found = plan_robustly(problem, load_samples(samples_path), criterion, beta)
+    samples = load_samples(samples_path)
+    solved, found = timed(problem, "robust", lambda: plan_robustly(problem, samples, criterion, beta))
     if out is not None:
-        write_json(out, found.plan)
+        write_json(out, solved)
     if as_json:
-        print_json(as_data(found))
+        print_json(as_data(solved, found))
         return
-    unit = "GB-s" if problem.objective == "gb_s" else "USD"
+    unit = OBJECTIVE_UNIT[problem.objective]
     what = "mean bill" if risk == "mean" else f"bill that {quantile:.0%} of the samples do not exceed"
     click.echo(f"{found.samples} samples, {what}: {found.cost:.6g} {unit}, latency {found.latency_s:.6g} s")
     click.echo(f"over the limit: {found.over_limit:.0%} of the samples")
-    if found.lower_bound is not None and found.perfect_information_at_most is not None:
+    if found.cost_bound is not None and found.perfect_information_at_most is not None:
         click.echo(
-            f"no plan is below {found.lower_bound:.6g} {unit}: knowing the popularity would save "
+            f"no plan is below {found.cost_bound:.6g} {unit}: knowing the popularity would save "
             f"{found.perfect_information_at_most / found.cost:.2%} at most"
         )
     click.echo(
@@ -112,22 +115,23 @@ def robust(
     )
 
 
-def as_data(found: Robust) -> dict[str, Any]:
+def as_data(plan: DeploymentPlan, found: RobustSolution) -> dict[str, Any]:
     """A robust plan and its numbers as JSON; null where there is no number."""
     import math
 
-    numbers = {name: getattr(found, name) for name in NUMBERS}
+    numbers = {name: getattr(found, NUMBERS[name]) for name in NUMBERS}
     finite = {name: x if x is not None and math.isfinite(x) else None for name, x in numbers.items()}
-    return finite | {"samples": found.samples, "plan": found.plan.model_dump(mode="json", by_alias=True)}
+    return finite | {"samples": found.samples, "plan": plan.model_dump(mode="json", by_alias=True)}
 
 
-NUMBERS = (
-    "cost",
-    "latency_s",
-    "over_limit",
-    "lower_bound",
-    "mean_plan_cost",
-    "mean_plan_latency_s",
-    "stochastic_gain",
-    "perfect_information_at_most",
-)
+NUMBERS = {
+    "cost": "cost",
+    "latency_s": "latency_s",
+    "over_limit": "over_limit",
+    "lower_bound": "cost_bound",
+    "mean_plan_cost": "mean_plan_cost",
+    "mean_plan_latency_s": "mean_plan_latency_s",
+    "stochastic_gain": "stochastic_gain",
+    "perfect_information_at_most": "perfect_information_at_most",
+}
+"""By their names in JSON, the solution's attributes."""

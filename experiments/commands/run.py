@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import print_json, run_and_show, sweep_options
+from experiments.commands.options import ConfigFile, print_json, run_and_show, sweep_options
 
 
 @click.command()
-@click.argument("config", metavar="CONFIG.yaml", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", metavar="CONFIG.yaml|NAME", type=ConfigFile())
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
@@ -31,11 +31,12 @@ def run(
     """Run an experiment, or its sweep; again, it shows what is there, and computes what is missing.
 
     \b
-    Example: ./smoe run experiments/configs/quickstart.yaml --set workload.batch_tokens=1024
+    Example: ./smoe run quickstart --set workload.batch_tokens=1024
              ./smoe run experiments/configs/sweep.yaml --workers 2
     """
     from experiments.run.folder import RunFolder
-    from experiments.run.main_job import run_experiment, show
+    from experiments.run.main_job import run_experiment
+    from experiments.run.report import show
     from experiments.run.schema import load_experiment
     from experiments.sweep.kinds import EXPERIMENTS
     from experiments.sweep.points import load_sweep

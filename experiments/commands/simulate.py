@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 def _models() -> Sequence[type[FileModel]]:
     from experiments.plan.options import PlaySettings
+    from simulator.serving.layer import Serving
 
-    return (PlaySettings,)
+    return (Serving, PlaySettings)
 
 
 @click.command(cls=WithSettings, models=_models)
@@ -74,17 +75,14 @@ def simulate(
     from simulator.serving.simulate import simulate as play
     from simulator.serving.timeline import write_chrome_trace
 
-    (chosen,) = read_settings(settings)
+    serving, chosen = read_settings(settings, start=start)
     given = read_problem(problem_path)
     platform = load_profile(profile) if profile else None
     playing = partial(
         play,
         plan=read_plan(plan_path, given),
+        serving=serving,
         runs=runs,
-        start=start,
-        next_layer_start=chosen.next_layer_start,
-        gather=chosen.gather,
-        reload=chosen.reload,
         warm=not chosen.cold,
         decode=Decode(chosen.decode_steps, chosen.sequences) if chosen.decode_steps else None,
         seed=seed,

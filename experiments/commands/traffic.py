@@ -6,11 +6,18 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import EXIT_STOPPED, FILE, json_option, print_json, run_and_show, sweep_options
+from experiments.commands.options import (
+    EXIT_STOPPED,
+    ConfigFile,
+    json_option,
+    print_json,
+    run_and_show,
+    sweep_options,
+)
 
 
 @click.command()
-@click.argument("scenario_path", metavar="SCENARIO.yaml", type=FILE)
+@click.argument("scenario_path", metavar="SCENARIO.yaml|NAME", type=ConfigFile())
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
@@ -38,7 +45,8 @@ def traffic(
     from experiments.run.folder import RunFolder
     from experiments.sweep.kinds import SCENARIOS
     from experiments.sweep.points import load_sweep
-    from experiments.traffic.run import run_scenario, show
+    from experiments.traffic.report import show
+    from experiments.traffic.run import run_scenario
     from simulator.traffic.scenario import load_scenario
 
     if seed is not None:

@@ -13,11 +13,11 @@ from experiments.live.problem import MAX_REPLICAS, Load, guessed_problem
 from experiments.live.settings import LiveSettings
 from lambda_probe.campaign.costs import LONGEST_INIT_S, Estimate
 from lambda_probe.campaign.steps import DEPLOYING_S, STARTING_S
-from lambda_probe.live.model import TIMEOUT_S, WARM_UP_S
+from lambda_probe.live.functions import TIMEOUT_S, WARM_UP_S
 from moe.pretrained.export import ExportedModel
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
-from simulator.serving.forward_pass import non_moe_memory_mb
+from simulator.serving.layer import non_moe_memory_mb
 from simulator.serving.overflow import replicas_that_fit
 from simulator.serving.simulate import simulate
 

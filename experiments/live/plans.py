@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optimizer.baselines.paper import best_uniform, lambdaml
 from optimizer.solvers import solve
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.serving.overflow import replicas_that_fit, tokens_that_fit
@@ -20,11 +19,11 @@ def plans_for(problem: DeploymentProblem, quick: bool) -> dict[str, DeploymentPl
     middle = sizes[len(sizes) // 2 + 1]
     plans = {
         "ods": solve(problem, "ods"),
-        "lambdaml": lambdaml(problem, max_memory_mb=sizes[-1]),
+        "lambdaml": solve(problem, "lambdaml", max_memory_mb=sizes[-1]),
         "overflow": overflowing(problem),
     }
     if not quick:
-        plans["uniform"] = best_uniform(problem)
+        plans["uniform"] = solve(problem, "best-uniform")
         plans["storage"] = uniform(problem, "storage", middle)
     plans["pipelined"] = uniform(problem, "pipelined", middle)
     if not quick:

@@ -17,7 +17,8 @@ from lambda_probe.account.deploy import LOCAL_ROLE, Deployment
 from lambda_probe.account.logs import CloudWatchLogs, LocalLogs, Logs
 from lambda_probe.campaign.backend import ProbePackage
 from lambda_probe.campaign.file import MANAGED_RUNTIME
-from lambda_probe.live.model import RUNTIME, LiveModel
+from lambda_probe.live.functions import RUNTIME
+from lambda_probe.live.model import LiveModel
 from lambda_probe.live.rows import LivePrices
 from moe.errors import InputError
 from moe.pretrained.export import ExportedModel

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration.measured.live_model import ModelFit
 from experiments.live.settings import LiveSettings
 from lambda_probe.handlers.exchange import pack
 from moe.pretrained.export import ExportedModel
@@ -68,6 +69,21 @@ def guessed_problem(
         layers.append(layer.model_copy(update={"experts": experts, "next_load_s": load_s(e + 1), **sizes}))
     name = f"{model.name}-live-{int(routing[0].sum())}"
     return problem.model_copy(update={"name": name, "layers": tuple(layers), "head_s": load_s(0)})
+
+
+def measured_problem(problem: DeploymentProblem, fit: ModelFit, tokens: int) -> DeploymentProblem:
+    """The problem of a load of so many tokens, with the measured costs of the model."""
+    non_moe_s = fit.non_moe_s[tokens]
+    memory = {
+        "intermediate_bytes": fit.runtime_bytes,
+        "intermediate_bytes_per_token": fit.bytes_per_token,
+    }
+    times = {"seconds_per_token": fit.seconds_per_token, "seconds_per_call": fit.seconds_per_call}
+    layers = []
+    for layer, before_s in zip(problem.layers, non_moe_s[:-1], strict=True):
+        experts = tuple(x.model_copy(update=memory) for x in layer.experts)
+        layers.append(layer.model_copy(update={**times, "non_moe_s": before_s, "experts": experts}))
+    return problem.model_copy(update={"layers": tuple(layers), "tail_s": non_moe_s[-1]})
 
 
 def spec_of(model: ExportedModel) -> MoESpec:

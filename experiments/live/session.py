@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -16,19 +18,20 @@ from calibration.measured.live_model import (
     fit_platform,
     profile_of,
 )
-from experiments.live.machine import busy_cores
 from experiments.live.plans import asked_cores, calibrating_plans, plans_for
-from experiments.live.problem import Load, guessed_problem, token_sizes
+from experiments.live.problem import Load, guessed_problem, measured_problem, token_sizes
 from experiments.live.settings import LiveSettings
 from lambda_probe.handlers.exchange import pack
 from lambda_probe.live.model import LiveBatch, LiveModel
 from lambda_probe.live.rows import LiveRow
 from moe.errors import PlatformError
-from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemLayer
+from moe.pretrained.export import ExportedModel
+from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.serving.simulate import SimulatedRun, simulate
 
 Say = Callable[[str], None]
+STAT = Path("/proc/stat")
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Session:
             self.deploy(first, plan, foresee=False)
             self._batch(max(self.loads))
             for tokens in self.loads:
-                found += self._calibrating_rows(plan, tokens, self._batch(tokens))
+                found += calibrating_rows(self.live.model, plan, tokens, self._batch(tokens))
         self._rows.append(found)
         self._fit(self.calibrating_rows())
 
@@ -169,16 +172,6 @@ class Session:
             raise PlatformError(f"live calibration: a batch failed: {found.failed}")
         return found
 
-    def _calibrating_rows(self, plan: DeploymentPlan, tokens: int, batch: LiveBatch) -> list[CalibratingRow]:
-        model, found = self.live.model, []
-        for row in batch.rows:
-            e = row.record.layer
-            of_expert = row.record.role == "expert"
-            arrays = model.experts[e][row.record.expert] if of_expert else model.non_moe[e]
-            method = plan.layers[min(e, len(plan.layers) - 1)].communication
-            found.append(CalibratingRow(method, tokens, len(pack(arrays)), row))
-        return found
-
     # -- problems -----------------------------------------------------------------------------------------
 
     def guess(self) -> DeploymentProblem:
@@ -188,30 +181,7 @@ class Session:
     def problem(self, tokens: int) -> DeploymentProblem:
         """The deployment problem of a load, with the measured costs of the model."""
         assert self.model is not None
-        fit, problem = self.model, self._made(tokens)
-        non_moe_s = fit.non_moe_s[tokens]
-
-        def measured(e: int, layer: ProblemLayer) -> ProblemLayer:
-            experts = tuple(
-                x.model_copy(
-                    update={
-                        "intermediate_bytes": fit.runtime_bytes,
-                        "intermediate_bytes_per_token": fit.bytes_per_token,
-                    }
-                )
-                for x in layer.experts
-            )
-            return layer.model_copy(
-                update={
-                    "seconds_per_token": fit.seconds_per_token,
-                    "seconds_per_call": fit.seconds_per_call,
-                    "non_moe_s": non_moe_s[e],
-                    "experts": experts,
-                }
-            )
-
-        layers = tuple(measured(e, layer) for e, layer in enumerate(problem.layers))
-        return problem.model_copy(update={"layers": layers, "tail_s": non_moe_s[-1]})
+        return measured_problem(self._made(tokens), self.model, tokens)
 
     def _made(self, tokens: int) -> DeploymentProblem:
         """A problem with the model's real sizes, and times by the profile's FLOP/s."""
@@ -259,6 +229,37 @@ class Session:
             cores=asked_cores(problem, live.plan, self.settings.mb_per_core) if self.loopback else 0.0,
             mb_per_vcpu=self.settings.mb_per_core,
         )
+
+
+def calibrating_rows(
+    model: ExportedModel, plan: DeploymentPlan, tokens: int, batch: LiveBatch
+) -> list[CalibratingRow]:
+    """The rows of a batch of so many tokens, with what a fit needs to know of their plan."""
+    found = []
+    for row in batch.rows:
+        e = row.record.layer
+        arrays = model.experts[e][row.record.expert] if row.record.role == "expert" else model.non_moe[e]
+        method = plan.layers[min(e, len(plan.layers) - 1)].communication
+        found.append(CalibratingRow(method, tokens, len(pack(arrays)), row))
+    return found
+
+
+def busy_cores(seconds: float = 1.0) -> float:
+    """Cores of this machine that are busy, on average over some seconds from now; NaN where it does not tell.
+
+    Live durations are too long where others take its cores.
+    """
+    if not STAT.is_file():
+        return float("nan")
+    before, began = _busy_ticks(), time.monotonic()
+    time.sleep(seconds)
+    return (_busy_ticks() - before) / 100 / (time.monotonic() - began)
+
+
+def _busy_ticks() -> int:
+    """Hundredths of core-seconds that were not idle, since the start of the system."""
+    user, nice, system, _idle, _iowait, *rest = map(int, STAT.read_text().splitlines()[0].split()[1:])
+    return user + nice + system + sum(rest[:3])
 
 
 def _routed_right(batch: LiveBatch, routing: np.ndarray) -> bool:

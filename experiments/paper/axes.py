@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.run.methods import figures
+from experiments.tools.style import rounded
 
 
 def plain_log(axis: Any) -> None:
@@ -16,5 +16,5 @@ def plain_log(axis: Any) -> None:
     axis.set_major_locator(
         LogLocator(subs=(1.0, 2.0, 3.0, 5.0) if narrow else (1.0,), numticks=12 if narrow else 5)
     )
-    axis.set_major_formatter(FuncFormatter(lambda value, _: figures(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: rounded(value)))
     axis.set_minor_formatter(NullFormatter())

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from experiments.paper.plans import MILLION
-from experiments.paper.routing import Cell, TestBatches, with_interval
+from experiments.paper.routing import Cell, with_interval
+from experiments.run.routing import HeldOutBatches
 from simulator.serving.cluster import PERIODS, Charged, ClusterRun, Period, run_on_cluster
 
 SHARES: tuple[Charged, ...] = ("memory-share", "whole")
@@ -16,7 +17,7 @@ SHARES: tuple[Charged, ...] = ("memory-share", "whole")
 TITLES = {"second": "by the second", "hour": "1 h a batch", "month": "by the month"}
 
 
-def cluster_rows(cell: Cell, batches: TestBatches) -> list[dict[str, Any]]:
+def cluster_rows(cell: Cell, batches: HeldOutBatches) -> list[dict[str, Any]]:
     """A row for each period, without and with BetterTransformer: the MoE layers' bill, and speed.
 
     `usd_memory-share`, `usd_whole`: the bill where they are charged another share of the cluster.
@@ -44,7 +45,7 @@ def cluster_rows(cell: Cell, batches: TestBatches) -> list[dict[str, Any]]:
     return found
 
 
-def _runs(cell: Cell, batches: TestBatches, fused: bool, charged: Charged = "time-share") -> list[ClusterRun]:
+def _runs(cell: Cell, batches: HeldOutBatches, fused: bool, charged: Charged = "time-share") -> list[ClusterRun]:
     spec, cluster = cell.spec, cell.platform.cluster
     return [
         run_on_cluster(

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.paper.routing import Routing, TestBatches
-from optimizer.bo import Batches
+from experiments.run.routing import HeldOutBatches, Routing
+from moe.trace import Batches
 
 
 def drifted_sets(
     home: Routing, other: Routing, drift: float, sizes: list[int], batch_tokens: int, seed: int
-) -> list[TestBatches]:
+) -> list[HeldOutBatches]:
     """Sets of so many batches each, as `Routing.sets` has them; sequences of one set are in no other.
 
     Args:
@@ -26,11 +26,11 @@ def drifted_sets(
     return [_joined(of_texts) for of_texts in zip(*sets, strict=True)]
 
 
-def _joined(of_texts: Sequence[TestBatches]) -> TestBatches:
+def _joined(of_texts: Sequence[HeldOutBatches]) -> HeldOutBatches:
     """Each text's part of each batch, put together."""
     if len(of_texts) == 1:
         return of_texts[0]
     token_ids = zip(*(x.batches.token_ids for x in of_texts), strict=True)
     real = np.sum([x.batches.real for x in of_texts], axis=0)
     batches = Batches(tuple(np.concatenate(x) for x in token_ids), real)
-    return TestBatches(batches, " with ".join(x.kind for x in of_texts), min(x.independent for x in of_texts))
+    return HeldOutBatches(batches, " with ".join(x.kind for x in of_texts), min(x.independent for x in of_texts))

@@ -24,7 +24,7 @@ from moe.files import read_model, write_whole
 
 NAMES = (
     *("fig02", "fig03", "fig04", "fig10", "fig11", "fig12", "fig13", "fig14", "overheads"),
-    *("ranking", "predictors", "regret", "rivals", "whole_bill"),  # our own
+    *("ranking", "predictors", "regret", "rivals", "robust", "whole_bill"),  # our own
 )
 """Modules or folders of `figures/`, in the order of the page."""
 

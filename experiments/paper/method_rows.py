@@ -8,7 +8,7 @@ from experiments.paper.figure import Rows
 from experiments.paper.plans import MILLION, play, played_columns, problem_of
 from experiments.paper.routing import Cell, routing_of
 from experiments.tools import style
-from optimizer.baselines.paper import kinds_broken
+from optimizer.baselines import kinds_broken
 from optimizer.problem import with_tokens
 from optimizer.solvers import solve
 from simulator.plan import Communication, constraint_violations, payload_bytes

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paper.routing import Cell, Routing, TestBatches, with_interval
-from optimizer.exact.solve import Infeasible
+from experiments.paper.routing import Cell, with_interval
+from experiments.run.routing import HeldOutBatches, Routing
+from experiments.tools.paper_numbers import SLOWER_THAN_LAMBDAML
 from optimizer.popularity import predictor
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import SimulatedRun, simulate
 
 MILLION = 1e6
-PAPER_SLOWER = 0.1876
-"""Of the paper's plans, against LambdaML: at most so much less throughput. Our plans are held to it."""
 
 
 def problem_of(
@@ -34,25 +34,16 @@ def predicted_popularity(cell: Cell, routing: Routing) -> np.ndarray:
     return tokens * (cell.batch_tokens / test.tokens)
 
 
-def least_latency_s(problem: DeploymentProblem) -> float:
-    """The least latency of any plan, s."""
-    try:
-        solve(problem.with_limit(1e-9), "exact")
-    except Infeasible as error:
-        return error.least_latency_s
-    return 0.0
-
-
 def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:
-    """The problem under the limit that keeps (1 - 18.76%) of LambdaML's throughput."""
+    """The problem under the limit that keeps the paper's share of LambdaML's throughput, 81.24%."""
     latency_s = solve(problem, "lambdaml").latency_s
     assert latency_s is not None
-    return problem.with_limit(latency_s / (1 - PAPER_SLOWER))
+    return problem.with_limit(latency_s / (1 - SLOWER_THAN_LAMBDAML))
 
 
-def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: TestBatches) -> SimulatedRun:
+def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: HeldOutBatches) -> SimulatedRun:
     """The test batches, served with a plan: warm, experts started just in time."""
-    return simulate(problem, plan, cell.platform, routing=batches.real, start="just-in-time", seed=cell.seed)
+    return simulate(problem, plan, cell.platform, routing=batches.real, serving=JUST_IN_TIME, seed=cell.seed)
 
 
 def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | None:
@@ -60,7 +51,7 @@ def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | N
     return None if gb_s is None else gb_s * problem.platform.price_per_gb_s / problem.served_tokens * MILLION
 
 
-def played_columns(run: SimulatedRun, batches: TestBatches) -> dict[str, Any]:
+def played_columns(run: SimulatedRun, batches: HeldOutBatches) -> dict[str, Any]:
     """A run's bills, USD per million tokens, its GB-s and its throughput, each with its interval over batches."""
     million = run.served_tokens / MILLION
     bills = [run.bill_of_batch(k) for k in range(len(run.latency_s))]

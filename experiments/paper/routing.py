@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -10,13 +9,12 @@ import numpy as np
 from pydantic import Field
 
 from experiments.paper.settings import FigureSettings, ModelChoice, TextChoice, Variant
-from moe.errors import InputError
+from experiments.run.routing import Routing, check_layers
 from moe.files import FileModel
 from moe.pretrained.settings import RecordingSettings
 from moe.spec import MoESpec, load_spec
 from moe.statistics import estimate
 from moe.trace import RoutingTrace
-from optimizer.bo import Batches
 from simulator.profiles.schema import PlatformProfile, load_profile
 
 
@@ -87,97 +85,22 @@ def with_variant(fields: dict[str, Any], variant: Variant) -> dict[str, Any]:
     return fields | {"experts": variant.experts, "top_k": variant.top_k}
 
 
-@dataclass(frozen=True)
-class Routing:
-    """A recording as layers of the priced model, in two parts that share no sequence."""
-
-    profiled: RoutingTrace
-    held_out: RoutingTrace
-    sequence_tokens: int
-
-    @property
-    def held_out_sequences(self) -> int:
-        """Whole sequences that are held out."""
-        return self.held_out.tokens // self.sequence_tokens
-
-    def popularity(self, tokens: float) -> np.ndarray:
-        """The profiled popularity, scaled to so many tokens, shape (layers, experts)."""
-        return self.profiled.popularity() * (tokens / self.profiled.tokens)
-
-    def sets(self, sizes: list[int], batch_tokens: int, seed: int) -> list[TestBatches]:
-        """Sets of so many batches each; sequences of one set are in no other.
-
-        A set whose share of the held-out sequences is long enough has batches of consecutive sequences; else each
-        batch is a bootstrap sample of that share.
-        """
-        per_batch = batch_tokens // self.sequence_tokens
-        rng = np.random.default_rng(seed)
-        shares = np.cumsum(sizes[:-1]) / sum(sizes) * self.held_out_sequences
-        parts = np.split(np.arange(self.held_out_sequences), shares.astype(int))
-        return [self._set(part, size, per_batch, rng) for part, size in zip(parts, sizes, strict=True)]
-
-    def batches(self, count: int, batch_tokens: int, seed: int) -> TestBatches:
-        """One set of test batches."""
-        return self.sets([count], batch_tokens, seed)[0]
-
-    def _set(self, sequences: np.ndarray, count: int, per_batch: int, rng: np.random.Generator) -> TestBatches:
-        if not len(sequences):
-            raise InputError(f"held-out tokens: none for {count} batches; expected a longer recording")
-        if len(sequences) >= count * per_batch:
-            drawn = [sequences[k * per_batch : (k + 1) * per_batch] for k in range(count)]
-            kind = f"{count} disjoint batches"
-        else:
-            drawn = [rng.choice(sequences, per_batch) for _ in range(count)]
-            tokens = len(sequences) * self.sequence_tokens
-            kind = f"{count} bootstrap samples of {tokens:,} held-out tokens"
-        batches = Batches.of([self._tokens(x) for x in drawn])
-        return TestBatches(batches, kind, min(float(count), len(sequences) / per_batch))
-
-    def _tokens(self, sequences: np.ndarray) -> RoutingTrace:
-        at = sequences[:, None] * self.sequence_tokens + np.arange(self.sequence_tokens)
-        return self.held_out.take(at.ravel())
-
-
-@dataclass(frozen=True)
-class TestBatches:
-    """Test batches, how they were drawn, and how many independent ones there are sequences for."""
-
-    __test__ = False  # no test class
-
-    batches: Batches
-    kind: str
-    independent: float
-
-    @property
-    def real(self) -> list[np.ndarray]:
-        """Real tokens of each expert, a (layers, experts) array for each batch."""
-        return list(self.batches.real)
-
-
 @lru_cache(maxsize=3)
-def _recorded(settings: RecordingSettings, layers: tuple[int, ...]) -> RoutingTrace:
+def _recorded(settings: RecordingSettings) -> RoutingTrace:
     from moe.routing.record import cached_record
 
-    trace = cached_record(settings).trace
-    if not all(0 <= layer < trace.layers for layer in layers):
-        raise InputError(
-            f"workloads.yaml: layers_of_recording: {settings.model} has layers 0..{trace.layers - 1}, got {layers}"
-        )
-    return trace.with_layers(list(layers))
+    return cached_record(settings).trace
 
 
 def routing_of(cell: Cell) -> Routing:
     """A cell's routing. Raises InputError where the recorded layers cannot stand for the model's."""
-    layers, spec = cell.model.layers_of_recording, cell.spec
-    if len(layers) != spec.moe_layers:
-        raise InputError(
-            f"workloads.yaml: models.{cell.model.title}.layers_of_recording: expected {spec.moe_layers} layers, "
-            f"as {spec.name} has, got {len(layers)}"
-        )
-    trace = _recorded(cell.recording, layers)
-    n = cell.sequence_tokens
-    profiled = max(1, int(trace.tokens * cell.profiled_share) // n) * n
-    return Routing(trace.slice(0, profiled), trace.slice(profiled, trace.tokens), n)
+    layers, n = cell.model.layers_of_recording, cell.sequence_tokens
+    key = f"workloads.yaml: models.{cell.model.title}.layers_of_recording"
+    check_layers(layers, cell.spec, cell.model.record, None, key)
+    recorded = _recorded(cell.recording)
+    check_layers(layers, cell.spec, cell.model.record, recorded.layers, key)
+    profiled = max(1, int(recorded.tokens * cell.profiled_share) // n) * n
+    return Routing.of(recorded.with_layers(list(layers)), profiled, n)
 
 
 def with_interval(name: str, values: np.ndarray | list[float], independent: float | None = None) -> dict[str, Any]:

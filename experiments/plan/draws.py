@@ -12,8 +12,8 @@ import numpy as np
 from experiments.tools import console
 from moe.errors import InputError
 from optimizer import Infeasible
-from optimizer.cost_model import evaluate
-from optimizer.remake import remade
+from optimizer.evaluation import evaluate
+from optimizer.problem import remade
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.uncertainty import drawn, most_draws

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.tools import style
-from optimizer.exact.solve import front
+from optimizer.exact import front
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 
@@ -106,7 +106,7 @@ def front_data(
     tokens = problem.served_tokens
 
     def mark(name: str, plan: DeploymentPlan) -> Mark:
-        plan_cost = float((plan.billed_gb_s if problem.objective == "gb_s" else plan.full_cost_usd) or 0.0)
+        plan_cost = plan.objective_value
         latency = float(plan.latency_s or 0.0)
         at = int(np.searchsorted(latency_s, latency * (1 + 1e-12), side="right")) - 1
         above = plan_cost / cost[at] - 1 if at >= 0 and cost[at] > 0 else None

@@ -11,9 +11,8 @@ from pydantic import Field
 from moe.errors import InputError
 from moe.files import FileModel
 from optimizer.exact.solve import Beta
-from optimizer.grouped.grouping import GroupBy, Grouping, group_experts
+from optimizer.grouped.grouping import GroupBy, Grouping
 from simulator.plan import DeploymentProblem
-from simulator.serving.forward_pass import Gather, Reload, Start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,11 +50,8 @@ class PlanSettings(SolverSettings):
 
 
 class PlaySettings(FileModel):
-    """The settings of `smoe simulate`."""
+    """The settings of `smoe simulate` besides `Serving`: what is played, and what is written."""
 
-    next_layer_start: Start = Field("eager", description="when the next non-MoE function is started")
-    gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
-    reload: Reload = Field("every-invocation", description="of parameters: at each call, or once an instance")
     cold: bool = Field(False, description="start with no warm instance")
     decode_steps: int = Field(0, ge=0, description="tokens that each sequence generates after the batch")
     sequences: int = Field(1, ge=1, description="that generate them")
@@ -80,7 +76,8 @@ class Planning:
     @staticmethod
     def of(problem: DeploymentProblem, settings: PlanSettings) -> Planning:
         """What the command line asks for. Raises InputError."""
-        from experiments.popularity_samples import load_samples
+        from optimizer.grouped import group_experts
+        from optimizer.popularity.popularity_file import load_samples
 
         options: dict[str, Any] = settings.model_dump(include=set(SolverSettings.model_fields), exclude_none=True)
         if settings.samples is not None:
@@ -128,8 +125,7 @@ def _limit(text: str) -> float | None:
 
 def _history(path: Path) -> np.ndarray:
     """Popularity of one batch (smoe predict) or of several (samples file)."""
-    from experiments.popularity_file import load_popularity
-    from experiments.popularity_samples import load_samples
+    from optimizer.popularity.popularity_file import load_popularity, load_samples
 
     try:
         return load_samples(path)

@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from experiments.table_file import load_layers, load_profile_table
 from moe.errors import InputError
 from moe.files import FileModel, write_json, write_whole
 from moe.trace import RoutingTrace
@@ -35,9 +34,11 @@ from optimizer.bo import (
 )
 from optimizer.bo.history import Row, load_history, save_history
 from optimizer.popularity import ProfileTable, TablePredictor, options_of, predictor, save_table
-from optimizer.realised import Overflow
-from simulator.plan import DeploymentPlan, DeploymentProblem, read_problem
+from optimizer.popularity.table_file import load_layers, load_profile_table
+from optimizer.realised import BilledOverflow
+from simulator.plan import OBJECTIVE_UNIT, DeploymentPlan, DeploymentProblem, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.serving.layer import Serving
 from simulator.serving.simulate import simulate
 
 
@@ -55,7 +56,7 @@ class TuneSettings(FileModel):
     objective: Objective = Field("bill+slo", description="what is tuned for")
     evaluate: Literal["closed-form", "simulator"] = Field("closed-form", description="how a plan is judged")
     profile: str | None = Field(None, description="of the simulator: platform profile; none: the ideal platform")
-    overflow: Overflow = Field("foreseen", description="a replica that meets more tokens than fit")
+    overflow: BilledOverflow = Field("foreseen", description="a replica that meets more tokens than fit")
     predictor: str = Field("bayes", description="bayes or lina")
     variant: str = Field("printed", description="of bayes: printed, mixture, backoff")
     counting: Literal["hard", "expected"] = Field("hard", description="count argmaxes, or the posteriors")
@@ -81,20 +82,14 @@ class TuneOptions:
     seed: int = 0
 
 
-def simulated(profile: PlatformProfile | None, overflow: Overflow, seed: int) -> Evaluate:
+def simulated(profile: PlatformProfile | None, overflow: BilledOverflow, seed: int) -> Evaluate:
     """Serving by the simulator: on a profile's platform, or without one on the ideal platform."""
+
+    serving = Serving(start="just-in-time", overflow=overflow)
 
     def evaluate(problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray) -> list[Realised]:
         try:
-            run = simulate(
-                problem,
-                plan,
-                profile,
-                routing=list(real),
-                start="just-in-time",
-                overflow=overflow,
-                seed=seed,
-            )
+            run = simulate(problem, plan, profile, serving=serving, routing=list(real), seed=seed)
         except InputError as error:  # not one token fits beside the parameters
             return [Realised(np.inf, np.inf, np.inf, str(error))] * len(real)
         served = []
@@ -226,7 +221,7 @@ def _result(
         "schema": "tuning/1",
         "sampler": options.sampler,
         "objective": options.settings.objective,
-        "unit": "GB-s" if planner.problem.objective == "gb_s" else "USD",
+        "unit": OBJECTIVE_UNIT[planner.problem.objective],
         "seed": options.seed,
         "latency_limit_s": planner.problem.latency_limit_s,
         "stopped": found.stopped,

@@ -21,11 +21,10 @@ from experiments.report.reading import (
     read_records,
     records_of,
 )
-from experiments.report.tables import GROUPS
-from experiments.report.tuning import JUDGED, NAMES
-from experiments.run.main_job import TITLES
-from experiments.run.methods import MILLION
-from experiments.traffic.run import SHOWN
+from experiments.report.tables_page import GROUPS
+from experiments.report.tuning_page import JUDGED, NAMES
+from experiments.run.methods import MILLION, title_of
+from experiments.traffic.report import SHOWN
 from moe.errors import InputError
 from moe.statistics import finite
 from simulator.records import Bill, bill
@@ -170,7 +169,7 @@ def _batch_numbers(run: Run, result: ExperimentResult) -> dict[tuple[str, str], 
         "total_usd": lambda found: found.total_cost_usd,
     }
     for plan in dict.fromkeys(table["plan"]):
-        method = TITLES.get(plan, plan)
+        method = title_of(plan)
         for _, records in sorted(records_of(table, plan, "warm").items()):
             found, taken_s = bill(records), latency_s(records)
             for key, of in bills.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.run.routing import LAYERS_KEY, check_layers
 from experiments.run.schema import Experiment, Prediction
 from moe.errors import InputError
 from moe.pretrained.models import layers_of
@@ -17,8 +18,6 @@ from moe.trace import RoutingTrace
 from optimizer.popularity import Predictor, options_of, predictor
 from optimizer.solvers import check_options
 from simulator.profiles.schema import PlatformProfile, load_profile
-
-LAYERS_KEY = "workload.layers_of_recording"
 
 
 @dataclass(frozen=True)
@@ -94,31 +93,6 @@ def popularity_of_trace(
     if layers is not None:
         trace = trace.with_layers(list(layers))
     return trace.popularity() * ((batch_tokens or trace.tokens) / trace.tokens)
-
-
-def check_layers(
-    chosen: Sequence[int] | None, spec: MoESpec, source: str | Path, recorded: int | None, key: str = LAYERS_KEY
-) -> None:
-    """Raise InputError unless the recorded layers (None: unknown) can stand for the priced model's.
-
-    Args:
-        chosen: a recorded layer for each of the model's; None: one to one.
-        spec: the priced model.
-        source: what was recorded.
-        recorded: its layers.
-        key: where `chosen` was said.
-    """
-    if chosen is not None and len(chosen) != spec.moe_layers:
-        raise InputError(f"{key}: expected {spec.moe_layers} layers, as {spec.name} has, got {len(chosen)}")
-    if recorded is None:
-        return
-    if chosen is not None and not all(0 <= layer < recorded for layer in chosen):
-        raise InputError(f"{key}: {source} has layers 0..{recorded - 1}, got {list(chosen)}")
-    if chosen is None and recorded != spec.moe_layers:
-        raise InputError(
-            f"{key}: {source} has {recorded} layers and {spec.name} {spec.moe_layers}; "
-            "expected a list that names a recorded layer for each"
-        )
 
 
 def make_predictor(name: str, chosen: Prediction) -> Predictor:

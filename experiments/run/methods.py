@@ -1,24 +1,37 @@
-"""The answer of an experiment: a row for each way to serve the model, a table, two sentences."""
+"""The answer of an experiment: a row for each way to serve the model, and what is found in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
+from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
 from simulator.profiles.schema import ClusterConstants
 from simulator.records import Bill
 from simulator.serving.cluster import PERIODS, ClusterRun, Period
 from simulator.serving.simulate import SimulatedRun
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 MILLION = 1e6
-# Claims of Liu, Wang, Wu, INFOCOM 2025, abstract and section V.
-PAPER_BELOW_LAMBDAML = 0.4341
-PAPER_SLOWER_THAN_LAMBDAML = 0.1876
-PAPER_BELOW_CLUSTER = 0.7567
+
+TITLES = {
+    "ods": "ODS",
+    "ods-oracle": "ODS, oracle",
+    "exact": "exact optimum",
+    "best-uniform": "best uniform",
+    "lambdaml": "LambdaML",
+    "random": "random methods",
+}
+
+
+def title_of(plan: str) -> str:
+    """A plan's name in tables: of a solver of the user's own, the function's."""
+    return TITLES.get(plan, plan.rpartition(":")[2].replace("_", " "))
+
+
+def plan_file(plan: str) -> str:
+    """The name of a plan's file in the folder of a run."""
+    return f"{plan.replace(':', '-')}.json"
 
 
 @dataclass(frozen=True)
@@ -137,12 +150,12 @@ def claims(rows: list[Row]) -> list[Claim]:
     found = []
     cost, speed = over["billed_over_lambdaml"], over["tokens_per_s_over_lambdaml"]
     if cost is not None and speed is not None:
-        found.append(Claim("ODS's bill below LambdaML's", PAPER_BELOW_LAMBDAML, True, 1 - cost))
-        found.append(Claim("its throughput below LambdaML's", PAPER_SLOWER_THAN_LAMBDAML, False, 1 - speed))
+        found.append(Claim("ODS's bill below LambdaML's", BELOW_LAMBDAML, True, 1 - cost))
+        found.append(Claim("its throughput below LambdaML's", SLOWER_THAN_LAMBDAML, False, 1 - speed))
     for period, name in (("second", "seconds used"), ("month", "month"), ("hour", "hour per batch")):
         share = over[f"billed_over_cluster_{period}"]
         if share is not None:
-            found.append(Claim(f"its bill below the CPU cluster's, {name}", PAPER_BELOW_CLUSTER, True, 1 - share))
+            found.append(Claim(f"its bill below the CPU cluster's, {name}", BELOW_CLUSTER, True, 1 - share))
     return found
 
 
@@ -151,46 +164,9 @@ def as_records(rows: list[Row]) -> list[dict[str, object]]:
     return [asdict(row) | ratios(row, rows) for row in rows]
 
 
-def answer_table(rows: list[Row], title: str) -> Table:
-    """Cost and speed of every method, for a terminal of 100 columns."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("", no_wrap=True)
-    for name in ("billed\n$/M", "full\n$/M", "total\n$/M", "warm\ns", "cold\ns", "tokens\n/s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("of\nLambdaML", "of CPU\nsec", "of CPU\nmonth", "of CPU\nhour"):
-        table.add_column(name, justify="right", no_wrap=True)
-    last_plan = [row for row in rows if row.platform == "lambda"][-1]
-    for row in rows:
-        over = ratios(row, rows)
-        is_lambda = row.platform == "lambda"
-        table.add_row(
-            row.method + (" *" if row.feasible is False else ""),
-            *(_money(value) for value in (row.billed_usd, row.full_usd, row.total_usd)),
-            f"{row.latency_s:.2f}",
-            f"{row.cold_latency_s:.2f}" if row.cold_latency_s is not None else "",
-            f"{row.tokens_per_s:,.0f}",
-            _times(over["billed_over_lambdaml"]) if is_lambda else "",
-            *(
-                _times(over[f"billed_over_cluster_{period}"]) if is_lambda else ""
-                for period in ("second", "month", "hour")
-            ),
-            end_section=row is last_plan,
-        )
-    return table
-
-
-LEGEND = """\
-billed: the experts' functions (of the CPU cluster: the MoE layers' share), USD per million tokens;
-full: billed and the experts' requests; total: everything. warm, cold: latency of a batch, with and
-without functions that are already running. of ...: the billed cost as a share of that row's, where
-the CPU cluster is charged by the second used, by the month, or an hour for every batch.
-ODS: the paper's plan for the predicted popularity of the experts; ODS, oracle: for the real one;
-exact optimum: the cheapest plan there is for the predicted popularity; best uniform: one memory and
-one replica count for every expert; LambdaML: the largest memory for every expert, no replicas.
-*: the plan misses the target, by the closed form, for the predicted popularity."""
+def rows_in(result: dict[str, Any]) -> list[Row]:
+    """The rows of a result.json."""
+    return [Row(**{name: method[name] for name in Row.__dataclass_fields__}) for method in result["methods"]]
 
 
 def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
@@ -235,20 +211,5 @@ def _compared(ratio: float) -> str:
     return f"{abs(1 - ratio):.1%} {'above' if ratio > 1 else 'below'}"
 
 
-def figures(value: float) -> str:
-    """Three significant figures, never in powers of ten."""
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
-
-
-def _money(value: float | None) -> str:
-    return "" if value is None else figures(value)
-
-
 def _dollars(value: float) -> str:
     return f"${value:.2f}" if value >= 0.1 else f"${value:.3g}"
-
-
-def _times(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.0%}" if value >= 0.01 else "<1%"

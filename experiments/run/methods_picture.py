@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.run.methods import Row, figures
+from experiments.run.methods import rows_in
+from experiments.run.report import recorded_on
 from experiments.tools import style
+from experiments.tools.style import rounded
 
 
-def draw_methods(rows: list[Row], result: dict[str, Any], notes: list[str], path: Path) -> None:
-    """Draw the rows of an answer to `path`.png and `path`.svg, and the notes below it."""
+def draw_methods(result: dict[str, Any], path: Path) -> None:
+    """Draw the rows of a result to `path`.png and `path`.svg, below them the claims and whose routing it is."""
+    rows = rows_in(result)
     figure = style.new_figure(9.0, 0.36 * len(rows) + 2.6)
     cost, speed = figure.subplots(1, 2, sharey=True, width_ratios=(1.5, 1))
     for place, row in enumerate(rows):
@@ -19,7 +22,12 @@ def draw_methods(rows: list[Row], result: dict[str, Any], notes: list[str], path
         cost.plot([row.billed_usd, total], [place, place], color=colour, linewidth=2, zorder=2)
         cost.plot(row.billed_usd, place, "o", color=colour, markersize=8, zorder=3)
         cost.plot(total, place, "o", color=colour, markerfacecolor="white", markersize=7, zorder=3)
-        cost.annotate(f"   {figures(row.billed_usd)} / {figures(total)}", (total, place), va="center", fontsize=8)
+        cost.annotate(
+            f"   {rounded(row.billed_usd)} / {rounded(total)}",
+            (total, place),
+            va="center",
+            fontsize=8,
+        )
         speed.plot(row.tokens_per_s, place, "o", color=colour, markersize=8)
         speed.annotate(f"   {row.tokens_per_s:,.0f}", (row.tokens_per_s, place), va="center", fontsize=8)
     cost.set_yticks(range(len(rows)), [row.method for row in rows])
@@ -35,5 +43,6 @@ def draw_methods(rows: list[Row], result: dict[str, Any], notes: list[str], path
         axes.grid(axis="both", alpha=0.25, which="major")
         axes.set_axisbelow(True)
     cost.set_title(f"{result['model']}, batches of {result['batch_tokens']:,} tokens", loc="left", fontsize=10)
-    figure.supxlabel("\n".join(notes), fontsize=7.5, x=0.01, ha="left", linespacing=1.5)
+    notes = "\n".join([*result["claims"], recorded_on(result)])
+    figure.supxlabel(notes, fontsize=7.5, x=0.01, ha="left", linespacing=1.5)
     style.save(figure, path)

@@ -1,115 +1,122 @@
-"""The routing of an experiment: what is profiled, what is served, and where it comes from."""
+"""Routing of a job: a trace as layers of the priced model, a part to profile and a part that is held out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from experiments.run.inputs import Inputs, check_layers
-from experiments.run.schema import Workload
 from moe.errors import InputError
-from moe.routing.synthetic import synthetic_routing
-from moe.trace import RoutingTrace
-from optimizer.robust.samples import resampled
+from moe.spec import MoESpec
+from moe.trace import Batches, RoutingTrace
+
+LAYERS_KEY = "workload.layers_of_recording"
 
 
 @dataclass(frozen=True)
 class Routing:
-    """Profiled and served part of a trace, as layers of the priced model.
+    """A trace as layers of the priced model, in two parts that share no token.
 
     Attributes:
-        profiled, served: the two parts of the trace.
-        batches: real tokens of each expert, a (layers, experts) array for each served batch.
+        profiled: what predictors learn from.
+        held_out: what is served, or drawn from to be served.
+        sequence_tokens: tokens of a text sequence.
     """
 
     profiled: RoutingTrace
-    served: RoutingTrace
-    batches: list[np.ndarray]
+    held_out: RoutingTrace
+    sequence_tokens: int
+
+    @staticmethod
+    def of(trace: RoutingTrace, profiled_tokens: int, sequence_tokens: int) -> Routing:
+        """The first `profiled_tokens` tokens are profiled, the others held out."""
+        profiled, held_out = trace.slice(0, profiled_tokens), trace.slice(profiled_tokens, trace.tokens)
+        return Routing(profiled, held_out, sequence_tokens)
 
     @property
-    def real(self) -> np.ndarray:
-        """Mean real tokens of each expert in a batch, shape (layers, experts)."""
-        return np.mean(self.batches, axis=0)
+    def held_out_sequences(self) -> int:
+        """Whole sequences that are held out."""
+        return self.held_out.tokens // self.sequence_tokens
+
+    def popularity(self, tokens: float) -> np.ndarray:
+        """The profiled popularity, scaled to so many tokens, shape (layers, experts)."""
+        return self.profiled.popularity() * (tokens / self.profiled.tokens)
+
+    def in_order(self, batch_tokens: int) -> Batches:
+        """The held-out tokens as they come, in batches of that many."""
+        starts = range(0, self.held_out.tokens, batch_tokens)
+        return Batches.of([self.held_out.slice(start, start + batch_tokens) for start in starts])
+
+    def sets(self, sizes: list[int], batch_tokens: int, seed: int) -> list[HeldOutBatches]:
+        """Sets of so many batches each; sequences of one set are in no other.
+
+        A set whose share of the held-out sequences is long enough has batches of consecutive sequences; else each
+        batch is a bootstrap sample of that share.
+        """
+        per_batch = batch_tokens // self.sequence_tokens
+        rng = np.random.default_rng(seed)
+        shares = np.cumsum(sizes[:-1]) / sum(sizes) * self.held_out_sequences
+        parts = np.split(np.arange(self.held_out_sequences), shares.astype(int))
+        return [self._set(part, size, per_batch, rng) for part, size in zip(parts, sizes, strict=True)]
+
+    def batches(self, count: int, batch_tokens: int, seed: int) -> HeldOutBatches:
+        """One set of batches."""
+        return self.sets([count], batch_tokens, seed)[0]
+
+    def _set(self, sequences: np.ndarray, count: int, per_batch: int, rng: np.random.Generator) -> HeldOutBatches:
+        if not len(sequences):
+            raise InputError(f"held-out tokens: none for {count} batches; expected a longer recording")
+        if len(sequences) >= count * per_batch:
+            drawn = [sequences[k * per_batch : (k + 1) * per_batch] for k in range(count)]
+            kind = f"{count} disjoint batches"
+        else:
+            drawn = [rng.choice(sequences, per_batch) for _ in range(count)]
+            tokens = len(sequences) * self.sequence_tokens
+            kind = f"{count} bootstrap samples of {tokens:,} held-out tokens"
+        batches = Batches.of([self._tokens(x) for x in drawn])
+        return HeldOutBatches(batches, kind, min(float(count), len(sequences) / per_batch))
+
+    def _tokens(self, sequences: np.ndarray) -> RoutingTrace:
+        at = sequences[:, None] * self.sequence_tokens + np.arange(self.sequence_tokens)
+        return self.held_out.take(at.ravel())
 
 
-def made_up(inputs: Inputs) -> RoutingTrace:
-    """Routing by the workload's law of popularity."""
-    work, spec = inputs.experiment.workload, inputs.spec
-    assert work.popularity is not None
-    return synthetic_routing(
-        work.popularity,
-        layers=spec.moe_layers,
-        experts=spec.experts,
-        top_k=spec.top_k,
-        profiled_tokens=work.profiled_tokens,
-        batch_tokens=work.batch_tokens,
-        batches=work.batches,
-        sequence_tokens=work.sequence_tokens,
-        seed=inputs.experiment.seed,
-    )
+@dataclass(frozen=True)
+class HeldOutBatches:
+    """Batches of held-out sequences, how they were drawn, and how many independent ones the sequences make."""
+
+    batches: Batches
+    kind: str
+    independent: float
+
+    @property
+    def real(self) -> list[np.ndarray]:
+        """Real tokens of each expert, a (layers, experts) array for each batch."""
+        return list(self.batches.real)
 
 
-def split_routing(inputs: Inputs, trace: RoutingTrace) -> Routing:
-    """The profiled and the served part of a trace, with the layers that stand for the priced model's.
-
-    Raises InputError for a trace of another model, or of too few tokens.
-    """
-    work, layers = inputs.experiment.workload, inputs.experiment.workload.layers_of_recording
-    check_layers(layers, inputs.spec, work.trace or work.record, trace.layers)
-    if layers is not None:
-        trace = trace.with_layers(list(layers))
-    served = trace.slice(work.profiled_tokens, trace.tokens)
-    wanted = work.batches * work.batch_tokens
-    if served.tokens < wanted:
-        served = _drawn(work, served, wanted, inputs.experiment.seed)
-    served = served.slice(0, wanted)
-    batches = [
-        served.slice(start, start + work.batch_tokens).popularity()
-        for start in range(0, wanted, work.batch_tokens)
-    ]
-    return Routing(trace.slice(0, work.profiled_tokens), served, batches)
-
-
-def _drawn(work: Workload, held_out: RoutingTrace, wanted: int, seed: int) -> RoutingTrace:
-    """At least `wanted` tokens in sequences that are drawn with replacement from those that were not profiled."""
-    whole = held_out
-    if held_out.tokens and held_out.position_id[0] != 0:  # the rest of a sequence that was profiled in part
-        whole = held_out.take(held_out.sequence != held_out.sequence[0])
-    sequences = len(np.unique(whole.sequence))
-    if not work.bootstrap or sequences < 2:
-        raise InputError(
-            f"{work.trace or work.corpus}: {work.tokens:,} tokens asked, but it has "
-            f"{work.profiled_tokens + held_out.tokens:,}, of which {sequences} sequences are not profiled; "
-            "bootstrap needs at least 2 of them"
-        )
-    rng, drawn = np.random.default_rng(seed), [whole.slice(0, 0)]
-    while sum(x.tokens for x in drawn) < wanted:
-        drawn.append(resampled(whole, rng))
-    label = f"drawn with replacement from {sequences} sequences that were not profiled"
-    return replace(RoutingTrace.joined(drawn), origin=held_out.origin | {"batches": label})
-
-
-def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
-    """One sentence: whose routing stands for the model's.
+def check_layers(
+    chosen: Sequence[int] | None, spec: MoESpec, source: str | Path, recorded: int | None, key: str = LAYERS_KEY
+) -> None:
+    """Raise InputError unless the recorded layers (None: unknown) can stand for the priced model's.
 
     Args:
-        origin: of the trace.
-        layers: for each of the model's layers, the recorded one that stands for it.
+        chosen: a recorded layer for each of the model's; None: one to one.
+        spec: the priced model.
+        source: what was recorded.
+        recorded: its layers.
+        key: where `chosen` was said.
     """
-    if "popularity" in origin:
-        law = origin["popularity"]
-        shape = "exponent" if law["law"] == "zipf" else "concentration"
-        text = f"Routing made up: {law['law']}, {shape} {law[shape]:g}, drift {law['drift']:g}"
-    elif "imported_from" in origin:
-        text = f"Routing read from {origin['imported_from']}" + (f", {origin['part']}" if "part" in origin else "")
-    else:
-        model, corpus = origin.get("model", "an unnamed model"), origin.get("corpus", "unnamed text")
-        text = f"Routing recorded on {model}, {corpus}"
-    if "batches" in origin:
-        text += f"; batches {origin['batches']}"
-    if list(layers) == list(range(len(layers))):
-        return text
-    return f"{text}; its layers {', '.join(map(str, layers))} stand for layers 0 to {len(layers) - 1} of the model"
+    if chosen is not None and len(chosen) != spec.moe_layers:
+        raise InputError(f"{key}: expected {spec.moe_layers} layers, as {spec.name} has, got {len(chosen)}")
+    if recorded is None:
+        return
+    if chosen is not None and not all(0 <= layer < recorded for layer in chosen):
+        raise InputError(f"{key}: {source} has layers 0..{recorded - 1}, got {list(chosen)}")
+    if chosen is None and recorded != spec.moe_layers:
+        raise InputError(
+            f"{key}: {source} has {recorded} layers and {spec.name} {spec.moe_layers}; "
+            "expected a list that names a recorded layer for each"
+        )

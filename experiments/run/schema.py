@@ -15,8 +15,7 @@ from moe.routing.synthetic import SyntheticPopularity
 from moe.spec import load_spec
 from simulator.plan import MemoryMB, Objective
 from simulator.profiles.schema import DEFAULT_PROFILE
-from simulator.serving.forward_pass import Gather, Reload, Start
-from simulator.serving.overflow import Overflow
+from simulator.serving.layer import Serving, Start
 
 
 class Workload(FileModel):
@@ -130,14 +129,10 @@ class Target(FileModel):
         return self
 
 
-class Simulation(FileModel):
+class Simulation(Serving):
     """How the plans are played."""
 
     start: Start = Field("just-in-time", description="when experts are started")
-    next_layer_start: Start = Field("eager", description="when the next non-MoE function is started")
-    gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
-    overflow: Overflow = Field("foreseen", description="a replica that meets more tokens than fit")
-    reload: Reload = Field("every-invocation", description="of parameters: at each call, or once an instance")
 
 
 class Experiment(FileModel):

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.decision_map_file import ON_CONSTANT, DecisionMap
-from experiments.studies.headline import S3_BANDWIDTH, zipf
+from experiments.studies.headline import S3_BANDWIDTH
 from experiments.studies.whole_bill import cheapest_in_all
 from experiments.studies.worth_of_knowing import worth_of_knowing
 from experiments.tools.kept import Store, Update, unseen
 from moe.files import FileModel
+from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
 from moe.statistics import wilson
 from optimizer.problem import make_problem
@@ -27,6 +28,7 @@ from simulator.profiles.uncertainty import Factors, drawn_factors
 from simulator.profiles.walk import constant_at, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
+from simulator.serving.layer import Serving
 from simulator.serving.simulate import simulate
 
 CHOICES = ("lambda", "provisioned", "cluster")
@@ -166,7 +168,8 @@ def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float
                 profile = with_constant(profile, path, constant_at(profile, path).scaled(value))
         else:
             profile = with_constant(profile, ON_CONSTANT[axis], value)
-    tokens = at["batch_tokens"] * spec.top_k * zipf(spec.moe_layers, spec.experts, at["skew"], asked.seed)
+    popularity = zipf(spec.moe_layers, spec.experts, at["skew"], np.random.default_rng(asked.seed))
+    tokens = at["batch_tokens"] * spec.top_k * popularity
     problem = _problem(asked, spec, tokens, profile)
     plan = cheapest_in_all(problem)
     return _Place(x, y, profile, tokens, at["batch_tokens"], at["batches_per_hour"], plan)
@@ -192,9 +195,8 @@ def _bills(
     profile = sure.applied(place.profile, draw)
     problem = _problem(asked, spec, place.tokens, profile)
     runs = 2 if asked.reload == "when-cold" else 1
-    run = simulate(
-        problem, place.plan, profile, runs=runs, reload=asked.reload, start="just-in-time", seed=asked.seed
-    )
+    serving = Serving(start="just-in-time", reload=asked.reload)
+    run = simulate(problem, place.plan, profile, serving=serving, runs=runs, seed=asked.seed)
     rows = [row for row in run.records if row.batch == runs - 1]
     cold, gb = _cold_and_size(profile, problem, place)
     spent = bill(rows)

@@ -13,7 +13,7 @@ from simulator.profiles.constant import Confidence
 from simulator.profiles.schema import DEFAULT_PROFILE, load_profile
 from simulator.profiles.uncertainty import SPREAD
 from simulator.profiles.walk import constant_at
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload
 
 Axis = Literal["batch_tokens", "batches_per_hour", "flops_per_vcpu", "s3_bandwidth", "cluster_utilisation", "skew"]
 ON_CONSTANT: dict[str, tuple[str, ...]] = {

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.tools.paper_numbers import LAMBDAML_MB, SLOWER_THAN_LAMBDAML
+from moe.routing.synthetic import zipf
 from moe.spec import MoESpec
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
@@ -18,12 +20,9 @@ from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import Keys, constant_at, with_constant
 from simulator.records import bill
 from simulator.serving.cluster import PERIODS, run_on_cluster
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload, Serving
 from simulator.serving.simulate import simulate
 
-LAMBDAML_MB = 3008
-THROUGHPUT = 0.8124
-"""Of LambdaML's, which a plan must keep: the paper loses at most 18.76% of it."""
 LINEAR_MB = 1769
 """Up to here compute is linear in memory for certain; beyond it the exponent of `scaling` holds."""
 
@@ -143,19 +142,21 @@ def evaluate(spec: MoESpec, profile: PlatformProfile, values: Mapping[str, float
     played on the simulated platform with the same random numbers.
     """
     changed = with_factors(profile, values)
-    tokens = values["tokens of a batch"] * zipf(spec.moe_layers, spec.experts, values["skew"], seed) * spec.top_k
+    popularity = zipf(spec.moe_layers, spec.experts, values["skew"], np.random.default_rng(seed))
+    tokens = values["tokens of a batch"] * popularity * spec.top_k
     problem = _scaled(
         make_problem(spec, tokens, changed, non_moe_memory_mb=LAMBDAML_MB), values["compute beyond one vCPU"]
     )
     lambdaml = solve(problem, "lambdaml", max_memory_mb=LAMBDAML_MB)
     assert lambdaml.latency_s is not None
-    limited = problem.with_limit(lambdaml.latency_s / THROUGHPUT)
+    limited = problem.with_limit(lambdaml.latency_s / (1 - SLOWER_THAN_LAMBDAML))
     plan = solve(limited, "exact")
     reload: Reload = "when-cold" if values["parameters kept"] >= 0.5 else "every-invocation"
+    serving = Serving(start="just-in-time", reload=reload)
 
     def play(chosen: object) -> tuple[float, float]:
         runs = 1 if reload == "every-invocation" else 2  # the first batch downloads, the second is what is kept
-        run = simulate(limited, chosen, changed, runs=runs, reload=reload, seed=seed, start="just-in-time")  # type: ignore[arg-type]
+        run = simulate(limited, chosen, changed, serving=serving, runs=runs, seed=seed)  # type: ignore[arg-type]
         last = bill(row for row in run.records if row.batch == runs - 1)
         return last.compute_usd, float(run.latency_s[-1])
 
@@ -169,13 +170,6 @@ def evaluate(spec: MoESpec, profile: PlatformProfile, values: Mapping[str, float
         cluster={period: cost / per.get(period, cluster[period]) for period in PERIODS},
         feasible=bool(plan.feasible),
     )
-
-
-def zipf(layers: int, experts: int, exponent: float, seed: int) -> np.ndarray:
-    """Shares of a layer's tokens, 1/rank^s, ranks dealt anew in each layer, shape (layers, experts)."""
-    shares = np.arange(1, experts + 1) ** -float(exponent)
-    rng = np.random.default_rng(seed)
-    return np.array([rng.permutation(shares / shares.sum()) for _ in range(layers)])
 
 
 def _scaled(problem: DeploymentProblem, exponent: float) -> DeploymentProblem:

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.studies.headline import zipf
 from experiments.studies.whole_bill import cheapest_in_all
 from moe.errors import InputError
 from moe.files import write_whole
+from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
-from optimizer.grouped.grouping import group_experts
+from optimizer.grouped import group_experts
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.serving.cluster import run_on_cluster
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import simulate
 
 MEMORY_MB = (256, 512, 1024, 1769, 2048, 3008, 4096, 5120, 6144, 7168, 8192, 9216, 10240)
@@ -86,7 +87,7 @@ def study_presets(
 def _row(
     spec: MoESpec, profile: PlatformProfile, batch_tokens: int, skew: float, group: int, seed: int
 ) -> PresetRow:
-    tokens = batch_tokens * spec.top_k * zipf(spec.moe_layers, spec.experts, skew, seed)
+    tokens = batch_tokens * spec.top_k * zipf(spec.moe_layers, spec.experts, skew, np.random.default_rng(seed))
     problem = make_problem(
         spec, tokens, profile, memory_mb=MEMORY_MB, non_moe_memory_mb=LARGEST_MB, objective="usd"
     )
@@ -119,7 +120,7 @@ def _played(
     problem: DeploymentProblem, plan: DeploymentPlan, profile: PlatformProfile, batch_tokens: int, seed: int
 ) -> tuple[float, float, float]:
     """Total and experts' bill per million tokens, and tokens/s, of a plan on the simulated platform."""
-    run = simulate(problem, plan, profile, start="just-in-time", seed=seed)
+    run = simulate(problem, plan, profile, serving=JUST_IN_TIME, seed=seed)
     if run.failed:
         raise InputError(f"{problem.name}: {run.failed[0]}")
     return (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optimizer.exact.solve import Infeasible
+from optimizer.exact import Infeasible
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import simulate
 
 TIGHTER = (0.8, 0.65, 0.5, 0.35, 0.25, 0.15, 0.1, 0.07)
@@ -69,4 +70,4 @@ def with_parameters_kept(problem: DeploymentProblem) -> DeploymentProblem:
 
 
 def _total_usd(problem: DeploymentProblem, plan: DeploymentPlan) -> float:
-    return simulate(problem, plan, start="just-in-time").bill.total_cost_usd
+    return simulate(problem, plan, serving=JUST_IN_TIME).bill.total_cost_usd

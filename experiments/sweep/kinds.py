@@ -91,14 +91,14 @@ def _rows_of_experiment(result: Result) -> list[Row]:
 
 
 def _shown_of_experiment(result: Result) -> dict[str, str]:
-    from experiments.run.methods import figures
+    from experiments.tools.style import rounded
 
     first = result["methods"][0]
     of_lambdaml = first["billed_over_lambdaml"]
     return {
         "method": first["method"],
-        "billed $/M": figures(first["billed_usd"]),
-        "total $/M": figures(first["total_usd"]),
+        "billed $/M": rounded(first["billed_usd"]),
+        "total $/M": rounded(first["total_usd"]),
         "tokens/s": f"{first['tokens_per_s']:,.0f}",
         "of LambdaML": "" if of_lambdaml is None else f"{of_lambdaml:.0%}",
     }

@@ -75,7 +75,7 @@ def _record(points: list[Point]) -> None:
 
     What cannot be recorded is left to its points, which then say so.
     """
-    from experiments.run.main_job import recording_settings
+    from experiments.run.workload import recording_settings
 
     every = [point.runnable for point in points if isinstance(point.runnable, Experiment)]
     experiments = [experiment for experiment in every if experiment.workload.is_recorded]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe.routing.synthetic import zipf_shares
 from moe.spec import load_spec
 from optimizer.problem import make_problem
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
@@ -13,8 +14,7 @@ from simulator.profiles.schema import load_profile
 def bert_problem(layers: int, experts: int, tokens: int) -> DeploymentProblem:
     """A Bert MoE of any depth and width whose experts' popularity falls like 1/rank."""
     spec = load_spec("bert-moe", experts=experts).model_copy(update={"moe_layers": layers})
-    share = 1 / np.arange(1, experts + 1)
-    return make_problem(spec, np.tile(tokens * share / share.sum(), (layers, 1)), load_profile())
+    return make_problem(spec, np.tile(tokens * zipf_shares(experts, 1.0), (layers, 1)), load_profile())
 
 
 def uniform_plan(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
+from moe.plugins import module_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("moe", "simulator", "optimizer", "lambda_probe", "calibration", "experiments")
@@ -37,7 +38,7 @@ def result_key(asked: BaseModel, module: str, shown: bool = False) -> str:
     digest = hashlib.sha256(json.dumps(data).encode())
     digest.update(code_hash(module, shown))
     for name in _strings(data):
-        for file in (Path(name), _own_module(name)):
+        for file in (Path(name), module_file(name)):
             if file is not None and file.is_file():
                 digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -87,18 +88,6 @@ def _strings(data: Any) -> Iterator[str]:
     elif isinstance(data, dict | list):
         for value in data.values() if isinstance(data, dict) else data:
             yield from _strings(value)
-
-
-def _own_module(name: str) -> Path | None:
-    """The file behind `module:function`, a solver or predictor of the user's own."""
-    module, colon, function = name.partition(":")
-    if not colon or not all(part.isidentifier() for part in (*module.split("."), function)):
-        return None
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # said where it is loaded
-        return None
-    return Path(found.origin) if found is not None and found.origin else None
 
 
 class _Source:

@@ -57,6 +57,8 @@ def git_commit() -> str | None:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    if git("ls-files", "--error-unmatch", str(Path(__file__).relative_to(ROOT))) is None:
+        return None  # installed, perhaps inside of another project's repository
     commit = git("rev-parse", "HEAD")
     changed = git("status", "--porcelain", "--", *PACKAGES)
     return f"{commit}{' with changes' if changed else ''}" if commit else None

@@ -38,3 +38,8 @@ def save(figure: Figure, path: Path) -> None:
     svg = partial(figure.savefig, format="svg", metadata={"Date": None})
     write_whole(path.with_suffix(".png"), png)
     write_whole(path.with_suffix(".svg"), svg)
+
+
+def rounded(value: float) -> str:
+    """A number with three significant figures, never in powers of ten."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"

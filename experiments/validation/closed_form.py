@@ -6,7 +6,7 @@ import numpy as np
 
 from calibration.check.checks import Check
 from experiments.tools.cases import bert_problem
-from optimizer.cost_model import evaluate
+from optimizer.evaluation import evaluate
 from simulator.plan import (
     Communication,
     DeploymentPlan,
@@ -17,6 +17,7 @@ from simulator.plan import (
     ProblemLayer,
     ProblemPlatform,
 )
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import simulate
 
 METHODS: tuple[Communication, ...] = ("storage", "direct", "pipelined")
@@ -43,7 +44,7 @@ def _against_closed_form(
     ratios: dict[str, list[float]] = {"billed GB-s": [], "latency": []}
     for problem in problems:
         plan = random_plan(problem, method, rng)
-        run, closed = simulate(problem, plan, start="just-in-time"), evaluate(problem, plan)
+        run, closed = simulate(problem, plan, serving=JUST_IN_TIME), evaluate(problem, plan)
         ratios["billed GB-s"].append(run.bill.billed_gb_s / closed.billed_gb_s)
         ratios["latency"].append(run.mean_latency_s / closed.latency_s)
     checks = []

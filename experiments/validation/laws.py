@@ -28,8 +28,8 @@ from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.walk import with_constant
 from simulator.records import Record
-from simulator.serving.forward_pass import Gather, Start
-from simulator.serving.simulate import Overflow, SimulatedRun, simulate
+from simulator.serving.layer import DEFAULT_SERVING, Serving
+from simulator.serving.simulate import SimulatedRun, simulate
 
 T = TypeVar("T")
 
@@ -59,10 +59,7 @@ class Served:
     plan: DeploymentPlan
     profile: PlatformProfile
     routing: list[np.ndarray] | None
-    start: Start = "eager"
-    next_layer_start: Start = "eager"
-    gather: Gather = "after-all"
-    overflow: Overflow = "foreseen"
+    serving: Serving = DEFAULT_SERVING
     warm: bool = True
 
     def run(self, seed: int = 0) -> SimulatedRun:
@@ -71,13 +68,10 @@ class Served:
             self.problem,
             self.plan,
             self.profile,
+            serving=self.serving,
             routing=self.routing,
             runs=2,
-            start=self.start,
-            next_layer_start=self.next_layer_start,
-            gather=self.gather,
             warm=self.warm,
-            overflow=self.overflow,
             seed=seed,
         )
 
@@ -103,16 +97,17 @@ def troubled(rng: np.random.Generator) -> PlatformProfile:
 
 def random_served(rng: np.random.Generator) -> Served:
     """A random problem and plan, served in a random way on a troubled platform."""
-
-    start: Start = _either(rng, "eager", "just-in-time")
-    next_layer_start: Start = _either(rng, "eager", "just-in-time")
-    gather: Gather = _either(rng, "after-all", "as-ready")
-    overflow: Overflow = _either(rng, "foreseen", "retry", "fail")
+    serving = Serving(
+        start=_either(rng, "eager", "just-in-time"),
+        next_layer_start=_either(rng, "eager", "just-in-time"),
+        gather=_either(rng, "after-all", "as-ready"),
+        overflow=_either(rng, "foreseen", "retry", "fail"),
+    )
     problem = random_problem(rng)
     routing = random_routing(problem, rng) if rng.integers(3) else None
     plan = random_plan(problem, None, rng)
     warm = _either(rng, True, False)
-    return Served(problem, plan, troubled(rng), routing, start, next_layer_start, gather, overflow, warm)
+    return Served(problem, plan, troubled(rng), routing, serving, warm)
 
 
 def _either(rng: np.random.Generator, *values: T) -> T:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.tools.cases import bert_problem, uniform_plan
-from optimizer.cost_model import evaluate
+from optimizer.evaluation import evaluate
 from optimizer.solvers import solve
 from simulator.cloud.network import Link
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem

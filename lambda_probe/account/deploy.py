@@ -61,6 +61,77 @@ class Deployable:
     event_retries: int = AWS_EVENT_RETRIES
     image: str = ""
 
+    def request(self, code: dict[str, Any]) -> dict[str, Any]:
+        """What `CreateFunction` is asked for, but for name, role and tags; `code`: where the zip is."""
+        packaged: dict[str, Any] = {"PackageType": "Image", "Code": {"ImageUri": self.image}}
+        if not self.image:
+            packaged = {"Runtime": self.runtime, "Handler": self.handler, "Code": code}
+        return {
+            **packaged,
+            "MemorySize": self.memory_mb,
+            "Timeout": self.timeout_s,
+            "Architectures": [self.architecture],
+            "EphemeralStorage": {"Size": self.tmp_mb},
+            "Environment": {"Variables": dict(self.environment)},
+            "LoggingConfig": {"LogFormat": "Text"},  # REPORT as a line, not as JSON
+        }
+
+
+class Bucket:
+    """A campaign's bucket: made when it is first asked for, tagged, removed with all that is in it.
+
+    Attributes:
+        name: whether or not it is there. noted: it may be there, and is to be removed.
+    """
+
+    def __init__(self, clients: Clients, campaign: str) -> None:
+        self._clients, self._campaign = clients, campaign
+        self.name, self.noted = f"{PREFIX}{campaign}", False
+        self._codes: set[str] = set()
+
+    def made(self) -> str:
+        """Its name; now it is there. Raises InputError, PlatformError."""
+        if not self.noted:
+            self.noted = True
+            try:
+                self._create()
+            except CLIENT_ERRORS as error:
+                told = _told(f"bucket {self.name}: cannot be created", error)
+                if isinstance(told, InputError):  # not made, or somebody else's: not ours to remove
+                    self.noted = False
+                raise told from None
+        return self.name
+
+    def code(self, zipped: bytes) -> dict[str, Any]:
+        """Where Lambda finds a zip: in the request, or in here if it is large."""
+        if len(zipped) <= UPLOAD_LIMIT:
+            return {"ZipFile": zipped}
+        key = f"code/{hashlib.sha256(zipped).hexdigest()[:16]}.zip"
+        if key not in self._codes:
+            try:
+                self._clients.s3.put_object(Bucket=self.made(), Key=key, Body=zipped)
+            except CLIENT_ERRORS as error:
+                raise _told(f"{self.name}/{key}: cannot be uploaded", error) from None
+            self._codes.add(key)
+        return {"S3Bucket": self.name, "S3Key": key}
+
+    def remove(self) -> None:
+        """Remove it, if it may be there; an error of boto3 is not caught."""
+        self._codes.clear()
+        if self.noted:
+            remove_bucket(self._clients, self.name)
+            self.noted = False
+
+    def _create(self) -> None:
+        """Make and tag it; one that this account has already (of the same campaign, killed) is taken."""
+        s3 = self._clients.s3
+        where: dict[str, Any] = {}
+        if self._clients.region != "us-east-1":
+            where["CreateBucketConfiguration"] = {"LocationConstraint": self._clients.region}
+        with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+            s3.create_bucket(Bucket=self.name, **where)
+        s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": [{"Key": TAG, "Value": self._campaign}]})
+
 
 class Deployment:
     """What one campaign creates, for `with Deployment(...) as deployment:`; all of it is removed at the end.
@@ -92,8 +163,7 @@ class Deployment:
         self._patience_s, self._sleep = patience_s, sleep
         self._functions: set[str] = set()
         self._unanswered: set[str] = set()
-        self._bucket: str | None = None
-        self._codes: set[str] = set()
+        self._bucket = Bucket(clients, campaign)
 
     def full_name(self, name: str) -> str:
         """A function's name on the platform."""
@@ -102,21 +172,12 @@ class Deployment:
     @property
     def bucket_name(self) -> str:
         """The name of the campaign's bucket, whether or not it is there."""
-        return f"{PREFIX}{self.campaign}"
+        return self._bucket.name
 
     @property
     def bucket(self) -> str:
         """The campaign's bucket, made when it is first asked for. Raises InputError, PlatformError."""
-        if self._bucket is None:
-            self._bucket = self.bucket_name
-            try:
-                self._create_bucket(self.bucket_name)
-            except CLIENT_ERRORS as error:
-                told = _told(f"bucket {self.bucket_name}: cannot be created", error)
-                if isinstance(told, InputError):  # not made, or somebody else's: not ours to remove
-                    self._bucket = None
-                raise told from None
-        return self._bucket
+        return self._bucket.made()
 
     def create(self, function: Deployable) -> str:
         """Deploy a function and wait until it is active; returns its full name.
@@ -124,7 +185,12 @@ class Deployment:
         Raises InputError where the platform refuses, PlatformError where it fails.
         """
         name = self.full_name(function.name)
-        request = self._request(name, function)
+        request = {
+            "FunctionName": name,
+            "Role": self._role,
+            "Tags": {TAG: self.campaign},
+            **function.request({} if function.image else self._bucket.code(function.code)),
+        }
         self._functions.add(name)
         self._unanswered.add(name)
         try:
@@ -136,7 +202,7 @@ class Deployment:
                 self._unanswered.discard(name)
             raise told from None
         self._unanswered.discard(name)
-        self._wait(name)
+        wait_until_ready(self.clients.control, name, self._poll_s, self._patience_s, self._sleep)
         if function.event_retries != AWS_EVENT_RETRIES:
             configure = self.clients.control.put_function_event_invoke_config
             self._change(name, configure, MaximumRetryAttempts=function.event_retries)
@@ -148,7 +214,7 @@ class Deployment:
         Raises InputError, PlatformError.
         """
         self._change(name, self.clients.control.update_function_configuration, **configuration)
-        self._wait(name)
+        wait_until_ready(self.clients.control, name, self._poll_s, self._patience_s, self._sleep)
 
     def delete(self, name: str) -> None:
         """Remove a function; where that fails, `remove` tries again."""
@@ -169,11 +235,11 @@ class Deployment:
                 if attempt:
                     self._sleep(REMOVAL_WAIT_S)
                 why = self._remove_once() or why
-                if not self._functions and self._bucket is None:
+                if not self._functions and not self._bucket.noted:
                     return
         except KeyboardInterrupt:
             why = "interrupted"
-        left = ", ".join([*sorted(self._functions), *([self._bucket] if self._bucket else [])])
+        left = ", ".join([*sorted(self._functions), *([self._bucket.name] if self._bucket.noted else [])])
         raise PlatformError(f"left behind: {left} ({why}): remove it later with `./smoe probe --cleanup`")
 
     def __enter__(self) -> Deployment:
@@ -183,37 +249,6 @@ class Deployment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.remove()
-
-    def _create_bucket(self, name: str) -> None:
-        """Make and tag it; one that this account has already (of the same campaign, killed) is taken."""
-        s3 = self.clients.s3
-        where: dict[str, Any] = {}
-        if self.clients.region != "us-east-1":
-            where["CreateBucketConfiguration"] = {"LocationConstraint": self.clients.region}
-        with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
-            s3.create_bucket(Bucket=name, **where)
-        s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": TAG, "Value": self.campaign}]})
-
-    def _request(self, name: str, function: Deployable) -> dict[str, Any]:
-        packaged: dict[str, Any] = {"PackageType": "Image", "Code": {"ImageUri": function.image}}
-        if not function.image:
-            packaged = {
-                "Runtime": function.runtime,
-                "Handler": function.handler,
-                "Code": self._code(function),
-            }
-        return {
-            **packaged,
-            "FunctionName": name,
-            "Role": self._role,
-            "MemorySize": function.memory_mb,
-            "Timeout": function.timeout_s,
-            "Architectures": [function.architecture],
-            "EphemeralStorage": {"Size": function.tmp_mb},
-            "Environment": {"Variables": dict(function.environment)},
-            "LoggingConfig": {"LogFormat": "Text"},  # REPORT as a line, not as JSON
-            "Tags": {TAG: self.campaign},
-        }
 
     def _change(self, name: str, operation: Callable[..., Any], **settings: Any) -> None:
         try:
@@ -233,38 +268,6 @@ class Deployment:
             remove_function(self.clients, name)
             control.create_function(**request)
 
-    def _code(self, function: Deployable) -> dict[str, Any]:
-        if len(function.code) <= UPLOAD_LIMIT:
-            return {"ZipFile": function.code}
-        key = f"code/{hashlib.sha256(function.code).hexdigest()[:16]}.zip"
-        if key not in self._codes:
-            try:
-                self.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=function.code)
-            except CLIENT_ERRORS as error:
-                raise _told(f"{self.bucket}/{key}: cannot be uploaded", error) from None
-            self._codes.add(key)
-        return {"S3Bucket": self.bucket, "S3Key": key}
-
-    def _wait(self, name: str) -> None:
-        """Until the function is active and its last update is through. Raises PlatformError."""
-        began, state = time.monotonic(), "not there"
-        while True:  # looked at once, however late it has become
-            try:
-                found = self.clients.control.get_function_configuration(FunctionName=name)
-            except CLIENT_ERRORS as error:
-                if code_of(error) != "ResourceNotFoundException":  # a new name may take a moment to be known
-                    raise _told(f"{name}: cannot be looked at", error) from None
-                found = {}
-            state, update = found.get("State", state), found.get("LastUpdateStatus")
-            if state == "Active" and update in (None, "Successful"):
-                return
-            if "Failed" in (state, update):
-                why = found.get("StateReason") or found.get("LastUpdateStatusReason") or "no reason given"
-                raise PlatformError(f"{name}: the platform could not make it ready: {why}")
-            if time.monotonic() - began >= self._patience_s:
-                raise PlatformError(f"{name}: still {state} after {self._patience_s:.0f} s: try again later")
-            self._sleep(self._poll_s)
-
     def _remove_once(self) -> str:
         """Try to remove all; returns why something could not be. What was never answered may yet come to be."""
         why = ""
@@ -277,14 +280,32 @@ class Deployment:
             if was_there or name not in self._unanswered:
                 self._functions.discard(name)
             self._unanswered.discard(name)
-        if self._bucket is not None:
-            try:
-                remove_bucket(self.clients, self._bucket)
-                self._bucket = None
-            except CLIENT_ERRORS as error:
-                why = one_line(error)
-        self._codes.clear()
+        try:
+            self._bucket.remove()
+        except CLIENT_ERRORS as error:
+            why = one_line(error)
         return why
+
+
+def wait_until_ready(control: Any, name: str, poll_s: float, patience_s: float, sleep: SLEEP) -> None:
+    """Until a function is active and its last update is through. Raises PlatformError."""
+    began, state = time.monotonic(), "not there"
+    while True:  # looked at once, however late it has become
+        try:
+            found = control.get_function_configuration(FunctionName=name)
+        except CLIENT_ERRORS as error:
+            if code_of(error) != "ResourceNotFoundException":  # a new name may take a moment to be known
+                raise _told(f"{name}: cannot be looked at", error) from None
+            found = {}
+        state, update = found.get("State", state), found.get("LastUpdateStatus")
+        if state == "Active" and update in (None, "Successful"):
+            return
+        if "Failed" in (state, update):
+            why = found.get("StateReason") or found.get("LastUpdateStatusReason") or "no reason given"
+            raise PlatformError(f"{name}: the platform could not make it ready: {why}")
+        if time.monotonic() - began >= patience_s:
+            raise PlatformError(f"{name}: still {state} after {patience_s:.0f} s: try again later")
+        sleep(poll_s)
 
 
 def _told(what: str, error: Exception) -> InputError | PlatformError:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
 from lambda_probe.campaign.backend import Backend, ProbeFunction
-from lambda_probe.campaign.costs import row_usd
+from lambda_probe.campaign.calls import BudgetReached, Calls
 from lambda_probe.campaign.folder import CampaignFolder, Line
-from lambda_probe.campaign.measurements import Measured, row_of
 from lambda_probe.campaign.samples import (
-    checked,
     failure,
     failure_of,
     is_cold,
@@ -23,10 +21,8 @@ from lambda_probe.campaign.samples import (
 )
 from lambda_probe.campaign.steps import ATTEMPTS_PER_SAMPLE, Plan, Step, scaled
 from lambda_probe.campaign.works import ExpertPass, Multiply, Nothing, Work
-from moe.errors import InputError, PlatformError
+from moe.errors import InputError
 
-UNANSWERED = ("throttled", "failed")
-MOST_UNANSWERED = 3  # calls in a row, each with its attempts: then the platform is not there
 MOST_BAD = 5  # calls in a row that are no samples: then a step is given up
 MOST_REFUSED = 3  # functions, before the first that could be deployed
 SIZINGS, LEAST_SHARE, MOST_GROWTH = 8, 0.8, 4.0
@@ -34,15 +30,10 @@ SIZINGS, LEAST_SHARE, MOST_GROWTH = 8, 0.8, 4.0
 Watch: TypeAlias = Callable[[float, float, str], None]
 
 
-class BudgetReached(Exception):
-    """So much was billed."""
-
-
 class Session:
     """One process's work on a campaign.
 
     Attributes:
-        spent_usd: by what was billed, in earlier sessions as well.
         refused: functions that the platform refused, and why.
 
     Args:
@@ -53,22 +44,17 @@ class Session:
     def __init__(
         self, backend: Backend, folder: CampaignFolder, began_s: float, budget_usd: float | None, watch: Watch
     ) -> None:
-        self._backend, self._folder, self._began_s = backend, folder, began_s
-        self._budget_usd, self._watch = budget_usd, watch
-        self.spent_usd = sum(row_usd(row, backend.prices) for row in folder.rows)
+        self._backend, self._folder, self._budget_usd, self._watch = backend, folder, budget_usd, watch
+        self._calls = Calls(backend, folder, began_s, budget_usd)
         self.refused: dict[str, str] = {}
         self._deployed: dict[str, ProbeFunction] = {}
-        self._started: set[str] = set()  # deployed functions that have been called
-        self._ever_deployed, self._unanswered = False, 0
+        self._ever_deployed = False
         self._done_s, self._total_s = 0.0, 0.0
         self._amounts: dict[str, float] = {}
         self._last_amount: dict[str, float] = {}  # of the same work at another memory size
         for line in folder.lines:
             if line.amount is not None:
                 self._note_amount(line.step, line.amount)
-        self._good: dict[str, int] = {}
-        for line in folder.lines:
-            self._good[line.step] = self._good.get(line.step, 0) + line.good
 
     def run(self, plan: Plan) -> str:
         """All steps that have not ended; returns why it stopped before the last one, empty if it did not."""
@@ -83,6 +69,11 @@ class Session:
         except BudgetReached:
             return f"the budget of {self._budget_usd:g} USD is used up ({self.spent_usd:.4f} USD were billed)"
         return ""
+
+    @property
+    def spent_usd(self) -> float:
+        """By what was billed, in earlier sessions as well."""
+        return self._calls.spent_usd
 
     def short(self) -> list[str]:
         """Steps that ended without all their samples, and why."""
@@ -117,15 +108,15 @@ class Session:
             sample: tries once; returns why it was none, empty if it was one.
         """
         calls, bad, why = 0, 0, ""
-        most = ATTEMPTS_PER_SAMPLE * (step.samples - self._good.get(step.key, 0))
-        while self._good.get(step.key, 0) < step.samples:
+        most = ATTEMPTS_PER_SAMPLE * (step.samples - self._calls.good[step.key])
+        while self._calls.good[step.key] < step.samples:
             if calls == most or bad == MOST_BAD:
-                good = self._good.get(step.key, 0)
+                good = self._calls.good[step.key]
                 self._end(step, f"{good} of {step.samples} samples after {calls} calls in vain; the last: {why}")
                 return
             why = sample()
             calls, bad = calls + 1, bad + 1 if why else 0
-            share = self._good.get(step.key, 0) / step.samples
+            share = self._calls.good[step.key] / step.samples
             self._watch(self._done_s + share * step.expected_s, self._total_s, _doing(step))
         self._end(step, "")
 
@@ -134,38 +125,38 @@ class Session:
 
     def _cold(self, step: Step) -> str:
         name = step.function.name
-        if name in self._started:
+        if name in self._calls.started:
             self._backend.forget(name)
-        measured = self._call(step, step.function, Nothing())
+        measured = self._calls.call(step, step.function, Nothing())
         why = failure(measured)
         if not why and not is_cold(measured):
             why = "an instance was there already"
-        self._keep(step, [measured], good=not why)
+        self._calls.keep(step, [measured], good=not why)
         return why
 
     def _warm(self, step: Step, work: Work) -> str:
-        measured = self._call(step, step.function, work)
+        measured = self._calls.call(step, step.function, work)
         why = failure(measured)
         if not why and is_cold(measured):
             why = "it was a cold start"
-        self._keep(step, [measured], good=not why)
+        self._calls.keep(step, [measured], good=not why)
         return why
 
     def _idle(self, step: Step) -> str:
         """A burst, the gap, the burst again: one sample, kept together."""
-        before = self._at_once(step)
+        before = self._calls.at_once(step)
         self._backend.rest(step.idle_s)
-        after = [replace(each, idle_s=step.idle_s) for each in self._at_once(step)]
+        after = [replace(each, idle_s=step.idle_s) for each in self._calls.at_once(step)]
         why = next(filter(None, map(failure_of, (*before, *after))), "")
-        self._keep(step, [[each] for each in (*before, *after)], good=not why)
+        self._calls.keep(step, [[each] for each in (*before, *after)], good=not why)
         return why
 
     def _burst(self, step: Step) -> str:
-        if step.function.name in self._started:
+        if step.function.name in self._calls.started:
             self._backend.rest(step.rest_s)
-        made = self._at_once(step)
+        made = self._calls.at_once(step)
         why = "" if any(each.attempt.status == "ok" for each in made) else failure_of(made[-1])
-        self._keep(step, [[each] for each in made], good=not why)
+        self._calls.keep(step, [[each] for each in made], good=not why)
         return why
 
     def _limit(self, step: Step) -> None:
@@ -174,11 +165,11 @@ class Session:
         bad = 0
         while (size := next_size(step, known_sizes)) is not None:
             work = of_size(step.work, size)
-            measured = self._call(step, step.function, work)
+            measured = self._calls.call(step, step.function, work)
             last = measured[-1].attempt
             fits = last.status == "ok"
             known = fits or too_large(last.status, last.error)
-            self._keep(step, [measured], good=known)
+            self._calls.keep(step, [measured], good=known)
             if known:
                 known_sizes[size], bad = fits, 0
             elif (bad := bad + 1) == MOST_BAD:
@@ -194,7 +185,7 @@ class Session:
         for name in set(self._deployed) - {each.name for each in wanted}:
             self._backend.delete(name)
             del self._deployed[name]
-            self._started.discard(name)
+            self._calls.started.discard(name)
         for function in wanted:
             if function.name in self.refused:
                 return False
@@ -214,11 +205,11 @@ class Session:
         """First calls of the step's functions; each is a cold start and kept as one."""
         for function in filter(None, (step.target, step.function)):
             tries = 0
-            while function.name not in self._started:
-                measured = self._call(step, function, Nothing(), probe="cold")
-                self._keep(step, [measured])
+            while function.name not in self._calls.started:
+                measured = self._calls.call(step, function, Nothing(), probe="cold")
+                self._calls.keep(step, [measured])
                 if why := failure(measured):
-                    self._started.discard(function.name)
+                    self._calls.started.discard(function.name)
                     tries += 1
                     if tries == ATTEMPTS_PER_SAMPLE:
                         self._end(step, f"its function did not start; the last: {why}")
@@ -238,8 +229,8 @@ class Session:
         failures = 0
         for _ in range(SIZINGS):
             work = once(scaled(step.work, amount))
-            measured = self._call(step, step.function, work, probe="sizing")
-            self._keep(step, [measured])
+            measured = self._calls.call(step, step.function, work, probe="sizing")
+            self._calls.keep(step, [measured])
             if why := failure(measured):
                 failures += 1
                 if failures == ATTEMPTS_PER_SAMPLE:
@@ -257,53 +248,6 @@ class Session:
 
     def _note_amount(self, key: str, amount: float) -> None:
         self._amounts[_in_any_run(key)] = self._last_amount[_work_of(key)] = amount
-
-    # -- calls --------------------------------------------------------------------------------------------
-
-    def _call(self, step: Step, function: ProbeFunction, work: Work, probe: str = "") -> list[Measured]:
-        """Call a function once; every attempt."""
-        self._check_budget()
-        attempts = self._backend.call(function.name, work)
-        self._started.add(function.name)
-        return [
-            Measured(step.run, probe or step.probe, function, work, checked(each, function)) for each in attempts
-        ]
-
-    def _at_once(self, step: Step) -> list[Measured]:
-        """A burst of the step's work; one attempt each."""
-        self._check_budget()
-        made = self._backend.call_at_once([step.function.name] * step.at_once, step.work)
-        self._started.add(step.function.name)
-        attempts = [checked(each, step.function) for tried in made for each in tried]
-        return [
-            Measured(step.run, step.probe, step.function, step.work, each, at_once=step.at_once)
-            for each in attempts
-        ]
-
-    def _check_budget(self) -> None:
-        if self._budget_usd is not None and self.spent_usd >= self._budget_usd:
-            raise BudgetReached
-
-    def _keep(self, step: Step, calls: Sequence[Sequence[Measured]], good: bool = False) -> None:
-        """Keep calls (each with its attempts) as one line. Raises PlatformError when nobody answers any more."""
-        backend = self._backend
-        rows = [
-            row_of(each, backend.facts, backend.prices, self._began_s) for attempts in calls for each in attempts
-        ]
-        self._folder.append(Line(step.key, rows, good))
-        self.spent_usd += sum(row_usd(row, backend.prices) for row in rows)
-        self._good[step.key] = self._good.get(step.key, 0) + good
-        outcomes = [attempts[-1] for attempts in calls]
-        if all(each.attempt.status in UNANSWERED and each.attempt.report is None for each in outcomes):
-            self._unanswered += 1
-        else:
-            self._unanswered = 0
-        if self._unanswered == MOST_UNANSWERED:
-            last = outcomes[-1].attempt
-            raise PlatformError(
-                f"{MOST_UNANSWERED} calls in a row were not carried out ({last.status}: {last.error}): check the "
-                "connection, credentials and concurrency; the same command goes on where it stopped"
-            )
 
 
 def _in_any_run(key: str) -> str:

@@ -8,46 +8,34 @@ them.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-import lambda_probe
-from lambda_probe.account.calls import Attempt, call
 from lambda_probe.account.clients import CLIENT_ERRORS, one_line
-from lambda_probe.account.deploy import Deployable, Deployment, zip_of
+from lambda_probe.account.deploy import Deployment
 from lambda_probe.account.interrupts import deaf
 from lambda_probe.account.logs import Logs
-from lambda_probe.campaign.costs import NEVER_RAN
-from lambda_probe.handlers.exchange import Account, at_once, failed_key, pack, text_of
+from lambda_probe.handlers.exchange import failed_key, pack, text_of
 from lambda_probe.handlers.layers import Sizes
 from lambda_probe.handlers.non_moe import output_key
-from lambda_probe.live.rows import LiveCall, LivePrices, LiveRow, calls_in, row_of, status_of
+from lambda_probe.live.functions import LOG_PATIENCE_S, RUNTIME, LiveFunctions
+from lambda_probe.live.rows import LiveCall, LivePrices, LiveRow, row_of, status_of
 from moe.errors import PlatformError
 from moe.pretrained.export import ExportedModel
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.serving.forward_pass import expert_function, non_moe_function, non_moe_memory_mb
+from simulator.serving.layer import expert_function, non_moe_function, non_moe_memory_mb
 from simulator.serving.overflow import tokens_that_fit
 
 POLL_S = 0.05
 PATIENCE_S = 300.0
-LOG_PATIENCE_S = 60.0
-LOG_MARGIN_S = 900.0  # AWS refuses a client whose clock is further off
 LOOK_FOR_DEAD_S = 2.0
-WARM_UP_AT_ONCE = 4  # functions
-WARM_UP_S = 0.4
 UNLIMITED = 2**31
-TIMEOUT_S = 300
-RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
@@ -78,9 +66,6 @@ class LiveModel:
         poll_s: how often a function looks for what is not there yet.
         packages: files that the functions' zip needs beside the handlers (numpy, on AWS).
         runtime: that compiled packages in the zip were built for.
-
-    Attributes:
-        started_usd: what starting instances was billed.
     """
 
     def __init__(
@@ -93,11 +78,9 @@ class LiveModel:
         packages: Mapping[str, bytes] | None = None,
         runtime: str = RUNTIME,
     ) -> None:
-        self._deployment, self._logs, self.model, self._prices = deployment, logs, model, prices
-        self._poll_s, self._clients = poll_s, deployment.clients
-        self._code = zip_of({**handler_files(), **(packages or {})})
-        self._runtime, self._memory_mb = runtime, dict[str, int]()
-        self._served, self.started_usd = 0, 0.0
+        self._deployment, self.model, self._prices = deployment, model, prices
+        self._poll_s, self._clients, self._served = poll_s, deployment.clients, 0
+        self._functions = LiveFunctions(deployment, logs, prices, packages, runtime)
         self._description: dict[str, Any] = {}
 
     def __enter__(self) -> LiveModel:
@@ -115,8 +98,12 @@ class LiveModel:
     ) -> None:
         with deaf():
             self._deployment.remove()
-            for name in self._memory_mb:
-                self._logs.remove(self._deployment.full_name(name))
+            self._functions.remove_logs()
+
+    @property
+    def started_usd(self) -> float:
+        """What starting instances was billed."""
+        return self._functions.started_usd
 
     # -- deploying ----------------------------------------------------------------------------------------
 
@@ -133,11 +120,11 @@ class LiveModel:
             experts = []
             for i, expert in enumerate(layer.experts):
                 name = expert_function(e, i)
-                self.ensure(name, expert.memory_mb)
+                self._functions.ensure(name, expert.memory_mb)
                 instances[name] = expert.replicas
                 experts.append(
                     {
-                        "function": self._deployment.full_name(name),
+                        "function": self._functions.full_name(name),
                         "parameters": _parameters(name),
                         "replicas": expert.replicas,
                         "capacity": max(1, int(min(capacity[i], UNLIMITED))) if foresee else UNLIMITED,
@@ -146,60 +133,23 @@ class LiveModel:
             method, size = layer.communication, layer.minibatch_tokens
             layers.append({"communication": method, "minibatch_tokens": size, "experts": experts})
         for e in range(len(plan.layers) + 1):
-            self.ensure(non_moe_function(e), non_moe_memory_mb(problem, e))
+            self._functions.ensure(non_moe_function(e), non_moe_memory_mb(problem, e))
             instances[non_moe_function(e)] = 1
         self._description = {
             "sizes": asdict(self.sizes),
             "layers": layers,
             "non_moe": [
-                {"function": self._deployment.full_name(name), "parameters": _parameters(name)}
+                {"function": self._functions.full_name(name), "parameters": _parameters(name)}
                 for name in map(non_moe_function, range(len(plan.layers) + 1))
             ],
         }
-        self.warm_up(instances)
+        self._functions.warm_up(instances)
 
     @property
     def sizes(self) -> Sizes:
         """What the functions need to know of the model beside its arrays."""
         model = self.model
         return Sizes(model.heads, model.sequence_tokens, model.top_k, model.epsilon)
-
-    def ensure(self, name: str, memory_mb: int) -> None:
-        """A function is there and has this memory. Raises InputError where the platform refuses it."""
-        if name not in self._memory_mb:
-            self._memory_mb[name] = memory_mb
-            handler = f"{lambda_probe.__name__}.handlers.live.handler"
-            self._deployment.create(
-                Deployable(
-                    name, self._code, memory_mb, handler, self._runtime, timeout_s=TIMEOUT_S, event_retries=0
-                )
-            )
-        elif self._memory_mb[name] != memory_mb:
-            self._deployment.change(self._deployment.full_name(name), MemorySize=memory_mb)
-            self._memory_mb[name] = memory_mb
-
-    def warm_up(self, instances: dict[str, int]) -> None:
-        """Start so many instances of each function. Raises PlatformError where one does not start."""
-
-        def start(name: str, count: int) -> list[list[Attempt]]:
-            event = {"role": "warm-up", "bucket": self._deployment.bucket, "seconds": WARM_UP_S * count}
-            full = self._deployment.full_name(name)
-            return at_once([partial(call, self._clients, full, event)] * count)
-
-        with ThreadPoolExecutor(WARM_UP_AT_ONCE) as pool:
-            made = dict(zip(instances, pool.map(start, instances, instances.values()), strict=True))
-        self.started_usd += sum(self._usd(name, x) for name, tried in made.items() for xs in tried for x in xs)
-        for name, tried in made.items():
-            for last in [attempts[-1] for attempts in tried]:
-                if last.status != "ok":
-                    raise PlatformError(f"{name}: does not start: {last.status} {last.error}")
-
-    def _usd(self, name: str, attempt: Attempt) -> float:
-        """What an attempt was billed; without a REPORT line that can be read, for the client's whole wait."""
-        if attempt.report is not None:
-            return attempt.report.billed_gb_s * self._prices.gb_s + self._prices.invocation
-        waited_s = 0.0 if attempt.status in NEVER_RAN else attempt.client_s
-        return waited_s * self._memory_mb[name] / 1024 * self._prices.gb_s + self._prices.invocation
 
     # -- serving ------------------------------------------------------------------------------------------
 
@@ -230,8 +180,8 @@ class LiveModel:
         )
         key = self._wait(batch, began_s)
         elapsed_s = time.time() - began_s
-        calls, untold = self._calls(batch, began_s)
-        output, why = None, self._wrong_memory(calls)
+        calls, untold = self._functions.calls(batch, began_s)
+        output, why = None, self._functions.wrong_memory(calls)
         if untold:
             why = f"{untold} calls have no REPORT line that can be read {LOG_PATIENCE_S:.0f} s after the batch"
         if key == output_key(batch):
@@ -239,7 +189,9 @@ class LiveModel:
             output = np.frombuffer(body, np.float32).reshape(tokens.size, -1)
         else:
             why = first_failure(calls) or why or "it did not end in time"
-        rows = tuple(row_of(x, number, self._short(x.account.function), began_s, self._prices) for x in calls)
+        rows = tuple(
+            row_of(x, number, self._functions.short_name(x.account.function), began_s, self._prices) for x in calls
+        )
         tail = [x.record.ended_s for x in rows if x.record.layer == len(self.model.experts)]
         self._forget(batch)
         return LiveBatch(number, output, rows, tail[0] if tail and not why else float("nan"), why, elapsed_s)
@@ -254,7 +206,7 @@ class LiveModel:
             time.sleep(0.2)
             if time.time() - looked > LOOK_FOR_DEAD_S:  # a function that was killed tells nobody
                 looked = time.time()
-                if any(status_of(x) != "ok" for x in self._found(batch, began_s)[0]):
+                if any(status_of(x) != "ok" for x in self._functions.found(batch, began_s)[0]):
                     self._clients.s3.put_object(Bucket=self._deployment.bucket, Key=failed_key(batch), Body=b"")
         self._clients.s3.put_object(Bucket=self._deployment.bucket, Key=failed_key(batch), Body=b"")
         return failed_key(batch)
@@ -269,37 +221,6 @@ class LiveModel:
                 return False
             raise
         return True
-
-    def _found(self, batch: str, began_s: float) -> tuple[list[LiveCall], list[Account]]:
-        ended: list[LiveCall] = []
-        running: list[Account] = []
-        for name in self._memory_mb:
-            log = self._logs.read(self._deployment.full_name(name), began_s - LOG_MARGIN_S)
-            found = calls_in(log, batch)
-            ended += found[0]
-            running += found[1]
-        return ended, running
-
-    def _calls(self, batch: str, began_s: float) -> tuple[list[LiveCall], int]:
-        """All calls of a batch, once every one that was made has a REPORT line; how many have none in the end."""
-        until = time.time() + LOG_PATIENCE_S
-        while True:
-            ended, running = self._found(batch, began_s)
-            made = 1 + sum(x.account.calls for x in ended)
-            if (not running and len(ended) >= made) or time.time() > until:
-                return sorted(ended, key=lambda x: x.account.began_s), max(made - len(ended), len(running))
-            time.sleep(0.2)
-
-    def _wrong_memory(self, calls: Sequence[LiveCall]) -> str:
-        """Which call ran with another memory size than asked for: its last change was not in force."""
-        for each in calls:
-            name, found_mb = self._short(each.account.function), each.report.memory_mb
-            if found_mb != self._memory_mb[name]:
-                return f"{name} ran with {found_mb} MB instead of {self._memory_mb[name]}"
-        return ""
-
-    def _short(self, function: str) -> str:
-        return function.removeprefix(self._deployment.full_name(""))
 
     def _forget(self, batch: str) -> None:
         """Remove a batch's objects."""
@@ -324,13 +245,6 @@ def first_failure(calls: Sequence[LiveCall]) -> str:
     failed = [x for x in calls if status_of(x) != "ok"]
     failed.sort(key=lambda x: (status_of(x) == "upstream-failed", x.account.ended_s))
     return "; ".join(f"{x.account.function} {status_of(x)} {x.account.error}".strip() for x in failed[:1])
-
-
-def handler_files() -> dict[str, bytes]:
-    """The handlers, as files of a zip."""
-    folder = Path(lambda_probe.__file__).parent
-    files = [folder / "__init__.py", *(folder / "handlers").glob("*.py")]
-    return {str(file.relative_to(folder.parent)): file.read_bytes() for file in files}
 
 
 def _parameters(function: str) -> str:

@@ -18,6 +18,7 @@ from types import TracebackType
 
 from lambda_probe.account.clients import Clients, local_clients
 from lambda_probe.local import limits
+from lambda_probe.local.calls import Calls
 from lambda_probe.local.errors import invalid
 from lambda_probe.local.functions import Function, Functions
 from lambda_probe.local.instances import Instances
@@ -72,8 +73,9 @@ class LocalEndpoint:
         self._functions = Functions(settings)
         self._instances = Instances(self._functions, settings, self._new_sandbox)
         invoker = Invoker(self._instances, settings, self._keep_log)
-        self._api = LambdaApi(self._functions, self._instances, invoker, settings, self.folder, self._fetch)
-        self._server = LoopbackServer(self._api.answer)
+        self._calls = Calls(self._functions, invoker, settings)
+        api = LambdaApi(self._functions, self._instances, self._calls, settings, self.folder, self._fetch)
+        self._server = LoopbackServer(api.answer)
         self.lambda_url = f"http://{HOST}:{self._server.port}"
         self._s3_port = _port(self._s3)
         self.s3_url = f"http://{HOST}:{self._s3_port}"
@@ -104,7 +106,7 @@ class LocalEndpoint:
             self._stopped = True
         atexit.unregister(self.stop)
         if hasattr(self, "_server"):
-            self._api.close()
+            self._calls.close()
             self._server.close()
             self._instances.close()
         if hasattr(self, "_s3"):

@@ -10,23 +10,19 @@ import binascii
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
+from lambda_probe.local.calls import Calls
 from lambda_probe.local.code import Code, check_size, unpack
-from lambda_probe.local.errors import ApiError, conflict, invalid
+from lambda_probe.local.errors import ApiError, invalid
 from lambda_probe.local.functions import Function, Functions, changes
 from lambda_probe.local.instances import Instances
-from lambda_probe.local.invocation import Invoker
 from lambda_probe.local.loopback import Request, Response
-from lambda_probe.local.settings import EVENT_BYTES, LOG_TAIL_BYTES, REQUEST_BYTES, UNZIPPED_BYTES, LocalSettings
+from lambda_probe.local.settings import UNZIPPED_BYTES, LocalSettings
 
 _LOG = logging.getLogger(__name__)
-_QUEUE_WAIT_S = 0.05
 
 
 class LambdaApi:
@@ -41,14 +37,13 @@ class LambdaApi:
         self,
         functions: Functions,
         instances: Instances,
-        invoker: Invoker,
+        calls: Calls,
         settings: LocalSettings,
         folder: Path,
         fetch: Callable[[str, str], bytes],
     ) -> None:
-        self._functions, self._instances, self._invoker = functions, instances, invoker
+        self._functions, self._instances = functions, instances
         self._settings, self._folder, self._fetch = settings, folder, fetch
-        self._stopping = Event()
         one = r"/functions/([^/]+)"
         self._routes: list[tuple[str, str, Callable[[Request, str], Response]]] = [
             ("POST", r"/functions/?", self._create),
@@ -58,7 +53,7 @@ class LambdaApi:
             ("GET", one + "/configuration", self._get_configuration),
             ("PUT", one + "/configuration", self._update_configuration),
             ("PUT", one + "/code", self._update_code),
-            ("POST", one + "/invocations", self._invoke),
+            ("POST", one + "/invocations", calls.answer),
             ("PUT", one + "/concurrency", self._reserve),
             ("GET", one + "/concurrency", self._get_reserved),
             ("DELETE", one + "/concurrency", self._unreserve),
@@ -85,10 +80,6 @@ class LambdaApi:
         except Exception as error:
             _LOG.exception("local Lambda: %s %s", request.method, path)
             return ApiError(500, "ServiceException", f"{type(error).__name__}: {error}").response()
-
-    def close(self) -> None:
-        """Drop asynchronous calls that wait for a place."""
-        self._stopping.set()
 
     def _create(self, request: Request, _: str) -> Response:
         asked = _json(request)
@@ -173,65 +164,6 @@ class LambdaApi:
         tags = {key: value for key, value in self._functions.get(arn).tags.items() if key not in gone}
         self._functions.set(arn, tags=tags)
         return Response(204)
-
-    def _invoke(self, request: Request, name: str) -> Response:
-        function = self._functions.get(name)
-        kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
-        payload = self._payload(request, EVENT_BYTES if kind == "Event" else REQUEST_BYTES)
-        if function.pending and not function.updated:
-            raise conflict(
-                "The operation cannot be performed at this time. "
-                "The function is currently in the following state: Pending"
-            )
-        if kind == "DryRun":
-            return Response(204)
-        if kind == "Event":
-            Thread(target=self._run_queued, args=(function, payload), daemon=True).start()
-            return Response(202)
-        context = request.headers.get("x-amz-client-context", "")
-        result = self._invoker.run(function, payload, base64.b64decode(context).decode())
-        headers = {
-            "Content-Type": "application/json",
-            "X-Amz-Executed-Version": "$LATEST",
-            "x-amzn-RequestId": result.request_id,
-        }
-        if result.failed:
-            headers["X-Amz-Function-Error"] = "Unhandled"
-        if request.headers.get("x-amz-log-type") == "Tail":
-            headers["X-Amz-Log-Result"] = base64.b64encode(result.log[-LOG_TAIL_BYTES:]).decode()
-        return Response(200, result.payload, headers)
-
-    def _payload(self, request: Request, limit: int) -> bytes:
-        if len(request.body) > limit:
-            message = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
-            raise ApiError(413, "RequestTooLargeException", message)
-        payload = request.body or b"{}"
-        try:
-            json.loads(payload)
-        except ValueError as error:
-            message = f"Could not parse request body into json: {error}"
-            raise ApiError(400, "InvalidRequestContentException", message) from None
-        return payload
-
-    def _run_queued(self, function: Function, payload: bytes) -> None:
-        """An asynchronous call: one that fails is run again later, as often as its function says."""
-        with suppress(ApiError):  # deleted meanwhile
-            for wait_s in self._settings.event_retry_waits_s[: function.event_retries]:
-                if not self._run_when_there_is_a_place(function, payload) or self._stopping.wait(wait_s):
-                    return
-                function = self._functions.get(function.name)
-            self._run_when_there_is_a_place(function, payload)
-
-    def _run_when_there_is_a_place(self, function: Function, payload: bytes) -> bool:
-        """Run it, waiting for a place as long as it must; returns whether it failed."""
-        while not self._stopping.is_set():
-            try:
-                return self._invoker.run(function, payload).failed
-            except ApiError as error:
-                if error.status != 429:
-                    return False
-                time.sleep(_QUEUE_WAIT_S)
-        return False
 
     def _code(self, asked: Mapping[str, Any]) -> Code:
         if "ZipFile" in asked:

@@ -36,6 +36,15 @@ def import_trace(path: str | Path, experts: int | None = None, part: str | None 
         part: of a file of counts: which corpus.
 
     Raises InputError for an unknown ending and for content that is not what the format says.
+
+    >>> import numpy as np, serverless_moe as smoe
+    >>> np.save("routed.npy", np.array([[[0], [1]], [[1], [1]], [[0], [0]]]))  # (tokens, layers, k)
+    >>> trace = smoe.read_trace("routed.npy", experts=2)
+    >>> trace
+    RoutingTrace(tokens=3, layers=2, experts=2, top_k=1)
+    >>> trace.popularity()
+    array([[2, 1],
+           [1, 2]])
     """
     path = Path(path)
     if path.suffix not in (*_READERS, ".parquet"):

@@ -73,9 +73,19 @@ def _shares(popularity: SyntheticPopularity, layers: int, experts: int, rng: np.
     """Shares of the experts, shape (layers, experts), each layer's sum to 1."""
     if popularity.law == "dirichlet":
         return rng.dirichlet(np.full(experts, popularity.concentration), layers)
-    ranks = rng.permuted(np.tile(np.arange(1, experts + 1), (layers, 1)), axis=1)
-    shares = ranks**-popularity.exponent
-    return shares / shares.sum(axis=1, keepdims=True)
+    return zipf(layers, experts, popularity.exponent, rng)
+
+
+def zipf(layers: int, experts: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
+    """Zipf's shares with ranks dealt anew in each layer, shape (layers, experts)."""
+    shares = zipf_shares(experts, exponent)
+    return np.array([rng.permutation(shares) for _ in range(layers)])
+
+
+def zipf_shares(count: int, exponent: float) -> np.ndarray:
+    """Zipf's law: shares in proportion to 1/rank^exponent, the largest first, their sum 1, shape (count,)."""
+    shares = np.arange(1, count + 1) ** -float(exponent)
+    return shares / shares.sum()
 
 
 def _inclusion(shares: np.ndarray, top_k: int) -> np.ndarray:

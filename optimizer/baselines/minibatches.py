@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimizer.exact import Beta, latency_budget_s
 from optimizer.exact.knapsack import cheapest, fastest, undominated
-from optimizer.exact.solve import Beta, latency_budget_s
 from simulator.plan import Communication, DeploymentProblem
 
 

@@ -3,19 +3,17 @@
 Each says what it adapts (docs/rivals.md has them side by side).
 """
 
-import time
-
 import numpy as np
 
 from moe.errors import InputError
 from optimizer.baselines.paper import best_uniform, equally_popular
-from optimizer.cost_model import with_evaluation
-from optimizer.exact.solve import Beta, cheapest_layers, model_fronts
+from optimizer.evaluation import Solution
+from optimizer.exact import Beta, cheapest_layers, model_fronts
 from optimizer.problem import with_tokens
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentProblem
 
 
-def best_memory(problem: DeploymentProblem, beta: Beta = "per-layer") -> DeploymentPlan:
+def best_memory(problem: DeploymentProblem, beta: Beta = "per-layer") -> Solution:
     """One memory size for all experts, one replica each, the best single method: the cheapest within the limit,
     or the fastest where none meets it.
 
@@ -24,29 +22,21 @@ def best_memory(problem: DeploymentProblem, beta: Beta = "per-layer") -> Deploym
 
     Raises InputError where no size holds every expert on one replica.
     """
-    started = time.perf_counter()
-    plan = best_uniform(one_replica(problem), beta, popularity="known")
-    plan = plan.model_copy(update={"solver": "best-memory"})
-    return with_evaluation(problem, plan, solve_s=time.perf_counter() - started)
+    return best_uniform(one_replica(problem), beta, popularity="known")
 
 
-def memory_only(problem: DeploymentProblem, beta: Beta = "per-layer") -> DeploymentPlan:
+def memory_only(problem: DeploymentProblem, beta: Beta = "per-layer") -> Solution:
     """The cheapest plan within the limit with one replica of each expert (g = 1), or the fastest of these.
 
     The exact solver on the problem with `max_replicas` 1: nothing but replication is left out.
 
     Raises InputError where an expert fits no memory size on one replica.
     """
-    started = time.perf_counter()
     one = one_replica(problem)
-    layers, _ = cheapest_layers(one, model_fronts(one), beta)
-    plan = DeploymentPlan(solver="memory-only", layers=layers)
-    return with_evaluation(problem, plan, solve_s=time.perf_counter() - started)
+    return Solution(cheapest_layers(one, model_fronts(one), beta)[0])
 
 
-def reactive(
-    problem: DeploymentProblem, beta: Beta = "per-layer", history: np.ndarray | None = None
-) -> DeploymentPlan:
+def reactive(problem: DeploymentProblem, beta: Beta = "per-layer", history: np.ndarray | None = None) -> Solution:
     """The plan that a periodic controller would serve this problem's tokens with: the cheapest within the limit
     (else the fastest) for the popularity of the last period; it comes to what the problem's popularity makes it.
 
@@ -58,16 +48,13 @@ def reactive(
 
     Raises InputError where an expert fits no memory size, and for a history of another shape.
     """
-    started = time.perf_counter()
     level = equally_popular(problem) if history is None else with_tokens(problem, _mean(problem, history))
-    layers, _ = cheapest_layers(level, model_fronts(level), beta)
-    plan = DeploymentPlan(solver="reactive", layers=layers)
-    return with_evaluation(problem, plan, solve_s=time.perf_counter() - started)
+    return Solution(cheapest_layers(level, model_fronts(level), beta)[0])
 
 
 def reactive_plans(
     problem: DeploymentProblem, popularity: np.ndarray, batches_per_period: int = 1, beta: Beta = "per-layer"
-) -> tuple[DeploymentPlan, ...]:
+) -> tuple[Solution, ...]:
     """The plans of a periodic reactive controller: each period is served with the plan for the mean popularity
     of the period before; the first as if all experts were alike.
 
@@ -81,8 +68,7 @@ def reactive_plans(
         beta: minibatch sizes.
 
     Returns:
-        A plan for each period, the last one for the period that begins after the last whole one; evaluated on
-        the problem's own popularity.
+        A plan for each period, the last one for the period that begins after the last whole one.
     """
     if batches_per_period < 1:
         raise InputError(f"batches_per_period: expected at least 1, got {batches_per_period}")

@@ -3,7 +3,6 @@
 Source: the baselines of Liu, Wang, Wu, INFOCOM 2025, section V; `best-uniform` is this project's.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,9 +12,9 @@ import numpy as np
 from moe.errors import InputError, nearest
 from optimizer import cost_model
 from optimizer.baselines.minibatches import MinibatchChoice, cheapest_minibatches
-from optimizer.cost_model import with_evaluation
+from optimizer.evaluation import Evaluation, Solution, evaluate
+from optimizer.exact import PREFERRED, Beta, cheapest_layers, model_fronts
 from optimizer.exact.layer_fronts import minibatch_breakpoints
-from optimizer.exact.solve import PREFERRED, Beta, cheapest_layers, model_fronts
 from simulator.plan import (
     COMMUNICATIONS,
     MB,
@@ -35,7 +34,7 @@ def lambdaml(
     beta: Beta = "per-layer",
     max_memory_mb: int = 3008,
     method: Communication | None = None,
-) -> DeploymentPlan:
+) -> Solution:
     """LambdaML's rule: every expert gets the largest memory and one replica; no popularity is predicted.
 
     Args:
@@ -46,7 +45,6 @@ def lambdaml(
 
     Raises InputError where no listed size is small enough, and for an unknown method.
     """
-    started = time.perf_counter()
     if method is not None and method not in COMMUNICATIONS:
         raise InputError(f"method: no communication method '{method}'{nearest(method, COMMUNICATIONS)}")
     listed = [j for j, size in enumerate(problem.platform.memory_mb) if size <= max_memory_mb]
@@ -56,12 +54,13 @@ def lambdaml(
             f"got {max_memory_mb}"
         )
     plans = [
-        _uniform_plan(problem, "lambdaml", _tables(problem, x, beta), listed[-1], 1, beta)
+        _uniform_plan(problem, _tables(problem, x, beta), listed[-1], 1, beta)
         for x in PREFERRED
         if method in (None, x)
     ]
-    found = [with_evaluation(problem, plan, solve_s=time.perf_counter() - started) for plan in plans]
-    return min(found, key=lambda plan: (kinds_broken(plan), objective_of(problem, plan)))
+    found = [evaluate(problem, plan) for plan in plans]
+    best = min(range(len(plans)), key=lambda k: (kinds_broken(found[k]), found[k].objective_value))
+    return Solution(plans[best].layers)
 
 
 def best_uniform(
@@ -69,7 +68,7 @@ def best_uniform(
     beta: Beta = "per-layer",
     popularity: Literal["uniform", "known"] = "uniform",
     methods: Sequence[Communication] = PREFERRED,
-) -> DeploymentPlan:
+) -> Solution:
     """One memory, one replica count and one method for all experts: the cheapest within the limit, or the
     fastest where none meets it.
 
@@ -83,7 +82,6 @@ def best_uniform(
 
     Raises InputError where no memory size holds every expert.
     """
-    started = time.perf_counter()
     if popularity not in ("uniform", "known"):
         raise InputError(f"popularity: expected 'uniform' or 'known', got '{popularity}'")
     level = equally_popular(problem) if popularity == "uniform" else problem
@@ -92,33 +90,30 @@ def best_uniform(
         tables = _tables(level, method, beta)
         allowed = np.all([table.allowed for table in tables], axis=0)
         for j, g in np.argwhere(allowed):
-            plan = _uniform_plan(level, "best-uniform", tables, int(j), int(g) + 1, beta)
-            result = cost_model.evaluate(level, plan)
+            plan = _uniform_plan(level, tables, int(j), int(g) + 1, beta)
+            result = evaluate(level, plan)
             late = not result.feasible
             rank = (late, result.latency_s if late else result.objective_value)
             if best is None or rank < best[0]:
                 best = rank, plan
     if best is None:
         raise InputError("platform.memory_mb: no size holds every expert at any replica count")
-    return with_evaluation(problem, best[1], solve_s=time.perf_counter() - started)
+    return Solution(best[1].layers)
 
 
-def random_methods(problem: DeploymentProblem, beta: Beta = "per-layer", seed: int = 0) -> DeploymentPlan:
+def random_methods(problem: DeploymentProblem, beta: Beta = "per-layer", seed: int = 0) -> Solution:
     """A random method for each layer, of those that it can use, with the cheapest sizes within the limit; the
     fastest where the limit is out of reach with these methods.
 
     Raises InputError where an expert fits no memory size.
     """
-    started = time.perf_counter()
     rng = np.random.default_rng(seed)
     fronts = model_fronts(problem)
     drawn: list[tuple[Communication, ...]] = []
     for found in fronts.by_method:
         usable = [method for method in COMMUNICATIONS if len(found[method])]
         drawn.append((usable[rng.integers(len(usable))],))
-    layers, _ = cheapest_layers(problem, fronts.restricted(drawn), beta)
-    plan = DeploymentPlan(solver="random", layers=layers)
-    return with_evaluation(problem, plan, fronts.bound(problem), time.perf_counter() - started)
+    return Solution(cheapest_layers(problem, fronts.restricted(drawn), beta)[0], fronts.bound(problem))
 
 
 @dataclass(frozen=True)
@@ -181,7 +176,7 @@ def _table(
 
 
 def _uniform_plan(
-    problem: DeploymentProblem, solver: str, tables: Sequence[_LayerTable], j: int, g: int, beta: Beta
+    problem: DeploymentProblem, tables: Sequence[_LayerTable], j: int, g: int, beta: Beta
 ) -> DeploymentPlan:
     """The plan with memory size j, g replicas and the tables' method everywhere, its minibatch sizes the
     cheapest within the limit, or the fastest."""
@@ -205,7 +200,7 @@ def _uniform_plan(
         )
         for table, layer, size in zip(tables, problem.layers, minibatches, strict=True)
     ]
-    return DeploymentPlan(solver=solver, layers=tuple(layers))
+    return DeploymentPlan(solver="uniform", layers=tuple(layers))
 
 
 def equally_popular(problem: DeploymentProblem) -> DeploymentProblem:
@@ -218,12 +213,7 @@ def equally_popular(problem: DeploymentProblem) -> DeploymentProblem:
     return problem.model_copy(update={"layers": tuple(layers)})
 
 
-def kinds_broken(plan: DeploymentPlan) -> int:
+def kinds_broken(plan: DeploymentPlan | Evaluation) -> int:
     """0: a feasible plan; 1: one that only misses the latency limit; 2: one that cannot run as planned."""
     kinds = {kind for _, _, kind in plan.violations}
     return 0 if not kinds else 1 if kinds == {"latency"} else 2
-
-
-def objective_of(problem: DeploymentProblem, plan: DeploymentPlan) -> float:
-    value = plan.billed_gb_s if problem.objective == "gb_s" else plan.full_cost_usd
-    return float(value or 0.0)

@@ -4,17 +4,16 @@ Source: the greedy of DeepSeek's expert-parallel load balancer (EPLB, `replicate
 load in the same way.
 """
 
-import time
-
 import numpy as np
 
 from moe.errors import InputError
 from optimizer import cost_model
 from optimizer.baselines.minibatches import MinibatchChoice, cheapest_minibatches
-from optimizer.baselines.paper import kinds_broken, objective_of
-from optimizer.cost_model import chosen, with_evaluation
+from optimizer.baselines.paper import kinds_broken
+from optimizer.cost_model import chosen
+from optimizer.evaluation import Evaluation, Solution, evaluate
+from optimizer.exact import PREFERRED, Beta
 from optimizer.exact.layer_fronts import minibatch_breakpoints
-from optimizer.exact.solve import PREFERRED, Beta
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 
 DEFAULT_MEMORY_MB = 3008
@@ -51,7 +50,7 @@ def replicas_only(
     beta: Beta = "per-layer",
     memory_mb: int | None = None,
     replicas_per_expert: float | None = None,
-) -> DeploymentPlan:
+) -> Solution:
     """One memory size, replicas by EPLB's greedy, the best single method.
 
     Adapted from a balancer that has a fixed number of GPU slots: a budget of functions takes their place, the
@@ -66,20 +65,15 @@ def replicas_only(
 
     Raises InputError for a memory size that is not listed and a budget below 1.
     """
-    started = time.perf_counter()
     memory_mb = _memory_mb(problem, memory_mb)
     most = problem.platform.max_replicas
     if replicas_per_expert is not None and not 1 <= replicas_per_expert <= most:
         raise InputError(f"replicas_per_expert: expected 1 to {most}, got {replicas_per_expert:g}")
     budgets = np.linspace(1, most, BUDGETS) if replicas_per_expert is None else [replicas_per_expert]
     deployments = dict.fromkeys(_deployed(problem, memory_mb, float(budget)) for budget in budgets)
-    plans = [
-        with_evaluation(problem, _plan(problem, experts, method, beta))
-        for experts in deployments
-        for method in PREFERRED
-    ]
-    best = min(plans, key=lambda plan: _rank(problem, plan))
-    return best.model_copy(update={"solve_s": time.perf_counter() - started})
+    plans = [_plan(problem, experts, method, beta) for experts in deployments for method in PREFERRED]
+    best = min(plans, key=lambda plan: _rank(evaluate(problem, plan)))
+    return Solution(best.layers)
 
 
 Deployed = tuple[tuple[ExpertPlan, ...], ...]
@@ -141,7 +135,7 @@ def _choice(
     )
 
 
-def _rank(problem: DeploymentProblem, plan: DeploymentPlan) -> tuple[int, float]:
+def _rank(found: Evaluation) -> tuple[int, float]:
     """Feasible plans by cost, then those that only miss the limit by latency, then the rest."""
-    broken = kinds_broken(plan)
-    return broken, float(plan.latency_s or 0.0) if broken == 1 else objective_of(problem, plan)
+    broken = kinds_broken(found)
+    return broken, found.latency_s if broken == 1 else found.objective_value

@@ -8,13 +8,14 @@ Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2; what it finds, and whether it helps
 """
 
 from moe.errors import InputError, nearest
+from moe.trace import Batches
 from optimizer.bo.alg2 import Alg2
 from optimizer.bo.greedy import MultiEpsilon, NoTuning, RandomPairs, SingleEpsilon
 from optimizer.bo.judge import OBJECTIVES, Judge, Judged, Objective
 from optimizer.bo.modelled import FewNumbers, GpEi, Recount, Tpe
 from optimizer.bo.planner import Planner
 from optimizer.bo.sampler import Known, Sampler
-from optimizer.bo.space import Batches, KeyRange, Tuning
+from optimizer.bo.space import KeyRange, Tuning
 from optimizer.bo.tune import Budget, Tuned, tune
 from optimizer.realised import Evaluate, Realised, closed_form
 

@@ -6,9 +6,10 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from moe.errors import InputError, nearest
+from moe.trace import Batches
 from optimizer.bo.alg2 import Alg2
 from optimizer.bo.planner import Planner
-from optimizer.bo.space import Batches, Tuning
+from optimizer.bo.space import Tuning
 from optimizer.popularity import prediction_error
 from optimizer.realised import Evaluate, Realised, errors
 from simulator.plan import DeploymentPlan

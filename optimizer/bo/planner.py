@@ -3,12 +3,13 @@
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.bo.space import Batches, LayeredTable, Tuning
+from moe.trace import Batches
+from optimizer.bo.space import LayeredTable, Tuning
+from optimizer.exact import PREFERRED, ModelFronts
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
-from optimizer.exact.solve import PREFERRED, ModelFronts
-from optimizer.ods import solve_ods
 from optimizer.popularity import ProfileTable, TablePredictor
 from optimizer.problem import with_tokens
+from optimizer.solvers import solve
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ProblemLayer
 
 KEPT_FRONTS = 256
@@ -59,7 +60,7 @@ class Planner:
     def plan(self, popularity: np.ndarray, margin: float = 0.0) -> DeploymentPlan:
         """The plan of ODS for a popularity, shape (layers, experts)."""
         problem = self.problem_for(popularity, margin)
-        return solve_ods(problem, fronts=self._model_fronts(problem)).plan
+        return solve(problem, "ods", fronts=self._model_fronts(problem))
 
     def _model_fronts(self, problem: DeploymentProblem) -> ModelFronts:
         """The exact fronts of the layers; a layer that was planned for lately keeps its own."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe.trace import Batches
 from optimizer.bo.alg2 import Alg2
 from optimizer.bo.judge import Judged
 from optimizer.bo.planner import Planner
-from optimizer.bo.space import Batches, KeyRange, Pairs, Tuning
+from optimizer.bo.space import KeyRange, Pairs, Tuning
 
 
 @dataclass(frozen=True)

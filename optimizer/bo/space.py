@@ -3,13 +3,12 @@
 Keys are rows (layer, f1, f2, f3, expert) as in `ProfileTable`; a value is the count that the table is to hold.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from moe.errors import InputError
-from moe.trace import RoutingTrace
+from moe.trace import Batches
 from optimizer.popularity import ProfileTable
 
 
@@ -84,37 +83,6 @@ class Tuning:
             return popularity
         total = popularity.sum(axis=1, keepdims=True)
         return np.divide(popularity * tokens, total, out=np.zeros_like(popularity), where=total > 0)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Batches to be served: what is known of them before, and what their gates then do.
-
-    Attributes:
-        token_ids: of each batch, arrays (tokens,) int.
-        real: tokens of each expert, shape (batches, layers, experts).
-    """
-
-    token_ids: tuple[np.ndarray, ...]
-    real: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.token_ids)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all batches."""
-        return sum(len(ids) for ids in self.token_ids)
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Real popularity of the mean batch, shape (layers, experts)."""
-        return self.real.mean(axis=0)
-
-    @staticmethod
-    def of(traces: Sequence[RoutingTrace]) -> "Batches":
-        """Each trace as one batch."""
-        return Batches(tuple(x.token_id for x in traces), np.stack([x.popularity() for x in traces]))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A price for a second of latency separates the layers: the sum of their least cost + price x latency, less the
 price of the limit, bounds every plan within the limit (the Lagrangian bound), and the best price comes from the
-linear relaxation over the labels known so far. Each layer is searched as far as its bound asks (`ranges`).
+linear relaxation over the labels known so far. Each layer is searched as far as its bound asks (`layer_ranges`).
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy as np
 
 from optimizer.exact.knapsack import ROUNDING, Front, Relaxation, Selection, cheapest, fastest, relax
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.layer_ranges import LayerSearch
 from simulator.plan import Communication, DeploymentProblem, LayerPlan
 
@@ -39,7 +40,7 @@ class Found:
     def plans(self) -> tuple[LayerPlan, ...]:
         """The layers' plans."""
         layers = zip(self.options, self.fronts, self.selection.labels, strict=True)
-        return tuple(options.plan(front, label) for options, front, label in layers)
+        return tuple(layer_plan(options, front, label) for options, front, label in layers)
 
 
 class _Model:

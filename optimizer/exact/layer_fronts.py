@@ -21,8 +21,6 @@ from simulator.plan import (
     MB,
     Communication,
     DeploymentProblem,
-    ExpertPlan,
-    LayerPlan,
     needed_memory_bytes,
 )
 
@@ -105,11 +103,11 @@ class LayerOptions:
         first = {kind: i for i, kind in reversed(kind_of.items())}
         representatives = sorted(first.values())
         # Of each expert that tokens reach, which of the listed ones stands for it.
-        self._listed_as = {i: representatives.index(first[kind]) for i, kind in kind_of.items()}
-        self.count = np.bincount(list(self._listed_as.values()))
+        self.listed_as = {i: representatives.index(first[kind]) for i, kind in kind_of.items()}
+        self.count = np.bincount(list(self.listed_as.values()))
         kinds = [self.layer.experts[i] for i in representatives]
-        self._part = self.layer.model_copy(update={"experts": tuple(kinds)})
-        self.every = Candidates.every(problem.platform, self._part, self.count)
+        self.listed = self.layer.model_copy(update={"experts": tuple(kinds)})
+        self.every = Candidates.every(problem.platform, self.listed, self.count)
 
     def candidates(self, window: Window | None) -> Candidates:
         """The deployments in a window; all without one."""
@@ -179,7 +177,7 @@ class LayerOptions:
             index of the range, cost, latency, finish time of each label; by range, then rising finish time.
         """
         among = self.candidates(window)
-        result, allowed = self._outcomes(communication, low, high, among)
+        result, allowed = self.outcomes(communication, low, high, among)
         if witness is not None:
             allowed = allowed.copy()
             allowed[:, witness] &= np.ceil(among.r[witness]) >= low.reshape(-1, 1, 1)
@@ -206,8 +204,8 @@ class LayerOptions:
         """
         among = self.candidates(window)
         first, last = np.array([low]), np.array([high])
-        least, allowed = self._outcomes(communication, first, last, among)
-        most, surely = self._outcomes(communication, last, first, among)
+        least, allowed = self.outcomes(communication, first, last, among)
+        most, surely = self.outcomes(communication, last, first, among)
         finish = np.where(allowed, least.finish_s, np.inf).ravel()
         start = max(from_s, np.minimum.reduceat(finish, among.begin).max())
         dearest = np.where(surely & (most.finish_s <= start), most.objective(self.problem), np.inf).ravel()
@@ -217,62 +215,7 @@ class LayerOptions:
         kept = np.flatnonzero(allowed.ravel() & (cost <= enough[expert]))
         return kept.astype(np.int32) if window.place is None else window.place[kept]
 
-    def plan(self, front: LayerFront, label: int, hold_beta: bool = False) -> LayerPlan:
-        """The deployment behind a label; of equally cheap deployments the smallest memory, then the fewest
-        replicas.
-
-        Args:
-            front: of this layer.
-            label: index in the front.
-            hold_beta: keep the label's minibatch size (it is another layer's as well), and Eq. 12e with it;
-                otherwise take the least that gives the same minibatches.
-        """
-        communication = COMMUNICATIONS[int(front.method[label])]
-        if not self.reached:
-            idle = [idle_expert(self.problem, self.e, i) for i in range(len(self.layer.experts))]
-            return LayerPlan(communication="storage", experts=tuple(idle))
-        row = front.row[label : label + 1]
-        result, allowed = self._outcomes(communication, row, row, self.every)
-        in_time = allowed & (result.finish_s <= front.finish_s[label] * SAME)
-        cost = np.where(in_time, result.objective(self.problem), np.inf)
-        cost = np.broadcast_to(cost, in_time.shape).reshape(len(self.count), -1)
-        best = cost.argmin(axis=1)
-        beta: int | None = None
-        if communication == "pipelined":
-            beta = int(front.row[label])
-            if hold_beta:
-                best = self._with_witness(best, cost, beta)
-            else:
-                r = self._replica_tokens(best)
-                beta = int(np.ceil(r / np.ceil(r / beta)).max())
-        sizes, counts = self.problem.platform.memory_mb, self.problem.platform.max_replicas
-        listed = [ExpertPlan(memory_mb=sizes[k // counts], replicas=int(1 + k % counts)) for k in best]
-        experts = tuple(
-            listed[self._listed_as[i]] if i in self._listed_as else idle_expert(self.problem, self.e, i)
-            for i in range(len(self.layer.experts))
-        )
-        return LayerPlan(communication=communication, minibatch_tokens=beta, experts=experts)
-
-    def _replica_tokens(self, deployment: np.ndarray) -> np.ndarray:
-        """r of each expert deployed as its `deployment`, an index in (sizes, replicas)."""
-        return self._part.tokens / (1 + deployment % self.problem.platform.max_replicas)
-
-    def _with_witness(self, best: np.ndarray, cost: np.ndarray, beta: int) -> np.ndarray:
-        """The cheapest deployments of which one has replicas of more than beta - 1 tokens (Eq. 12e).
-
-        Args:
-            best: the cheapest deployment of each expert, (experts,).
-            cost: of every deployment, inf where not allowed, (experts, deployments).
-            beta: the minibatch size.
-        """
-        if np.ceil(self._replica_tokens(best)).max() >= beta:
-            return best
-        r = np.broadcast_to(np.ceil(self.every.r), self.every.shape).reshape(cost.shape)
-        large = np.where(r >= beta, cost, np.inf)
-        w = int((large.min(axis=1) - cost.min(axis=1)).argmin())
-        return np.where(np.arange(len(best)) == w, large.argmin(axis=1), best)
-
-    def _outcomes(
+    def outcomes(
         self, communication: Communication, row: np.ndarray, other: np.ndarray, among: Candidates
     ) -> tuple[Outcome, np.ndarray]:
         """Outcomes in ranges of rows (bounds where a range has more than one: lower ones where `row` is the
@@ -317,11 +260,3 @@ def check_experts_fit(problem: DeploymentProblem, e: int) -> None:
             f"layers.{e}.experts.{i}: needs {needed[i]:.0f} MB with {problem.platform.max_replicas} replicas, "
             f"the largest of platform.memory_mb is {largest}"
         )
-
-
-def idle_expert(problem: DeploymentProblem, e: int, i: int) -> ExpertPlan:
-    """The deployment of an expert that no token reaches: the smallest memory that holds it, one replica."""
-    layer = problem.layers[e]
-    needed = needed_memory_bytes(layer, np.zeros(len(layer.experts)))[i]
-    sizes = problem.platform.memory_mb
-    return ExpertPlan(memory_mb=next((m for m in sizes if m * MB >= needed), sizes[-1]), replicas=1)

@@ -7,6 +7,7 @@ import numpy as np
 
 from optimizer.exact.knapsack import cheapest, fastest
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.layer_plan import layer_plan
 from simulator.plan import Communication, DeploymentProblem, LayerPlan
 
 
@@ -70,7 +71,7 @@ def cheapest_global_beta(
         fronts = [layer.at(beta) for layer in layers]
         best = fastest([x.pair() for x in fronts])
     plans = [
-        layer.options.plan(front, label, hold_beta=True)
+        layer_plan(layer.options, front, label, hold_beta=True)
         for layer, front, label in zip(layers, fronts, best.labels, strict=True)
     ]
     return tuple(plans), best.latency_s, min(bound, best.cost)

@@ -1,11 +1,10 @@
 """The certified optimum of the deployment problem, and its whole cost-latency front.
 
-The problem separates: experts meet only in their layer's latency (`fronts`), layers only in the latency limit
-(`knapsack`). Under one limit most minibatch sizes need only a bound (`priced`, `ranges`). Source: this project;
-the problem is (12) of Liu, Wang, Wu, INFOCOM 2025.
+The problem separates: experts meet only in their layer's latency (`layer_fronts`), layers only in the latency
+limit (`knapsack`). Under one limit most minibatch sizes need only a bound (`lagrangian`, `layer_ranges`). Source:
+this project; the problem is (12) of Liu, Wang, Wu, INFOCOM 2025.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -13,10 +12,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.cost_model import ROUNDING, fixed_latency_s, with_evaluation
+from optimizer.evaluation import ROUNDING, Solution, evaluate, fixed_latency_s
 from optimizer.exact.knapsack import Front, cheapest, fastest, merged, relax
 from optimizer.exact.lagrangian import NEAR, cheapest_within
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.one_minibatch import cheapest_global_beta
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
@@ -97,9 +97,9 @@ def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = 
 
 def solve_exact(
     problem: DeploymentProblem, beta: Beta = "per-layer", fronts: ModelFronts | None = None, gap: float = 0.0
-) -> DeploymentPlan:
-    """The cheapest plan within the latency limit, with its certificate: a lower bound on every plan's objective,
-    and its gap to that.
+) -> Solution:
+    """The cheapest layers' plans within the latency limit, with their certificate: a lower bound on every plan's
+    objective.
 
     Args:
         problem: the problem.
@@ -111,7 +111,6 @@ def solve_exact(
     Raises Infeasible when no plan meets the limit, InputError where an expert fits no memory size or the gap is
     no share.
     """
-    started = time.perf_counter()
     if not 0 <= gap < 1:
         raise InputError(f"gap: expected a share from 0 to below 1, got {gap}")
     budget, bound = latency_budget_s(problem), None
@@ -125,12 +124,8 @@ def solve_exact(
         layers, latency = cheapest_layers(problem, fronts, beta)
     if latency > budget * (1 + ROUNDING):
         raise Infeasible(problem.latency_limit_s or np.inf, latency + fixed_latency_s(problem))
-    plan = DeploymentPlan(solver="exact", layers=layers)
-    plan = with_evaluation(problem, plan, bound, time.perf_counter() - started)
-    value = plan.billed_gb_s if problem.objective == "gb_s" else plan.full_cost_usd
-    if bound is None or gap == 0 or bound >= (value or 0.0):
-        plan = plan.model_copy(update={"lower_bound": value, "gap": 0.0})
-    return plan
+    value = evaluate(problem, DeploymentPlan(solver="exact", layers=layers)).objective_value
+    return Solution(layers, value if bound is None or gap == 0 else min(bound, value))
 
 
 def front(problem: DeploymentProblem, tolerance: float = 0.0) -> Front:
@@ -144,6 +139,13 @@ def front(problem: DeploymentProblem, tolerance: float = 0.0) -> Front:
         cost in the objective's unit (points,) falling, and latency in s (points,) rising.
 
     Raises InputError where an expert fits no memory size, and for a tolerance below 0.
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> problem = smoe.make_problem(spec, tokens, smoe.load_profile(), latency_limit_s=60)
+    >>> cost, latency_s = smoe.front(problem, tolerance=0.01)
+    >>> cost.shape == latency_s.shape, bool(cost[0] > cost[-1]), bool(latency_s[0] < latency_s[-1])
+    (True, True, True)
     """
     if not 0 <= tolerance < np.inf:
         raise InputError(f"tolerance: expected a share of the cost, at least 0, got {tolerance}")
@@ -175,5 +177,5 @@ def cheapest_layers(
         price = relax(pairs, budget).price if found is not None else 0.0
         return cheapest_global_beta(problem, fronts.methods, budget, price)[:2]
     found = found or fastest(pairs)
-    layers = [x.plan(y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True)]
+    layers = [layer_plan(x, y, k) for x, y, k in zip(fronts.options, fronts.fronts, found.labels, strict=True)]
     return tuple(layers), found.latency_s

@@ -12,7 +12,6 @@ it is. What a group is made of:
 Source: this project; blocks of experts as functions are FaaSMoE's.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -22,7 +21,7 @@ from pydantic import Field
 
 from moe.errors import InputError, nearest
 from moe.files import FileModel
-from optimizer.exact.solve import Beta
+from optimizer.exact import Beta
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemExpert, ProblemLayer
 
@@ -135,11 +134,9 @@ def plan_groups(
     **options: Any,
 ) -> GroupedPlan:
     """Group the experts and plan for the groups, with any solver and its options."""
-    started = time.perf_counter()
     grouping = group_experts(problem, size, group_by)
     grouped = grouping.of_problem(problem)
-    plan = solve(grouped, solver, beta=beta, **options)
-    return GroupedPlan(grouped, plan.model_copy(update={"solve_s": time.perf_counter() - started}), grouping)
+    return GroupedPlan(grouped, solve(grouped, solver, beta=beta, **options), grouping)
 
 
 def blocks(problem: DeploymentProblem, size: int, beta: Beta = "per-layer") -> GroupedPlan:

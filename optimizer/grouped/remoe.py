@@ -17,20 +17,19 @@ function whose replicas share them by LPT, and takes time over memory to be an e
 """
 
 import functools
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.baselines.one_decision_less import memory_only
-from optimizer.cost_model import with_evaluation
-from optimizer.exact.solve import Beta
+from optimizer.baselines import memory_only
+from optimizer.evaluation import with_evaluation
+from optimizer.exact import Beta
 from optimizer.grouped.grouping import grouped_layer, lpt
 from optimizer.problem import with_tokens
-from optimizer.realised import Overflow, Realised, realise_served
-from simulator.plan import MB, DeploymentPlan, DeploymentProblem
+from optimizer.realised import BilledOverflow, Realised, realise_served
+from simulator.plan import MB, DeploymentPlan, DeploymentProblem, objective_value
 
 Hot = tuple[tuple[int, ...], ...]
 """Of each layer the experts in the main function."""
@@ -64,7 +63,7 @@ class RemoePlan:
 
     def cost(self) -> float:
         """The bill in the objective's unit, hot experts included."""
-        return self.billed_gb_s if self.problem.objective == "gb_s" else self.full_cost_usd
+        return objective_value(self.problem.objective, self.billed_gb_s, self.full_cost_usd)
 
 
 def remoe(problem: DeploymentProblem, beta: Beta = "per-layer") -> RemoePlan:
@@ -72,7 +71,6 @@ def remoe(problem: DeploymentProblem, beta: Beta = "per-layer") -> RemoePlan:
 
     Raises InputError where a layer has one expert only, or a replica fits no memory size.
     """
-    started = time.perf_counter()
     found, failure = [], InputError("remoe: expected layers of at least two experts")
     for hot_count, replicas in _sizes(problem):
         try:
@@ -81,11 +79,9 @@ def remoe(problem: DeploymentProblem, beta: Beta = "per-layer") -> RemoePlan:
             failure = error
     if not found:
         raise failure
-    best = min(
+    return min(
         found, key=lambda x: (not x.plan.feasible, x.cost() if x.plan.feasible else x.plan.latency_s or 0.0)
     )
-    plan = best.plan.model_copy(update={"solve_s": time.perf_counter() - started})
-    return replace(best, plan=plan)
 
 
 def exponential_fit(memory_mb: np.ndarray, seconds: np.ndarray) -> np.ndarray:
@@ -120,7 +116,7 @@ def _sizes(problem: DeploymentProblem) -> Iterator[tuple[int, int]]:
 
 
 def realise_remoe(
-    problem: DeploymentProblem, remoe_plan: RemoePlan, real: np.ndarray, overflow: Overflow = "foreseen"
+    problem: DeploymentProblem, remoe_plan: RemoePlan, real: np.ndarray, overflow: BilledOverflow = "foreseen"
 ) -> Realised:
     """One batch served with Remoe's plan, hot experts billed as in `RemoePlan`.
 
@@ -143,8 +139,8 @@ def _planned(problem: DeploymentProblem, hot_count: int, replicas: int, beta: Be
     """The plan with so many hot experts and replicas in each layer."""
     hot, cold = _divided(problem, hot_count, replicas)
     rewritten, hot_gb_s = _rewritten(problem, hot, cold)
-    plan = memory_only(_with_fitted_times(rewritten), beta)
-    plan = with_evaluation(rewritten, plan.model_copy(update={"solver": "remoe"}))
+    layers = memory_only(_with_fitted_times(rewritten), beta).layers
+    plan = with_evaluation(rewritten, DeploymentPlan(solver="remoe", layers=layers))
     return RemoePlan(
         problem=rewritten,
         plan=plan,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.miqcp.programme import COMPARED, FEASIBILITY, Found, Kind, Range, Sense, Solution, SolverProgramme
+from optimizer.miqcp.programme import COMPARED, FEASIBILITY, Found, Kind, Point, Range, Sense, SolverProgramme
 
 FREE_VARIABLES, FREE_CONSTRAINTS, FREE_QUADRATIC_VARIABLES = 2000, 2000, 200
 """What the size-limited licence that comes with gurobipy solves; the last where any constraint is quadratic
@@ -81,10 +81,10 @@ class GurobiProgramme(SolverProgramme):
             bound=None if bound is None or abs(bound) >= grb.INFINITY else bound,
         )
 
-    def _solutions(self) -> Iterator[Solution]:
+    def _solutions(self) -> Iterator[Point]:
         for k in range(self._model.SolCount):
             self._model.Params.SolutionNumber = k
-            yield Solution({name: x.Xn for name, x in self._variables.items()}, self._model.PoolObjVal)
+            yield Point({name: x.Xn for name, x in self._variables.items()}, self._model.PoolObjVal)
 
     def _too_large(self) -> str:
         m = self._model

@@ -9,11 +9,9 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-
-from moe.errors import InputError, nearest
 
 Backend: TypeAlias = Literal["scip", "gurobi"]
 Kind: TypeAlias = Literal["binary", "integer", "continuous"]
@@ -46,7 +44,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Solution:
+class Point:
     """The values of all variables by name, and of the objective."""
 
     values: Mapping[str, float]
@@ -64,7 +62,7 @@ class Found:
     """
 
     status: Status
-    solutions: Iterator[Solution]
+    solutions: Iterator[Point]
     bound: float | None
 
 
@@ -188,16 +186,3 @@ class Values(Programme):
         if not within.low <= value <= within.high:
             self.broken.append(f"{name}: {within.low!r} <= {value!r} <= {within.high!r}")
         return value
-
-
-def empty_programme(backend: Backend) -> SolverProgramme:
-    """A programme of a back end, with nothing in it. Raises InputError where the back end cannot be used."""
-    if backend == "scip":
-        from optimizer.miqcp.scip import ScipProgramme
-
-        return ScipProgramme()
-    if backend == "gurobi":
-        from optimizer.miqcp.gurobi import GurobiProgramme
-
-        return GurobiProgramme()
-    raise InputError(f"backend: no back end '{backend}'{nearest(backend, get_args(Backend))}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.miqcp.programme import COMPARED, FEASIBILITY, Found, Kind, Range, Sense, Solution, SolverProgramme
+from optimizer.miqcp.programme import COMPARED, FEASIBILITY, Found, Kind, Point, Range, Sense, SolverProgramme
 
 KINDS: dict[Kind, str] = {"binary": "B", "integer": "I", "continuous": "C"}
 
@@ -67,8 +67,8 @@ class ScipProgramme(SolverProgramme):
             bound=None if abs(bound) >= model.infinity() else float(bound),
         )
 
-    def _solutions(self) -> Iterator[Solution]:
+    def _solutions(self) -> Iterator[Point]:
         model = self._model
         for found in model.getSols():
             values = {name: model.getSolVal(found, x) for name, x in self._variables.items()}
-            yield Solution(values, model.getSolObjVal(found))
+            yield Point(values, model.getSolObjVal(found))

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import get_args
 
-from moe.errors import InputError
-from optimizer.cost_model import evaluate, fixed_latency_s, with_evaluation
-from optimizer.exact.solve import Beta, Infeasible, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
-from optimizer.miqcp.problem12 import Methods, decisions, describe, layers_of, money_unit, usable_methods
-from optimizer.miqcp.programme import Backend, Solution, Values, empty_programme
+from moe.errors import InputError, nearest
+from optimizer.evaluation import Solution, evaluate, fixed_latency_s
+from optimizer.exact import Beta, Infeasible, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.miqcp.decisions import Methods, decisions, layers_of
+from optimizer.miqcp.problem12 import describe, money_unit, usable_methods
+from optimizer.miqcp.programme import Backend, Point, SolverProgramme, Values
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 PAPER_TIME_LIMIT_S = 180.0
@@ -36,7 +38,7 @@ def solve_miqcp(
     time_limit_s: float = PAPER_TIME_LIMIT_S,
     start: DeploymentPlan | None = None,
     methods: Sequence[Methods] | None = None,
-) -> DeploymentPlan:
+) -> Solution:
     """The best plan that the solver finds, with the solver's bound.
 
     Args:
@@ -56,7 +58,7 @@ def solve_miqcp(
     solver = f"miqcp-{backend}"
     methods = methods or usable_methods(problem)
     if not any(layer.tokens.any() for layer in problem.layers):
-        return _nothing_to_decide(problem, beta, methods, solver, began)
+        return _nothing_to_decide(problem, beta, methods, solver)
     programme = empty_programme(backend)
     describe(programme, problem, beta, methods)
     values = None
@@ -77,17 +79,30 @@ def solve_miqcp(
     if bound is not None and bound > value * (1 + AGREEMENT):
         raise RuntimeError(f"{solver}: lower bound {bound!r} above the cost {value!r} of a plan")
     bound = None if bound is None else min(bound, value)
-    return with_evaluation(problem, plan, bound, time.perf_counter() - began)
+    return Solution(plan.layers, bound, solver)
 
 
 def _nothing_to_decide(
-    problem: DeploymentProblem, beta: Beta, methods: Sequence[Methods], solver: str, began: float
-) -> DeploymentPlan:
+    problem: DeploymentProblem, beta: Beta, methods: Sequence[Methods], solver: str
+) -> Solution:
     """The plan of a model that no token reaches. Raises Infeasible."""
     plan = DeploymentPlan(solver=solver, layers=layers_of(problem, {}, methods))
     if not evaluate(problem, plan).feasible:
         raise _infeasible(problem, beta, methods, solver)
-    return with_evaluation(problem, plan, 0.0, time.perf_counter() - began)
+    return Solution(plan.layers, 0.0, solver)
+
+
+def empty_programme(backend: Backend) -> SolverProgramme:
+    """A programme of a back end, with nothing in it. Raises InputError where the back end cannot be used."""
+    if backend == "scip":
+        from optimizer.miqcp.scip import ScipProgramme
+
+        return ScipProgramme()
+    if backend == "gurobi":
+        from optimizer.miqcp.gurobi import GurobiProgramme
+
+        return GurobiProgramme()
+    raise InputError(f"backend: no back end '{backend}'{nearest(backend, get_args(Backend))}")
 
 
 def start_values(
@@ -135,7 +150,7 @@ def fixed_method_miqcp(
 
 
 def _best(
-    problem: DeploymentProblem, methods: Sequence[Methods], solver: str, solutions: Iterator[Solution]
+    problem: DeploymentProblem, methods: Sequence[Methods], solver: str, solutions: Iterator[Point]
 ) -> DeploymentPlan | None:
     """The first solution, best first, that the evaluator finds feasible: others miss the latency limit by no
     more than the solver's tolerance. Raises RuntimeError where solver and evaluator disagree."""

@@ -8,8 +8,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from moe.errors import InputError, nearest
 from moe.plugins import load_object
+from moe.trace import RoutingTrace
 from optimizer.popularity.accuracy import PredictionError, prediction_error, skew
 from optimizer.popularity.interface import Batch, History, Oracle, Predictor, TablePredictor, Uniform
 from optimizer.popularity.lstm import Lstm
@@ -27,6 +30,7 @@ __all__ = [
     "TablePredictor",
     "load_table",
     "options_of",
+    "predict",
     "prediction_error",
     "predictor",
     "save_table",
@@ -62,6 +66,30 @@ def predictor(name: str | Callable[..., Predictor], **options: Any) -> Predictor
     if not (callable(getattr(made, "fit", None)) and callable(getattr(made, "predict", None))):
         raise InputError(f"predictor '{_shown(name)}': expected an object with fit and predict, got {made!r}")
     return made
+
+
+def predict(
+    profiled: RoutingTrace, served: RoutingTrace, name: str | Callable[..., Predictor] = "bayes", **options: Any
+) -> np.ndarray:
+    """Predicted popularity of the tokens of one trace, learnt from another.
+
+    Args:
+        profiled: what is learnt from.
+        served: the tokens to be served; of its routing only `oracle` looks.
+        name, options: of the predictor, as `predictor` takes them.
+
+    Returns:
+        tokens of each expert, shape (layers, experts) float; rows sum to tokens x top-k.
+
+    Raises InputError for an unknown predictor or option, and for traces of different models.
+
+    >>> import numpy as np, serverless_moe as smoe
+    >>> np.save("routed.npy", np.array([[[0]], [[1]], [[0]], [[0]]]))
+    >>> trace = smoe.read_trace("routed.npy", experts=2)
+    >>> smoe.predict(trace.slice(0, 2), trace.slice(2, 4), "history")
+    array([[1., 1.]])
+    """
+    return predictor(name, **options).fit(profiled).predict(served.token_id, served)
 
 
 def options_of(name: str | Callable[..., Predictor]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from moe.routing.synthetic import zipf_shares
 from moe.trace import RoutingTrace
 
 
@@ -26,8 +27,7 @@ def synthetic_trace(
         seed: of text and noise; the experts of a token ID are the same whatever the seed.
     """
     rng = np.random.default_rng(seed)
-    share = 1 / np.arange(1, vocabulary + 1)
-    token_id = rng.choice(vocabulary, tokens, p=share / share.sum()).astype(np.int32)
+    token_id = rng.choice(vocabulary, tokens, p=zipf_shares(vocabulary, 1.0)).astype(np.int32)
     index = np.arange(tokens)
     start = index - index % sequence_tokens
     length = np.minimum(sequence_tokens, tokens - start)

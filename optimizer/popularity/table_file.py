@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from moe.errors import InputError
-from moe.parquet import about_of, column, read_parquet, whole_number, write_parquet
+from moe.parquet import about_of, column, read_parquet, schema_of, whole_number, write_parquet
+from moe.trace import RoutingTrace, load_trace
 from optimizer.popularity.table import COLUMNS, ProfileTable
+from simulator.plan import DeploymentProblem
 
 SCHEMA = "profile-table/1"
 TYPES = dict(zip(COLUMNS, (np.int16, np.int32, np.int32, np.int32, np.int16), strict=True)) | {"count": np.float64}
@@ -58,3 +60,33 @@ def load_table(path: str | Path) -> ProfileTable:
     keys = np.stack([found[name].astype(np.int32) for name in COLUMNS]).T
     table = ProfileTable(keys, found["count"], layers, experts, top_k, about.get("origin", {}))
     return ProfileTable.merged([table])
+
+
+def load_layers(path: Path, layers: list[int] | None) -> RoutingTrace:
+    """The trace in a file, with these of its layers (None: all, in order). Raises InputError."""
+    trace = load_trace(path)
+    if layers is None:
+        return trace
+    if not all(0 <= layer < trace.layers for layer in layers):
+        raise InputError(f"layers: {path} has layers 0..{trace.layers - 1}, got {layers}")
+    return trace.with_layers(layers)
+
+
+def load_profile_table(path: Path, problem: DeploymentProblem, layers: list[int] | None = None) -> ProfileTable:
+    """The profile table in a file, or that of a routing trace.
+
+    Args:
+        path: the file.
+        problem: whose layers and experts the table is for.
+        layers: of a trace: which of its layers stands for each of the problem's; None: one to one.
+
+    Raises InputError.
+    """
+    table = load_table(path) if schema_of(path) == SCHEMA else ProfileTable.from_trace(load_layers(path, layers))
+    shape = len(problem.layers), len(problem.layers[0].experts)
+    if (table.layers, table.experts) != shape:
+        raise InputError(
+            f"{path}: expected {shape[0]} layers x {shape[1]} experts, as the problem has, "
+            f"got {table.layers} x {table.experts}"
+        )
+    return table

@@ -1,1 +1,12 @@
-"""Plans for samples of popularity, with a lower bound."""
+"""Plans for samples of the popularity, what no plan can go below on them, and samples of a predictor."""
+
+from optimizer.robust.plan import Criterion, RobustSolution, plan_robustly, solve_robust
+from optimizer.robust.samples import bootstrap
+
+__all__ = [
+    "Criterion",
+    "RobustSolution",
+    "bootstrap",
+    "plan_robustly",
+    "solve_robust",
+]

@@ -13,9 +13,9 @@ import math
 import numpy as np
 
 from optimizer.cost_model import download_s, upload_s
+from optimizer.exact import latency_budget_s
 from optimizer.exact.knapsack import Front, fastest, relax, undominated
 from optimizer.exact.layer_fronts import LayerOptions
-from optimizer.exact.solve import latency_budget_s
 from optimizer.problem import with_tokens
 from simulator.plan import DeploymentProblem, ProblemLayer
 

@@ -14,22 +14,20 @@ Source: this project; the overflow rule is that of Liu, Wang, Wu, INFOCOM 2025, 
 """
 
 import math
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from moe.errors import InputError, nearest
-from optimizer.cost_model import ROUNDING, fixed_latency_s, with_evaluation
+from optimizer.evaluation import ROUNDING, Solution, fixed_latency_s
+from optimizer.exact import Beta, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.exact.knapsack import cheapest, fastest, undominated
-from optimizer.exact.solve import Beta, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.problem import with_tokens
-from optimizer.realised import Overflow, realise
+from optimizer.realised import BilledOverflow
 from optimizer.robust.lower_bound import mean_bound, sample_bounds
-from simulator.plan import DeploymentPlan, DeploymentProblem, LayerPlan
-from simulator.serving.overflow import replicas_that_fit
+from optimizer.robust.outcomes import Outcomes
+from simulator.plan import DeploymentProblem, LayerPlan
 
 Risk: TypeAlias = Literal["mean", "quantile"]
 
@@ -57,10 +55,10 @@ class Criterion:
     risk: Risk = "mean"
     quantile: float = 0.9
     limit_share: float | None = None
-    overflow: Overflow = "foreseen"
+    overflow: BilledOverflow = "foreseen"
 
     def __post_init__(self) -> None:
-        for name, known in (("risk", get_args(Risk)), ("overflow", get_args(Overflow))):
+        for name, known in (("risk", get_args(Risk)), ("overflow", get_args(BilledOverflow))):
             value = getattr(self, name)
             if value not in known:
                 raise InputError(f"{name}: expected {' or '.join(known)}, got '{value}'{nearest(value, known)}")
@@ -84,26 +82,24 @@ class Criterion:
         return self.risk == "mean" and self.limit_share is None
 
 
-@dataclass(frozen=True)
-class Robust:
+@dataclass(frozen=True, kw_only=True)
+class RobustSolution(Solution):
     """A robust plan, and what it is worth. Costs are in the objective's unit.
 
     Attributes:
-        plan: evaluated on the problem's own popularity.
         cost: the criterion's number for it: mean or quantile of the bills on the samples.
         latency_s: mean, or quantile, of the latencies on the samples, as the limit asks.
         over_limit: share of the samples above the limit.
-        lower_bound: no plan that keeps the limit costs less (`wait_and_see`); None where it is out of reach.
+        cost_bound: no plan that keeps the limit costs less (`robust.lower_bound`); None where it is out of reach.
         mean_plan_cost, mean_plan_latency_s: of the exact plan for the mean popularity, which may miss the limit;
             infinite where it cannot serve a sample.
         samples: their number.
     """
 
-    plan: DeploymentPlan
     cost: float
     latency_s: float
     over_limit: float
-    lower_bound: float | None
+    cost_bound: float | None
     mean_plan_cost: float
     mean_plan_latency_s: float
     samples: int
@@ -117,7 +113,7 @@ class Robust:
     @property
     def perfect_information_at_most(self) -> float | None:
         """Expected value of perfect information, from above: what knowing each batch's popularity could save."""
-        return None if self.lower_bound is None else self.cost - self.lower_bound
+        return None if self.cost_bound is None else self.cost - self.cost_bound
 
 
 def quantile_of(values: np.ndarray, share: float) -> np.ndarray:
@@ -133,15 +129,12 @@ def solve_robust(
     risk: Risk = "mean",
     quantile: float = 0.9,
     limit_share: float | None = None,
-    overflow: Overflow = "foreseen",
-) -> DeploymentPlan:
+    overflow: BilledOverflow = "foreseen",
+) -> Solution:
     """The plan of `plan_robustly`; without samples the cheapest (or fastest) for the problem's popularity."""
     if samples is None:
-        started = time.perf_counter()
-        layers, _ = cheapest_layers(problem, model_fronts(problem), beta)
-        plan = DeploymentPlan(solver="robust", layers=layers)
-        return with_evaluation(problem, plan, solve_s=time.perf_counter() - started)
-    return plan_robustly(problem, samples, Criterion(risk, quantile, limit_share, overflow), beta).plan
+        return Solution(cheapest_layers(problem, model_fronts(problem), beta)[0])
+    return plan_robustly(problem, samples, Criterion(risk, quantile, limit_share, overflow), beta)
 
 
 def plan_robustly(
@@ -149,7 +142,7 @@ def plan_robustly(
     samples: np.ndarray,
     criterion: Criterion | None = None,
     beta: Beta = "per-layer",
-) -> Robust:
+) -> RobustSolution:
     """The candidate of least mean (or quantile) bill whose latency keeps the limit, or the fastest candidate.
 
     Args:
@@ -160,7 +153,6 @@ def plan_robustly(
 
     Raises InputError for samples of another shape, and where no candidate can serve all samples.
     """
-    started = time.perf_counter()
     criterion = criterion or Criterion()
     samples = _checked(problem, samples)
     candidates = _candidates(problem, samples, beta)
@@ -168,73 +160,21 @@ def plan_robustly(
     labels = _selected(problem, outcomes, criterion, recombine=beta == "per-layer")
     bills, latencies = outcomes.totals(labels)
     limit = problem.latency_limit_s or np.inf
-    plan = DeploymentPlan(solver="robust", layers=outcomes.plan(labels))
     mean_bills, mean_latencies = outcomes.totals(outcomes.whole[0])
     if criterion.risk == "mean":
         bound = mean_bound(problem, samples, criterion.limit_share)
     else:
         bound = float(criterion.cost(sample_bounds(problem, samples)))
-    return Robust(
-        plan=with_evaluation(problem, plan, solve_s=time.perf_counter() - started),
+    return RobustSolution(
+        layers=outcomes.plan(labels),
         cost=float(criterion.cost(bills)),
         latency_s=float(criterion.latency_s(latencies)),
         over_limit=float(np.mean(latencies > limit * (1 + ROUNDING))),
-        lower_bound=bound,
+        cost_bound=bound,
         mean_plan_cost=float(criterion.cost(mean_bills)),
         mean_plan_latency_s=float(criterion.latency_s(mean_latencies)),
         samples=len(samples),
     )
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What the candidates' layers come to on the samples.
-
-    Attributes:
-        layers: of each layer the different candidates.
-        cost, latency_s: of each layer, shape (candidates, samples); infinite where it cannot serve a sample.
-        whole: the candidates that came as plans: a label of each layer, shape (plans, layers).
-        fixed_s: latency that no plan changes.
-    """
-
-    layers: tuple[tuple[LayerPlan, ...], ...]
-    cost: tuple[np.ndarray, ...]
-    latency_s: tuple[np.ndarray, ...]
-    whole: np.ndarray
-    fixed_s: float
-
-    @staticmethod
-    def of(
-        problem: DeploymentProblem,
-        plans: Sequence[tuple[LayerPlan, ...]],
-        samples: np.ndarray,
-        overflow: Overflow = "foreseen",
-    ) -> "Outcomes":
-        """Serve all samples with all candidates."""
-        by_layer = [list(dict.fromkeys(plan[e] for plan in plans)) for e in range(len(problem.layers))]
-        found = [_serve(problem, e, layer, samples[:, e], overflow) for e, layer in enumerate(by_layer)]
-        return Outcomes(
-            layers=tuple(map(tuple, by_layer)),
-            cost=tuple(cost for cost, _ in found),
-            latency_s=tuple(latency for _, latency in found),
-            whole=np.array([[by_layer[e].index(layer) for e, layer in enumerate(plan)] for plan in plans]),
-            fixed_s=fixed_latency_s(problem),
-        )
-
-    def totals(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bills and latencies on the samples of plans (..., layers): shape (..., samples)."""
-        labels = np.asarray(labels)
-        cost = sum(part[labels[..., e]] for e, part in enumerate(self.cost))
-        latency = sum(part[labels[..., e]] for e, part in enumerate(self.latency_s))
-        return np.asarray(cost), np.asarray(latency) + self.fixed_s
-
-    def plan(self, labels: np.ndarray) -> tuple[LayerPlan, ...]:
-        """The layers' plans."""
-        return tuple(layer[k] for layer, k in zip(self.layers, labels, strict=True))
-
-    def served(self, e: int) -> np.ndarray:
-        """Candidates of layer e that can serve all samples."""
-        return np.flatnonzero(np.isfinite(self.cost[e]).all(axis=1))
 
 
 def _candidates(problem: DeploymentProblem, samples: np.ndarray, beta: Beta) -> list[tuple[LayerPlan, ...]]:
@@ -259,26 +199,6 @@ def _candidates(problem: DeploymentProblem, samples: np.ndarray, beta: Beta) -> 
             limited = level.with_limit(None if np.isinf(budget) else fixed + share * budget)
             found.append(cheapest_layers(limited, fronts, beta)[0])
     return found
-
-
-def _serve(
-    problem: DeploymentProblem, e: int, plans: Sequence[LayerPlan], samples: np.ndarray, overflow: Overflow
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bills and latencies of plans of layer e on samples (samples, experts); shape (plans, samples) each."""
-    layer = problem.layers[e].model_copy(update={"non_moe_s": 0.0})
-    alone = problem.model_copy(update={"layers": (layer,), "head_s": 0.0, "tail_s": 0.0})
-    found = np.full((2, len(plans), len(samples)), np.inf)
-    for k, chosen in enumerate(plans):
-        plan = DeploymentPlan(solver="", layers=(chosen,))
-        for s, tokens in enumerate(samples):
-            real = realise(alone, plan, tokens[None], overflow)
-            if real.failed is None and _within_replicas(alone, chosen, tokens):
-                found[:, k, s] = real.cost(alone), real.latency_s
-    return found[0], found[1]
-
-
-def _within_replicas(alone: DeploymentProblem, plan: LayerPlan, tokens: np.ndarray) -> bool:
-    return bool(replicas_that_fit(alone, 0, plan, tokens).max() <= alone.platform.max_replicas)
 
 
 def _selected(problem: DeploymentProblem, outcomes: Outcomes, criterion: Criterion, recombine: bool) -> np.ndarray:

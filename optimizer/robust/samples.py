@@ -6,12 +6,11 @@ predictor that is wrong in the same way on every profile is wrong in every sampl
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from moe.errors import InputError
-from moe.trace import RoutingTrace
+from moe.trace import RoutingTrace, resampled
 from optimizer.popularity import Predictor
 
 
@@ -46,21 +45,3 @@ def bootstrap(
         predicted = predictor.predict(batch.token_id, batch)
         found.append(np.asarray(predicted, float) * (served.tokens / batch.tokens))
     return np.array(found)
-
-
-def resampled(trace: RoutingTrace, rng: np.random.Generator) -> RoutingTrace:
-    """As many sequences of the trace, drawn with replacement; each draw is a sequence of its own."""
-    order = np.argsort(trace.sequence, kind="stable")
-    tokens = np.unique(trace.sequence, return_counts=True)[1]
-    parts = np.split(order, np.cumsum(tokens)[:-1])
-    drawn = rng.integers(len(parts), size=len(parts))
-    rows = np.concatenate([parts[k] for k in drawn])
-    return replace(
-        trace,
-        sequence=np.repeat(np.arange(len(drawn), dtype=trace.sequence.dtype), tokens[drawn]),
-        token_id=trace.token_id[rows],
-        position_id=trace.position_id[rows],
-        attention_id=trace.attention_id[rows],
-        experts=trace.experts[rows],
-        weights=trace.weights[rows],
-    )

@@ -38,7 +38,7 @@ class Instance:
 
     Attributes:
         slowdown: how many times slower it computes than others.
-        provisioned: it never expires. done: what it remembers of its first calls.
+        provisioned: it never expires. initialised: its INIT is done. done: what it remembers of its first calls.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Instance:
     expires_s: float = math.inf
     slowdown: float = 1.0
     provisioned: bool = False
+    initialised: bool = False
     done: tuple[str, ...] = ()
 
 
@@ -164,6 +165,22 @@ class Call:
     def again(self) -> Call:
         """The next attempt, with a fresh row."""
         return replace(self, record=self.record.again(), status="ok", deadline="timeout", billed_before_s=0.0)
+
+    def retry_wait_s(self, now: float) -> float | None:
+        """How long until this attempt, which has failed, is made again, s; None: never."""
+        status, number, retries = self.status, self.record.attempt, self.platform.retries
+        ran = status != "throttled"
+        if (ran and not self.repeatable) or status == "payload-too-large":
+            return None
+        if self.queued_s is None:
+            again = number < retries.attempts and status in retries.again_after
+            return retries.backoff_s(number) if again else None
+        queue = self.platform.asynchronous
+        self.errors += ran
+        if self.errors >= queue.attempts:
+            return None
+        wait_s = queue.error_waits_s[self.errors - 1] if ran else queue.throttle_wait_s(number)
+        return wait_s if now + wait_s - self.queued_s <= queue.age_limit_s else None
 
 
 class Phase:

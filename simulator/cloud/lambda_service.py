@@ -1,7 +1,7 @@
-"""AWS Lambda: functions and their instances, concurrency, cold and warm starts, failures, retries, billing.
+"""AWS Lambda: calls of functions from arrival to end; cold and warm starts, failures, retries, billing.
 
 A call whose program meets nobody takes one simulated event, any other a process: the start of an instance is drawn
-and added up at once, an idle instance's expiry is looked up when it is next wanted.
+and added up at once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from typing import Protocol
 
 import simpy
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError
 from simulator.cloud.billing import Meter
 from simulator.cloud.call import (
     Call,
     CallFailed,
     Function,
-    Instance,
     Program,
     Steps,
     Then,
@@ -27,10 +26,9 @@ from simulator.cloud.call import (
     run_through,
     until,
 )
-from simulator.cloud.network import Link
+from simulator.cloud.instances import Instances
 from simulator.cloud.phases import Sleep
 from simulator.cloud.platform import Platform
-from simulator.cloud.starts import Package
 from simulator.records import Record
 
 BROKEN = ("timeout", "instance-lost", "out-of-memory")  # the instance is gone
@@ -46,9 +44,9 @@ class Prewarming(Protocol):
 class LambdaService:
     """Runs work on instances and bills it. Every attempt of a call leaves one row.
 
-    An idle instance is reused most recently used first and is gone after its keep-alive; without one the call
-    starts an instance: provisioning, then INIT. A call beyond a concurrency limit is throttled. A failed attempt
-    is tried again after a backoff, as often as the platform's retry policy says; then the call has failed.
+    A call that finds no idle instance starts one: provisioning, then INIT. A call beyond a concurrency limit is
+    throttled. A failed attempt is tried again after a backoff, as often as the platform's retry policy says; then
+    the call has failed.
 
     Args:
         env: the SimPy environment.
@@ -71,8 +69,7 @@ class LambdaService:
         self._keep = keep or self.records.append
         self._prewarming = prewarming
         self._meter = Meter(platform.prices)
-        self._unreserved_running = 0
-        self._unreserved_limit = platform.concurrency.account
+        self._instances = Instances(env, platform)
 
     def deploy(
         self,
@@ -103,7 +100,7 @@ class LambdaService:
         function = Function(
             name,
             memory_mb,
-            platform.start.package if package is None else self._package(package),
+            platform.start.package_named(package),
             platform.concurrency.timeout_s if timeout_s is None else timeout_s,
             package_bytes,
             tmp_mb,
@@ -114,11 +111,8 @@ class LambdaService:
             new_instances=platform.concurrency.scaling_burst,
             refilled_s=now,
         )
-        self._unreserved_limit -= max(reserved or 0, provisioned)
         self.functions[name] = function
-        function.idle += [self._new_instance(function) for _ in range(warm)]
-        for _ in range(provisioned):
-            self._provision(function)
+        self._instances.deploy(function, warm)
         return function
 
     def program_of(self, function: str) -> Program:
@@ -210,10 +204,8 @@ class LambdaService:
         function, record, platform = call.function, call.record, self.platform
         if self._prewarming is not None and record.role != "ping":
             self._prewarming.arrived(self, function)
-        instance = function.take_idle(now)
-        if not self._admits(function, instance, now):
-            if instance is not None:
-                function.idle.append(instance)
+        instance = self._instances.take(function, now)
+        if instance is None:
             self._refuse(call, "throttled", now)
             return
         record.requested_s = now
@@ -222,12 +214,9 @@ class LambdaService:
         record.phases["queue"] = (now, started)
         if platform.prices.warm_start_is_billed:
             call.billed_before_s = started - now
-        if instance is None:
-            instance = self._new_instance(function)
+        if not instance.initialised:
             started = self._cold_start(call, started)
-        function.running += 1
-        if function.reserved is None and not instance.provisioned:
-            self._unreserved_running += 1
+            instance.initialised = True
         call.instance = instance
         record.instance = instance.name
         record.started_s = started
@@ -240,28 +229,6 @@ class LambdaService:
         record.requested_s = record.started_s = record.ended_s = now
         call.status = status
         self._conclude(call, now)
-
-    # -- starting -----------------------------------------------------------------------------------------
-
-    def _admits(self, function: Function, instance: Instance | None, now: float) -> bool:
-        """Whether the concurrency limits let one more call of the function run; takes from its scaling bucket."""
-        if instance is not None and instance.provisioned:
-            return True
-        if function.reserved is not None:
-            if function.running >= function.reserved:
-                return False
-        elif self._unreserved_running >= self._unreserved_limit:
-            return False
-        if instance is not None:
-            return True
-        limits = self.platform.concurrency
-        refill = (now - function.refilled_s) * limits.scaling_per_s
-        function.new_instances = min(limits.scaling_burst, function.new_instances + refill)
-        function.refilled_s = now
-        if function.new_instances < 1:
-            return False
-        function.new_instances -= 1
-        return True
 
     def _cold_start(self, call: Call, now: float) -> float:
         """Provisioning and INIT from `now` on; returns when the handler starts.
@@ -278,32 +245,6 @@ class LambdaService:
         record.phases["init"] = (provisioned, provisioned + init_s)
         call.billed_before_s += init_s if package.init_is_billed else 0.0
         return provisioned + init_s
-
-    def _new_instance(self, function: Function) -> Instance:
-        function.started += 1
-        memory_mb, now = function.memory_mb, self.env.now
-        failures = self.platform.failures
-        slowdown = failures.straggler_factor if failures.stragglers.next() else 1.0
-        return Instance(
-            f"{function.name}/{function.started}",
-            Link(self.platform.network.rates(memory_mb), now),
-            Link(self.platform.upload_rates(memory_mb), now),
-            now,
-            now + self.platform.start.keep_alive.next(),
-            slowdown,
-        )
-
-    def _provision(self, function: Function) -> None:
-        """One more provisioned instance is idle."""
-        instance = self._new_instance(function)
-        instance.provisioned, instance.expires_s = True, math.inf
-        function.idle.append(instance)
-
-    def _package(self, name: str) -> Package:
-        packages = self.platform.start.packages
-        if name not in packages:
-            raise InputError(f"package: the platform has no package '{name}'{nearest(name, packages)}")
-        return packages[name]
 
     # -- running ------------------------------------------------------------------------------------------
 
@@ -357,51 +298,20 @@ class LambdaService:
         gb_s_usd = prices.provisioned_duration_gb_s if instance.provisioned else function.package.gb_s_usd
         duration_s = call.billed_before_s + now - record.started_s
         self._meter.charge(record, duration_s, function.tmp_mb, gb_s_usd)
-        function.running -= 1
-        if function.reserved is None and not instance.provisioned:
-            self._unreserved_running -= 1
         if broken:
             record.end_phases(now)
-            if instance.provisioned:
-                self._replace_provisioned(function)
-        elif instance.provisioned:
-            function.idle.append(instance)
-        elif now - instance.born_s < self.platform.start.instance_age_s:
-            instance.expires_s = now + self.platform.start.keep_alive.next()
-            function.idle.append(instance)
+        self._instances.give_back(function, instance, broken)
         self._conclude(call, now)
-
-    def _replace_provisioned(self, function: Function) -> None:
-        """A provisioned instance is gone: another one is there after provisioning and INIT."""
-        package = function.package
-        seconds = package.provisioning_s(function.package_bytes) + package.init.next()
-        self.after(seconds, lambda: self._provision(function))
 
     def _conclude(self, call: Call, now: float) -> None:
         """An attempt is over: keep its row, and try again or tell the caller."""
         record = call.record
         record.status = call.status
         self._keep(record)
-        wait_s = None if call.status == "ok" else self._wait_s(call, now)
+        wait_s = None if call.status == "ok" else call.retry_wait_s(now)
         if wait_s is None:
             if call.then is not None:
                 call.then(record)
             return
         again = call.again()
         self.after(wait_s, lambda: self._send(again, self.env.now))
-
-    def _wait_s(self, call: Call, now: float) -> float | None:
-        """How long until a failed attempt is made again, s; None: never."""
-        status, number, retries = call.status, call.record.attempt, self.platform.retries
-        ran = status != "throttled"
-        if (ran and not call.repeatable) or status == "payload-too-large":
-            return None
-        if call.queued_s is None:
-            again = number < retries.attempts and status in retries.again_after
-            return retries.backoff_s(number) if again else None
-        queue = self.platform.asynchronous
-        call.errors += ran
-        if call.errors >= queue.attempts:
-            return None
-        wait_s = queue.error_waits_s[call.errors - 1] if ran else queue.throttle_wait_s(number)
-        return wait_s if now + wait_s - call.queued_s <= queue.age_limit_s else None

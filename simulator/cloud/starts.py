@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from moe.errors import InputError, nearest
 from simulator.cloud.streams import Streams, fixed
 from simulator.draws import Draws, Halvings, Lifetimes
 from simulator.plan import ProblemPlatform
@@ -93,6 +94,14 @@ class Starts:
     def ideal(cls, constants: ProblemPlatform) -> Starts:
         """The ideal platform's: T_str, and an instance stays."""
         return cls(fixed(constants.warm_start_s), Package.ideal(constants), fixed(math.inf))
+
+    def package_named(self, name: str | None) -> Package:
+        """A package; None: the default. Raises InputError: there is none of that name."""
+        if name is None:
+            return self.package
+        if name not in self.packages:
+            raise InputError(f"package: the platform has no package '{name}'{nearest(name, self.packages)}")
+        return self.packages[name]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from moe.errors import InputError, nearest
 from moe.files import FileModel, overlaid, read_mapping, validated
+from moe.shown import Shown
 from simulator.profiles.constant import (
     USD,
     AtLeastOne,
@@ -237,7 +238,7 @@ class StorageClass:
     put_usd_per_byte: float = 0.0
 
 
-class PlatformProfile(FileModel):
+class PlatformProfile(Shown, FileModel):
     """Every constant of a serverless platform."""
 
     schema_: Literal["platform-profile/1"] = Field("platform-profile/1", alias="schema")
@@ -254,6 +255,13 @@ class PlatformProfile(FileModel):
     payload: PayloadConstants
     prices: PriceConstants
     cluster: ClusterConstants
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "mb_per_vcpu": self.compute.mb_per_vcpu.median,
+            "storage_class": self.storage.storage_class,
+        }
 
     def constants(self) -> dict[Keys, Constant]:
         """Every constant by its path of keys, such as `("storage", "get_latency_s")`."""
@@ -286,7 +294,12 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
-    """A packaged profile by name, or a YAML file, whose `base:` may name the one it changes. Raises InputError."""
+    """A packaged profile by name, or a YAML file, whose `base:` may name the one it changes. Raises InputError.
+
+    >>> import serverless_moe as smoe
+    >>> smoe.load_profile("aws-us-east-1-2026")
+    PlatformProfile(name=aws-us-east-1-2026, mb_per_vcpu=1769, storage_class=standard)
+    """
     if Path(name_or_path).suffix not in (".yaml", ".yml"):
         return validated(PlatformProfile, _packaged(str(name_or_path), "profile"), name_or_path)
     data = read_mapping(name_or_path)

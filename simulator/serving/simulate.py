@@ -6,13 +6,14 @@ import gc
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simpy
 
 from moe.errors import InputError
+from moe.shown import Shown
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.platform import ideal_platform, platform_of_profile
 from simulator.plan import (
@@ -24,17 +25,9 @@ from simulator.plan import (
 )
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
-from simulator.serving.forward_pass import (
-    ForwardPass,
-    Gather,
-    Reload,
-    Serving,
-    Start,
-    expert_function,
-    non_moe_function,
-    non_moe_memory_mb,
-)
-from simulator.serving.overflow import Overflow, replicas_run
+from simulator.serving.forward_pass import ForwardPass
+from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function, non_moe_memory_mb
+from simulator.serving.overflow import replicas_run
 from simulator.serving.replicas import problem_of_size, whole_tokens
 
 if TYPE_CHECKING:
@@ -49,8 +42,8 @@ class Decode:
     sequences: int
 
 
-@dataclass(frozen=True)
-class SimulatedRun:
+@dataclass(frozen=True, repr=False)
+class SimulatedRun(Shown):
     """What happened when a plan served one or more batches, one after the other.
 
     Attributes:
@@ -84,6 +77,19 @@ class SimulatedRun:
         """Throughput: tokens of a batch over its mean latency."""
         return self.served_tokens / self.mean_latency_s
 
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "batches": len(self.latency_s),
+            "latency_s": self.mean_latency_s,
+            "tokens_per_s": self.tokens_per_s,
+            "billed_gb_s": self.bill.billed_gb_s,
+            "billed_cost_usd": self.bill.billed_cost_usd,
+            "total_cost_usd": self.bill.total_cost_usd,
+            "invocations": len(self.records),
+            "violations": len(self.violations),
+            "failed": len(self.failed) or None,
+        }
+
     def to_pandas(self) -> pd.DataFrame:
         """The record table."""
         return to_pandas(self.records)
@@ -98,14 +104,10 @@ def simulate(
     plan: DeploymentPlan,
     profile: PlatformProfile | None = None,
     *,
+    serving: Serving = DEFAULT_SERVING,
     routing: Sequence[np.ndarray] | None = None,
     runs: int = 1,
-    start: Start = "eager",
-    next_layer_start: Start = "eager",
-    gather: Gather = "after-all",
     warm: bool = True,
-    overflow: Overflow = "foreseen",
-    reload: Reload = "every-invocation",
     decode: Decode | None = None,
     poll_s: float = 0.0,
     seed: int = 0,
@@ -116,40 +118,48 @@ def simulate(
         problem: the deployment problem that the plan is for.
         plan: the deployment plan; violations of its constraints are played as they stand.
         profile: the platform; None for the ideal one, on which the closed form holds.
+        serving: how the plan is served.
         routing: real tokens of each expert, one (layers, experts) integer array a batch: then tokens are whole,
             and replicas that meet more than fits overflow. None: the problem's tokens, divided.
         runs: batches without `routing`; with it, each of its batches is served once.
-        start, next_layer_start, gather, reload: see `simulator.serving.forward_pass.Serving`.
         warm: whether planned instances are initialised before the first batch.
-        overflow: what becomes of a replica that meets more tokens than its memory (with `direct`, its payload)
-            holds, see `simulator.serving.overflow`.
         decode: token-by-token generation after each batch: every layer is invoked again for each step.
         poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
         seed: of all random streams.
 
     Raises:
         InputError: plan, problem and routing do not fit together.
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens, profile = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12, smoe.load_profile()
+    >>> problem = smoe.make_problem(spec, tokens, profile)
+    >>> run = smoe.simulate(problem, smoe.plan(problem), profile, runs=3, seed=0)
+    >>> run.latency_s.shape, run.bill.total_cost_usd > run.bill.billed_cost_usd
+    ((3,), True)
     """
     check_plan_fits(problem, plan)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
     service = LambdaService(simpy.Environment(), platform.changed(own_work={"poll_s": poll_s}))
     deploy_plan(service, problem, plan, warm)
-    routed = routing is not None
-    serving = Serving(start, next_layer_start, gather, overflow, reload, routed, routed)
     if routing is None:
         passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
     else:
         passes = [_as_routed(service, problem, plan, serving, number, real) for number, real in enumerate(routing)]
-    steps = [_decode_steps(each, decode) for each in passes]
-    durations_s = _serve(
-        service, [one for each, after in zip(passes, steps, strict=True) for one in (each, *after)]
-    )
-    durations_s = durations_s.reshape(len(passes), -1)
-    latency_s = durations_s[:, 0]
+    in_order = [one for each in passes for one in (each, *_decode_steps(each, decode))]
+    return _outcome(passes, _serve(service, in_order).reshape(len(passes), -1))
+
+
+def _outcome(passes: list[ForwardPass], durations_s: np.ndarray) -> SimulatedRun:
+    """What happened when these passes over a batch, and the decode steps of each, took so long.
+
+    Args:
+        durations_s: of each pass, then of its steps, shape (batches, 1 + steps).
+    """
+    service, problem, plan = passes[0].service, passes[0].problem, passes[0].plan
+    latency_s, limit_s = durations_s[:, 0], problem.latency_limit_s
     violations = constraint_violations(problem, plan)
-    limit = problem.latency_limit_s
-    if limit is not None and (latency_s > limit * (1 + 1e-9)).any():
+    if limit_s is not None and (latency_s > limit_s * (1 + 1e-9)).any():
         violations.append((None, None, "latency"))
     planned = sum(int(layer.replicas.sum()) for layer in plan.layers)
     return SimulatedRun(
@@ -176,9 +186,10 @@ def _decode_steps(first: ForwardPass, decode: Decode | None) -> list[ForwardPass
     share = decode.sequences / first.problem.served_tokens
     tokens = [whole_tokens(each * share) for each in first.tokens]
     replicas = [layer.replicas for layer in first.plan.layers]
-    serving = replace(first.serving, whole_tokens=True, limits=False)
     return [
-        ForwardPass(first.service, small, first.plan, tokens, replicas, serving, first.batch, step)
+        ForwardPass(
+            first.service, small, first.plan, tokens, replicas, first.serving, first.batch, step, limits=False
+        )
         for step in range(1, decode.steps + 1)
     ]
 
@@ -217,7 +228,7 @@ def _as_planned(
     """A pass with the problem's tokens, divided evenly."""
     tokens = [layer.tokens for layer in problem.layers]
     replicas = [layer.replicas for layer in plan.layers]
-    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch)
+    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch, whole_tokens=False, limits=False)
 
 
 def _as_routed(

@@ -13,8 +13,7 @@ from moe.errors import nearest
 from moe.files import FileModel, read_settings, source_of, validated
 from simulator.plan import NonNegative
 from simulator.profiles.schema import DEFAULT_PROFILE
-from simulator.serving.forward_pass import Gather, Reload, Start
-from simulator.serving.overflow import Overflow
+from simulator.serving.layer import Serving
 from simulator.traffic.arrivals import Arrivals
 from simulator.traffic.function_file import Deployed
 from simulator.traffic.program_file import Amount, Entry, Functions, check_graph, increasing
@@ -56,7 +55,7 @@ class FunctionChoice(Deployed):
     call_s: NonNegative = 0.0
 
 
-class MoEChoice(FileModel):
+class DeployedMoE(FileModel):
     """A deployed MoE model. A batch is one forward pass over `tokens_per_request` tokens of each request."""
 
     problem: str = Field(description="deployment problem, JSON or YAML; relative to the scenario's folder")
@@ -65,11 +64,11 @@ class MoEChoice(FileModel):
     tokens: Literal["largest-remainder", "multinomial"] = Field(
         "largest-remainder", description="how a batch's whole tokens follow the problem's popularity"
     )
-    start: Start = "eager"
-    next_layer_start: Start = "eager"
-    gather: Gather = "after-all"
-    overflow: Overflow = "foreseen"
-    reload: Reload = "every-invocation"
+
+
+class MoEChoice(Serving, DeployedMoE):
+    """A deployed MoE model, and how it is served."""
+
     warm: bool = Field(False, description="whether planned instances are initialised at the start")
     provisioned: bool = Field(False, description="whether they are kept initialised, and charged for")
 

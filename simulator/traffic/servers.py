@@ -12,7 +12,7 @@ from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.records import Record
-from simulator.serving.forward_pass import ForwardPass, Serving
+from simulator.serving.forward_pass import ForwardPass
 from simulator.serving.overflow import replicas_run
 from simulator.serving.replicas import problem_of_size, whole_tokens
 from simulator.serving.simulate import deploy_plan
@@ -86,9 +86,6 @@ class MoEServer:
         self._service, self._choice, self._plan, self._rng = service, choice, plan, rng
         self._problem = problem
         self._scaled: dict[int, tuple[DeploymentProblem, list[np.ndarray]]] = {}
-        self._serving = Serving(
-            choice.start, choice.next_layer_start, choice.gather, choice.overflow, choice.reload
-        )
         deploy_plan(service, problem, plan, choice.warm and not choice.provisioned, choice.provisioned)
 
     def serve(self, batch: Batch, done: Callable[[Batch, bool], None]) -> None:
@@ -97,8 +94,8 @@ class MoEServer:
         problem, tokens = self._scaled.get(size) or self._scale(size)
         if self._choice.tokens == "multinomial":
             tokens = [self._rng.multinomial(int(each.sum()), each / max(1, each.sum())) for each in tokens]
-        replicas = replicas_run(problem, self._plan, tokens, self._serving.overflow)
-        one = ForwardPass(self._service, problem, self._plan, tokens, replicas, self._serving, batch.number)
+        replicas = replicas_run(problem, self._plan, tokens, self._choice.overflow)
+        one = ForwardPass(self._service, problem, self._plan, tokens, replicas, self._choice, batch.number)
         ended = one.run()
         assert ended.callbacks is not None
         ended.callbacks.append(lambda _: done(batch, one.failed is None))

@@ -15,6 +15,7 @@ def smoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["smoe", *arguments])
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")  # as it sets itself; gone when the test ends
         with pytest.raises(SystemExit) as ended:
             cli.main()
         printed = capsys.readouterr()

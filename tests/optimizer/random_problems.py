@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from optimizer import cost_model
-from optimizer.cost_model import fixed_latency_s
+from optimizer.evaluation import fixed_latency_s
 from simulator.plan import (
     COMMUNICATIONS,
     MB,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe.errors import InputError
-from optimizer.cost_model import evaluate, with_evaluation
+from optimizer.evaluation import evaluate, with_evaluation
 from simulator.plan import COMMUNICATIONS, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from tests.conftest import NAMES, reference
 from tests.optimizer.random_problems import random_problem

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from optimizer import cost_model
-from optimizer.cost_model import chosen, evaluate
+from optimizer.cost_model import chosen
+from optimizer.evaluation import evaluate
 from optimizer.problem import with_tokens
 from optimizer.realised import errors, realise
 from optimizer.solvers import solve
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
+from simulator.serving.layer import JUST_IN_TIME, Serving
+from simulator.serving.overflow import Overflow
 from simulator.serving.simulate import simulate
 from tests.conftest import reference
 from tests.optimizer.bo.bo_cases import small_problem
@@ -182,13 +185,13 @@ def test_the_worst_error_decides_how_long_exploration_goes_on() -> None:
 
 @pytest.mark.parametrize("how", ["foreseen", "retry"])
 @pytest.mark.parametrize("method", ["storage", "direct"])
-def test_the_simulator_on_the_ideal_platform_bills_the_same(method: Communication, how: str) -> None:
+def test_the_simulator_on_the_ideal_platform_bills_the_same(method: Communication, how: Overflow) -> None:
     """Tokens that the replicas share evenly, of which one expert of each layer overflows its memory."""
     problem = tight_problem(payload_limit_bytes=1e12)
     plan = uniform(problem, method, 128, 2)
     real = np.array([[40, 8, 60, 20], [48, 60, 0, 12]])
-    run = simulate(problem, plan, routing=[real], start="just-in-time", overflow=how)  # type: ignore[arg-type]
-    found = realise(problem, plan, real, how)  # type: ignore[arg-type]
+    run = simulate(problem, plan, routing=[real], serving=Serving(start="just-in-time", overflow=how))
+    found = realise(problem, plan, real, how)
     assert found.billed_gb_s == pytest.approx(run.bill.billed_gb_s, rel=1e-9)
     assert run.latency_s[0] <= found.latency_s * (1 + 1e-9)
     if method == "storage":
@@ -204,7 +207,7 @@ def test_bert_4s_plans_come_to_what_the_simulator_says(limit_s: float, predicted
     real = np.array([layer.tokens for layer in problem.layers]).astype(int)
     planned_for = real if predicted == "real" else np.full_like(real, 2560)
     plan = solve(with_tokens(problem, planned_for), "ods")
-    run = simulate(problem, plan, routing=[real], start="just-in-time")
+    run = simulate(problem, plan, routing=[real], serving=JUST_IN_TIME)
     found = realise(problem, plan, real)
     assert found.billed_gb_s == pytest.approx(run.bill.billed_gb_s, rel=0.01)
     assert found.latency_s == pytest.approx(float(run.latency_s[0]), rel=0.01)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from moe.errors import InputError
-from optimizer.cost_model import evaluate
+from optimizer.evaluation import evaluate
 from optimizer.problem import with_tokens
 from optimizer.regret import best_on_real_tokens, on_real_tokens, regret
 from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import simulate
 from tests.conftest import reference
 
@@ -83,7 +84,7 @@ def test_a_replica_that_overflows_runs_as_several_and_costs_what_the_simulator_s
     big = with_tokens(small, real)
     found = on_real_tokens(big, plan)
     assert found.overflowed > 0
-    run = simulate(small, plan, routing=[real.astype(int)], start="just-in-time")
+    run = simulate(small, plan, routing=[real.astype(int)], serving=JUST_IN_TIME)
     assert found.overflowed == run.overflowed
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from moe.errors import InputError
 from optimizer import SOLVERS, Infeasible, evaluate, solve
-from optimizer.baselines.paper import best_uniform, lambdaml
 from simulator.plan import DeploymentProblem
 from tests.conftest import reference
 from tests.optimizer.random_problems import random_problem
@@ -58,32 +57,32 @@ def test_only_the_exact_solver_refuses_an_unreachable_limit() -> None:
 def test_lambdaml_takes_the_largest_listed_memory_up_to_its_maximum() -> None:
     problem, _, _ = reference("bert-4")
     for maximum, taken in ((3008, 2880), (3072, 3072), (768, 768)):
-        plan = lambdaml(problem, max_memory_mb=maximum, method="storage")
+        plan = solve(problem, "lambdaml", max_memory_mb=maximum, method="storage")
         assert {(x.memory_mb, x.replicas) for layer in plan.layers for x in layer.experts} == {(taken, 1)}
     with pytest.raises(InputError, match="max_memory_mb: expected at least the smallest size 128"):
-        lambdaml(problem, max_memory_mb=64)
+        solve(problem, "lambdaml", max_memory_mb=64)
     with pytest.raises(InputError, match="did you mean 'direct'"):
-        lambdaml(problem, method="directly")  # type: ignore[arg-type]
+        solve(problem, "lambdaml", method="directly")  # type: ignore[arg-type]
 
 
 def test_lambdaml_chooses_the_cheapest_method_that_can_run() -> None:
     """Payloads of 10,240 tokens do not fit without replicas: a plan with `direct` would flatter LambdaML."""
     problem, _, _ = reference("bert-4")
-    assert {x.communication for x in lambdaml(problem).layers} == {"storage"}
-    assert lambdaml(problem, method="direct").feasible is False
+    assert {x.communication for x in solve(problem, "lambdaml").layers} == {"storage"}
+    assert solve(problem, "lambdaml", method="direct").feasible is False
 
 
 @pytest.mark.parametrize("name", ["tiny", "zero-and-uneven", "whole-bill", "measured-platform"])
 def test_the_best_uniform_plan_with_known_popularity_is_the_best_of_all_uniform_plans(name: str) -> None:
     problem = reference(name)[0].with_limit(None)
-    plan = best_uniform(problem, popularity="known")
+    plan = solve(problem, "best-uniform", popularity="known")
     kinds = {(x.memory_mb, x.replicas) for layer in plan.layers for x in layer.experts}
     assert len(kinds) == 1
     assert len({layer.communication for layer in plan.layers}) == 1
     assert plan.feasible
     value = evaluate(problem, plan).objective_value
     for memory_mb in problem.platform.memory_mb:
-        rival = lambdaml(problem, max_memory_mb=memory_mb)  # one replica
+        rival = solve(problem, "lambdaml", max_memory_mb=memory_mb)  # one replica
         assert rival.violations or value <= evaluate(problem, rival).objective_value * (1 + 1e-12)
 
 
@@ -96,7 +95,7 @@ def test_the_best_uniform_plan_needs_no_popularity() -> None:
     turned = problem.model_copy(
         update={"layers": (layer.model_copy(update={"experts": moved}), *problem.layers[1:])}
     )
-    assert best_uniform(problem).layers == best_uniform(turned).layers
+    assert solve(problem, "best-uniform").layers == solve(turned, "best-uniform").layers
 
 
 def test_random_plans_follow_the_seed() -> None:
@@ -122,6 +121,7 @@ def test_all_experts_without_tokens_cost_nothing() -> None:
 
 
 OWN = """
+from optimizer import Solution
 from simulator.plan import DeploymentPlan, ExpertPlan, LayerPlan
 
 def largest(problem, replicas=1):
@@ -133,7 +133,13 @@ def nothing(problem):
     return None
 
 def short(problem):
-    return largest(problem).model_copy(update={"layers": ()})
+    return Solution(largest(problem).layers[:1])
+
+def empty(problem):
+    return Solution(())
+
+def bounded(problem):
+    return Solution(largest(problem).layers, lower_bound=1.0)
 """
 
 
@@ -152,11 +158,19 @@ def test_a_solver_of_ones_own_is_evaluated_here(own_module: None) -> None:
     assert {x.replicas for layer in plan.layers for x in layer.experts} == {2}
 
 
+def test_a_bound_of_ones_own_is_shown_with_its_gap(own_module: None) -> None:
+    """A user's solver that proves something must be able to say so, as the packaged ones do."""
+    plan = solve(reference("bert-4")[0], "own_solvers:bounded")
+    assert plan.lower_bound == 1.0
+    assert plan.gap == pytest.approx(1 - 1 / (plan.billed_gb_s or 0))
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("own_solvers:nothing", "expected a DeploymentPlan, got NoneType"),
-        ("own_solvers:short", "layers: expected"),
+        ("own_solvers:nothing", "expected a Solution or a DeploymentPlan, got NoneType"),
+        ("own_solvers:short", "solver 'own_solvers:short': layers: expected 12, as in the problem, got 1"),
+        ("own_solvers:empty", "solver 'own_solvers:empty': layers: .* at least 1 item"),
         ("own_solvers:smallest", "has no class or function 'smallest'"),
         ("not_there:solver", "cannot import not_there"),
     ],

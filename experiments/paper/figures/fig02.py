@@ -15,10 +15,11 @@ from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.plans import play, played_columns, problem_of
 from experiments.paper.routing import Cell, cell_fields, routing_of
 from experiments.paper.settings import FigureSettings
-from experiments.run.methods import figures
 from experiments.tools import style
+from experiments.tools.style import rounded
 from optimizer.solvers import solve
 from simulator.serving.cluster import PERIODS
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import Decode, simulate
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def compute(cell: ServeCell) -> Rows:
     ]
     decode = Decode(cell.decode_steps, cell.batch_tokens // cell.sequence_tokens)
     stepped = simulate(
-        problem, plan, cell.platform, routing=batches.real[:1], start="just-in-time", decode=decode, seed=cell.seed
+        problem, plan, cell.platform, routing=batches.real[:1], serving=JUST_IN_TIME, decode=decode, seed=cell.seed
     )
     step_s = float(stepped.decode_s.mean())
     found.append(cell.about | {"row": "serving", "name": BY_TOKEN, "tokens_per_s": decode.sequences / step_s})
@@ -140,7 +141,7 @@ def _gap(constants: pd.DataFrame, by_token: float) -> str:
     """What explains the gap: the constant that needs the smallest change."""
     reach = constants[constants["factor"].notna()]
     said = [
-        f"{row.name_} {figures(row.needed)} {row.unit} instead of {figures(row.value)}"
+        f"{row.name_} {rounded(row.needed)} {row.unit} instead of {rounded(row.value)}"
         for row in reach.assign(far=np.abs(np.log(reach["factor"].astype(float))))
         .sort_values("far")
         .rename(columns={"name": "name_"})
@@ -164,12 +165,15 @@ def draw(data: pd.DataFrame) -> Figure:
             if row["billed_usd"] == row["billed_usd"]:
                 left.barh(place, row["billed_usd"], color=colour, height=0.62)
                 left.annotate(
-                    f" {figures(row['billed_usd'])}", (row["billed_usd"], place), va="center", fontsize=7.5
+                    f" {rounded(row['billed_usd'])}", (row["billed_usd"], place), va="center", fontsize=7.5
                 )
             if row["period"] in ("second", None) or row["period"] != row["period"]:
                 right.barh(place, row["tokens_per_s"], color=colour, height=0.62)
                 right.annotate(
-                    f" {figures(row['tokens_per_s'])}", (row["tokens_per_s"], place), va="center", fontsize=7.5
+                    f" {rounded(row['tokens_per_s'])}",
+                    (row["tokens_per_s"], place),
+                    va="center",
+                    fontsize=7.5,
                 )
         left.set_yticks(range(len(rows)), rows["name"], fontsize=8)
         left.set_ylim(len(rows) - 0.5, -0.6)

@@ -11,8 +11,8 @@ from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.method_rows import METHOD_STYLE, MethodCell, method_rows
 from experiments.paper.routing import cell_fields
 from experiments.paper.settings import FigureSettings
-from experiments.run.methods import figures
 from experiments.tools import style
+from experiments.tools.style import rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ def draw(data: pd.DataFrame) -> Figure:
             rows = shown[shown["method"] == method].set_index("tokens").loc[sizes]
             at = np.arange(len(sizes)) + (k - 0.5) * 0.38
             bars = axes.bar(at, rows[column], 0.36, color=METHOD_STYLE[method][0], label=method)
-            axes.bar_label(bars, [figures(x) for x in rows[column]], fontsize=7.5)
+            axes.bar_label(bars, [rounded(x) for x in rows[column]], fontsize=7.5)
             for bar, feasible in zip(bars, rows["feasible"], strict=True):
                 if not feasible:
                     bar.set(facecolor="white", edgecolor=METHOD_STYLE[method][0], hatch="////")

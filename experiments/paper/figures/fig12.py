@@ -12,7 +12,6 @@ from experiments.paper.claims import Claim, counted
 from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.plans import (
     MILLION,
-    least_latency_s,
     predicted_popularity,
     problem_of,
     usd_per_million,
@@ -21,6 +20,7 @@ from experiments.paper.routing import Cell, cell_fields, routing_of, with_interv
 from experiments.paper.settings import FigureSettings
 from experiments.tools import style
 from optimizer import NoIncumbent
+from optimizer.exact import least_latency_s
 from optimizer.realised import realise
 from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem

@@ -13,7 +13,7 @@ from experiments.paper.plans import problem_of, within_lambdaml
 from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
 from moe.statistics import percentile_interval
-from optimizer.cost_model import evaluate
+from optimizer.evaluation import evaluate
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
 from simulator.profiles.schema import PlatformProfile

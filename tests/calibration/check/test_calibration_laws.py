@@ -1,5 +1,6 @@
 """Probing a known platform gives its profile back: if these fail, a profile is of no real platform either."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -151,12 +152,24 @@ def test_a_known_platform_is_found_again(probed: tuple, made: Calibration, tmp_p
         assert keep_alive.median == pytest.approx(340.0, rel=0.05)
 
 
+TRANSFERS = ("multiply", "get", "put", "send")
+"""Probes that tell the work of transfers."""
+
+
+def measured(true: PlatformProfile, seed: int, folder: Path, probes: Sequence[str] | None = None) -> Path:
+    """The standard campaign on a platform, or some of its probes."""
+    campaign = load_campaign("standard")
+    wanted = tuple(each for each in campaign.probes if probes is None or each.probe in probes)
+    campaign = campaign.model_copy(update={"probes": wanted})
+    run_campaign(campaign, SimulatedBackend(true, seed), folder, "python3.12")
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["packaged", "other"])
 def test_the_standard_campaign_finds_a_platform_again(name: str, tmp_path: Path) -> None:
     true, base = (load_profile(), other()) if name == "packaged" else (other(), load_profile())
-    run_campaign(load_campaign("standard"), SimulatedBackend(true, seed=11), tmp_path / "standard", "python3.12")
-    made = calibrate_campaigns([tmp_path / "standard"], base).profile
+    made = calibrate_campaigns([measured(true, 11, tmp_path / "standard")], base).profile
     scaling = {"concurrency/scaling_burst", "concurrency/scaling_per_s"} if name == "other" else set()
     assert_found(made, true, base, NOT_IN_STANDARD - scaling)
 
@@ -165,8 +178,7 @@ def test_the_standard_campaign_finds_a_platform_again(name: str, tmp_path: Path)
 @pytest.mark.parametrize("by_itself", [True, False])
 def test_the_standard_campaign_finds_the_work_of_transfers(by_itself: bool, tmp_path: Path) -> None:
     true = by_cpu(by_itself)
-    run_campaign(load_campaign("standard"), SimulatedBackend(true, seed=11), tmp_path / "standard", "python3.12")
-    made = calibrate_campaigns([tmp_path / "standard"], load_profile()).profile
+    made = calibrate_campaigns([measured(true, 11, tmp_path / "standard", TRANSFERS)], load_profile()).profile
     assert made.network.moved_by_cpu is by_itself
     for name, (value, _) in OF_CPU.items():
         assert constant_at(made, name.split("/")).median == pytest.approx(value, rel=0.05), name
@@ -178,9 +190,8 @@ def test_the_standard_campaign_finds_the_work_of_transfers(by_itself: bool, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_a_platform_without_such_work_gets_none_of_it(seed: int, tmp_path: Path) -> None:
-    plat = SimulatedBackend(load_profile(), seed=seed)
-    run_campaign(load_campaign("standard"), plat, tmp_path / "standard", "python3.12")
-    made = calibrate_campaigns([tmp_path / "standard"], by_cpu()).profile
+    folder = measured(load_profile(), seed, tmp_path / "standard", TRANSFERS)
+    made = calibrate_campaigns([folder], by_cpu()).profile
     assert not made.network.moved_by_cpu
     assert {name: constant_at(made, name.split("/")) for name in OF_CPU} == dict.fromkeys(OF_CPU)
 

@@ -11,14 +11,15 @@ from experiments.benches.optimizer import (
     slope,
     zipf_popularity,
 )
-from optimizer.exact.solve import least_latency_s, model_fronts, solve_exact
+from optimizer.exact import least_latency_s, model_fronts
+from optimizer.solvers import solve
 from tests.conftest import NAMES, reference
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_plain_sweep_finds_the_optimum(name: str) -> None:
     problem, _, _ = reference(name)
-    assert plain_sweep(problem) == pytest.approx(solve_exact(problem).lower_bound, rel=1e-9)
+    assert plain_sweep(problem) == pytest.approx(solve(problem, "exact").lower_bound, rel=1e-9)
 
 
 @pytest.mark.slow
@@ -29,9 +30,9 @@ def test_at_full_width_what_is_left_out_is_not_missed() -> None:
     least = least_latency_s(problem)
     for limit in (problem.latency_limit_s, least * 1.001, None):
         limited = problem.with_limit(limit)
-        optimum = solve_exact(limited, fronts=fronts)
-        assert solve_exact(limited).billed_gb_s == pytest.approx(optimum.billed_gb_s, rel=1e-9)
-        rough = solve_exact(limited, gap=1e-3)
+        optimum = solve(limited, "exact", fronts=fronts)
+        assert solve(limited, "exact").billed_gb_s == pytest.approx(optimum.billed_gb_s, rel=1e-9)
+        rough = solve(limited, "exact", gap=1e-3)
         assert (rough.lower_bound or 0) <= (optimum.lower_bound or 0) * (1 + 1e-12)
         assert (rough.gap or 0) <= 1e-3
 
@@ -39,7 +40,7 @@ def test_at_full_width_what_is_left_out_is_not_missed() -> None:
 def test_the_limit_of_a_shape_binds() -> None:
     problem = shaped_problem(3, 4)
     assert least_latency_s(problem) < (problem.latency_limit_s or 0)
-    free = solve_exact(problem.with_limit(None))
+    free = solve(problem.with_limit(None), "exact")
     assert (free.latency_s or 0) > (problem.latency_limit_s or 0)
 
 

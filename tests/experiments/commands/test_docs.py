@@ -1,14 +1,19 @@
 """What the documents tell people to type: if these fail, a reader types a command that is not there."""
 
+import importlib
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import click
 import pytest
 
 from experiments.cli import cli
+from experiments.commands.options import WithSettings
+from tests.experiments.conftest import Run
 
 ROOT = Path(__file__).parents[3]
+PACKAGES = "moe|simulator|optimizer|lambda_probe|calibration|experiments"
 PAGES = ["README.md", "results/README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 
 
@@ -31,13 +36,68 @@ def test_every_command_and_option_of_a_page_is_there(page: str) -> None:
             option = re.match(r"\[?(--[a-z-]+)", word)
             if option and command.name != "test":
                 assert option[1] in known | {"--help"}, f"{page}: ./smoe {command.name} ... {word}"
+        if isinstance(command, WithSettings):
+            settings = [after.partition("=")[0] for before, after in pairwise(words) if before == "--set"]
+            assert set(settings) <= set(command.settings()), f"{page}: ./smoe {command.name} ... --set {settings}"
 
 
 def test_every_bench_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     bench = cli.commands["bench"]
     assert isinstance(bench, click.Group)
-    assert {"simulator", "optimizer", "predictors", "validation", "miqcp", "bo", "rivals", "robust"} == set(
-        bench.commands
-    )
+    assert {"simulator", "optimizer", "validation", "miqcp"} == set(bench.commands)
     for name, command in bench.commands.items():
         assert "Example: ./smoe bench " + name in (command.help or ""), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_module_and_file_of_the_code_that_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for paragraph in text.split("\n\n"):
+        files = {found.rstrip(".") for found in re.findall(rf"\b(?:{PACKAGES}|tests|docs)/[\w./-]+", paragraph)}
+        folders = [ROOT / (file if (ROOT / file).is_dir() else Path(file).parent) for file in files]
+        assert [file for file in files if "NAME" not in file and not (ROOT / file).exists()] == []
+        for name in re.findall(r"`(\w+\.py)`", paragraph):  # in a folder that is named beside it
+            assert (ROOT / name).exists() or any(any(folder.rglob(name)) for folder in folders), name
+    for name in re.findall(rf"`((?:{PACKAGES})(?:\.\w+)+)", text):
+        assert name.endswith(".parquet") or is_there(name), name
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module of this project, or stands in one."""
+    parts = name.split(".")
+    for k in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:k]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[k:]:
+            if not hasattr(found, part) and part not in getattr(found, "__dataclass_fields__", ()):
+                return False
+            found = getattr(found, part, None)
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, command in cli.commands.items() if isinstance(command, WithSettings)]
+)
+def test_a_command_with_settings_has_few_options_and_says_what_each_setting_is(name: str, smoe: Run) -> None:
+    command = cli.commands[name]
+    assert isinstance(command, WithSettings)
+    assert sum(isinstance(each, click.Option) for each in command.params) <= 10
+    code, said, _ = smoe(name, "--help")
+    assert code == 0
+    for key, field in command.settings().items():
+        assert re.search(rf"^  {key} ", said, re.MULTILINE), key
+        assert field.description, key
+    code, out, err = smoe(name, *REQUIRED.get(name, ()), "--set", "sede=1")
+    assert (code, out) == (2, "")
+    assert "--set sede: unknown key" in err
+
+
+REQUIRED = {
+    "plan": ("p.json",),
+    "simulate": ("p.json", "plan.json"),
+    "tune": ("p.json", "--profiled", "a.parquet", "--serve", "b.parquet"),
+    "record": ("--out", "a.parquet"),
+}

@@ -16,9 +16,9 @@ TEXT = TextChoice(title="noise", corpus="wikipedia", stands_for="Enwik8", tokens
 OTHER = TextChoice(title="other noise", corpus="news", stands_for="CCnews", tokens=4096)
 
 
-def synthetic(settings: RecordingSettings, layers: tuple[int, ...]) -> RoutingTrace:
+def synthetic(settings: RecordingSettings) -> RoutingTrace:
     """What stands for a recording: its shape is right, its tokens are noise."""
-    made = synthetic_trace(
+    return synthetic_trace(
         settings.gate_seed,
         settings.tokens,
         layers=6,
@@ -26,7 +26,6 @@ def synthetic(settings: RecordingSettings, layers: tuple[int, ...]) -> RoutingTr
         top_k=settings.top_k,
         vocabulary=11_000,
     )
-    return made.with_layers(list(layers))
 
 
 def tiny(kind: type[FigureSettings], **more: Any) -> Any:

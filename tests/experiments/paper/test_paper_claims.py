@@ -5,7 +5,7 @@ import pytest
 
 from experiments.paper.break_even import LEVERS, crossing
 from experiments.paper.claims import as_rows, bounded, counted
-from experiments.paper.routing import Routing
+from experiments.run.routing import Routing
 from optimizer.popularity.synthetic import synthetic_trace
 from simulator.profiles.closed_form import closed_form
 from simulator.profiles.schema import load_profile

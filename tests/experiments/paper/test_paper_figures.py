@@ -10,13 +10,14 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.paper.drift import drifted_sets
-from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, overheads, ranking
+from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, overheads, ranking, robust
 from experiments.paper.figures.fig13 import figure as fig13
 from experiments.paper.figures.fig14 import figure as fig14
 from experiments.paper.job import asked_for
-from experiments.paper.routing import Routing, routing_of
+from experiments.paper.routing import routing_of
 from experiments.paper.settings import Variant
 from experiments.profiles.reading import write_profile
+from experiments.run.routing import Routing
 from moe.trace import RoutingTrace
 from optimizer.popularity import predictor
 from simulator.profiles.constant import Fit
@@ -225,3 +226,14 @@ def test_ranking_is_as_sure_as_the_values_that_stand(tmp_path: Path) -> None:
     write_profile(with_constant(plain, ("compute", "flops_per_vcpu"), vcpu), refused)
     expected, found = (made(ranking.FIGURE, draws=8, profile=name)[0] for name in (plain.name, str(refused)))
     pd.testing.assert_frame_equal(found, expected)
+
+
+def test_robust_plans_are_judged_on_batches_that_no_sample_saw() -> None:
+    data, claims = made(robust.FIGURE, samples=4, objectives=("gb_s",), batch_tokens=256)
+    assert list(data["plan"]) == [robust.EXACT, *robust.CRITERIA]
+    for row in data[data["plan"] != robust.EXACT].itertuples():
+        assert np.isnan(row.lower_bound) or row.lower_bound <= row.sample_cost * (1 + 1e-12)
+        assert (row.late == 1) <= (row.latency_s > row.limit_s)
+    (claim,) = claims.values()
+    by = data.set_index("plan")["cost"]
+    assert claim.value == pytest.approx(by[robust.IN_TIME] / by[robust.EXACT] - 1)

@@ -5,9 +5,10 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.paper.figures.regret import figure as regret
-from experiments.paper.plans import least_latency_s, problem_of
+from experiments.paper.plans import problem_of
 from experiments.paper.routing import routing_of
 from moe.routing.synthetic import SyntheticPopularity, synthetic_routing
+from optimizer.exact.solve import least_latency_s
 from optimizer.problem import with_tokens
 from optimizer.realised import realise
 from optimizer.regret import best_on_real_tokens

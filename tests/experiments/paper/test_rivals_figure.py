@@ -14,10 +14,9 @@ from experiments.paper.figures.rivals.contenders import GROUP, realised
 from experiments.paper.figures.rivals.contenders import rivals as all_rivals
 from experiments.paper.plans import MILLION, predicted_popularity, problem_of
 from experiments.paper.routing import routing_of
-from optimizer.cost_model import evaluate
-from optimizer.exact.solve import least_latency_s, solve_exact
-from optimizer.grouped.grouping import plan_groups
-from optimizer.grouped.remoe import remoe
+from optimizer.evaluation import evaluate
+from optimizer.exact import least_latency_s
+from optimizer.grouped import plan_groups, remoe
 from optimizer.realised import realise
 from optimizer.solvers import solve
 from tests.conftest import reference
@@ -56,7 +55,7 @@ def test_costs_are_those_of_the_plans(figure: tuple[pd.DataFrame, dict[str, Clai
     problem = problem.with_limit(SLACK[0] * least_latency_s(problem))
     by = plans(data)[plans(data)["slack"] == SLACK[0]].set_index("rival")
     usd = problem.platform.price_per_gb_s / cell.batch_tokens * MILLION
-    optimum = evaluate(problem, solve_exact(problem)).billed_gb_s * usd
+    optimum = evaluate(problem, solve(problem, "exact")).billed_gb_s * usd
     assert by.loc["exact", "planned_usd"] == pytest.approx(optimum)
     ods = evaluate(problem, solve(problem, "ods"))
     assert by.loc["ods", "planned_usd"] == pytest.approx(ods.billed_gb_s * usd)

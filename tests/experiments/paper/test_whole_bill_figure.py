@@ -10,9 +10,11 @@ from experiments.paper.figures.whole_bill.objectives import EXPERTS, KEPT, OBJEC
 from experiments.paper.plans import MILLION, predicted_popularity, problem_of
 from experiments.paper.routing import routing_of
 from experiments.studies.whole_bill import with_parameters_kept
-from optimizer.cost_model import evaluate, fixed_latency_s
-from optimizer.exact.solve import least_latency_s, solve_exact
+from optimizer.evaluation import evaluate, fixed_latency_s
+from optimizer.exact import least_latency_s
+from optimizer.solvers import solve
 from simulator.plan import needed_memory_bytes
+from simulator.serving.layer import JUST_IN_TIME, Serving
 from simulator.serving.simulate import simulate
 from tests.conftest import reference
 from tests.experiments.paper.cases import made, synthetic, tiny
@@ -52,7 +54,7 @@ def test_bills_are_those_of_the_simulator(figure: Figure) -> None:
     routing = routing_of(cell)
     problem = problem_of(cell, predicted_popularity(cell, routing))
     problem = problem.with_limit(SLACK[0] * least_latency_s(problem))
-    plan = solve_exact(problem)
+    plan = solve(problem, "exact")
     row = (
         data[(data["slack"] == SLACK[0]) & (data["objective"] == EXPERTS)]
         .set_index("reload")
@@ -61,9 +63,9 @@ def test_bills_are_those_of_the_simulator(figure: Figure) -> None:
     usd = MILLION / cell.batch_tokens
     assert row["planned_experts_usd"] == pytest.approx(evaluate(problem, plan).billed_cost_usd * usd, rel=1e-6)
     real = routing.batches(2, cell.batch_tokens, cell.seed).real
-    run = simulate(problem, plan, cell.platform, routing=real, start="just-in-time", seed=cell.seed)
+    run = simulate(problem, plan, cell.platform, routing=real, serving=JUST_IN_TIME, seed=cell.seed)
     assert row["total_usd"] == pytest.approx(run.bill.total_cost_usd * usd)
-    closed = simulate(problem, plan, routing=real, start="just-in-time")
+    closed = simulate(problem, plan, routing=real, serving=JUST_IN_TIME)
     assert row["closed_total_usd"] == pytest.approx(closed.bill.total_cost_usd * usd)
     each = [run.bill_of_batch(k).total_cost_usd / closed.bill_of_batch(k).total_cost_usd for k in (0, 1)]
     assert row["simulated_over_closed"] == pytest.approx(np.mean(each) - 1)
@@ -94,7 +96,7 @@ def test_parameters_that_are_kept_need_their_memory_and_no_download() -> None:
         assert after.next_load_s == problem.platform.warm_start_s
     assert fixed_latency_s(kept) < fixed_latency_s(problem)
     # Independent: the simulator, whose instances keep what the first batch has downloaded.
-    plan = solve_exact(problem)
-    second = simulate(problem, plan, runs=2, reload="when-cold").latency_s[1]
+    plan = solve(problem, "exact")
+    second = simulate(problem, plan, serving=Serving(reload="when-cold"), runs=2).latency_s[1]
     delay_s = problem.platform.storage_delay_s * len(problem.layers)  # of the request that is left in the problem
     assert second * (1 - 1e-9) <= evaluate(kept, plan).latency_s <= second + delay_s + 1e-9

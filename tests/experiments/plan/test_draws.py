@@ -11,8 +11,7 @@ from experiments.profiles.reading import write_profile
 from moe.errors import InputError
 from moe.files import write_json
 from moe.spec import load_spec
-from optimizer.problem import make_problem
-from optimizer.remake import remade
+from optimizer.problem import make_problem, remade
 from simulator.plan import DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.uncertainty import drawn, most_draws

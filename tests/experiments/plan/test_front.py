@@ -9,14 +9,14 @@ import pytest
 
 from experiments.plan.front import draw_front, front_data
 from optimizer import solve
-from optimizer.exact.solve import front, solve_exact
+from optimizer.exact import front
 from tests.conftest import EXAMPLES, reference
 from tests.experiments.conftest import Run
 
 
 def test_the_picture_shows_the_front_and_every_plan_where_it_is() -> None:
     problem, _, _ = reference("whole-bill")
-    chosen = solve_exact(problem)
+    chosen = solve(problem, "exact")
     data = front_data(problem, chosen)
     cost, latency_s = front(problem)
     np.testing.assert_array_equal(data.cost, cost)
@@ -33,14 +33,14 @@ def test_the_picture_shows_the_front_and_every_plan_where_it_is() -> None:
 def test_gb_s_are_priced() -> None:
     """The right axis: a reader takes USD from it."""
     problem, _, _ = reference("tiny")
-    data = front_data(problem, solve_exact(problem), tolerance=0.01)
+    data = front_data(problem, solve(problem, "exact"), tolerance=0.01)
     np.testing.assert_allclose(data.cost_usd, data.cost * problem.platform.price_per_gb_s)
-    assert data.marks[0].cost_usd == pytest.approx(solve_exact(problem).billed_cost_usd)
+    assert data.marks[0].cost_usd == pytest.approx(solve(problem, "exact").billed_cost_usd)
 
 
 def test_the_picture_is_drawn_the_same_each_time(tmp_path: Path) -> None:
     problem, _, _ = reference("tiny")
-    data = front_data(problem, solve_exact(problem))
+    data = front_data(problem, solve(problem, "exact"))
     for name in ("a", "b"):
         draw_front(data, tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.svg").exists()

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.popularity_file import save_popularity
-from experiments.popularity_samples import load_samples, save_samples
 from moe.errors import InputError
 from moe.files import read_model
 from moe.trace import save_trace
 from optimizer import evaluate
-from optimizer.grouped.grouping import Grouping
+from optimizer.grouped import Grouping
+from optimizer.popularity.popularity_file import load_samples, save_popularity, save_samples
 from simulator.plan import read_plan, read_problem
 from tests.conftest import EXAMPLES
 from tests.experiments.conftest import Run
@@ -123,16 +122,3 @@ def test_broken_samples_are_named(tmp_path: Path) -> None:
     table[["layer"]].to_parquet(path)
     with pytest.raises(InputError, match="missing expert, sample, tokens"):
         load_samples(path)
-
-
-def test_robust_plans_are_judged_on_batches_that_no_sample_saw(smoe: Run, tmp_path: Path) -> None:
-    for name, seed in (("a", 1), ("b", 2)):
-        save_trace(_trace(60, seed), tmp_path / f"{name}.parquet")
-    traces = ("--profiled", str(tmp_path / "a.parquet"), "--serve", str(tmp_path / "b.parquet"))
-    code, out, _ = smoe("bench", "robust", *traces, "--json")
-    found = json.loads(out)
-    assert code == 0
-    assert [row["objective"] for row in found["rows"]] == ["gb_s"] * 4 + ["usd"] * 4
-    for row in found["rows"]:
-        assert row["lower_bound"] is None or row["lower_bound"] <= row["sample_cost"] * (1 + 1e-12)
-        assert (row["unseen_late"] == 1) <= (row["unseen_latency_s"] > row["latency_limit_s"])

@@ -8,10 +8,10 @@ import pytest
 
 from experiments.prediction.tune import cut, gap_closed
 from experiments.prediction.tune_picture import Curve
-from experiments.table_file import load_profile_table
 from moe.files import write_json
 from moe.trace import save_trace
 from optimizer.popularity import ProfileTable, save_table
+from optimizer.popularity.table_file import load_profile_table
 from tests.experiments.conftest import Run
 from tests.optimizer.bo.bo_cases import binding_limit_s, small_problem
 from tests.optimizer.popularity.test_scored import random_trace

@@ -11,6 +11,7 @@ import pytest
 from simulator.plan import read_plan, read_problem
 from simulator.profiles.schema import load_profile
 from simulator.records import to_pandas
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import simulate
 
 REFERENCE = Path(__file__).parents[3] / "results" / "bert"
@@ -32,7 +33,7 @@ def played(folder: Path, slower: float = 1.0, batches: int = 3, seed: int = 0) -
         plan = read_plan(folder / "plans" / f"{name}.json", problem)
         for start, served in (("warm", routing), ("cold", routing[:1])):
             run = simulate(
-                problem, plan, profile, routing=served, warm=start == "warm", start="just-in-time", seed=seed
+                problem, plan, profile, routing=served, warm=start == "warm", serving=JUST_IN_TIME, seed=seed
             )
             tables.append(to_pandas(run.records).assign(plan=name, start=start))
             bills[name, start] = run
@@ -88,4 +89,12 @@ def points(folder: Path, factor: float = 1.0, first_seed: int = 0) -> Path:
     rows[-1] |= {"billed_usd": None, "latency_s": None, "error": "no plan reaches the target"}
     pd.DataFrame(rows).to_csv(folder / "points.csv", index=False)
     (folder / "config.yaml").write_text("name: sweep\nabout: 'a & <b>bold</b> sweep'\n")
+    return folder
+
+
+def study(folder: Path) -> Path:
+    """A folder of a study: a table of its runs, and one that sums them up."""
+    points(folder)
+    (folder / "points.csv").rename(folder / "runs.csv")
+    (folder / "summary.csv").write_text("sampler,score\nrandom,1.5\ntpe,1.25\n")
     return folder

@@ -1,6 +1,7 @@
 """smoe compare: if these fail, two runs that differ look the same, or the other way round."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -39,6 +40,22 @@ def test_other_batches_are_no_pairs(smoe: Run, a_run: Path, tmp_path: Path) -> N
     said, found = numbers(smoe, a_run, other)
     assert found["ODS", "billed"]["how"] == "Welch, 3 and 2 batches"
     assert {"key": "seed", "a": 0, "b": 1} in said["configuration"]
+
+
+def test_a_plan_of_a_users_own_solver_goes_by_one_name(smoe: Run, a_run: Path, tmp_path: Path) -> None:
+    """Else its batches and its gap are not found, and a table calls it what no other does."""
+    own = Path(shutil.copytree(a_run, tmp_path / "own"))
+    (own / "plans" / "lambdaml.json").rename(own / "plans" / "mine.baseline-by_load.json")
+    text = (own / "result.json").read_text().replace('"lambdaml"', '"mine.baseline:by_load"')
+    (own / "result.json").write_text(text.replace('"LambdaML"', '"by load"'))
+    records = pd.read_parquet(own / "records.parquet")
+    records["plan"] = records["plan"].replace("lambdaml", "mine.baseline:by_load")
+    records.to_parquet(own / "records.parquet")
+    assert numbers(smoe, own, own)[1]["by load", "billed"]["how"] == "paired over 3 batches"
+    assert smoe("report", str(own), "--out", str(tmp_path / "page.html"))[0] == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "by load, cold" in page
+    assert "mine.baseline" not in page
 
 
 def test_without_records_there_is_no_confidence_and_it_says_so(smoe: Run, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.experiments.conftest import Run
-from tests.experiments.report.conftest import REFERENCE, points
+from tests.experiments.report.conftest import points, study
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = Path(__file__).with_name("drive.js")
@@ -107,6 +107,6 @@ def test_two_runs_and_a_study(smoe: Run, a_run: Path, a_larger_run: Path, folder
     page = folder / f"two-{width}.html"
     assert smoe("compare", str(a_run), str(a_larger_run), "--out", str(page))[0] == 0
     unharmed(opened(page, width), width)
-    study = folder / f"study-{width}.html"
-    assert smoe("report", str(REFERENCE.parent / "bo"), "--out", str(study))[0] == 0
-    unharmed(opened(study, width), width)
+    tables = folder / f"study-{width}.html"
+    assert smoe("report", str(study(folder / f"study-{width}")), "--out", str(tables))[0] == 0
+    unharmed(opened(tables, width), width)

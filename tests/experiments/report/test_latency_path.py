@@ -8,7 +8,7 @@ import pytest
 from experiments.report.latency_path import latency_by_phase, latency_s
 from simulator.profiles.schema import load_profile
 from simulator.records import bill, from_pandas, to_pandas
-from simulator.serving.forward_pass import Start
+from simulator.serving.layer import Serving, Start
 from simulator.serving.simulate import simulate
 from tests.conftest import reference
 
@@ -20,7 +20,9 @@ def test_the_phases_of_a_batch_add_up_to_the_latency_of_the_simulation(
     name: str, warm: bool, start: Start
 ) -> None:
     problem, plan, _ = reference(name)
-    run = simulate(problem, plan, load_profile("aws-us-east-1-2026"), runs=2, warm=warm, start=start)
+    run = simulate(
+        problem, plan, load_profile("aws-us-east-1-2026"), serving=Serving(start=start), runs=2, warm=warm
+    )
     for batch, expected_s in enumerate(run.latency_s):
         records = [row for row in run.records if row.batch == batch]
         seconds = latency_by_phase(records)

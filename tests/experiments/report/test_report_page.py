@@ -13,7 +13,7 @@ import pytest
 from experiments.report.page import Column, DataTable, Page, PlotKind, Section, html_of, text_of
 from simulator.records import PHASES
 from tests.experiments.conftest import Run
-from tests.experiments.report.conftest import REFERENCE, committed, points
+from tests.experiments.report.conftest import REFERENCE, committed, points, study
 
 MARKUP = "<script>alert(1)</script>"
 
@@ -117,7 +117,7 @@ def test_traffic_and_tables_have_pages(smoe: Run, tmp_path: Path) -> None:
     assert page.cells.count("no plan reaches the target") == 1
     assert page.plot("scatter")["table"] == "points-csv"
 
-    page = seen(smoe, REFERENCE.parent / "bo", tmp_path / "bo.html")
+    page = seen(smoe, study(tmp_path / "study"), tmp_path / "study.html")
     assert page.headings[:2] == ["runs.csv", "summary.csv"]
 
 

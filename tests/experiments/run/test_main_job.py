@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.run import methods as answer
+from experiments.run import methods
 from experiments.run.timeline_picture import COLOURS, bars
 from simulator.records import PHASES
 from simulator.serving.simulate import simulate
@@ -145,11 +145,11 @@ def test_json_means_json_alone(smoe: Run) -> None:
 
 
 def test_claims_are_judged_not_assumed() -> None:
-    def row(method: str, billed: float, speed: float, **more: object) -> answer.Row:
-        return answer.Row(method, "lambda", billed, billed, billed, 1.0, None, speed, **more)  # type: ignore[arg-type]
+    def row(method: str, billed: float, speed: float, **more: object) -> methods.Row:
+        return methods.Row(method, "lambda", billed, billed, billed, 1.0, None, speed, **more)  # type: ignore[arg-type]
 
     rows = [row("ODS", 0.5, 90), row("LambdaML", 1.0, 100), row("CPU", 1.0, 1000, period="second")]
-    found = {claim.what: claim.holds for claim in answer.claims(rows)}
+    found = {claim.what: claim.holds for claim in methods.claims(rows)}
     assert found == {
         "ODS's bill below LambdaML's": True,
         "its throughput below LambdaML's": True,
@@ -158,11 +158,11 @@ def test_claims_are_judged_not_assumed() -> None:
 
 
 def test_a_lower_bill_that_costs_more_in_all_is_said() -> None:
-    def row(method: str, billed: float, total: float) -> answer.Row:
-        return answer.Row(method, "lambda", billed, billed, total, 1.0, None, 100)
+    def row(method: str, billed: float, total: float) -> methods.Row:
+        return methods.Row(method, "lambda", billed, billed, total, 1.0, None, 100)
 
-    dearer = answer.finding([row("ODS", 0.5, 2.0), row("LambdaML", 1.0, 1.9)], "m", 10)
-    cheaper = answer.finding([row("ODS", 0.5, 1.8), row("LambdaML", 1.0, 1.9)], "m", 10)
+    dearer = methods.finding([row("ODS", 0.5, 2.0), row("LambdaML", 1.0, 1.9)], "m", 10)
+    cheaper = methods.finding([row("ODS", 0.5, 1.8), row("LambdaML", 1.0, 1.9)], "m", 10)
     assert "All in all it costs 5.3% above LambdaML's" in dearer
     assert "All in all" not in cheaper
 

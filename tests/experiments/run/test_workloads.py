@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from experiments.run.inputs import load_inputs
-from experiments.run.routing import described, made_up, split_routing
+from experiments.run.report import described
 from experiments.run.schema import Experiment, load_experiment
+from experiments.run.workload import made_up, split_routing
 from moe.errors import InputError
 from moe.routing.foreign import import_trace
 from moe.spec import load_spec
@@ -177,14 +178,15 @@ def test_a_short_trace_is_drawn_from_what_was_not_profiled_and_labelled(tmp_path
     inputs = load_inputs(experiment(of_trace(path, "bootstrap=true", "batches=20")))
     assert inputs.trace is not None
     routing = split_routing(inputs, inputs.trace)
-    assert (routing.profiled.tokens, routing.served.tokens, len(routing.batches)) == (256, 2560, 20)
-    assert (np.array(routing.batches)[:, :, 6:] == 0).all(), "request 3's experts were only profiled"
-    assert np.array(routing.batches)[:, :, :6].any(axis=(0, 1)).all()
-    assert (np.array(routing.batches).sum(axis=2) == 256).all()
-    sentence = described(routing.served.origin, range(6))
+    real = routing.in_order(128).real
+    assert (routing.profiled.tokens, routing.held_out.tokens, len(real)) == (256, 2560, 20)
+    assert (real[:, :, 6:] == 0).all(), "request 3's experts were only profiled"
+    assert real[:, :, :6].any(axis=(0, 1)).all()
+    assert (real.sum(axis=2) == 256).all()
+    sentence = described(routing.held_out.origin, range(6))
     assert "batches drawn with replacement from 3 sequences that were not profiled" in sentence
     again = split_routing(inputs, inputs.trace)
-    assert np.array_equal(again.served.experts, routing.served.experts)
+    assert np.array_equal(again.held_out.experts, routing.held_out.experts)
 
 
 def test_a_text_that_is_too_short_is_told_or_drawn_from(smoe: Run, tmp_path: Path) -> None:
@@ -268,6 +270,7 @@ def test_real_counts_are_served_where_they_are_at_hand() -> None:
     )
     assert inputs.trace is not None
     routing = split_routing(inputs, inputs.trace)
-    assert routing.real.shape == (32, 8)
-    assert (routing.real.sum(axis=1) == 2 * 10_240).all()
-    assert len(np.unique(routing.served.token_id)) > 1000, "token IDs are kept, for token tables"
+    real = routing.in_order(10_240).mean
+    assert real.shape == (32, 8)
+    assert (real.sum(axis=1) == 2 * 10_240).all()
+    assert len(np.unique(routing.held_out.token_id)) > 1000, "token IDs are kept, for token tables"

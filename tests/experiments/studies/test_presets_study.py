@@ -10,6 +10,7 @@ from moe.spec import load_spec
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
 from simulator.profiles.schema import load_profile
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.simulate import simulate
 
 
@@ -45,7 +46,7 @@ def test_the_plan_for_the_whole_bill_is_no_dearer_than_the_plan_for_the_experts(
     problem = make_problem(spec, tokens, load_profile(), objective="usd")
 
     def total(plan):
-        return simulate(problem, plan, start="just-in-time").bill.total_cost_usd
+        return simulate(problem, plan, serving=JUST_IN_TIME).bill.total_cost_usd
 
     assert total(cheapest_in_all(problem)) <= total(solve(problem, "exact"))
 

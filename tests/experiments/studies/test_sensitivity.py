@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from experiments.studies import sensitivity
-from experiments.studies.headline import FACTORS, OUTPUTS, Headline, evaluate, nominal, with_factors, zipf
+from experiments.studies.headline import FACTORS, OUTPUTS, Headline, evaluate, nominal, with_factors
 from experiments.studies.sensitivity_page import write_study
 from experiments.studies.sensitivity_picture import draw_tornado, swings_of
 from experiments.tools.kept import Store, unseen
@@ -15,6 +15,7 @@ from moe.spec import load_spec
 from simulator.profiles.constant import Samples
 from simulator.profiles.schema import load_profile
 from simulator.profiles.walk import with_constant
+from simulator.serving.cluster import PERIODS
 
 SPEC = load_spec("bert-moe").model_copy(update={"moe_layers": 2})
 
@@ -53,13 +54,6 @@ def test_ratios_move_as_they_must(profile):
         10 * base.cluster["hour"]
     )
     assert at(profile, **{"compute beyond one vCPU": 0.0}).cost < base.cost, "large memory is then a waste"
-
-
-def test_zipf_shares_are_shares(profile):
-    shares = zipf(3, 8, 1.2, 0)
-    assert shares.shape == (3, 8)
-    assert shares.sum(axis=1) == pytest.approx(1)
-    assert np.ptp(zipf(1, 8, 0.0, 0)) == pytest.approx(0)
 
 
 class Known:
@@ -108,6 +102,20 @@ def test_sobol_indices_of_a_product_of_powers_are_its_exponents(monkeypatch):
         index = next(x for x in indices if (x.output, x.factor) == ("second", name))
         assert index.first == pytest.approx(variance / total, abs=0.05)
         assert index.total == pytest.approx(variance / total, abs=0.05)
+
+
+def test_the_same_seed_gives_the_same_intervals():
+    """Seed 0, the default, is a seed as any other."""
+    pytest.importorskip("SALib")
+
+    def run(points):
+        return [
+            Headline(p["skew"] + 1, p["S3 delay"], dict.fromkeys(PERIODS, p["reading weights"]), True)
+            for p in points
+        ]
+
+    one, two = (sensitivity._sobol(run, 8, 0, lambda done, total: None)[0] for _ in range(2))
+    assert one == two
 
 
 def test_the_page_and_the_picture_say_what_the_study_found(tmp_path):

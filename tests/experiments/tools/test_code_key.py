@@ -51,6 +51,8 @@ def _forget() -> None:
     [
         ("experiments/report/page.py", "x = 1\n"),
         ("experiments/commands/run.py", "x = 1\n"),
+        ("experiments/run/report.py", "x = 1\n"),
+        ("experiments/run/methods_picture.py", "x = 1\n"),
         ("experiments/paper/page.py", "x = 1\n"),
         ("experiments/tools/console.py", "x = 1\n"),
         ("experiments/paper/figures/rivals/picture.py", "x = 1\n"),

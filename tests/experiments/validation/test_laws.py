@@ -40,7 +40,8 @@ from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.walk import with_constant
 from simulator.records import Record
-from simulator.serving.forward_pass import Gather
+from simulator.serving.layer import Gather, Serving, Start
+from simulator.serving.overflow import Overflow
 from simulator.serving.simulate import simulate
 from tests.simulator.serving.test_simulate import plan_of, small_problem, with_experts
 
@@ -55,10 +56,12 @@ def troubled_services(draw: st.DrawFn) -> Served:
     return dataclasses.replace(
         served,
         plan=draw(st.sampled_from([served.plan, plan])),
-        start=draw(st.sampled_from(["eager", "just-in-time"])),
-        next_layer_start=draw(st.sampled_from(["eager", "just-in-time"])),
-        gather=draw(st.sampled_from(["after-all", "as-ready"])),
-        overflow=draw(st.sampled_from(["foreseen", "retry", "fail"])),
+        serving=Serving(
+            start=draw(st.sampled_from(["eager", "just-in-time"])),
+            next_layer_start=draw(st.sampled_from(["eager", "just-in-time"])),
+            gather=draw(st.sampled_from(["after-all", "as-ready"])),
+            overflow=draw(st.sampled_from(["foreseen", "retry", "fail"])),
+        ),
         warm=draw(st.booleans()),
     )
 
@@ -143,13 +146,13 @@ def test_the_same_seed_gives_the_same_bytes_in_every_process() -> None:
 )
 @settings(max_examples=80)
 def test_more_bandwidth_never_raises_the_latency_on_the_ideal_platform(
-    seed: int, method: Communication | None, times: float, start: str, gather: Gather
+    seed: int, method: Communication | None, times: float, start: Start, gather: Gather
 ) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng)
     plan = random_plan(problem, method, rng)
     before, after = (
-        simulate(each, plan, start=start, gather=gather).mean_latency_s  # type: ignore[arg-type]
+        simulate(each, plan, serving=Serving(start=start, gather=gather)).mean_latency_s
         for each in (problem, faster(problem, times))
     )
     assert after <= before * (1 + 1e-9)
@@ -231,17 +234,11 @@ def test_a_gate_whose_upload_s3_refuses_fails_its_batch_and_its_experts_do_not_g
 
 
 @pytest.mark.parametrize("overflow", ["retry", "fail"])
-def test_a_just_in_time_layer_is_started_for_experts_that_will_run_out_of_memory(overflow: str) -> None:
+def test_a_just_in_time_layer_is_started_for_experts_that_will_run_out_of_memory(overflow: Overflow) -> None:
     problem, routing = overflowing()
     plan: DeploymentPlan = plan_of(problem, "storage", memory_mb=768, replicas=1)
-    run = simulate(
-        problem,
-        plan,
-        load_profile(),
-        routing=routing,
-        next_layer_start="just-in-time",
-        overflow=overflow,  # type: ignore[arg-type]
-    )
+    serving = Serving(next_layer_start="just-in-time", overflow=overflow)
+    run = simulate(problem, plan, load_profile(), serving=serving, routing=routing)
     assert "out-of-memory" in {row.status for row in run.records}
     assert bool(run.failed) == (overflow == "fail")
 
@@ -249,7 +246,8 @@ def test_a_just_in_time_layer_is_started_for_experts_that_will_run_out_of_memory
 def test_results_of_minibatches_that_ran_elsewhere_are_gathered_as_well() -> None:
     problem, routing = overflowing()
     plan = plan_of(problem, "pipelined", memory_mb=768, replicas=1)
-    run = simulate(problem, plan, load_profile(), routing=routing, gather="as-ready", overflow="retry")
+    serving = Serving(gather="as-ready", overflow="retry")
+    run = simulate(problem, plan, load_profile(), serving=serving, routing=routing)
     assert not run.failed
     assert np.isfinite(run.mean_latency_s)
     assert sum(row.tokens for row in run.records if row.role == "expert" and row.status == "ok") == 6 * 2800

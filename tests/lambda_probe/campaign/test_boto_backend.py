@@ -115,7 +115,8 @@ def test_a_large_object_has_all_its_bytes_and_is_not_uploaded_in_full(
 
 
 def test_a_wait_and_what_the_target_says_are_in_seconds(backend: BotoBackend) -> None:
-    assert answered(backend.call("plain", Wait(0.2))).seconds[0] == pytest.approx(0.2, abs=0.05)
+    (waited,) = backend.call("plain", Wait(0.2))
+    assert 0.2 <= answered([waited]).seconds[0] <= waited.client_s
     sent = answered(backend.call("plain", Send("other", 300_000)))
     assert sent.payload_bytes == pytest.approx(300_000 * 4 / 3, rel=0.01)
     assert 0 < sent.target_s[0] < sent.seconds[0]
@@ -137,8 +138,8 @@ def test_an_instance_is_new_after_forget_and_reused_otherwise(backend: BotoBacke
 def test_first_call_work_is_told_apart_from_what_is_timed(backend: BotoBackend) -> None:
     backend.forget("plain")
     first = answered(backend.call("plain", GetObjects(1000)))
-    later = answered(backend.call("plain", GetObjects(1000)))
-    assert first.import_s > 0.02 > later.import_s
+    later = [answered(backend.call("plain", GetObjects(1000))).import_s for _ in range(3)]
+    assert first.import_s > 10 * min(later)
 
 
 def test_calls_at_once_have_an_instance_each_and_the_account_s_limit(backend: BotoBackend) -> None:

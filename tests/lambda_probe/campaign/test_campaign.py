@@ -156,14 +156,16 @@ def test_a_platform_that_refuses_everything_stops_the_campaign(tmp_path: Path) -
 # -- it goes on where it stopped --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), PlatformError("gone"), RuntimeError("a crash")])
-def test_it_can_stop_at_any_moment_and_goes_on(error: BaseException, whole: Outcome, tmp_path: Path) -> None:
+ERRORS = (KeyboardInterrupt(), PlatformError("gone"), RuntimeError("a crash"))
+
+
+def test_it_can_stop_at_any_moment_and_goes_on(whole: Outcome, tmp_path: Path) -> None:
     counted = FakePlatform()
     run_campaign(campaign(), counted, tmp_path / "counted")
-    for moment in range(1, counted.operations + 1, 7):
-        folder = tmp_path / str(moment)
+    for moment in range(1, counted.operations + 1, 5):
+        folder, error = tmp_path / str(moment), ERRORS[moment % 3]
 
-        def stop(number: int, moment: int = moment) -> None:
+        def stop(number: int, moment: int = moment, error: BaseException = error) -> None:
             if number == moment:
                 raise error
 
@@ -205,7 +207,13 @@ from pathlib import Path
 from lambda_probe.campaign.run import run_campaign
 from tests.lambda_probe.campaign.fake_platform import FakePlatform
 from tests.lambda_probe.campaign.test_campaign import campaign
-run_campaign(campaign(), FakePlatform(before=lambda number: time.sleep(0.01)), Path(sys.argv[1]))
+rows = Path(sys.argv[1]) / "rows.jsonl"
+
+def hang(number):
+    while rows.exists() and rows.read_bytes().count(b"\\n") >= 20:
+        time.sleep(1)
+
+run_campaign(campaign(), FakePlatform(before=hang), rows.parent)
 """
 
 

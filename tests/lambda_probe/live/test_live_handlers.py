@@ -12,7 +12,7 @@ from lambda_probe.account.packaging import installed_package
 from lambda_probe.handlers.dealing import ExpertFunction, cuts, deal
 from lambda_probe.handlers.exchange import pack, unpack
 from lambda_probe.handlers.layers import gelu
-from lambda_probe.live.model import handler_files
+from lambda_probe.live.functions import handler_files
 from moe.pretrained.export import ExportedModel
 from simulator.serving.replicas import minibatches
 from tests.lambda_probe.live.live_world import MemoryWorld, accounts, serve, tiny_model, tokens

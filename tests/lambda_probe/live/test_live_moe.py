@@ -93,7 +93,7 @@ def test_a_report_that_is_lost_or_of_another_size_fails_its_batch_and_a_skewed_c
     endpoint: tuple[Clients, LocalLogs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bill that lacks a call, or has another size's, would be taken for the plan's."""
-    monkeypatch.setattr("lambda_probe.live.model.LOG_PATIENCE_S", 2.0)
+    monkeypatch.setattr("lambda_probe.live.functions.LOG_PATIENCE_S", 2.0)
     clients, (model, batch) = endpoint[0], (tiny_model(), tokens(7))
     logs = ChangedLogs(endpoint[1]._folder)
 

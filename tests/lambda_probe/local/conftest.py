@@ -4,11 +4,15 @@ import base64
 import io
 import json
 import sys
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -101,6 +105,28 @@ def client(endpoint: LocalEndpoint) -> Any:
 @pytest.fixture(scope="module")
 def deploy(endpoint: LocalEndpoint) -> Callable[..., Deployed]:
     return lambda handler, **settings: deploy_to(endpoint, handler, **settings)
+
+
+@contextmanager
+def under_way(endpoint: LocalEndpoint, function: Deployed, seconds: float) -> Iterator[Future[Answer]]:
+    """A call that has its place, and an instance, and lasts so long."""
+    before, deadline = len(endpoint.pids()), time.monotonic() + 30
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(function, seconds=seconds)
+        while len(endpoint.pids()) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield call
+
+
+class Clock(SimpleNamespace):
+    """In place of a module's `time`: the real one, `ahead_s` further."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return time.monotonic() + self.ahead_s
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lambda_probe.local import LocalEndpoint, LocalSettings
+from tests.lambda_probe.local.conftest import Clock
 
 ROLE = "arn:aws:iam::000000000000:role/any"
 
@@ -17,8 +18,10 @@ def create(client, name, code, **settings):
     return client.create_function(FunctionName=name, **given)
 
 
-def test_a_function_is_pending_then_active_then_gone(make_zip, other):
-    with LocalEndpoint(LocalSettings(pending_s=0.6)) as slow:
+def test_a_function_is_pending_then_active_then_gone(make_zip, other, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("lambda_probe.local.functions.time", clock)
+    with LocalEndpoint(LocalSettings(pending_s=3600)) as slow:
         client = other[1](slow)
         code = make_zip(app="def echo(event, context): return 1\n")
         assert create(client, "one", code)["State"] == "Pending"
@@ -29,11 +32,12 @@ def test_a_function_is_pending_then_active_then_gone(make_zip, other):
         ):
             with pytest.raises(client.exceptions.ResourceConflictException):
                 act()
-        client.get_waiter("function_active_v2").wait(FunctionName="one", WaiterConfig={"Delay": 0.1})
+        clock.ahead_s = 3601.0
+        assert client.get_function(FunctionName="one")["Configuration"]["State"] == "Active"
         assert client.invoke(FunctionName="one")["Payload"].read() == b"1"
         changed = client.update_function_configuration(FunctionName="one", Timeout=5, MemorySize=300)
         assert changed["LastUpdateStatus"] == "InProgress"
-        client.get_waiter("function_updated_v2").wait(FunctionName="one", WaiterConfig={"Delay": 0.1})
+        clock.ahead_s = 2 * 3601.0
         got = client.get_function_configuration(FunctionName="one")
         assert (got["Timeout"], got["MemorySize"], got["LastUpdateStatus"]) == (5, 300, "Successful")
         client.delete_function(FunctionName="one")

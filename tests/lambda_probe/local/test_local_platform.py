@@ -3,7 +3,6 @@
 import io
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
@@ -15,7 +14,7 @@ from lambda_probe.account.report import parse_report
 from lambda_probe.local import LocalEndpoint, LocalSettings, limits
 from lambda_probe.local.processes import Nursery
 from lambda_probe.local.report_lines import end_and_report
-from tests.lambda_probe.local.conftest import APP
+from tests.lambda_probe.local.conftest import APP, Clock, under_way
 
 QUIET = 0.05  # of the wall time, that a function waited for a core
 
@@ -107,12 +106,15 @@ def test_an_instance_is_frozen_between_calls(deploy):
     assert 1 <= function().body - before < 35  # 0.8 s of counting would be 80
 
 
-def test_an_idle_instance_expires(other):
-    with LocalEndpoint(LocalSettings(pending_s=0.0, keep_alive_s=0.3)) as endpoint:
+def test_an_idle_instance_expires(other, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("lambda_probe.local.instances.time", clock)
+    with LocalEndpoint(LocalSettings(pending_s=0.0, keep_alive_s=300)) as endpoint:
         function = other[0](endpoint, "app.echo")
         assert function().report.init_ms is not None
         assert function().report.init_ms is None
-        deadline = time.monotonic() + 5
+        clock.ahead_s = 301.0
+        deadline = time.monotonic() + 30
         while len(endpoint.pids()) > 1 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert len(endpoint.pids()) == 1  # S3 is left
@@ -132,12 +134,10 @@ def test_an_init_that_takes_too_long_is_run_again_inside_the_call(other, make_zi
 def test_the_account_concurrency_is_shared_by_all_functions(other):
     with LocalEndpoint(LocalSettings(pending_s=0.0, account_concurrency=1)) as endpoint:
         one, two = (other[0](endpoint, "app.sleep") for _ in range(2))
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(one, seconds=0.6)
-            time.sleep(0.3)
-            with pytest.raises(two.client.exceptions.TooManyRequestsException) as caught:
-                two(seconds=0)
-            running.result()
+        refused = two.client.exceptions.TooManyRequestsException
+        with under_way(endpoint, one, 1.5) as running, pytest.raises(refused) as caught:
+            two(seconds=0)
+        assert running.result().error is None
     assert caught.value.response["Reason"] == "ConcurrentInvocationLimitExceeded"
 
 

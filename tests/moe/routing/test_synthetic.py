@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from moe.errors import InputError
 from moe.files import validated
-from moe.routing.synthetic import SyntheticPopularity, synthetic_routing
+from moe.routing.synthetic import SyntheticPopularity, synthetic_routing, zipf, zipf_shares
 from moe.trace import RoutingTrace
 
 
@@ -18,6 +18,16 @@ def routing(popularity: SyntheticPopularity, seed: int = 0, **changes: int) -> R
 
 def shares(trace: RoutingTrace) -> np.ndarray:
     return trace.popularity() / trace.tokens
+
+
+def test_zipf_deals_the_same_shares_anew_in_every_layer() -> None:
+    """Else every layer has its popular expert at the same place, and layers are no longer independent."""
+    dealt = zipf(6, 8, 1.2, np.random.default_rng(0))
+    assert dealt.sum(axis=1) == pytest.approx(1)
+    assert (-np.sort(-dealt, axis=1) == zipf_shares(8, 1.2)).all()
+    assert len(set(dealt.argmax(axis=1))) > 1
+    assert zipf_shares(4, 1.0) == pytest.approx(np.array([12, 6, 4, 3]) / 25)
+    assert np.ptp(zipf_shares(8, 0.0)) == 0
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])

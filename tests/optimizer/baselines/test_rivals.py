@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from moe.errors import InputError
 from optimizer import SOLVERS, evaluate, solve
-from optimizer.baselines.one_decision_less import best_memory, memory_only, one_replica, reactive, reactive_plans
-from optimizer.baselines.replicas_only import greedy_replicas, replicas_only
-from optimizer.cost_model import fixed_latency_s
-from optimizer.exact.solve import Infeasible
+from optimizer.baselines import one_replica, reactive_plans
+from optimizer.baselines.replicas_only import greedy_replicas
+from optimizer.evaluation import fixed_latency_s
+from optimizer.exact import Infeasible
 from optimizer.problem import with_tokens
 from simulator.plan import COMMUNICATIONS, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from tests.conftest import reference
@@ -59,7 +59,7 @@ def _every_plan_with_one_memory(problem: DeploymentProblem) -> list[DeploymentPl
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_best_memory_is_the_best_of_all_memories_methods_and_minibatches(seed: int) -> None:
     problem = _limited(random_problem(seed), 0.8)
-    found = evaluate(problem, best_memory(problem))
+    found = evaluate(problem, solve(problem, "best-memory"))
     every = [evaluate(problem, plan) for plan in _every_plan_with_one_memory(problem)]
     feasible = [x.objective_value for x in every if x.feasible]
     if feasible:
@@ -79,7 +79,7 @@ def test_memory_only_is_the_best_of_all_plans_without_replicas(seed: int) -> Non
     cost = np.add.outer(parts[0][0], parts[1][0]).ravel()
     latency = fixed_latency_s(problem) + np.add.outer(parts[0][1], parts[1][1]).ravel()
     in_time = latency <= (problem.latency_limit_s or np.inf) * (1 + 1e-12)
-    found = evaluate(problem, memory_only(problem))
+    found = evaluate(problem, solve(problem, "memory-only"))
     if in_time.any():
         assert found.feasible
         assert found.objective_value == pytest.approx(cost[in_time].min(), rel=1e-10)
@@ -120,7 +120,7 @@ def test_the_greedy_makes_the_largest_load_per_replica_least(tokens: list[int], 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_replicas_only_takes_the_best_method_and_minibatches_for_its_replicas(seed: int) -> None:
     problem = _limited(random_problem(seed), 0.8)
-    plan = replicas_only(problem, memory_mb=1024, replicas_per_expert=2)
+    plan = solve(problem, "replicas-only", memory_mb=1024, replicas_per_expert=2)
     most = problem.platform.max_replicas
     for layer, chosen in zip(problem.layers, plan.layers, strict=True):
         expected = greedy_replicas(layer.tokens, 2 * len(layer.experts), most)
@@ -144,16 +144,16 @@ def test_replicas_only_takes_the_best_method_and_minibatches_for_its_replicas(se
 
 def test_more_budgets_to_choose_from_are_never_worse() -> None:
     problem = reference("bert-4")[0].with_limit(60.0)
-    best = replicas_only(problem)
+    best = solve(problem, "replicas-only")
     assert best.feasible
     assert {size for layer in best.layers for size in layer.memory_mb.tolist()} == {2880}  # largest up to 3008
     for budget in (1.0, 1.5, 3.0, 8.0):
-        plan = replicas_only(problem, replicas_per_expert=budget)
+        plan = solve(problem, "replicas-only", replicas_per_expert=budget)
         assert not plan.feasible or (plan.billed_gb_s or 0) >= (best.billed_gb_s or 0) * (1 - 1e-12)
     with pytest.raises(InputError, match="replicas_per_expert: expected 1 to 8, got 9"):
-        replicas_only(problem, replicas_per_expert=9)
+        solve(problem, "replicas-only", replicas_per_expert=9)
     with pytest.raises(InputError, match=r"memory_mb: expected one of the problem's sizes .*, got 3000"):
-        replicas_only(problem, memory_mb=3000)
+        solve(problem, "replicas-only", memory_mb=3000)
 
 
 @pytest.mark.parametrize("seed", EVEN)
@@ -172,14 +172,15 @@ def test_a_reactive_controller_lags_a_step_by_one_period() -> None:
     old, new = solve(before).layers, solve(after).layers
     assert old != new
     assert [plan.layers for plan in plans[1:]] == [old, old, new, new]
-    assert [plan.feasible for plan in plans[1:]] == [False, False, True, True]
+    found = [evaluate(after, DeploymentPlan(solver="reactive", layers=plan.layers)) for plan in plans[1:]]
+    assert [x.feasible for x in found] == [False, False, True, True]
 
 
 def test_a_reactive_controller_that_saw_nothing_takes_all_experts_to_be_alike() -> None:
     problem, _, _ = reference("bert-4")
     turned = with_tokens(problem, _popularity(problem)[:, ::-1])
-    assert reactive(problem).layers == reactive(turned).layers
+    assert solve(problem, "reactive").layers == solve(turned, "reactive").layers
     with pytest.raises(InputError, match="history: expected the popularity of batches with 12 layers x 4 experts"):
-        reactive(problem, history=np.ones((12, 5)))
+        solve(problem, "reactive", history=np.ones((12, 5)))
     with pytest.raises(InputError, match="batches_per_period: expected at least 1"):
         reactive_plans(problem, np.ones((2, 12, 4)), batches_per_period=0)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from moe.errors import InputError
 from optimizer.bo import Batches, KeyRange, Planner, Tuning
 from optimizer.bo.space import LayeredTable, Pairs
-from optimizer.ods import solve_ods
 from optimizer.popularity import ProfileTable, predictor
+from optimizer.solvers import solve
 from tests.optimizer.bo.bo_cases import (
     binding_limit_s,
     small_batches,
@@ -62,7 +62,7 @@ def test_none_is_the_plain_prediction_and_its_plan_that_of_ods() -> None:
     plain = predictor("bayes", counting="hard").fit(trace).predict(np.concatenate(batches.token_ids)) / 3
     np.testing.assert_allclose(found, plain, rtol=1e-12)
     for _ in range(2):  # the second time from fronts that were kept
-        made, expected = planner.plan(found), solve_ods(planner.problem_for(plain)).plan
+        made, expected = planner.plan(found), solve(planner.problem_for(plain), "ods")
         assert made.layers == expected.layers
         assert made.billed_gb_s == expected.billed_gb_s
 
@@ -73,7 +73,7 @@ def test_a_margin_is_a_lower_latency_limit() -> None:
     plan = planner.plan(popularity, margin=0.02)
     assert plan.latency_s is not None
     assert plan.latency_s <= 0.98 * binding_limit_s() * (1 + 1e-9)
-    assert plan.layers == solve_ods(planner.problem_for(popularity, 0.02)).plan.layers
+    assert plan.layers == solve(planner.problem_for(popularity, 0.02), "ods").layers
 
 
 def test_drawn_pairs_are_of_the_range_and_limited_ones_of_the_limited_range() -> None:

@@ -8,20 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe.errors import InputError
-from optimizer.cost_model import evaluate
+from optimizer.evaluation import evaluate
+from optimizer.exact import Infeasible, front, least_latency_s, model_fronts
 from optimizer.exact import layer_fronts as fronts_module
 from optimizer.exact import layer_ranges as ranges
 from optimizer.exact.candidates import Window
-from optimizer.exact.solve import Infeasible, front, least_latency_s, model_fronts, solve_exact
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from optimizer.solvers import solve
 from tests.conftest import NAMES, reference
 from tests.optimizer.random_problems import distinct, front_by_trying, random_problem
-
-
-def _objective(problem: DeploymentProblem, plan: DeploymentPlan) -> float:
-    value = plan.billed_gb_s if problem.objective == "gb_s" else plan.full_cost_usd
-    assert value is not None
-    return value
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,9 +26,9 @@ def test_the_optimum_is_what_an_independent_program_found(name: str) -> None:
         limited = problem.with_limit(optimum["latency_limit_s"])
         if not optimum["feasible"]:
             with pytest.raises(Infeasible):
-                solve_exact(limited, fronts=fronts)
+                solve(limited, "exact", fronts=fronts)
             continue
-        plan = solve_exact(limited, fronts=fronts)
+        plan = solve(limited, "exact", fronts=fronts)
         key = "full_cost_usd" if problem.objective == "usd" else "billed_gb_s"
         assert getattr(plan, key) == pytest.approx(optimum[key], rel=1e-6)
         assert plan.feasible
@@ -66,12 +60,12 @@ def test_no_plan_beats_the_optimum_of_one_limit(seed: int) -> None:
     cost, latency = front_by_trying(seed)
     assert least_latency_s(problem) == pytest.approx(latency[0], rel=1e-9)
     for k in (*range(0, len(cost), max(1, len(cost) // 6)), len(cost) - 1):
-        plan = solve_exact(problem.with_limit(latency[k] * (1 + 1e-12)))
+        plan = solve(problem.with_limit(latency[k] * (1 + 1e-12)), "exact")
         assert plan.feasible, plan.violations
-        assert _objective(problem, plan) == pytest.approx(cost[k], rel=1e-9)
-    assert _objective(problem, solve_exact(problem)) == pytest.approx(cost[-1], rel=1e-9)
+        assert plan.objective_value == pytest.approx(cost[k], rel=1e-9)
+    assert solve(problem, "exact").objective_value == pytest.approx(cost[-1], rel=1e-9)
     with pytest.raises(Infeasible) as error:
-        solve_exact(problem.with_limit(latency[0] * (1 - 1e-8)))
+        solve(problem.with_limit(latency[0] * (1 - 1e-8)), "exact")
     assert error.value.least_latency_s == pytest.approx(latency[0], rel=1e-9)
 
 
@@ -85,8 +79,8 @@ def test_a_gap_is_certified(gap: float, beta: str) -> None:
         problem = random_problem(seed)
         cost, latency = front_by_trying(seed, beta == "global")
         for k in (0, len(cost) // 3, len(cost) - 1):
-            plan = solve_exact(problem.with_limit(latency[k] * (1 + 1e-12)), beta, gap=gap)
-            value, bound = _objective(problem, plan), plan.lower_bound or 0.0
+            plan = solve(problem.with_limit(latency[k] * (1 + 1e-12)), "exact", beta=beta, gap=gap)
+            value, bound = plan.objective_value, plan.lower_bound or 0.0
             assert plan.feasible, plan.violations
             assert bound <= cost[k] * (1 + 1e-12)
             assert cost[k] <= value * (1 + 1e-12)
@@ -105,10 +99,10 @@ def test_one_limit_and_all_limits_agree(name: str) -> None:
     for optimum in expected["optimum"]:
         if optimum["feasible"]:
             limited = problem.with_limit(optimum["latency_limit_s"])
-            value = _objective(problem, solve_exact(limited))
-            assert value == pytest.approx(_objective(problem, solve_exact(limited, fronts=fronts)), rel=1e-12)
-            rough = solve_exact(limited, gap=1e-3)
-            assert (rough.lower_bound or 0) <= value * (1 + 1e-12) <= _objective(problem, rough) * (1 + 2e-12)
+            value = solve(limited, "exact").objective_value
+            assert value == pytest.approx(solve(limited, "exact", fronts=fronts).objective_value, rel=1e-12)
+            rough = solve(limited, "exact", gap=1e-3)
+            assert (rough.lower_bound or 0) <= value * (1 + 1e-12) <= rough.objective_value * (1 + 2e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -155,15 +149,15 @@ def test_no_plan_beats_the_optimum(seed: int, one_beta: bool) -> None:
     beta = "global" if one_beta else "per-layer"
     step = max(1, len(cost) // 12)
     for k in (*range(0, len(cost), step), len(cost) - 1):
-        plan = solve_exact(problem.with_limit(latency[k] * (1 + 1e-12)), beta, fronts)
+        plan = solve(problem.with_limit(latency[k] * (1 + 1e-12)), "exact", beta=beta, fronts=fronts)
         assert plan.feasible, plan.violations
-        assert _objective(problem, plan) == pytest.approx(cost[k], rel=1e-9)
+        assert plan.objective_value == pytest.approx(cost[k], rel=1e-9)
         if k > 0:
-            plan = solve_exact(problem.with_limit(latency[k] * (1 - 1e-8)), beta, fronts)
-            assert _objective(problem, plan) == pytest.approx(cost[k - 1], rel=1e-9)
-    assert _objective(problem, solve_exact(problem, beta, fronts)) == pytest.approx(cost[-1], rel=1e-9)
+            plan = solve(problem.with_limit(latency[k] * (1 - 1e-8)), "exact", beta=beta, fronts=fronts)
+            assert plan.objective_value == pytest.approx(cost[k - 1], rel=1e-9)
+    assert solve(problem, "exact", beta=beta, fronts=fronts).objective_value == pytest.approx(cost[-1], rel=1e-9)
     with pytest.raises(Infeasible) as error:
-        solve_exact(problem.with_limit(latency[0] * (1 - 1e-8)), beta, fronts)
+        solve(problem.with_limit(latency[0] * (1 - 1e-8)), "exact", beta=beta, fronts=fronts)
     assert error.value.least_latency_s == pytest.approx(latency[0], rel=1e-9)
 
 
@@ -176,9 +170,9 @@ def test_one_beta_for_all_is_optimal_with_pipelined_alone(seed: int) -> None:
     only = model_fronts(problem).restricted([("pipelined",)] * 2)
     for k in (*range(0, len(cost), max(1, len(cost) // 6)), len(cost) - 1):
         limited = problem.with_limit(latency[k] * (1 + 1e-12))
-        plan = solve_exact(limited, "global", only)
+        plan = solve(limited, "exact", beta="global", fronts=only)
         assert plan.feasible, plan.violations
-        assert _objective(problem, plan) == pytest.approx(cost[k], rel=1e-9)
+        assert plan.objective_value == pytest.approx(cost[k], rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -198,7 +192,7 @@ def test_every_sampled_point_of_the_curve_is_a_plan_and_the_best_one(name: str) 
     assert np.all(np.diff(latency) > 0)
     assert np.all(np.diff(cost) < 0)
     for k in np.unique(np.linspace(0, len(cost) - 1, 7).astype(int)):
-        plan = solve_exact(problem.with_limit(float(latency[k])))
+        plan = solve(problem.with_limit(float(latency[k])), "exact")
         found = evaluate(problem, plan)
         assert found.objective_value == pytest.approx(cost[k], rel=1e-9)
         assert found.latency_s <= latency[k] * (1 + 1e-9)
@@ -222,7 +216,7 @@ def test_more_time_never_costs_more(name: str) -> None:
     fronts = model_fronts(problem)
     least = front(problem, tolerance=0.05)[1]
     limits = np.linspace(least[0], least[-1], 15)
-    costs = [_objective(problem, solve_exact(problem.with_limit(x), fronts=fronts)) for x in limits]
+    costs = [solve(problem.with_limit(x), "exact", fronts=fronts).objective_value for x in limits]
     assert all(a >= b * (1 - 1e-12) for a, b in itertools.pairwise(costs))
 
 
@@ -230,14 +224,14 @@ def test_one_beta_for_all_never_beats_one_for_each() -> None:
     for seed in range(10):
         problem = random_problem(seed)
         limited = problem.with_limit(float(front(problem)[1].mean()))
-        each, one = solve_exact(limited), solve_exact(limited, "global")
-        assert _objective(problem, one) >= _objective(problem, each) * (1 - 1e-12)
+        each, one = solve(limited, "exact"), solve(limited, "exact", beta="global")
+        assert one.objective_value >= each.objective_value * (1 - 1e-12)
         assert len({x.minibatch_tokens for x in one.layers if x.minibatch_tokens}) <= 1
 
 
 def test_the_same_problem_gives_the_same_plan() -> None:
     problem, _, _ = reference("bert-8")
-    assert solve_exact(problem).layers == solve_exact(problem).layers
+    assert solve(problem, "exact").layers == solve(problem, "exact").layers
 
 
 def test_an_expert_that_fits_nowhere_is_named() -> None:
@@ -247,17 +241,17 @@ def test_an_expert_that_fits_nowhere_is_named() -> None:
     huge = layer.experts[2].model_copy(update={"parameter_bytes": 5e9})
     layers = (problem.layers[0], layer.model_copy(update={"experts": (*layer.experts[:2], huge)}))
     with pytest.raises(InputError, match=r"layers\.1\.experts\.2: needs 49\d\d MB .* 3072"):
-        solve_exact(problem.model_copy(update={"layers": layers}))
+        solve(problem.model_copy(update={"layers": layers}), "exact")
 
 
 @pytest.mark.parametrize("gap", [-0.1, 1.0, float("nan")])
 def test_a_gap_is_a_share(gap: float) -> None:
     with pytest.raises(InputError, match="gap: expected a share from 0 to below 1"):
-        solve_exact(reference("tiny")[0], gap=gap)
+        solve(reference("tiny")[0], "exact", gap=gap)
 
 
 def test_an_unreachable_limit_says_what_is_reachable() -> None:
     problem, _, _ = reference("tiny")
     with pytest.raises(Infeasible, match=r"latency_limit_s: 5 s is out of reach, .* 6\.21228 s") as error:
-        solve_exact(problem.with_limit(5.0))
-    assert solve_exact(problem.with_limit(error.value.least_latency_s)).feasible
+        solve(problem.with_limit(5.0), "exact")
+    assert solve(problem.with_limit(error.value.least_latency_s), "exact").feasible

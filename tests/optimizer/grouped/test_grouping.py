@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from moe.errors import InputError
 from optimizer import evaluate, solve
-from optimizer.grouped.grouping import Grouping, blocks, group_experts, lpt, plan_groups
+from optimizer.grouped import Grouping, blocks, group_experts, plan_groups
+from optimizer.grouped.grouping import lpt
 from simulator.plan import DeploymentProblem, needed_memory_bytes
 from simulator.serving.simulate import simulate
 from tests.conftest import reference

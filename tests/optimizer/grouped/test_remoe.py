@@ -5,9 +5,10 @@ import pytest
 
 from moe.errors import InputError
 from optimizer import evaluate
-from optimizer.baselines.one_decision_less import memory_only
-from optimizer.grouped.remoe import _divided, _planned, _rewritten, exponential_fit, realise_remoe, remoe
+from optimizer.grouped import realise_remoe, remoe
+from optimizer.grouped.remoe import _divided, _planned, _rewritten, exponential_fit
 from optimizer.realised import realise
+from optimizer.solvers import solve
 from simulator.plan import DeploymentProblem
 from simulator.serving.simulate import simulate
 from tests.conftest import reference
@@ -65,7 +66,7 @@ def test_its_total_bill_has_the_hot_experts_in_the_main_functions() -> None:
         layer.model_copy(update={"non_moe_s": before.non_moe_s})
         for layer, before in zip(rewritten.layers, problem.layers, strict=True)
     ]
-    plan = memory_only(rewritten)
+    plan = solve(rewritten, "memory-only")
     with_hot, without = (
         simulate(x, plan).bill.total_cost_usd
         for x in (rewritten, rewritten.model_copy(update={"layers": tuple(free)}))

@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from moe.errors import InputError
 from optimizer import Infeasible, NoIncumbent, evaluate, front, solve
-from optimizer.exact.solve import Beta, solve_exact
-from optimizer.miqcp.problem12 import decisions, describe, layers_of, money_unit, usable_methods
-from optimizer.miqcp.programme import Backend, Values, empty_programme
-from optimizer.miqcp.solve import solve_miqcp, start_values
+from optimizer.exact import Beta
+from optimizer.miqcp.decisions import decisions, layers_of
+from optimizer.miqcp.problem12 import describe, money_unit, usable_methods
+from optimizer.miqcp.programme import Backend, Values
+from optimizer.miqcp.solve import empty_programme, solve_miqcp, start_values
 from optimizer.ods import solve_ods
+from optimizer.solvers import timed
 from simulator.plan import (
     COMMUNICATIONS,
     DeploymentPlan,
@@ -97,8 +100,8 @@ def _limited(seed: int, share: float | None) -> DeploymentProblem:
 
 
 def _check_optimal(problem: DeploymentProblem, beta: Beta, backend: Backend) -> None:
-    optimum = evaluate(problem, solve_exact(problem, beta)).objective_value
-    plan = solve_miqcp(problem, beta, backend, time_limit_s=60)
+    optimum = evaluate(problem, solve(problem, "exact", beta=beta)).objective_value
+    plan = solve(problem, "miqcp", beta=beta, backend=backend, time_limit_s=60)
     found = evaluate(problem, plan)
     assert found.feasible
     assert found.objective_value == pytest.approx(optimum, rel=1e-6)
@@ -141,7 +144,7 @@ def test_the_time_limit_ends_a_search_that_would_take_hours() -> None:
     problem = reference("bert-4")[0].with_limit(30.0)
     began = time.perf_counter()
     with contextlib.suppress(NoIncumbent):
-        assert solve_miqcp(problem, time_limit_s=2).feasible
+        assert solve(problem, "miqcp", time_limit_s=2).feasible
     assert time.perf_counter() - began < 15
     with pytest.raises(InputError, match="time_limit_s: expected seconds > 0, got 0"):
         solve_miqcp(problem, time_limit_s=0)
@@ -150,7 +153,7 @@ def test_the_time_limit_ends_a_search_that_would_take_hours() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_warm_start_is_taken_and_never_lost(backend: Backend) -> None:
     problem = reference("tiny")[0]
-    start = solve_ods(problem).plan
+    start = solve(problem, "ods")
     least = evaluate(problem, start).objective_value
     plan = solve(problem, "miqcp", backend=backend, time_limit_s=1, warm_start="ods")
     assert evaluate(problem, plan).objective_value <= least
@@ -163,9 +166,10 @@ def test_a_warm_start_is_taken_and_never_lost(backend: Backend) -> None:
 
 def test_a_warm_start_that_misses_the_limit_is_left_out() -> None:
     problem = _limited(0, 0.5)
-    late = solve_exact(problem.with_limit(None))
+    late = solve(problem.with_limit(None), "exact")
     late = late.model_copy(update={"feasible": False})
-    assert solve_miqcp(problem, time_limit_s=20, start=late).feasible
+    found = solve_miqcp(problem, time_limit_s=20, start=late)
+    assert evaluate(problem, DeploymentPlan(solver="miqcp", layers=found.layers)).feasible
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -174,13 +178,15 @@ def test_ods_over_a_general_solver_is_ods_over_the_exact_one(
     seed: int, share: float | None, backend: Backend
 ) -> None:
     problem = _limited(seed, share)
-    plain, other = solve_ods(problem), solve_ods(problem, inner=backend)
-    assert other.plan.solver == f"ods-{backend}"
-    assert other.plan.feasible == plain.plan.feasible
-    value = evaluate(problem, other.plan).objective_value
-    assert value == pytest.approx(evaluate(problem, plain.plan).objective_value, rel=1e-6)
-    assert other.paper_ratio == pytest.approx(plain.paper_ratio, rel=1e-6)
-    assert other.plan.lower_bound == plain.plan.lower_bound
+    (plain, one), (other, two) = (
+        timed(problem, "ods", partial(solve_ods, problem, inner=x)) for x in ("exact", backend)
+    )
+    assert other.solver == f"ods-{backend}"
+    assert other.feasible == plain.feasible
+    value = evaluate(problem, other).objective_value
+    assert value == pytest.approx(evaluate(problem, plain).objective_value, rel=1e-6)
+    assert two.paper_ratio == pytest.approx(one.paper_ratio, rel=1e-6)
+    assert other.lower_bound == plain.lower_bound
 
 
 def test_ods_without_any_plan_in_time_says_so() -> None:
@@ -229,7 +235,7 @@ def test_a_model_that_no_token_reaches_is_solved(backend: Backend) -> None:
         for layer in problem.layers
     )
     problem = problem.model_copy(update={"layers": idle, "latency_limit_s": 3.0})
-    plan = solve_miqcp(problem, backend=backend, time_limit_s=20)
+    plan = solve(problem, "miqcp", backend=backend, time_limit_s=20)
     assert (plan.feasible, plan.billed_gb_s, plan.gap) == (True, 0.0, 0.0)
     with pytest.raises(Infeasible):
         solve_miqcp(problem.with_limit(0.1), backend=backend, time_limit_s=20)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from moe.errors import InputError
-from moe.trace import RoutingTrace
+from moe.trace import RoutingTrace, resampled
 from optimizer.popularity import predictor
-from optimizer.robust.samples import bootstrap, resampled
+from optimizer.robust import bootstrap
 
 
 def _trace(sequences: int, seed: int) -> RoutingTrace:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.cost_model import evaluate
+from optimizer.evaluation import evaluate
 from simulator.plan import (
     Communication,
     DeploymentPlan,
@@ -16,6 +16,7 @@ from simulator.plan import (
     ProblemLayer,
     ProblemPlatform,
 )
+from simulator.serving.layer import JUST_IN_TIME, Serving, Start
 from simulator.serving.simulate import simulate
 from tests.conftest import NAMES, reference
 
@@ -70,7 +71,7 @@ def problems(draw: st.DrawFn, communication: Communication) -> tuple[DeploymentP
 def test_storage_is_the_closed_form(case: tuple[DeploymentProblem, DeploymentPlan]) -> None:
     problem, plan = case
     for start in ("eager", "just-in-time"):
-        run, closed = simulate(problem, plan, start=start), evaluate(problem, plan)
+        run, closed = simulate(problem, plan, serving=Serving(start=start)), evaluate(problem, plan)
         assert run.bill.billed_gb_s == pytest.approx(closed.billed_gb_s, rel=1e-9)
         assert run.bill.full_cost_usd == pytest.approx(closed.full_cost_usd, rel=1e-9)
         assert run.mean_latency_s == pytest.approx(closed.latency_s, rel=1e-9)
@@ -118,7 +119,7 @@ def test_experts_that_wait_for_their_inputs_are_billed_for_it() -> None:
     layer = LayerPlan(communication="storage", experts=(ExpertPlan(memory_mb=3072, replicas=2),) * 4)
     plan = DeploymentPlan(solver="mine", layers=(layer,) * len(problem.layers))
     closed = evaluate(problem, plan)
-    eager, just_in_time = simulate(problem, plan), simulate(problem, plan, start="just-in-time")
+    eager, just_in_time = simulate(problem, plan), simulate(problem, plan, serving=JUST_IN_TIME)
     waiting = [(end - start) * 3 for r in eager.records if r.role == "expert" for start, end in [r.phases["wait"]]]
     assert len(waiting) == 12 * 4 * 2
     assert eager.bill.billed_gb_s == pytest.approx(closed.billed_gb_s + sum(waiting), rel=1e-9)
@@ -129,7 +130,7 @@ def test_experts_that_wait_for_their_inputs_are_billed_for_it() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_reference_plans_are_near_the_independent_values(name: str) -> None:
     problem, plan, expected = reference(name)
-    run = simulate(problem, plan, start="just-in-time")
+    run = simulate(problem, plan, serving=JUST_IN_TIME)
     assert run.mean_latency_s <= expected["plan"]["latency_s"] * (1 + 1e-9)
     assert (
         0.9 * expected["plan"]["billed_gb_s"]
@@ -142,9 +143,9 @@ def test_reference_plans_are_near_the_independent_values(name: str) -> None:
 
 @given(problems("pipelined"), st.sampled_from(["eager", "just-in-time"]))
 @settings(max_examples=30)
-def test_tokens_and_bytes_are_conserved(case: tuple[DeploymentProblem, DeploymentPlan], start: str) -> None:
+def test_tokens_and_bytes_are_conserved(case: tuple[DeploymentProblem, DeploymentPlan], start: Start) -> None:
     problem, plan = case
-    rows = simulate(problem, plan, start=start).records  # type: ignore[arg-type]
+    rows = simulate(problem, plan, serving=Serving(start=start)).records
     for e, layer in enumerate(problem.layers):
         experts = [r for r in rows if r.role == "expert" and r.layer == e]
         assert sum(r.tokens for r in experts) == pytest.approx(layer.tokens.sum())

@@ -21,7 +21,8 @@ from simulator.plan import (
 )
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.records import COLUMNS
-from simulator.serving.overflow import replicas_that_fit
+from simulator.serving.layer import Reload, Serving
+from simulator.serving.overflow import Overflow, replicas_that_fit
 from simulator.serving.simulate import Decode, simulate
 from simulator.serving.timeline import chrome_trace, write_chrome_trace
 
@@ -131,7 +132,7 @@ def test_a_replica_out_of_memory_is_killed_and_billed_where_overflow_is_not_fore
     problem = with_experts(intermediate_bytes_per_token=1e6)
     plan = plan_of(problem, "storage", memory_mb=768, replicas=1)
     real = np.tile(np.array([100, 2000, 0, 700]), (6, 1))
-    run = simulate(problem, plan, PROFILE, routing=[real], overflow="fail")
+    run = simulate(problem, plan, PROFILE, routing=[real], serving=Serving(overflow="fail"))
     killed = [row for row in run.records if row.status == "out-of-memory"]
     assert {row.expert for row in killed} == {1}
     assert all(row.billed_s > 0 for row in killed)
@@ -143,9 +144,8 @@ def test_the_caller_tries_again_after_the_statuses_that_the_profile_names() -> N
     plan = plan_of(problem, "storage", memory_mb=768, replicas=1)
     stubborn = PROFILE.retries.model_copy(update={"again_after": ("out-of-memory",)})
     profile = PROFILE.model_copy(update={"retries": stubborn})
-    run = simulate(
-        problem, plan, profile, routing=[np.tile(np.array([100, 2000, 0, 700]), (6, 1))], overflow="fail"
-    )
+    real = np.tile(np.array([100, 2000, 0, 700]), (6, 1))
+    run = simulate(problem, plan, profile, serving=Serving(overflow="fail"), routing=[real])
     assert [row.attempt for row in run.records if row.status == "out-of-memory"] == [1, 2, 3]
 
 
@@ -153,7 +153,8 @@ def test_a_replica_that_overflows_is_billed_and_its_tokens_run_elsewhere() -> No
     problem = with_experts(intermediate_bytes_per_token=1e6)
     plan = plan_of(problem, "storage", memory_mb=768, replicas=1)
     real = np.tile(np.array([100, 2000, 0, 700]), (6, 1))
-    runs = {how: simulate(problem, plan, PROFILE, routing=[real], overflow=how) for how in ("foreseen", "retry")}
+    ways: tuple[Overflow, ...] = ("foreseen", "retry")
+    runs = {how: simulate(problem, plan, PROFILE, serving=Serving(overflow=how), routing=[real]) for how in ways}
     rows = [row for row in runs["retry"].records if row.role == "expert"]
     served = [row for row in rows if row.status == "ok"]
     assert not runs["retry"].failed
@@ -208,11 +209,12 @@ def test_the_trace_has_a_track_for_each_instance_and_no_phase_outside_its_call(t
 def test_a_next_function_that_starts_just_in_time_waits_less_and_is_as_fast(method: Communication) -> None:
     problem = small_problem(4096)
     plan = plan_of(problem, method, memory_mb=1536)
-    eager, late = (simulate(problem, plan, next_layer_start=start) for start in ("eager", "just-in-time"))
+    ways = Serving(), Serving(next_layer_start="just-in-time")
+    eager, late = (simulate(problem, plan, serving=serving) for serving in ways)
     assert late.mean_latency_s == pytest.approx(eager.mean_latency_s, rel=1e-9)
     assert late.bill.waiting_usd < 0.2 * eager.bill.waiting_usd
     assert late.bill.billed_gb_s == pytest.approx(eager.bill.billed_gb_s)
-    aws = [simulate(problem, plan, PROFILE, next_layer_start=start).bill for start in ("eager", "just-in-time")]
+    aws = [simulate(problem, plan, PROFILE, serving=serving).bill for serving in ways]
     assert aws[1].total_cost_usd < aws[0].total_cost_usd
 
 
@@ -222,7 +224,7 @@ def test_results_gathered_as_they_come_are_there_no_later_than_all_at_the_end(me
         load_spec("minilm-moe", experts=4), np.tile([2000.0, 1200.0, 700.0, 100.0], (6, 1)), PROFILE
     )
     plan = plan_of(problem, method, memory_mb=1536)
-    runs = [simulate(problem, plan, gather=how) for how in ("after-all", "as-ready")]
+    runs = [simulate(problem, plan, serving=serving) for serving in (Serving(), Serving(gather="as-ready"))]
     assert runs[1].mean_latency_s < runs[0].mean_latency_s
     moved = [sum(row.bytes_in for row in run.records) for run in runs]
     assert moved[0] == pytest.approx(moved[1])
@@ -245,7 +247,8 @@ def test_parameters_kept_in_a_warm_instance_are_downloaded_once(
 ) -> None:
     problem = small_problem()
     plan = plan_of(problem, method)
-    runs = {how: simulate(problem, plan, profile, runs=3, reload=how) for how in ("every-invocation", "when-cold")}
+    ways: tuple[Reload, ...] = ("every-invocation", "when-cold")
+    runs = {how: simulate(problem, plan, profile, serving=Serving(reload=how), runs=3) for how in ways}
 
     def downloads(how: str, batch: int) -> int:
         return sum("parameter_download" in row.phases for row in runs[how].records if row.batch == batch)

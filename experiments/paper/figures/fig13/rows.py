@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias
 from experiments.paper.drift import drifted_sets
 from experiments.paper.figure import Rows
 from experiments.paper.plans import problem_of, within_lambdaml
-from experiments.paper.routing import Cell, Routing, routing_of
+from experiments.paper.routing import Cell, routing_of
 from experiments.paper.settings import TextChoice
+from experiments.run.routing import Routing
 from optimizer.bo import (
     Alg2,
     Batches,

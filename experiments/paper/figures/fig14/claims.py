@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.paper.claims import Claim, bounded
 from experiments.paper.cluster import SHARES
-from experiments.paper.figures.fig14.rows import BO, EXPECTED, NO_BO, PAPER_BELOW_LAMBDAML, REAL, UNIFORM
-from experiments.paper.plans import PAPER_SLOWER
-from experiments.run.methods import figures
+from experiments.paper.figures.fig14.rows import BO, EXPECTED, NO_BO, REAL, UNIFORM
+from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
+from experiments.tools.style import rounded
 from simulator.serving.cluster import PERIODS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAPER_BELOW_CLUSTER = 0.7567
 CLOSE = 0.05
 """How near BO's bill must be to that of the real distribution to be called close; the paper has no number."""
 
@@ -38,7 +37,7 @@ def _cluster(serving: pd.DataFrame, where: str) -> list[Claim]:
     for period in PERIODS:
         below = tuple(1 - float(ours[f"of_cpu_{period}{end}"]) for end in ("", "_high", "_low"))
         # The cluster's bill is in proportion to the time that is paid for: what it would have to be for the claim.
-        wanted = float(ours["billed_usd"] / (1 - PAPER_BELOW_CLUSTER) / plain.loc[period, "billed_usd"])
+        wanted = float(ours["billed_usd"] / (1 - BELOW_CLUSTER) / plain.loc[period, "billed_usd"])
         cpu = plain.loc[period]
         turn = {
             "second": f"holds for a cluster that keeps at most {cpu['cores'] / wanted:.2g} of its cores busy",
@@ -49,7 +48,7 @@ def _cluster(serving: pd.DataFrame, where: str) -> list[Claim]:
         turn = f"{1 - below[0]:.3g} times its bill ({shares}); {turn}"
         found.append(
             bounded("14", f"cheaper than the CPU cluster, {plain.loc[period, 'charged']} {where}",
-                    PAPER_BELOW_CLUSTER, (below[0], below[1], below[2]), at_least=True, reason=turn)
+                    BELOW_CLUSTER, (below[0], below[1], below[2]), at_least=True, reason=turn)
         )  # fmt: skip
     return found
 
@@ -62,20 +61,21 @@ def _lambdaml(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Cl
     said = [f"{x.what} {_needed(x)}" for x in turns.rename(columns={"name": "what"}).itertuples()]
     reason = (
         "compute grows with memory, so only overhead can be saved; the optimum saves "
-        f"{turns['closed_form_saving'].iloc[0]:.1%} by the closed form, 43.41% if {'; or '.join(said)}"
+        f"{turns['closed_form_saving'].iloc[0]:.1%} by the closed form, "
+        f"{BELOW_LAMBDAML:.2%} if {'; or '.join(said)}"
     ) if len(turns) else ""  # fmt: skip
     uniform = 1 - float(ours["billed_gb_s"] / serving.loc[UNIFORM, "billed_gb_s"])
     limit = float(ours["limit_s"])
     rule = serving[serving["is_rule"].eq(True)].iloc[0]
     return [
-        bounded("14", f"cheaper than LambdaML {where}", PAPER_BELOW_LAMBDAML, (saved[0], saved[1], saved[2]),
+        bounded("14", f"cheaper than LambdaML {where}", BELOW_LAMBDAML, (saved[0], saved[1], saved[2]),
                 at_least=True, reason=reason),
-        bounded("14", f"throughput at most that much below LambdaML's {where}", PAPER_SLOWER,
+        bounded("14", f"throughput at most that much below LambdaML's {where}", SLOWER_THAN_LAMBDAML,
                 (slower[0], slower[1], slower[2]), at_least=False,
                 reason=f"the plan is made for that limit ({limit:.1f} s) and predicted popularity; made for the "
                 f"real one it is {1 - float(serving.loc[REAL, 'speed_of_lambdaml']):.1%} below, for expected "
                 f"counts {1 - float(serving.loc[EXPECTED, 'speed_of_lambdaml']):.1%}; by the closed form, of "
-                f"which the limit is, LambdaML takes {limit * (1 - PAPER_SLOWER):.1f} s, played "
+                f"which the limit is, LambdaML takes {limit * (1 - SLOWER_THAN_LAMBDAML):.1f} s, played "
                 f"{rule['latency_s']:.1f} s"),
         Claim("14", f"cheaper than the best uniform plan without popularity {where}", "", f"{uniform:.1%}", None,
               f"it takes {serving.loc[UNIFORM, 'latency_s']:.1f} s, BO's plan {ours['latency_s']:.1f} s", uniform),
@@ -85,8 +85,8 @@ def _lambdaml(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Cl
 def _needed(turn: Any) -> str:
     """`43 GFLOP/s instead of 16`, or that it never does."""
     if turn.needed != turn.needed or turn.needed is None:
-        return f"at no value (of 1/16 to 16 times {figures(turn.value)} {turn.unit})"
-    return f"at {figures(turn.needed)} {turn.unit} instead of {figures(turn.value)}"
+        return f"at no value (of 1/16 to 16 times {rounded(turn.value)} {turn.unit})"
+    return f"at {rounded(turn.needed)} {turn.unit} instead of {rounded(turn.value)}"
 
 
 def _each_method(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Claim]:

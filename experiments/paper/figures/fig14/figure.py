@@ -10,11 +10,12 @@ from pydantic import Field
 from experiments.paper.axes import plain_log
 from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.fig14.claims import claims
-from experiments.paper.figures.fig14.rows import BO, NO_BO, PAPER_BELOW_LAMBDAML, STEPS, Part, WayCell, compute
+from experiments.paper.figures.fig14.rows import BO, NO_BO, STEPS, Part, WayCell, compute
 from experiments.paper.routing import cell_fields, with_interval
 from experiments.paper.settings import FigureSettings
-from experiments.run.methods import figures
 from experiments.tools import style
+from experiments.tools.paper_numbers import BELOW_LAMBDAML
+from experiments.tools.style import rounded
 from moe.statistics import estimate
 from optimizer.bo import Objective
 from simulator.serving.cluster import PERIODS
@@ -138,10 +139,10 @@ def draw(data: pd.DataFrame) -> Figure:
             colour = _colour(row["name"])
             error = [[row["billed_usd"] - row["billed_usd_low"]], [row["billed_usd_high"] - row["billed_usd"]]]
             cost.errorbar(row["billed_usd"], place, xerr=error, fmt="o", color=colour, capsize=2, markersize=5)
-            cost.annotate(f"   {figures(row['billed_usd'])}", (row["billed_usd"], place), va="center", fontsize=7)
+            cost.annotate(f"   {rounded(row['billed_usd'])}", (row["billed_usd"], place), va="center", fontsize=7)
             slow.barh(place, 1000 / row["tokens_per_s"], color=colour, height=0.6)
             slow.annotate(
-                f" {figures(1000 / row['tokens_per_s'])}",
+                f" {rounded(1000 / row['tokens_per_s'])}",
                 (1000 / row["tokens_per_s"], place),
                 va="center",
                 fontsize=7,
@@ -175,9 +176,11 @@ def _draw_split(axes: Any, rows: pd.DataFrame) -> None:
             axes.bar(place, share, 0.6, bottom=up if share >= 0 else down, color=STEP_COLOURS[row["name"]],
                      label=row["name"] if place == 0 else "_")  # fmt: skip
             up, down = (up + share, down) if share >= 0 else (up, down + share)
-    axes.axhline(PAPER_BELOW_LAMBDAML, color=style.RED, linewidth=1.2, linestyle="--")
+    axes.axhline(BELOW_LAMBDAML, color=style.RED, linewidth=1.2, linestyle="--")
     place = axes.get_yaxis_transform()
-    axes.text(1, PAPER_BELOW_LAMBDAML, "paper: 43.41%", transform=place, ha="right", va="bottom", fontsize=7)
+    axes.text(
+        1, BELOW_LAMBDAML, f"paper: {BELOW_LAMBDAML:.2%}", transform=place, ha="right", va="bottom", fontsize=7
+    )
     axes.set_ylim(top=max(axes.get_ylim()[1], 0.48))
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(methods)), methods, fontsize=8)

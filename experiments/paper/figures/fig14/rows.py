@@ -12,10 +12,11 @@ from experiments.paper.cluster import cluster_rows
 from experiments.paper.figure import Rows
 from experiments.paper.figures.fig13.rows import tuned_table
 from experiments.paper.plans import play, played_columns, problem_of, within_lambdaml
-from experiments.paper.routing import Cell, Routing, TestBatches, routing_of
+from experiments.paper.routing import Cell, routing_of
+from experiments.run.routing import HeldOutBatches, Routing
+from experiments.tools.paper_numbers import BELOW_LAMBDAML
 from moe.errors import InputError
-from optimizer.baselines.one_decision_less import one_replica
-from optimizer.baselines.paper import best_uniform, kinds_broken
+from optimizer.baselines import kinds_broken, one_replica
 from optimizer.bo import Alg2, Judge, Objective, Planner, Tuning, closed_form
 from optimizer.popularity import predictor
 from optimizer.problem import with_tokens
@@ -24,7 +25,6 @@ from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, Deploy
 
 Part: TypeAlias = Literal["plans", "bo", "cluster", "split", "break-even"]
 
-PAPER_BELOW_LAMBDAML = 0.4341
 BO, NO_BO, REAL = "ODS, BO-predicted", "ODS, predicted without BO", "ODS, real distribution"
 EXPECTED, UNIFORM = "ODS, expected counts", "best uniform"
 STEPS = ("right-sizing", "replication", "method", "popularity", "BO")
@@ -47,8 +47,8 @@ class Served:
 
     routing: Routing
     problem: DeploymentProblem
-    tuned_on: TestBatches
-    test: TestBatches
+    tuned_on: HeldOutBatches
+    test: HeldOutBatches
 
     @staticmethod
     def of(cell: WayCell) -> Served:
@@ -155,7 +155,7 @@ def _decided(problem: DeploymentProblem, method: Communication) -> dict[str, Dep
     """The plan after each decision: one size for all, replicas, the best method, each expert by its popularity."""
 
     def uniform(of: DeploymentProblem, methods: tuple[Communication, ...]) -> DeploymentPlan:
-        return best_uniform(of, popularity="known", methods=methods)
+        return solve(of, "best-uniform", popularity="known", methods=methods)
 
     steps = {
         "right-sizing": lambda: uniform(one_replica(problem), (method,)),
@@ -173,19 +173,17 @@ def _decided(problem: DeploymentProblem, method: Communication) -> dict[str, Dep
 
 
 def _break_even(cell: WayCell, served: Served) -> list[dict[str, Any]]:
-    """What each constant alone must be for the optimum to save 43.41% on LambdaML, by the closed form."""
+    """What each constant alone must be for the optimum to save what the paper does, by the closed form."""
     spec, profile, popularity = cell.spec, cell.platform, served.test.batches.mean
     now = saving_over_lambdaml(spec, popularity, profile)
     found: list[dict[str, Any]] = []
     for lever in LEVERS:
         factor = crossing(
             lambda x, lever=lever: saving_over_lambdaml(spec, popularity, lever.multiplied(profile, x)),  # type: ignore[misc]
-            PAPER_BELOW_LAMBDAML, 1 / 16, 16.0,
+            BELOW_LAMBDAML, 1 / 16, 16.0,
         )  # fmt: skip
         found.append({"name": lever.title, "unit": lever.unit, "value": lever.median(profile), "factor": factor})
-    factor = crossing(
-        lambda x: saving_over_lambdaml(spec, popularity * x, profile), PAPER_BELOW_LAMBDAML, 1 / 64, 4.0
-    )
+    factor = crossing(lambda x: saving_over_lambdaml(spec, popularity * x, profile), BELOW_LAMBDAML, 1 / 64, 4.0)
     found.append({"name": "a batch", "unit": "tokens", "value": float(cell.batch_tokens), "factor": factor})
     return [
         {"row": "break-even", "closed_form_saving": now, "needed": x["factor"] and x["value"] * x["factor"]} | x

@@ -16,11 +16,13 @@ from pydantic import Field
 from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.regret.claims import claims
 from experiments.paper.figures.regret.picture import draw
-from experiments.paper.plans import least_latency_s, problem_of
-from experiments.paper.routing import Cell, Routing, cell_fields, routing_of, with_interval
+from experiments.paper.plans import problem_of
+from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings, TextChoice
+from experiments.run.routing import Routing
 from moe.routing.synthetic import SyntheticPopularity, synthetic_routing
 from moe.trace import RoutingTrace
+from optimizer.exact import least_latency_s
 from optimizer.popularity import Predictor, predictor
 from optimizer.regret import best_on_real_tokens, regret
 

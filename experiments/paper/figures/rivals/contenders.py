@@ -8,8 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from optimizer.grouped.grouping import GroupedPlan, blocks, plan_groups
-from optimizer.grouped.remoe import RemoePlan, realise_remoe, remoe
+from optimizer.grouped import GroupedPlan, RemoePlan, blocks, plan_groups, realise_remoe, remoe
 from optimizer.realised import Realised, realise
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem

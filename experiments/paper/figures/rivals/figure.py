@@ -13,10 +13,11 @@ from experiments.paper.figures.rivals.claims import claims
 from experiments.paper.figures.rivals.contenders import Answer, bills, played, realised, rivals
 from experiments.paper.figures.rivals.picture import draw
 from experiments.paper.plans import MILLION, predicted_popularity, problem_of, usd_per_million
-from experiments.paper.routing import Cell, TestBatches, cell_fields, routing_of, with_interval
+from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
+from experiments.run.routing import HeldOutBatches
 from moe.errors import InputError
-from optimizer.exact.solve import ModelFronts, least_latency_s, model_fronts
+from optimizer.exact import ModelFronts, least_latency_s, model_fronts
 from optimizer.problem import PAPER_MEMORY_MB
 from simulator.plan import DeploymentPlan, DeploymentProblem
 
@@ -91,7 +92,7 @@ def _front(cell: RivalCell, problem: DeploymentProblem, fronts: ModelFronts) -> 
 
 
 def _plans(
-    cell: RivalCell, problem: DeploymentProblem, fronts: ModelFronts, history: np.ndarray, batches: TestBatches
+    cell: RivalCell, problem: DeploymentProblem, fronts: ModelFronts, history: np.ndarray, batches: HeldOutBatches
 ) -> list[dict[str, Any]]:
     """A row for each rival's plan; for random methods one for each draw."""
     limit_s = problem.latency_limit_s
@@ -139,7 +140,7 @@ def _planned(
 
 
 def _served(
-    cell: RivalCell, problem: DeploymentProblem, answer: Answer, batches: TestBatches, limit_s: float
+    cell: RivalCell, problem: DeploymentProblem, answer: Answer, batches: HeldOutBatches, limit_s: float
 ) -> dict[str, Any]:
     """What it comes to on the test batches, by the closed form; of those that do not fail."""
     real = [x for tokens in batches.real if not (x := realised(problem, answer, tokens)).failed]

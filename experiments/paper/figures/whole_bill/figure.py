@@ -11,14 +11,15 @@ from experiments.paper.figures.whole_bill.claims import claims
 from experiments.paper.figures.whole_bill.objectives import EXPERTS, RIGHT, plans_of
 from experiments.paper.figures.whole_bill.picture import draw
 from experiments.paper.plans import MILLION, predicted_popularity, problem_of
-from experiments.paper.routing import Cell, TestBatches, cell_fields, routing_of, with_interval
+from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval
 from experiments.paper.settings import FigureSettings
+from experiments.run.routing import HeldOutBatches
 from moe.errors import InputError
-from optimizer.exact.solve import least_latency_s
+from optimizer.exact import least_latency_s
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload, Serving
 from simulator.serving.simulate import simulate
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class _Served:
         cell: BillCell,
         problem: DeploymentProblem,
         plan: DeploymentPlan,
-        batches: TestBatches,
+        batches: HeldOutBatches,
         reload: Reload,
     ) -> None:
         assert problem.latency_limit_s is not None
@@ -139,9 +140,8 @@ def _bills(
     """
     first = int(reload == "when-cold")
     routing = None if real is None else [*real[:1] * first, *real]
-    run = simulate(
-        problem, plan, profile, routing=routing, runs=1 + first, start="just-in-time", reload=reload, seed=seed
-    )
+    serving = Serving(start="just-in-time", reload=reload)
+    run = simulate(problem, plan, profile, serving=serving, routing=routing, runs=1 + first, seed=seed)
     if run.failed:
         raise InputError(f"{problem.name}: {run.failed[0]}")
     return [run.bill_of_batch(k) for k in range(first, len(run.latency_s))], run.latency_s[first:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from experiments.studies.whole_bill import cheapest_in_all, with_parameters_kept
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.serving.forward_pass import Reload
+from simulator.serving.layer import Reload
 
 EXPERTS, REQUESTS = "GB-s of experts", "experts and requests"
 WHOLE, KEPT = "whole bill", "whole bill, parameters kept"

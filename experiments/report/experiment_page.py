@@ -18,8 +18,8 @@ from experiments.report.parts import (
     timeline,
 )
 from experiments.report.reading import ExperimentResult, Run, read_records, records_of
-from experiments.run.main_job import TITLES, recorded_on
-from experiments.run.methods import MILLION, Row, ratios
+from experiments.run.methods import MILLION, Row, plan_file, ratios, title_of
+from experiments.run.report import recorded_on
 from experiments.run.schema import Experiment
 
 USD = "USD per million tokens"
@@ -64,7 +64,7 @@ def _methods(result: ExperimentResult) -> Section:
         Column("keeps the target", "", "by the closed form, for the predicted popularity"),
         Column("overflowed calls", "", "replicas beyond the plan, since more tokens came than were foreseen"),
     ]
-    gaps = {TITLES.get(name, name): gap for name, gap in result.optimality_gap.items()}
+    gaps = {title_of(name): gap for name, gap in result.optimality_gap.items()}
     rows = [_method_row(row, result.methods, gaps) for row in result.methods]
     methods = [row.method for row in result.methods]
     bills = {"billed": "billed_usd", "full": "full_usd", "total": "total_usd"}
@@ -111,7 +111,7 @@ def _method_row(row: Row, rows: list[Row], gaps: dict[str, float | None]) -> lis
 
 def _bill(result: ExperimentResult) -> Section | None:
     """The bill by parts."""
-    bills = {TITLES.get(name, name): bill for name, bill in result.bill_of_a_batch.items()}
+    bills = {title_of(name): bill for name, bill in result.bill_of_a_batch.items()}
     if not bills:
         return None
     scale = MILLION / result.batch_tokens
@@ -133,14 +133,14 @@ def _time(run: Run, result: ExperimentResult) -> list[Section]:
     for (plan, start), batches in played.items():
         ways = [way for records in batches.values() if (way := latency_by_phase(records)) is not None]
         if ways:
-            name = f"{TITLES.get(plan, plan)}, {start}"
+            name = f"{title_of(plan)}, {start}"
             seconds[name] = {phase: float(np.mean([way[phase] for way in ways])) for phase in ways[0]}
     about = (
         "Along the way that decides the latency: the head, of each MoE layer the replica that ended last, the "
         "tail. Means over batches; the parts add up to the latency of a batch."
     )
     shown = [
-        (f"{TITLES.get(plan, plan)}, {start}, batch {min(batches)}", batches[min(batches)])
+        (f"{title_of(plan)}, {start}, batch {min(batches)}", batches[min(batches)])
         for (plan, start), batches in played.items()
         if batches
     ]
@@ -167,9 +167,10 @@ def _experts(run: Run, result: ExperimentResult) -> Section | None:
     if real is not None:
         grids.append(_grid("real load", "tokens a batch", real))
         grids.append(_grid("predicted minus real load", "tokens a batch", predicted - real, diverging=True))
+    titles = {plan_file(name): title_of(name) for name in result.optimality_gap}
     rows: list[list[Value]] = []
     for plan_path in sorted((run.path / "plans").glob("*.json")):
-        plan, title = read_plan(plan_path, problem), TITLES.get(plan_path.stem, plan_path.stem)
+        plan, title = read_plan(plan_path, problem), titles.get(plan_path.name, plan_path.stem)
         replicas = np.array([layer.replicas for layer in plan.layers])
         grids.append(_grid(f"replicas, {title}", "replicas", replicas))
         grids.append(_grid(f"memory, {title}", "MB", np.array([layer.memory_mb for layer in plan.layers])))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from experiments.report.experiment import experiment_page
+from experiments.report.experiment_page import experiment_page
 from experiments.report.page import Page
 from experiments.report.reading import Run
-from experiments.report.tables import tables_page
-from experiments.report.traffic import traffic_page
-from experiments.report.tuning import tuning_page
+from experiments.report.tables_page import tables_page
+from experiments.report.traffic_page import traffic_page
+from experiments.report.tuning_page import tuning_page
 
 PAGES = {
     "experiment": experiment_page,

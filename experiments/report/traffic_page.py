@@ -5,7 +5,7 @@ from __future__ import annotations
 from experiments.report.page import Block, Column, DataTable, Page, Plot, Section, Value
 from experiments.report.parts import bill_bars, configuration, picture, present, provenance, timeline
 from experiments.report.reading import Estimates, Run, TrafficResult, read_records
-from experiments.traffic.run import SHOWN, SHOWN_OF_FUNCTIONS, sentence
+from experiments.traffic.report import SHOWN, SHOWN_OF_FUNCTIONS, sentence
 from simulator.records import Bill, from_pandas
 from simulator.traffic.scenario import Scenario
 

@@ -1,0 +1,107 @@
+"""The answer as a person reads it: a table, whose routing it rests on, what was found, where to look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.run.folder import RunFolder
+from experiments.run.methods import Row, ratios, rows_in
+from experiments.tools.console import out
+from experiments.tools.style import rounded
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LEGEND = """\
+billed: the experts' functions (of the CPU cluster: the MoE layers' share), USD per million tokens;
+full: billed and the experts' requests; total: everything. warm, cold: latency of a batch, with and
+without functions that are already running. of ...: the billed cost as a share of that row's, where
+the CPU cluster is charged by the second used, by the month, or an hour for every batch.
+ODS: the paper's plan for the predicted popularity of the experts; ODS, oracle: for the real one;
+exact optimum: the cheapest plan there is for the predicted popularity; best uniform: one memory and
+one replica count for every expert; LambdaML: the largest memory for every expert, no replicas.
+*: the plan misses the target, by the closed form, for the predicted popularity."""
+
+
+def show(result: dict[str, Any], folder: RunFolder) -> None:
+    """Print the answer: the table, what was found, where to look."""
+    out.print()
+    out.print(answer_table(rows_in(result), f"{result['model']}, {result['batch_tokens']:,} tokens a batch"))
+    out.print(LEGEND, style="dim", soft_wrap=True)
+    out.print(f"\n{recorded_on(result)}.")
+    out.print(f"\n{result['finding']}\n")
+    out.print(
+        f"Look at {folder.shown}/: methods.png is the table, timeline.png what every function of one batch did "
+        "(trace.json, opened at ui.perfetto.dev, too); the tables are parquet, and result.json has it all. "
+        f"./smoe report {folder.shown} makes a page of it."
+    )
+
+
+def answer_table(rows: list[Row], title: str) -> Table:
+    """Cost and speed of every method, for a terminal of 100 columns."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("billed\n$/M", "full\n$/M", "total\n$/M", "warm\ns", "cold\ns", "tokens\n/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("of\nLambdaML", "of CPU\nsec", "of CPU\nmonth", "of CPU\nhour"):
+        table.add_column(name, justify="right", no_wrap=True)
+    last_plan = [row for row in rows if row.platform == "lambda"][-1]
+    for row in rows:
+        over = ratios(row, rows)
+        is_lambda = row.platform == "lambda"
+        table.add_row(
+            row.method + (" *" if row.feasible is False else ""),
+            *(_money(value) for value in (row.billed_usd, row.full_usd, row.total_usd)),
+            f"{row.latency_s:.2f}",
+            f"{row.cold_latency_s:.2f}" if row.cold_latency_s is not None else "",
+            f"{row.tokens_per_s:,.0f}",
+            _times(over["billed_over_lambdaml"]) if is_lambda else "",
+            *(
+                _times(over[f"billed_over_cluster_{period}"]) if is_lambda else ""
+                for period in ("second", "month", "hour")
+            ),
+            end_section=row is last_plan,
+        )
+    return table
+
+
+def recorded_on(result: dict[str, Any]) -> str:
+    """Whose routing stands for the model's."""
+    return described(result["routing_recorded_on"], result["layers_of_recording"])
+
+
+def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
+    """One sentence: whose routing stands for the model's.
+
+    Args:
+        origin: of the trace.
+        layers: for each of the model's layers, the recorded one that stands for it.
+    """
+    if "popularity" in origin:
+        law = origin["popularity"]
+        shape = "exponent" if law["law"] == "zipf" else "concentration"
+        text = f"Routing made up: {law['law']}, {shape} {law[shape]:g}, drift {law['drift']:g}"
+    elif "imported_from" in origin:
+        text = f"Routing read from {origin['imported_from']}" + (f", {origin['part']}" if "part" in origin else "")
+    else:
+        model, corpus = origin.get("model", "an unnamed model"), origin.get("corpus", "unnamed text")
+        text = f"Routing recorded on {model}, {corpus}"
+    if "batches" in origin:
+        text += f"; batches {origin['batches']}"
+    if list(layers) == list(range(len(layers))):
+        return text
+    return f"{text}; its layers {', '.join(map(str, layers))} stand for layers 0 to {len(layers) - 1} of the model"
+
+
+def _money(value: float | None) -> str:
+    return "" if value is None else rounded(value)
+
+
+def _times(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0%}" if value >= 0.01 else "<1%"

@@ -1,0 +1,134 @@
+"""A run under way, and what its folder gets: the result, the tables, the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.run.folder import RunFolder
+from experiments.run.inputs import Inputs
+from experiments.run.methods import Row, as_records, claims, cluster_rows, finding, lambda_row, plan_file, title_of
+from experiments.run.routing import Routing
+from moe.files import write_json, write_whole
+from moe.trace import Batches
+from optimizer.popularity.popularity_file import save_popularity
+from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.records import Record, to_pandas
+from simulator.serving.cluster import run_on_cluster
+from simulator.serving.simulate import SimulatedRun
+from simulator.serving.timeline import write_chrome_trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Played:
+    """A plan and how it was played: warm over all served batches, and cold over the first."""
+
+    name: str
+    plan: DeploymentPlan
+    warm: SimulatedRun
+    cold: SimulatedRun
+
+
+@dataclass
+class Run:
+    """An experiment under way. Each step sets what is its own, and reads what the steps before it have set.
+
+    Attributes:
+        inputs, folder: given.
+        routing: step 1; its held-out part is what is served.
+        batches: step 1; the served batches.
+        was_cached: step 1; whether the routing had been recorded before.
+        prediction: step 2; the error of every predictor.
+        predicted: step 2; tokens of each expert in the mean batch, shape (layers, experts).
+        problem, plans: step 3; the plans by name, in the order in which they are shown.
+        played: step 4; each plan, played.
+    """
+
+    inputs: Inputs
+    folder: RunFolder
+    routing: Routing = field(init=False)
+    batches: Batches = field(init=False)
+    was_cached: bool = field(init=False)
+    prediction: list[dict[str, Any]] = field(init=False)
+    predicted: np.ndarray = field(init=False)
+    problem: DeploymentProblem = field(init=False)
+    plans: list[tuple[str, DeploymentPlan]] = field(init=False)
+    played: list[Played] = field(init=False)
+
+
+def rows_of(run: Run) -> list[Row]:
+    """A row for each way to serve the model: each plan, each charged period of the CPU cluster."""
+    inputs, batch_tokens = run.inputs, run.inputs.experiment.workload.batch_tokens
+    rows = [lambda_row(title_of(p.name), p.warm, p.cold, p.plan.feasible) for p in run.played]
+    cluster = run_on_cluster(inputs.spec, run.batches.mean, batch_tokens, inputs.profile.cluster)
+    return rows + cluster_rows(cluster, batch_tokens, inputs.profile.cluster)
+
+
+def result_of(run: Run) -> dict[str, Any]:
+    """Everything that result.json says; no wall times, so that the same seed gives the same bytes."""
+    experiment, spec, rows = run.inputs.experiment, run.inputs.spec, rows_of(run)
+    work = experiment.workload
+    model = f"{spec.name} ({spec.moe_layers} layers of {spec.experts} experts, top-{spec.top_k})"
+    return {
+        "schema": "result/1",
+        "key": run.folder.key,
+        "name": experiment.name,
+        "about": experiment.about,
+        "model": model,
+        "routing_recorded_on": dict(sorted(run.routing.held_out.origin.items())),
+        "layers_of_recording": list(work.layers_of_recording or range(spec.moe_layers)),
+        "profile": run.inputs.profile.name,
+        "batch_tokens": work.batch_tokens,
+        "batches": work.batches,
+        "latency_limit_s": run.problem.latency_limit_s,
+        "prediction": run.prediction,
+        "methods": as_records(rows),
+        "bill_of_a_batch": {p.name: asdict(p.warm.bill) for p in run.played},
+        "optimality_gap": {p.name: p.plan.gap for p in run.played},
+        "claims": [str(claim) for claim in claims(rows)],
+        "finding": finding(rows, model, work.batch_tokens),
+    }
+
+
+def write_files(run: Run, result: dict[str, Any]) -> None:
+    """Write problem, plans, tables and pictures; result.json and wall times are written by the job, last."""
+    import pandas as pd
+
+    folder = run.folder.path
+    write_json(folder / "problem.json", run.problem)
+    for p in run.played:
+        write_json(folder / "plans" / plan_file(p.name), p.plan.model_copy(update={"solve_s": None}))
+    write_whole(folder / "records.parquet", _record_table(run.played).to_parquet)
+    write_whole(folder / "methods.parquet", pd.DataFrame(result["methods"]).to_parquet)
+    save_popularity(run.predicted, folder / "popularity.parquet", run.batches.mean)
+    first_batch = [row for row in run.played[0].warm.records if row.batch == 0]
+    write_chrome_trace(first_batch, folder / "trace.json")
+    _draw(run, result, first_batch)
+
+
+def _record_table(played: list[Played]) -> pd.DataFrame:
+    """Every call of every plan, warm and cold, with the plan's name in front."""
+    import pandas as pd
+
+    tables = []
+    for p in played:
+        for start, simulated in (("warm", p.warm), ("cold", p.cold)):
+            table = to_pandas(simulated.records)
+            table.insert(0, "start", start)
+            table.insert(0, "plan", p.name)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _draw(run: Run, result: dict[str, Any], first_batch: list[Record]) -> None:
+    from experiments.run.methods_picture import draw_methods
+    from experiments.run.timeline_picture import draw_timeline
+
+    title = f"One warm batch of {result['model']}, {title_of(run.played[0].name)} plan"
+    draw_timeline(first_batch, title, run.folder.path / "timeline")
+    draw_methods(result, run.folder.path / "methods")

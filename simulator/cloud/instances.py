@@ -1,0 +1,112 @@
+"""Instances of functions: how many may run, which one serves a call, and what becomes of it."""
+
+from __future__ import annotations
+
+import math
+
+import simpy
+
+from simulator.cloud.call import Function, Instance
+from simulator.cloud.network import Link
+from simulator.cloud.platform import Platform
+
+
+class Instances:
+    """Instances of all functions of one service, within the account's concurrency.
+
+    An idle instance is reused most recently used first and is gone after its keep-alive, which is looked up when
+    it is next wanted. Reserved concurrency and that of provisioned instances are set aside from the account's.
+
+    Args:
+        env: the SimPy environment.
+        platform: constants and random streams.
+    """
+
+    def __init__(self, env: simpy.Environment, platform: Platform) -> None:
+        self._env, self._platform = env, platform
+        self._unreserved_running = 0
+        self._unreserved_limit = platform.concurrency.account
+
+    def deploy(self, function: Function, warm: int) -> None:
+        """Set a function's concurrency aside; so many warm instances and its provisioned ones are idle."""
+        self._unreserved_limit -= max(function.reserved or 0, function.provisioned)
+        for _ in range(warm):
+            instance = self._new(function)
+            instance.initialised = True
+            function.idle.append(instance)
+        for _ in range(function.provisioned):
+            self._provision(function)
+
+    def take(self, function: Function, now: float) -> Instance | None:
+        """The instance of one more call of a function: an idle one, or a new one; None: a limit is reached."""
+        instance = function.take_idle(now)
+        if not self._admits(function, instance, now):
+            if instance is not None:
+                function.idle.append(instance)
+            return None
+        if instance is None:
+            instance = self._new(function)
+        function.running += 1
+        if function.reserved is None and not instance.provisioned:
+            self._unreserved_running += 1
+        return instance
+
+    def give_back(self, function: Function, instance: Instance, broken: bool) -> None:
+        """Its call is over: the instance is idle, or gone where the call broke it."""
+        start, now = self._platform.start, self._env.now
+        function.running -= 1
+        if function.reserved is None and not instance.provisioned:
+            self._unreserved_running -= 1
+        if instance.provisioned:
+            if broken:
+                self._replace_provisioned(function)
+            else:
+                function.idle.append(instance)
+        elif not broken and now - instance.born_s < start.instance_age_s:
+            instance.expires_s = now + start.keep_alive.next()
+            function.idle.append(instance)
+
+    def _admits(self, function: Function, instance: Instance | None, now: float) -> bool:
+        """Whether the concurrency limits let one more call of the function run; takes from its scaling bucket."""
+        if instance is not None and instance.provisioned:
+            return True
+        if function.reserved is not None:
+            if function.running >= function.reserved:
+                return False
+        elif self._unreserved_running >= self._unreserved_limit:
+            return False
+        if instance is not None:
+            return True
+        limits = self._platform.concurrency
+        refill = (now - function.refilled_s) * limits.scaling_per_s
+        function.new_instances = min(limits.scaling_burst, function.new_instances + refill)
+        function.refilled_s = now
+        if function.new_instances < 1:
+            return False
+        function.new_instances -= 1
+        return True
+
+    def _new(self, function: Function) -> Instance:
+        function.started += 1
+        platform, memory_mb, now = self._platform, function.memory_mb, self._env.now
+        slowdown = platform.failures.straggler_factor if platform.failures.stragglers.next() else 1.0
+        return Instance(
+            f"{function.name}/{function.started}",
+            Link(platform.network.rates(memory_mb), now),
+            Link(platform.upload_rates(memory_mb), now),
+            now,
+            now + platform.start.keep_alive.next(),
+            slowdown,
+        )
+
+    def _provision(self, function: Function) -> None:
+        """One more provisioned instance is idle."""
+        instance = self._new(function)
+        instance.provisioned, instance.initialised, instance.expires_s = True, True, math.inf
+        function.idle.append(instance)
+
+    def _replace_provisioned(self, function: Function) -> None:
+        """A provisioned instance is gone: another one is there after provisioning and INIT."""
+        package = function.package
+        seconds = package.provisioning_s(function.package_bytes) + package.init.next()
+        self._env.timeout(seconds).callbacks.append(lambda _: self._provision(function))
