@@ -76,9 +76,9 @@ def _lines(doing: str, unit: str) -> Callable[[int, int, float], None]:
             return
         told_s = time.monotonic()
         eta = str(timedelta(seconds=round((total - done) / rate))) if rate > 0 else "unknown"
-        log.print(
-            f"{doing}: {done:,}/{total:,} {unit}, {rate:,.3g} {unit}/s, ETA {eta}", soft_wrap=True, markup=False
-        )
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        told = f"{doing}: {done:,}/{total:,} {unit}, {speed} {unit}/s, ETA {eta}"
+        log.print(told, soft_wrap=True, markup=False)
 
     return update
 
