@@ -95,9 +95,8 @@ def _dry_run(campaign: Campaign, platform: Platform, as_json: bool) -> None:
 def _measure(
     campaign: Campaign, platform: Platform, folder: Path, budget_usd: float | None, yes: bool, as_json: bool
 ) -> int:
-    from experiments.consent import agree
     from experiments.profiles import probe as probing
-    from experiments.tools.console import progress
+    from experiments.tools.console import agree, progress
     from lambda_probe.account.interrupts import stoppable
     from lambda_probe.campaign.run import run_campaign
 

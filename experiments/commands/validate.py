@@ -73,11 +73,10 @@ def validate(
     Example: ./smoe validate --backend local --quick
              ./smoe validate --backend aws --profile mine.yaml --dry-run
     """
-    from experiments.consent import agree
     from experiments.live.platform import LivePlatform
     from experiments.live.run import prepare
     from experiments.live.settings import settings_for
-    from experiments.tools.console import log
+    from experiments.tools.console import agree, log
     from simulator.profiles.schema import load_profile
 
     (chosen,) = read_settings(settings)

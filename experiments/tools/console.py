@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from moe.errors import InputError
+
+if TYPE_CHECKING:
+    from lambda_probe.campaign.costs import Estimate
+
 out = Console(width=100, highlight=False)
 log = Console(stderr=True, highlight=False)
+LINE_S = 15.0  # between two lines of progress where there is no terminal
 
 
 @contextmanager
@@ -31,7 +41,13 @@ def step(number: int, of: int, doing: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def progress(doing: str, unit: str) -> Iterator[Callable[[int, int, float], None]]:
-    """A progress bar with rate and ETA; the callable takes (done, total, done per second)."""
+    """A progress bar with rate and ETA, or a line now and then where stderr is no terminal.
+
+    The callable takes (done, total, done per second).
+    """
+    if not log.is_terminal:
+        yield _lines(doing, unit)
+        return
     columns = (
         TextColumn("      {task.description}"),
         BarColumn(),
@@ -41,10 +57,44 @@ def progress(doing: str, unit: str) -> Iterator[Callable[[int, int, float], None
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as bar:
+    with Progress(*columns, console=log, transient=True) as bar:
         task = bar.add_task(doing, total=None, rate="", visible=False)
 
         def update(done: int, total: int, rate: float) -> None:
             bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s", visible=True)
 
         yield update
+
+
+def _lines(doing: str, unit: str) -> Callable[[int, int, float], None]:
+    """Writes how far it is, at most one line in `LINE_S`; nothing of what takes less."""
+    told_s = time.monotonic()
+
+    def update(done: int, total: int, rate: float) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s < LINE_S or done >= total:
+            return
+        told_s = time.monotonic()
+        eta = str(timedelta(seconds=round((total - done) / rate))) if rate > 0 else "unknown"
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        told = f"{doing}: {done:,}/{total:,} {unit}, {speed} {unit}/s, ETA {eta}"
+        log.print(told, soft_wrap=True, markup=False)
+
+    return update
+
+
+def agree(campaign: str, region: str | None, found: Estimate, budget_usd: float, yes: bool) -> None:
+    """Show what a campaign would do to a user's AWS account, and ask; nothing is sent.
+
+    Args:
+        campaign: its id. region: None: the configured one. found, budget_usd: as in `consent_text`.
+        yes: agreed to already.
+
+    Raises InputError where it may not be done.
+    """
+    from lambda_probe.account.clients import configured_region
+    from lambda_probe.campaign.aws_backend import consent_text
+
+    click.echo(consent_text(campaign, configured_region(region), found, budget_usd), err=True)
+    if not yes and not (sys.stdin.isatty() and click.confirm("Go on?", err=True)):
+        raise InputError("AWS: nothing was done: expected your consent: --yes, or an answer on a terminal")
