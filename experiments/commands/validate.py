@@ -123,7 +123,8 @@ def _validate(
     out: Path,
     as_json: bool,
 ) -> None:
-    from experiments.live.page import page, summary, write_kept, write_validation
+    from experiments.live.files import write_kept, write_validation
+    from experiments.live.page import page
     from experiments.live.run import run_validation
     from experiments.live.session import Session
     from experiments.tools.console import log
@@ -152,7 +153,7 @@ def _validate(
         raise
     write_validation(found, out)
     if as_json:
-        print_json(summary(found))
+        print_json(found.summary())
     else:
         shown.print(page(found).split("![")[0], markup=False)
     log.print(f"written to {out}", soft_wrap=True)

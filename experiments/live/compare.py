@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -198,3 +199,14 @@ def _calls(live: Sequence[Sequence[Record]], simulated: Sequence[Sequence[Record
 
     real, played = by_call(live), by_call(simulated)
     return tuple(ExpertCall(*key, real[key], played[key]) for key in sorted(real) if key in played)
+
+
+def median_error(measures: Iterable[Measure]) -> float:
+    """Median of the errors' sizes; NaN of none."""
+    return middle(abs(x.error) for x in measures)
+
+
+def middle(values: Iterable[float]) -> float:
+    """Median of those that are numbers; NaN of none."""
+    known = [x for x in values if not math.isnan(x)]
+    return float(np.median(known)) if known else math.nan

@@ -1,102 +1,21 @@
-"""Files of a live validation: validation.md and .json, record table, profile, plans, problems, picture."""
+"""The page of a live validation, Markdown."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from experiments.live.compare import Comparison, Measure
-from experiments.live.run import Validation, calibrating_table, kept_table, record_table
-from experiments.live.session import Session
+from experiments.live.compare import Comparison, Measure, median_error, middle
+from experiments.live.run import Validation
 from experiments.tools.markdown import table
-from moe.files import write_json, write_whole
 
 COST_GOAL, LATENCY_GOAL = 0.10, 0.15
-UNFINISHED = "unfinished.parquet"
 CONTENTION_SHOWN, BUSY_SHOWN = 1.05, 0.2
-
-
-def write_validation(found: Validation, folder: Path) -> None:
-    """Write everything into a folder."""
-    from experiments.live.picture import draw_live
-    from experiments.profiles.reading import write_profile
-
-    (folder / UNFINISHED).unlink(missing_ok=True)
-    write_whole(folder / "rows.parquet", record_table(found.served).to_parquet)
-    write_whole(folder / "calibration.parquet", calibrating_table(found.session.calibrating_rows()).to_parquet)
-    write_profile(found.session.profile, folder / "profile.yaml")
-    for x in found.served:
-        write_json(folder / "plans" / f"{x.live.name}.plan.json", x.live.plan)
-        write_json(folder / "plans" / f"{x.live.load}.problem.json", x.problem)
-    draw_live(found.comparisons, folder / "validation")
-    write_whole(folder / "validation.md", page(found))
-    write_whole(folder / "validation.json", json.dumps(as_json(found), indent=1, allow_nan=False))
-
-
-def write_kept(session: Session, folder: Path) -> Path:
-    """Keep the calls so far of a validation that may not come to its end. Raises PlatformError for a full disk."""
-    file = folder / UNFINISHED
-    write_whole(file, kept_table(session).to_parquet)
-    return file
-
-
-def as_json(found: Validation) -> dict[str, Any]:
-    """The numbers as one JSON object; a number that there is not is null."""
-    platform, model = found.session.platform, found.session.model
-    data = {
-        "schema": "live-validation/1",
-        "backend": found.backend,
-        "seconds": found.seconds,
-        "settings": asdict(found.settings) | {"gates": found.settings.gates.model_dump()},
-        "summary": summary(found),
-        "plans": [
-            asdict(x)
-            | {
-                name: _measure_json(getattr(x, name))
-                for name in ("cost_usd", "full_usd", "total_usd", "latency_s")
-            }
-            for x in found.comparisons
-        ],
-        "rankings": [asdict(x) for x in found.rankings],
-        "faults": [asdict(x) | {"reported": x.reported} for x in found.faults],
-        "platform": asdict(platform) if platform is not None else None,
-        "model": asdict(model) if model is not None else None,
-    }
-    clean: dict[str, Any] = _without_nan(data)
-    return clean
-
-
-def summary(found: Validation) -> dict[str, Any]:
-    """What the whole comes to; plans that ask for more cores than there are, and failed ones, are left out."""
-    fair = [x for x in found.comparisons if not x.oversubscribed and not x.failed]
-    return {
-        "plans": len({x.plan for x in found.comparisons}),
-        "batches": sum(len(x.live.batches) for x in found.served),
-        "outputs_right": all(x.correct for x in found.comparisons if not x.failed),
-        "cost_error": _median_error(x.cost_usd for x in fair),
-        "full_error": _median_error(x.full_usd for x in fair),
-        "total_error": _median_error(x.total_usd for x in fair),
-        "latency_error": _median_error(x.latency_s for x in fair),
-        "worst_cost_error": max((abs(x.cost_usd.error) for x in fair), default=math.nan),
-        "worst_latency_error": max((abs(x.latency_s.error) for x in fair), default=math.nan),
-        "cost_spread": _middle(x.cost_usd.spread for x in fair),
-        "latency_spread": _middle(x.latency_s.spread for x in fair),
-        "calls_error": _middle(x.calls_error for x in fair),
-        "drift": found.session.drift,
-        "contention": _middle(x.contention for x in fair),
-        "others_busy_cores": _middle(x.busy_cores for x in found.comparisons),
-    }
 
 
 def page(found: Validation) -> str:
     """The page, Markdown."""
-    total = summary(found)
+    total = found.summary()
     lines = [
         "# Live validation",
         "",
@@ -203,9 +122,9 @@ def _by_group(what: str, groups: Sequence[tuple[str, Comparison]]) -> list[str]:
     for name in dict.fromkeys(name for name, _ in groups):
         own = [x for group, x in groups if group == name and not x.oversubscribed and not x.failed]
         if own:
-            errors = [f"{_median_error(getattr(x, part) for x in own):.1%}" for part in ("cost_usd", "latency_s")]
+            errors = [f"{median_error(getattr(x, part) for x in own):.1%}" for part in ("cost_usd", "latency_s")]
             spreads = [
-                f"± {_middle(getattr(x, part).spread for x in own):.1%}" for part in ("cost_usd", "latency_s")
+                f"± {middle(getattr(x, part).spread for x in own):.1%}" for part in ("cost_usd", "latency_s")
             ]
             rows.append((name, len(own), errors[0], spreads[0], errors[1], spreads[1]))
     head = (what, "plans", "cost error", "run to run", "latency error", "run to run")
@@ -318,26 +237,3 @@ def _request(seconds: float, work: float, byte_work: float) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return table(head, rows, rule="---")
-
-
-def _median_error(measures: Iterable[Measure]) -> float:
-    return _middle(abs(x.error) for x in measures)
-
-
-def _middle(values: Iterable[float]) -> float:
-    known = [x for x in values if not math.isnan(x)]
-    return float(np.median(known)) if known else math.nan
-
-
-def _measure_json(x: Measure) -> dict[str, float]:
-    return asdict(x) | {"error": x.error}
-
-
-def _without_nan(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {str(key): _without_nan(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_without_nan(value) for value in data]
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    return data

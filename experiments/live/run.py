@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from calibration.measured.live_model import CalibratingRow
-from experiments.live.compare import Comparison, Ranking, compare, rank
+from experiments.live.compare import Comparison, Ranking, compare, median_error, middle, rank
 from experiments.live.costs import live_estimate
 from experiments.live.faults import Fault, provoke_faults
 from experiments.live.platform import LivePlatform, live_model
@@ -20,7 +19,6 @@ from experiments.live.problem import Load, guessed_problem, loads_of
 from experiments.live.session import Say, Served, Session
 from experiments.live.settings import LiveSettings
 from lambda_probe.campaign.costs import Estimate
-from lambda_probe.live.rows import table_of
 from moe.files import read_model
 from moe.pretrained.export import ExportedModel, export
 from moe.pretrained.models import load_model
@@ -45,6 +43,27 @@ class Validation:
     rankings: tuple[Ranking, ...]
     faults: tuple[Fault, ...]
     seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """What the whole comes to; plans that ask for more cores than there are, and failed ones, are left out."""
+        fair = [x for x in self.comparisons if not x.oversubscribed and not x.failed]
+        return {
+            "plans": len({x.plan for x in self.comparisons}),
+            "batches": sum(len(x.live.batches) for x in self.served),
+            "outputs_right": all(x.correct for x in self.comparisons if not x.failed),
+            "cost_error": median_error(x.cost_usd for x in fair),
+            "full_error": median_error(x.full_usd for x in fair),
+            "total_error": median_error(x.total_usd for x in fair),
+            "latency_error": median_error(x.latency_s for x in fair),
+            "worst_cost_error": max((abs(x.cost_usd.error) for x in fair), default=math.nan),
+            "worst_latency_error": max((abs(x.latency_s.error) for x in fair), default=math.nan),
+            "cost_spread": middle(x.cost_usd.spread for x in fair),
+            "latency_spread": middle(x.latency_s.spread for x in fair),
+            "calls_error": middle(x.calls_error for x in fair),
+            "drift": self.session.drift,
+            "contention": middle(x.contention for x in fair),
+            "others_busy_cores": middle(x.busy_cores for x in self.comparisons),
+        }
 
 
 @dataclass(frozen=True)
@@ -137,27 +156,3 @@ def _model_and_text(settings: LiveSettings, seed: int) -> tuple[ExportedModel, n
     sample = sequences[:GATE_SAMPLE]
     model = export(loaded, settings.gates, settings.layers, settings.sequence_tokens, sample, settings.noise)
     return model, sequences
-
-
-def record_table(served: Sequence[Served]) -> pd.DataFrame:
-    """Every call, live and simulated, in the record table's columns; `plan`, `load`, `live` say whose."""
-    tables = []
-    for x in served:
-        about = {"plan": x.live.name, "load": x.live.load}
-        tables += [table_of(batch.rows, about | {"live": True}) for batch in x.live.batches]
-        tables.append(x.simulated.to_pandas().assign(**about, live=False))
-    return pd.concat(tables, ignore_index=True)
-
-
-def kept_table(session: Session) -> pd.DataFrame:
-    """Every call of every batch that was served, calibrating ones too; `plan`, `load` say of which."""
-    tables = [table_of(rows, {"plan": plan, "load": load, "live": True}) for plan, load, rows in session.kept]
-    return pd.concat(tables, ignore_index=True)
-
-
-def calibrating_table(rows: Sequence[CalibratingRow]) -> pd.DataFrame:
-    """The calls that constants were fitted to; `communication`, `load`, `parameter_bytes` say of what."""
-    table = table_of([x.row for x in rows], {})
-    for name, column in (("communication", "communication"), ("batch_tokens", "load"), ("parameter_bytes",) * 2):
-        table[column] = [getattr(x, name) for x in rows]
-    return table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibration.check.checks import Check
 from experiments.tools.cases import bert_problem
+from experiments.validation.checks import Check
 from optimizer.evaluation import evaluate
 from simulator.plan import (
     Communication,

@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 import simpy
 
-from calibration.check.checks import Check
+from experiments.validation.checks import Check
 from experiments.validation.closed_form import random_plan, random_problem
 from experiments.validation.queueing import UNUSED, at_once, play, poisson
 from simulator.cloud.lambda_service import LambdaService

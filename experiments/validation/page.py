@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from calibration.check.checks import Check, Measured
+from calibration.check.checks import Measured
 from calibration.published.files import public_rows
 from experiments.tools.markdown import table
+from experiments.validation.checks import Check
 from experiments.validation.closed_form import closed_form_checks
 from experiments.validation.laws import law_checks
 from experiments.validation.mechanisms import FanIn, Situation, fan_in, situations

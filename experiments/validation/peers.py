@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import simpy
 
-from calibration.check.checks import Check, over_seeds
+from experiments.validation.checks import Check, over_seeds
 from experiments.validation.queueing import UNUSED, at_once, play, poisson
 from simulator.cloud.lambda_service import LambdaService
 from simulator.draws import Draws

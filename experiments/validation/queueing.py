@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import simpy
 
-from calibration.check.checks import Check, over_seeds
 from experiments.tools.cases import bert_problem
+from experiments.validation.checks import Check, over_seeds
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Platform, ideal_platform

@@ -138,7 +138,13 @@ class Link:
             End of each object, s, shape (objects,).
         """
         order = np.argsort(starts)
-        begins, todo = starts[order].tolist(), sizes[order].tolist()
+        found = np.empty(len(order))
+        found[order] = self._share(starts[order].tolist(), sizes[order].tolist())
+        self.bytes_moved += float(sizes.sum())
+        return found
+
+    def _share(self, begins: list[float], todo: list[float]) -> list[float]:
+        """When each of some objects, in the order of their starts (s), is through; the link is at its end then."""
         ends, count = [0.0] * len(begins), len(begins)
         function, connection = self.rates.function, self.rates.connection
         burst, sustained = self.rates.burst_bytes, self.rates.sustained
@@ -180,10 +186,7 @@ class Link:
                 ends[k] = now
                 running -= 1
         self._at, self._tokens = now, tokens
-        self.bytes_moved += float(sizes.sum())
-        found = np.empty(count)
-        found[order] = ends
-        return found
+        return ends
 
     def _refill(self, seconds: float) -> None:
         """The bucket after `seconds` without transfers."""

@@ -29,7 +29,12 @@ Reload: TypeAlias = Literal["every-invocation", "when-cold"]
 
 
 class Serving(FileModel):
-    """How a plan is served."""
+    """How a plan is served.
+
+    >>> from serverless_moe import Serving
+    >>> Serving(start="just-in-time", reload="when-cold").gather
+    'after-all'
+    """
 
     start: Start = Field(
         "eager", description="of experts: with their layer, or just in time for their first input"

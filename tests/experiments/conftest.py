@@ -1,6 +1,6 @@
 """Running the command line inside the tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -35,10 +35,12 @@ def no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lambda_probe.local.LocalEndpoint.__init__", refuse)
 
 
-@pytest.fixture
-def no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Synthetic routing in the paper's figures, instead of a recording."""
+@pytest.fixture(scope="module")
+def no_recording() -> Iterator[None]:
+    """Synthetic routing in the paper's figures instead of a recording, for all tests of a module."""
     from experiments.paper import routing
     from tests.experiments.paper.cases import synthetic
 
-    monkeypatch.setattr(routing, "_recorded", synthetic)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routing, "_recorded", synthetic)
+        yield

@@ -29,7 +29,9 @@ def _at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "content", ["ü\n", "ü\n".encode(), lambda path: path.write_text("ü\n", encoding="utf-8")], ids=repr
+    "content",
+    ["ü\n", "ü\n".encode(), lambda path: path.write_text("ü\n", encoding="utf-8")],
+    ids=["text", "bytes", "function"],
 )
 def test_text_bytes_and_what_a_function_writes_arrive(tmp_path: Path, content: object) -> None:
     """The file holds what was given; its folder is made, and nothing else is left in it."""

@@ -20,7 +20,7 @@ import pytest
 
 from experiments.live import run
 from experiments.live.costs import LONGEST_S, live_estimate
-from experiments.live.page import UNFINISHED, write_kept
+from experiments.live.files import UNFINISHED, write_kept
 from experiments.live.platform import LivePlatform, live_model
 from experiments.live.problem import MAX_REPLICAS, guessed_problem, loads_of
 from experiments.live.settings import LiveSettings

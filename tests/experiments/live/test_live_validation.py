@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from experiments.cli import cli
 from experiments.live.compare import Comparison, compare, rank
-from experiments.live.page import UNFINISHED
+from experiments.live.files import UNFINISHED
 from experiments.live.picture import draw_live
 from experiments.live.plans import asked_cores, calibrating_plans, overflowing, plans_for, uniform
 from experiments.live.session import Served, ServedLive

@@ -126,7 +126,7 @@ def test_fig12_nothing_is_cheaper_than_the_optimum_within_the_limit() -> None:
 
 
 def test_fig13_no_tuning_is_ratio_one() -> None:
-    more = {"samplers": ("none", "random", "multi-epsilon"), "objectives": ("bill",), "runs": 2, "trials": 3}
+    more = {"samplers": ("none", "random", "multi-epsilon"), "objectives": ("bill",), "runs": 2, "trials": 2}
     data, claims = made(fig13.FIGURE, tuned_on=1, **more)
     by = data.set_index("sampler")
     assert by.loc["none", "cost_ratio"] == 1

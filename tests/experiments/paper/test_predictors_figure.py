@@ -10,7 +10,7 @@ from experiments.paper.figures.predictors import figure as predictors
 from experiments.paper.routing import routing_of
 from experiments.paper.settings import Variant
 from optimizer.popularity import predictor
-from tests.experiments.paper.cases import OTHER, TEXT, made, synthetic, tiny
+from tests.experiments.paper.cases import OTHER, TEXT, made, tiny
 
 SMALL = {
     "texts": (TEXT, OTHER),
@@ -23,10 +23,8 @@ Figure = tuple[pd.DataFrame, dict[str, Claim]]
 
 
 @pytest.fixture(scope="module")
-def figure() -> Figure:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.paper.routing._recorded", synthetic)
-        return made(predictors.FIGURE, **SMALL)
+def figure(no_recording: None) -> Figure:
+    return made(predictors.FIGURE, **SMALL)
 
 
 def test_every_predictor_has_every_case_and_the_oracle_is_right(figure: Figure) -> None:

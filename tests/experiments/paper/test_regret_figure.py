@@ -27,7 +27,7 @@ SMALL = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def found(no_recording):
     return made(regret.FIGURE, **SMALL)
 

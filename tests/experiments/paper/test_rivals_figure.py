@@ -20,16 +20,14 @@ from optimizer.grouped import plan_groups, remoe
 from optimizer.realised import realise
 from optimizer.solvers import solve
 from tests.conftest import reference
-from tests.experiments.paper.cases import made, synthetic, tiny
+from tests.experiments.paper.cases import made, tiny
 
 SLACK = (1.1, 2.0)
 
 
 @pytest.fixture(scope="module")
-def figure() -> tuple[pd.DataFrame, dict[str, Claim]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.paper.routing._recorded", synthetic)
-        return made(rivals.FIGURE, slack=SLACK, draws=2)
+def figure(no_recording: None) -> tuple[pd.DataFrame, dict[str, Claim]]:
+    return made(rivals.FIGURE, slack=SLACK, draws=2)
 
 
 def plans(data: pd.DataFrame) -> pd.DataFrame:

@@ -17,17 +17,15 @@ from simulator.plan import needed_memory_bytes
 from simulator.serving.layer import JUST_IN_TIME, Serving
 from simulator.serving.simulate import simulate
 from tests.conftest import reference
-from tests.experiments.paper.cases import made, synthetic, tiny
+from tests.experiments.paper.cases import made, tiny
 
 SLACK = (1.25, 3.0)
 Figure = tuple[pd.DataFrame, dict[str, Claim]]
 
 
 @pytest.fixture(scope="module")
-def figure() -> Figure:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.paper.routing._recorded", synthetic)
-        return made(whole_bill.FIGURE, slack=SLACK, batches=2)
+def figure(no_recording: None) -> Figure:
+    return made(whole_bill.FIGURE, slack=SLACK, batches=2)
 
 
 def test_each_objectives_plan_is_billed_both_ways(figure: Figure) -> None:

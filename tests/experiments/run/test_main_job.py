@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 
 from experiments.run import methods
+from experiments.run.folder import RunFolder
+from experiments.run.main_job import run_experiment
+from experiments.run.schema import load_experiment
 from experiments.run.timeline_picture import COLOURS, bars
 from simulator.records import PHASES
 from simulator.serving.simulate import simulate
@@ -47,33 +50,44 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_from_text_to_a_bill_and_again(smoe: Run, tmp_path: Path) -> None:
-    code, out, err = smoe("run", QUICKSTART, *SMALL, "--out", str(tmp_path / "a"))
+@pytest.fixture(scope="module")
+def small_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run."""
+    experiment = load_experiment(QUICKSTART, [each.removeprefix("--set=") for each in SMALL])
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMOE_CACHE", str(cache))
+        run_experiment(experiment, RunFolder.for_experiment(experiment, folder))
+    return folder
+
+
+def test_from_text_to_a_bill_and_again(smoe: Run, small_run: Path, tmp_path: Path) -> None:
+    folder = str(tmp_path / "a")
+    code, out, err = smoe("run", QUICKSTART, *SMALL, "--out", folder)
     assert code == 0, err
     assert "LambdaML" in out
     assert "CPU, 1 h per batch" in out
     assert max(map(len, out.splitlines())) <= 100
     assert all(f"[{n}/5]" in err for n in range(1, 6))
     first = files(tmp_path / "a")
+    assert files(small_run) == first  # same seed, same bytes
 
-    code, again, err = smoe("run", QUICKSTART, *SMALL, "--out", str(tmp_path / "a"))
+    code, again, err = smoe("run", QUICKSTART, *SMALL, "--out", folder)
     assert (code, again) == (0, out)
     assert "Already there" in err
 
-    assert smoe("run", QUICKSTART, *SMALL, "--out", str(tmp_path / "b"), "--json")[0] == 0
-    assert files(tmp_path / "b") == first  # same seed, same bytes
+    code, out, _ = smoe("run", QUICKSTART, *SMALL, "--out", folder, "--json")
+    assert (code, json.loads(out)) == (0, json.loads(first["result.json"]))
 
-    code, _, err = smoe("run", QUICKSTART, *SMALL, "--seed", "1", "--out", str(tmp_path / "a"))
+    code, _, err = smoe("run", QUICKSTART, *SMALL, "--seed", "1", "--out", folder)
     assert code == 2
     assert "results of another experiment" in err
     assert files(tmp_path / "a") == first  # nothing lost
 
 
-def test_the_answer_is_computed_from_the_record_table(smoe: Run, tmp_path: Path) -> None:
-    code, out, _ = smoe("run", QUICKSTART, *SMALL, "--out", str(tmp_path), "--json")
-    assert code == 0
-    result = json.loads(out)
-    table = pd.read_parquet(tmp_path / "records.parquet")
+def test_the_answer_is_computed_from_the_record_table(small_run: Path) -> None:
+    result = json.loads((small_run / "result.json").read_text())
+    table = pd.read_parquet(small_run / "records.parquet")
     rows = {row["method"]: row for row in result["methods"]}
     warm = table[(table.plan == "lambdaml") & (table.start == "warm")]
     experts = warm[warm.role == "expert"]
@@ -89,7 +103,7 @@ def test_the_answer_is_computed_from_the_record_table(smoe: Run, tmp_path: Path)
     assert result["optimality_gap"]["exact"] == 0
     for row in rows.values():
         assert row["billed_usd"] <= (row["full_usd"] or row["billed_usd"]) <= row["total_usd"]
-    popularity = pd.read_parquet(tmp_path / "popularity.parquet")
+    popularity = pd.read_parquet(small_run / "popularity.parquet")
     assert popularity.groupby("layer")[["tokens", "real"]].sum().to_numpy() == pytest.approx(256)
 
 

@@ -102,10 +102,9 @@ def test_a_run_serves_a_law_of_popularity_and_says_so(smoe: Run, tmp_path: Path)
     code, out, err = smoe(*run, "--out", str(tmp_path / "a"))
     assert code == 0, err
     assert "Routing made up: zipf, exponent 1.5, drift 0." in out
-    assert smoe(*run, "--out", str(tmp_path / "b"))[0] == 0
-    assert (tmp_path / "a" / "result.json").read_bytes() == (tmp_path / "b" / "result.json").read_bytes()
     config = tmp_path / "a" / "config.yaml"
-    assert smoe("run", str(config), "--out", str(tmp_path / "c"))[0] == 0, "a resolved config can be run again"
+    assert smoe("run", str(config), "--out", str(tmp_path / "b"))[0] == 0, "a resolved config can be run again"
+    assert (tmp_path / "a" / "result.json").read_bytes() == (tmp_path / "b" / "result.json").read_bytes()
 
 
 def test_a_problem_is_made_from_a_file(smoe: Run, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration.check.checks import Check, Measured, scatter
+from calibration.check.checks import Measured, scatter
 from calibration.check.probes import bytes_moved, requests_in_a_second, warm_share
 from calibration.published.files import FILES, public_rows
 from experiments.tools.cases import bert_problem, uniform_plan
 from experiments.validation import page
+from experiments.validation.checks import Check
 from experiments.validation.closed_form import closed_form_checks
 from experiments.validation.laws import law_checks
 from experiments.validation.mechanisms import (

@@ -78,6 +78,7 @@ def test_the_decoder_sees_the_words_alone_and_its_layers_have_gates_of_their_own
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("decoder_cache")
 def test_a_token_is_followed_by_the_decoders_token_in_which_it_begins() -> None:
     """With the embedded models, whose tokens differ: "androids" is [android, ##s] and [" and", "roids"]."""
     loaded = load_model("minilm+smollm2")
