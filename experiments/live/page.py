@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.live.compare import Comparison, Measure, median_error, middle
 from experiments.live.run import Validation
+from experiments.tools.markdown import table
 
 COST_GOAL, LATENCY_GOAL = 0.10, 0.15
 CONTENTION_SHOWN, BUSY_SHOWN = 1.05, 0.2
@@ -26,7 +27,7 @@ def page(found: Validation) -> str:
         "Costs are the paper's bill (GB-s of the experts' functions) of a batch, micro-USD. Live: median of the",
         "batches, ± half their range. Error: simulated over live, less one.",
         "",
-        *_table(
+        _table(
             (
                 "plan",
                 "tokens",
@@ -113,7 +114,7 @@ def _order(found: Validation) -> list[str]:
     if not rows:
         return []
     head = ("by", "tokens", "plans", "Kendall's tau", "pairs in another order, by more than their spread")
-    return ["## Order of the plans", "", *_table(head, rows), ""]
+    return ["## Order of the plans", "", _table(head, rows), ""]
 
 
 def _by_group(what: str, groups: Sequence[tuple[str, Comparison]]) -> list[str]:
@@ -127,7 +128,7 @@ def _by_group(what: str, groups: Sequence[tuple[str, Comparison]]) -> list[str]:
             ]
             rows.append((name, len(own), errors[0], spreads[0], errors[1], spreads[1]))
     head = (what, "plans", "cost error", "run to run", "latency error", "run to run")
-    return [f"## By {what}", "", *_table(head, rows), ""]
+    return [f"## By {what}", "", _table(head, rows), ""]
 
 
 def _parts(comparisons: Sequence[Comparison]) -> list[str]:
@@ -161,13 +162,13 @@ def _parts(comparisons: Sequence[Comparison]) -> list[str]:
     return [
         "## Parts of the bill",
         "",
-        *_table(head, rows),
+        _table(head, rows),
         "",
         "## Phases",
         "",
         "Mean over the experts' calls of a batch, s: live / simulated.",
         "",
-        *_table(names, phases),
+        _table(names, phases),
         "",
     ]
 
@@ -180,7 +181,7 @@ def _faults(found: Validation) -> list[str]:
     if not found.faults:
         return []
     rows = [(x.name, "reported" if x.reported else "**not reported**", x.told) for x in found.faults]
-    return ["## Faults that were provoked", "", *_table(("fault", "", "what was told"), rows), ""]
+    return ["## Faults that were provoked", "", _table(("fault", "", "what was told"), rows), ""]
 
 
 def _constants(found: Validation) -> list[str]:
@@ -224,7 +225,7 @@ def _constants(found: Validation) -> list[str]:
     return [
         "## What was measured, before and after, on other plans",
         "",
-        *_table(("constant", "value", "median residual"), rows),
+        _table(("constant", "value", "median residual"), rows),
         "",
         f"All of it took {found.seconds:.0f} s.",
     ]
@@ -234,6 +235,5 @@ def _request(seconds: float, work: float, byte_work: float) -> str:
     return f"{seconds * 1e3:.1f} ms + {work * 1e3:.1f} vCPU-ms + {byte_work * 1e9:.2f} vCPU-ms/MB"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(str(x) for x in row) + " |" for row in rows]
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    return table(head, rows, rule="---")

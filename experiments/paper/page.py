@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.paper.claims import OWN
+from experiments.tools.markdown import table
 from moe.files import write_whole
 
 INTRO = """# The paper's figures, and what ours show
@@ -48,13 +49,7 @@ def _section(result: dict[str, Any], prefix: str) -> str:
         return "\n".join([*lines, f"This figure failed: {result['error']}", ""])
     if result["picture"]:
         lines += [f"![{heading}]({prefix}{result['picture']})", ""]
-    lines += ["| claim | paper | ours | verdict | why |", "|---|---|---|---|---|"]
-    for claim in result["claims"]:
-        cells = (claim["claim"], claim["paper"], claim["ours"], claim["verdict"], claim["reason"])
-        lines.append(f"| {' | '.join(_cell(x) for x in cells)} |")
+    rows = [[claim[key] for key in ("claim", "paper", "ours", "verdict", "reason")] for claim in result["claims"]]
+    lines.append(table(("claim", "paper", "ours", "verdict", "why"), rows, rule="---"))
     recorded = "; ".join(result["recorded_on"])
     return "\n".join([*lines, "", f"Data: [{result['table']}]({prefix}{result['table']}). {recorded}.", ""])
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

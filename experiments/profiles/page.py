@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from experiments.profiles.reading import Change, Judged, constants_of, leaves_of, value_text
+from experiments.tools.markdown import table
 from simulator.profiles.constant import Constant, Dated
 from simulator.profiles.schema import PlatformProfile
 
@@ -30,8 +31,8 @@ def page(profile: PlatformProfile) -> str:
     head = ("constant", "value", "unit", "confidence", "date", "rests on", "source")
     set_rows = ((f"`{name}`", value_text(leaf)) for name, leaf in settings.items())
     return (
-        f"# {profile.name}\n\n{profile.about}\n\n{table(head, rows)}\n## Settings\n\n"
-        f"{table(('setting', 'value'), set_rows)}"
+        f"# {profile.name}\n\n{profile.about}\n\n{table(head, rows)}\n\n## Settings\n\n"
+        f"{table(('setting', 'value'), set_rows)}\n"
     )
 
 
@@ -65,7 +66,7 @@ def difference(before: str, after: str, found: Sequence[Change]) -> str:
         for change in found
     )
     head = ("constant", "unit", before, after, "change of the median")
-    return f"# {before} and {after}\n\n{table(head, rows)}"
+    return f"# {before} and {after}\n\n{table(head, rows)}\n"
 
 
 def judgement(name: str, rows: Sequence[Judged], fitted_to: Sequence[str], skipped: Sequence[str] = ()) -> str:
@@ -102,10 +103,4 @@ def judgement(name: str, rows: Sequence[Judged], fitted_to: Sequence[str], skipp
         "verdict",
         "source",
     )
-    return f"# {name} against measurements\n\n{said}\n{table(head, cells)}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"# {name} against measurements\n\n{said}\n{table(head, cells)}\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from calibration.calibrated import Calibration
 from calibration.fitting.bootstrap import Fitted
-from experiments.profiles.page import table
 from experiments.profiles.picture import draw_fit
 from experiments.profiles.reading import constants_of
+from experiments.tools.markdown import table
 from moe.files import write_whole
 from simulator.profiles.constant import Dated
 
@@ -41,7 +41,7 @@ def write_report(made: Calibration, base: str, folder: Path, told: str = "public
     """Write `report.md` and a picture of each quantity into a folder, and return the page's path."""
     parts = [HEAD.format(name=made.profile.name, base=base, told=told)]
     parts.append(table(COLUMNS, map(_row, made.fits)))
-    parts.append(f"\nNot measured, kept from `{base}`: {', '.join(not_measured(made))}.\n")
+    parts.append(f"\n\nNot measured, kept from `{base}`: {', '.join(not_measured(made))}.\n")
     if made.not_in_base:
         parts.append(f"\nMeasured, but no package of the base profile: {', '.join(made.not_in_base)}.\n")
     parts += [f"\n- `{rule.name}`: {rule.said}" for rule in made.rules]

@@ -15,7 +15,7 @@ from experiments.run.schema import Experiment
 from experiments.tools.code_key import result_key
 from experiments.tools.provenance import FILE, provenance
 from moe.errors import InputError
-from moe.files import write_whole
+from moe.files import write_whole, writing
 from simulator.traffic.scenario import Scenario
 
 Runnable: TypeAlias = Experiment | Scenario
@@ -75,9 +75,10 @@ class RunFolder:
         return moment.strftime("%Y-%m-%d %H:%M UTC")
 
     def begin(self, experiment: Runnable) -> None:
-        """Make the folder, and note the resolved experiment and what it runs on."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "result.json").unlink(missing_ok=True)
+        """Make the folder, and note the resolved experiment and what it runs on. Raises PlatformError."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "result.json").unlink(missing_ok=True)
         self.write("config.yaml", dump(experiment))
         self.write_json(FILE, provenance(key=self.key, seed=experiment.seed))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.studies.decision_map import CHOICES, Cell, Found
 from experiments.studies.decision_map_file import DecisionMap
+from experiments.tools.markdown import table
 from moe.files import write_whole
 
 LABELS = {
@@ -45,16 +46,14 @@ def page(asked: DecisionMap, found: Found) -> str:
     """The map as Markdown: who wins where, how sure, what to measure next."""
     cells = found.cells
     lines = [f"# {asked.name}: where to serve {asked.spec}", "", asked.about, "", "![Decision map](map.png)", ""]
-    lines += [
-        "| cheapest | cells | surely (95%) | draws of the platform on average |",
-        "| --- | --- | --- | --- |",
-    ]
+    rows = []
     for name in CHOICES:
         won = [cell for cell in cells if cell.winner == name]
         if won:
             sure = sum(cell.low > 0.5 for cell in won)
-            lines.append(f"| {TITLES[name]} | {len(won)} | {sure} | {np.mean([c.draws for c in won]):.0f} |")
-    lines += ["", "## What to measure next", ""]
+            rows.append((TITLES[name], len(won), sure, f"{np.mean([c.draws for c in won]):.0f}"))
+    head = ("cheapest", "cells", "surely (95%)", "draws of the platform on average")
+    lines += [table(head, rows), "", "## What to measure next", ""]
     first = next(iter(found.worth))
     if found.worth[first] > 0:
         lines.append(
@@ -63,8 +62,9 @@ def page(asked: DecisionMap, found: Found) -> str:
         )
     else:
         lines.append("Nothing: no constant's uncertainty changes a decision on this map.")
-    lines += ["", "| constant | saves, USD per million tokens | its uncertainty |", "| --- | --- | --- |"]
-    for name, worth in found.worth.items():
-        how = "calibrated" if name in found.measured else "by its confidence"
-        lines.append(f"| `{name}` | {worth:.3g} | {how} |")
+    known = [
+        (f"`{name}`", f"{worth:.3g}", "calibrated" if name in found.measured else "by its confidence")
+        for name, worth in found.worth.items()
+    ]
+    lines += ["", table(("constant", "saves, USD per million tokens", "its uncertainty"), known)]
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.studies.whole_bill import cheapest_in_all
+from experiments.tools.markdown import number, table
 from moe.errors import InputError
 from moe.files import write_whole
 from moe.routing.synthetic import zipf
@@ -142,24 +143,17 @@ def cells(row: PresetRow) -> list[str]:
     if row.problem:
         return [row.model, *[""] * 8, row.problem, str(row.group)]
     return [
-        *(row.model, f"{row.functions:,}", _short(row.usd), _short(row.tokens_per_s)),
-        *(_short(row.lambdaml_usd), _short(row.lambdaml_tokens_per_s)),
-        *(_short(row.cluster_second_usd), _short(row.cluster_month_usd), _short(row.cluster_tokens_per_s)),
+        *(row.model, f"{row.functions:,}", number(row.usd), number(row.tokens_per_s)),
+        *(number(row.lambdaml_usd), number(row.lambdaml_tokens_per_s)),
+        *(number(row.cluster_second_usd), number(row.cluster_month_usd), number(row.cluster_tokens_per_s)),
         *(f"{row.experts_over_lambdaml:.0%}", str(row.group)),
     ]
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def write_presets(rows: Sequence[PresetRow], title: str, folder: Path) -> None:
     """presets.csv, and presets.md, which shows presets.png."""
     import pandas as pd
 
-    table = pd.DataFrame([asdict(row) for row in rows])
-    write_whole(folder / "presets.csv", table.to_csv(index=False))
-    header = [name.replace("\n", " ") for name in HEADER]
-    lines = [f"# {title}", "", "![Cost and throughput](presets.png)", "", "| " + " | ".join(header) + " |"]
-    lines += ["| --- " * len(header) + "|", *("| " + " | ".join(cells(row)) + " |" for row in rows)]
-    write_whole(folder / "presets.md", "\n".join(lines) + "\n")
+    write_whole(folder / "presets.csv", pd.DataFrame([asdict(row) for row in rows]).to_csv(index=False))
+    shown = table([name.replace("\n", " ") for name in HEADER], map(cells, rows))
+    write_whole(folder / "presets.md", f"# {title}\n\n![Cost and throughput](presets.png)\n\n{shown}\n")

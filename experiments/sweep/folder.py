@@ -15,6 +15,7 @@ from experiments.sweep.points import Point
 from experiments.sweep.worker import Outcome
 from moe.cache import new_folder
 from moe.errors import InputError
+from moe.files import writing
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class SweepFolder:
         """Hold the folder for one sweep, rid of what a killed one left. Raises InputError if another holds it."""
         from filelock import FileLock, Timeout
 
-        self.points.mkdir(parents=True, exist_ok=True)
+        with writing(self.run.path):
+            self.points.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.run.path / ".lock")
         try:
             lock.acquire(timeout=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 
 from calibration.check.checks import Measured
 from calibration.published.files import public_rows
+from experiments.tools.markdown import table
 from experiments.validation.checks import Check
 from experiments.validation.closed_form import closed_form_checks
 from experiments.validation.laws import law_checks
@@ -138,27 +139,25 @@ def markdown(found: Validation, picture: str | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
-
-
 def _checks(checks: list[Check], title: str) -> list[str]:
     if not checks:
         return ["SimFaaS is not installed (`pip install simfaas`): nothing to compare."]
     over = "cases" if title in (CLOSED_FORM, LAWS) else "seeds"
-    return _table(
-        ("quantity", "expected, from", "simulated", "error", f"spread over {over}"),
-        (
+    return [
+        table(
+            ("quantity", "expected, from", "simulated", "error", f"spread over {over}"),
             (
-                row.what,
-                f"{row.expected:.4g}, {row.source}",
-                f"{row.found:.4g}",
-                _error(row.error),
-                f"{row.spread:.2g}",
-            )
-            for row in checks
-        ),
-    )
+                (
+                    row.what,
+                    f"{row.expected:.4g}, {row.source}",
+                    f"{row.found:.4g}",
+                    _error(row.error),
+                    f"{row.spread:.2g}",
+                )
+                for row in checks
+            ),
+        )
+    ]
 
 
 def _error(error: float) -> str:
@@ -190,7 +189,7 @@ def _public(rows: list[Measured] | None) -> list[str]:
         for row in rows
     )
     header = ("quantity", "measured", "simulated", "error", "spread of the measurement, between", "data", "source")
-    return [PUBLIC_TEXT, summary + "\n", *_table(header, body)]
+    return [PUBLIC_TEXT, summary + "\n", table(header, body)]
 
 
 def _fan_in(rows: list[FanIn]) -> list[str]:
@@ -198,20 +197,22 @@ def _fan_in(rows: list[FanIn]) -> list[str]:
         low, high = np.quantile(values, [0.05, 0.95])
         return f"{values.mean():+.2%} ({low:+.2%} to {high:+.2%})"
 
-    return _table(
-        ("method", "replicas", "closed form", "simulated", "closed form off by", "added by tails"),
-        (
+    return [
+        table(
+            ("method", "replicas", "closed form", "simulated", "closed form off by", "added by tails"),
             (
-                row.method,
-                str(row.replicas),
-                f"{row.closed_form_s:.1f} s",
-                f"{row.simulated_s.mean():.1f} s",
-                span(row.closed_form_error),
-                span(row.added_by_tails),
-            )
-            for row in rows
-        ),
-    )
+                (
+                    row.method,
+                    str(row.replicas),
+                    f"{row.closed_form_s:.1f} s",
+                    f"{row.simulated_s.mean():.1f} s",
+                    span(row.closed_form_error),
+                    span(row.added_by_tails),
+                )
+                for row in rows
+            ),
+        )
+    ]
 
 
 def _situation(found: Situation) -> list[str]:
@@ -241,7 +242,7 @@ def _situation(found: Situation) -> list[str]:
         "plans, cheapest first",
         f"cheapest within {found.target_s:.1f} s",
     )
-    return [f"\n**{found.title}**, target {found.target_s:.1f} s. {verdict}", *_table(header, body)]
+    return [f"\n**{found.title}**, target {found.target_s:.1f} s. {verdict}", table(header, body)]
 
 
 CLOSED_FORM = "The closed form"

@@ -162,3 +162,21 @@ def test_a_wrong_option_of_plan_is_named(smoe: Run, options: list[str], said: st
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "experiments/configs/quickstart.yaml"),
+        ("figures", "--quick", "--only", "4"),
+        ("schema", "plan"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_cannot_be_written_is_one_line(smoe: Run, command: tuple[str, ...]) -> None:
+    """A folder that cannot be made costs a line and exit code 1, not a page of Python."""
+    code, _, err = smoe(*command, "--out", "/proc/no/there")
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+    assert "/proc/no/there" in err
+    assert ": cannot be written: " in err
