@@ -36,21 +36,21 @@ _SCALARS = {
 }
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, most_bytes: int = MOST_BYTES) -> str:
     """The text of a file that a person wrote: UTF-8, with or without a mark of its byte order.
 
-    Raises InputError: missing, unreadable, another encoding, larger than 10 MB.
+    Raises InputError: missing, unreadable, another encoding, larger than `most_bytes`.
     """
     try:
         with Path(path).open("rb") as file:
-            held = file.read(MOST_BYTES + 1)
+            held = file.read(most_bytes + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # ValueError: NUL in the name
         said = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: cannot be read: {said}") from None
-    if len(held) > MOST_BYTES:
-        raise InputError(f"{path}: expected at most {MOST_BYTES / 1e6:.0f} MB of text, got more")
+    if len(held) > most_bytes:
+        raise InputError(f"{path}: expected at most {most_bytes / 1e6:.0f} MB of text, got more")
     try:
         return held.decode("utf-8-sig")
     except UnicodeDecodeError as error:
