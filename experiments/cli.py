@@ -70,5 +70,6 @@ def main() -> None:
 
 
 def _fail(message: str, code: int = EXIT_BAD_INPUT) -> None:
-    click.echo(f"smoe: {' '.join(message.split())}", err=True)
+    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in " ".join(message.split()))
+    click.echo(f"smoe: {line}", err=True)
     sys.exit(code)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from moe.errors import shortened
 from moe.files import FileModel
 from simulator.plan import MemoryMB
 from simulator.profiles.constant import Confidence
@@ -78,7 +79,7 @@ class DecisionMap(FileModel):
     @model_validator(mode="after")
     def _axes(self) -> DecisionMap:
         if self.x.axis == self.y.axis:
-            raise ValueError(f"y.axis: expected another than x's, got '{self.y.axis}'")
+            raise ValueError(f"y.axis: expected another than x's, got {shortened(self.y.axis)}")
         if set(self.spread) != {"high", "medium", "low"} or min(self.spread.values()) < 1:
             raise ValueError("spread: expected factors >= 1 for high, medium and low")
         if self.x.points * self.y.points * self.draws.most > MOST:
