@@ -6,19 +6,42 @@ Files that a program writes are whole, or as they were: `write_whole`.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from moe.errors import InputError, PlatformError, nearest, shortened
 from moe.loading import parse_json, parse_yaml, read_text
 
 
+@cache
+def _kinds_of(annotation: Any) -> frozenset[Any]:
+    """The plain types that a field's type is made of, such as int and None of `tuple[int, ...] | None`."""
+    return frozenset([annotation]).union(*map(_kinds_of, get_args(annotation)))
+
+
 class FileModel(BaseModel):
-    """Base of everything that is read from a file: no unknown keys, no NaN, immutable."""
+    """Base of everything that is read from a file: no unknown keys, no NaN, no true for 1, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """True is no 1, and `yes` not true."""
+        if type(value) in (int, float, tuple):  # the most; made by this program, where it is many
+            return value
+        annotation: Any = cls.model_fields[info.field_name or ""].annotation
+        kinds = _kinds_of(annotation)
+        if bool not in kinds and kinds & {int, float}:
+            inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            if any(isinstance(each, bool) for each in inner):
+                raise ValueError(f"expected a number, got {shortened(value)}")
+        elif bool in kinds and kinds <= {bool, type(None)} and not isinstance(value, bool | None):
+            raise ValueError(f"expected true or false, got {shortened(value)}")
+        return value
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -52,14 +75,9 @@ def overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def validated(model: type[Model], data: dict[str, Any], source: str | Path) -> Model:
     """`data` as a `model`; every InputError names `source`, the key, the value and what was expected."""
     try:
-        found = model.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{source}: {_explain(model, data, error)}") from None
-    for keys, given, taken in _taken_as(data, found, ()):
-        if isinstance(given, bool) != isinstance(taken, bool):
-            expected = "true or false" if isinstance(taken, bool) else "a number"
-            raise InputError(f"{source}: {'.'.join(keys)}: expected {expected}, got {shortened(given)}")
-    return found
 
 
 def read_model(model: type[Model], path: str | Path) -> Model:
@@ -145,23 +163,6 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         kept = "; what was there before is kept" if os.path.exists(path) else ""
         raise PlatformError(f"{path}: cannot be written: {error.strerror or _one_line(error)}{kept}") from error
-
-
-def _taken_as(given: Any, taken: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Every single value of a file's data that became a number, or true or false: its keys, as given, as taken."""
-    if isinstance(given, dict):
-        if isinstance(taken, FileModel):
-            names = {field.alias or name: name for name, field in type(taken).model_fields.items()}
-            taken = {key: getattr(taken, name) for key, name in names.items()}
-        pairs = [(k, x, taken[k]) for k, x in given.items() if k in taken] if isinstance(taken, dict) else []
-    elif isinstance(given, list) and isinstance(taken, list | tuple):
-        pairs = [(k, x, y) for k, (x, y) in enumerate(zip(given, taken, strict=False))]
-    else:
-        pairs = []
-        if isinstance(taken, bool | int | float):
-            yield keys, given, taken
-    for key, x, y in pairs:
-        yield from _taken_as(x, y, (*keys, str(key)))
 
 
 def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationError) -> str:
