@@ -10,16 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from moe.errors import InputError, PlatformError, nearest, shortened
 from moe.loading import parse_json, parse_yaml, read_text
-
-
-@cache
-def _kinds_of(annotation: Any) -> frozenset[Any]:
-    """The plain types that a field's type is made of, such as int and None of `tuple[int, ...] | None`."""
-    return frozenset([annotation]).union(*map(_kinds_of, get_args(annotation)))
 
 
 class FileModel(BaseModel):
@@ -27,21 +22,32 @@ class FileModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
-    @field_validator("*", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _true_is_no_number(cls, data: Any) -> Any:
         """True is no 1, and `yes` not true."""
-        if type(value) in (int, float, tuple):  # the most; made by this program, where it is many
-            return value
-        annotation: Any = cls.model_fields[info.field_name or ""].annotation
-        kinds = _kinds_of(annotation)
-        if bool not in kinds and kinds & {int, float}:
+        for key, value in data.items() if isinstance(data, dict) else ():
+            if type(value) in (int, float, tuple):  # most values; of a program's own values nearly all
+                continue
+            kinds = _kinds_of_fields(cls).get(key, frozenset())
             inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-            if any(isinstance(each, bool) for each in inner):
-                raise ValueError(f"expected a number, got {shortened(value)}")
-        elif bool in kinds and kinds <= {bool, type(None)} and not isinstance(value, bool | None):
-            raise ValueError(f"expected true or false, got {shortened(value)}")
-        return value
+            if kinds & {int, float} and bool not in kinds and any(isinstance(each, bool) for each in inner):
+                said = f"expected a number, got {shortened(value)}"
+                raise PydanticCustomError("wrong_kind", "{said}", {"key": key, "said": said})
+            if bool in kinds and kinds <= {bool, type(None)} and isinstance(value, str):
+                said = f"expected true or false, got {shortened(value)}"
+                raise PydanticCustomError("wrong_kind", "{said}", {"key": key, "said": said})
+        return data
+
+
+@cache
+def _kinds_of_fields(model: type[BaseModel]) -> dict[str, frozenset[Any]]:
+    """By its key, the plain types that each field's type is made of: int and None of `tuple[int, ...] | None`."""
+
+    def kinds_of(annotation: Any) -> frozenset[Any]:
+        return frozenset([annotation]).union(*map(kinds_of, get_args(annotation)))
+
+    return {field.alias or name: kinds_of(field.annotation) for name, field in model.model_fields.items()}
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -193,6 +199,8 @@ def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationErro
             text = f"{where}.{key}: got {shortened(tag)}{nearest(tag, names)}"
         case "union_tag_not_found":
             text = f"{where}.{first['ctx']['discriminator'].strip(chr(39))}: required, but missing"
+        case "wrong_kind":
+            text = f"{'.'.join(map(str, (*keys, first['ctx']['key'])))}: {first['ctx']['said']}"
         case "value_error":
             text = f"{where}: {first['ctx']['error']}"
         case _:
