@@ -21,7 +21,14 @@ from lambda_probe.local.functions import Function, Functions, changes
 from lambda_probe.local.instances import Instances
 from lambda_probe.local.loopback import Request, Response
 from lambda_probe.local.settings import UNZIPPED_BYTES, LocalSettings
+from lambda_probe.local.signatures import Sent, fault_of
+from lambda_probe.local.walls import Keys
 
+_REFUSALS = {
+    "missing": ("MissingAuthenticationTokenException", "Missing Authentication Token"),
+    "key": ("UnrecognizedClientException", "The security token included in the request is invalid."),
+    "signature": ("InvalidSignatureException", "The request signature does not match the one calculated here."),
+}
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,6 +38,7 @@ class LambdaApi:
     Args:
         folder: code is unpacked under it.
         fetch: an object of the endpoint's S3, by bucket and key.
+        keys: with which requests are signed.
     """
 
     def __init__(
@@ -41,7 +49,9 @@ class LambdaApi:
         settings: LocalSettings,
         folder: Path,
         fetch: Callable[[str, str], bytes],
+        keys: Keys,
     ) -> None:
+        self._keys = keys
         self._functions, self._instances = functions, instances
         self._settings, self._folder, self._fetch = settings, folder, fetch
         one = r"/functions/([^/]+)"
@@ -68,8 +78,7 @@ class LambdaApi:
         """What a request gets, errors included."""
         path = re.sub(r"^/\d{4}-\d\d-\d\d", "", request.path)
         try:
-            if not request.headers.get("authorization", "").startswith("AWS4-"):  # a web page cannot send that
-                raise ApiError(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
+            self._check_signature(request)
             for method, pattern, act in self._routes:
                 match = re.fullmatch(pattern, path)
                 if match and method == request.method:
@@ -78,8 +87,16 @@ class LambdaApi:
         except ApiError as error:
             return error.response()
         except Exception as error:
-            _LOG.exception("local Lambda: %s %s", request.method, path)
+            _LOG.error("local Lambda: %s %r: %s: %s", request.method, path, type(error).__name__, error)
+            _LOG.debug("local Lambda: where", exc_info=True)
             return ApiError(500, "ServiceException", f"{type(error).__name__}: {error}").response()
+
+    def _check_signature(self, request: Request) -> None:
+        fault = fault_of(
+            Sent(request.method, request.target, request.received, request.body), self._keys, "lambda"
+        )
+        if fault:
+            raise ApiError(403, *_REFUSALS[fault])
 
     def _create(self, request: Request, _: str) -> Response:
         asked = _json(request)
