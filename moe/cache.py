@@ -39,15 +39,18 @@ def files_hash(files: list[Path]) -> str:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, prefix: str = "") -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` on success: the folder is whole or absent.
+
+    Args:
+        prefix: of its name; by default the name of `path`, hidden.
 
     Of two processes that make the same folder, the first one wins and the other's is dropped.
     Raises PlatformError for a full disk, or what else the system refuses.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        partial = Path(tempfile.mkdtemp(prefix=prefix or f".{path.name}-", dir=path.parent))
         try:
             yield partial
             try:
