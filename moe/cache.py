@@ -12,6 +12,8 @@ from typing import Any
 
 from moe.files import writing
 
+NOVEL = "botchan.txt"
+
 
 def cache_dir() -> Path:
     """The folder of everything that can be made again: `$SMOE_CACHE`, else the user's cache folder."""
@@ -21,6 +23,19 @@ def cache_dir() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("serverless-moe"))
+
+
+def cached() -> list[Path]:
+    """What is in the cache folder that was made by this program, whole or not: files and folders."""
+    traces, models = "*-" + 24 * "[0-9a-f]" + ".parquet", "*-" + 16 * "[0-9a-f]"
+    names = (traces, f".{traces}.*.partial"), (models, f".{models}-????????"), (NOVEL, f".{NOVEL}.*.partial")
+    folders = ("traces", "models", "texts")
+    return [
+        found
+        for folder, patterns in zip(folders, names, strict=True)
+        for pattern in patterns
+        for found in sorted((cache_dir() / folder).glob(pattern))
+    ]
 
 
 def content_key(content: dict[str, Any]) -> str:
