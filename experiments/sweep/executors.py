@@ -17,10 +17,10 @@ from typing import Any
 from experiments.sweep.worker import ONE_THREAD, Outcome, Task, compute, end_with
 from experiments.tools.provenance import ROOT
 from moe.errors import InputError
+from moe.plugins import PLACES, PROJECT
 
 LOCAL, RAY = "local", "ray"
 RAY_ANSWERS_WITHIN_S = 30.0
-SHIPPED = ("moe", "simulator", "optimizer", "lambda_probe", "calibration", "experiments")
 IDLE_S = 300
 
 
@@ -80,7 +80,7 @@ def _ray(workers: int | None, address: str | None) -> Iterator[Executor]:
     options: dict[str, Any] = {"address": address}
     if address is None:
         options = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-    variables = ONE_THREAD | {name: os.environ[name] for name in ("SMOE_CACHE",) if name in os.environ}
+    variables = ONE_THREAD | {name: os.environ[name] for name in ("SMOE_CACHE", PLACES) if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="smoe-code-") as code:
         _copy_code(Path(code))
         runtime = {"working_dir": code, "env_vars": variables}
@@ -132,5 +132,5 @@ def _check_answers(address: str) -> None:
 
 def _copy_code(folder: Path) -> None:
     """The packages as they are here, so that every node computes with the same code."""
-    for package in SHIPPED:
+    for package in PROJECT:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
