@@ -32,7 +32,7 @@ MAIN, FIGURE = "experiments.run.main_job", "experiments.paper.figures.rivals.fig
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the code, to be changed."""
     root = tmp_path_factory.mktemp("code")
-    for package in code_key.PACKAGES:
+    for package in code_key.PROJECT:
         shutil.copytree(code_key.ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
@@ -106,7 +106,7 @@ def test_an_own_solver_s_code_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     class Asked(BaseModel):
         solver: str
 
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
     own = tmp_path / "own_solver_of_mine.py"
     own.write_text("def solve(problem): ...\n")
     first = code_key.result_key(Asked(solver="own_solver_of_mine:solve"), MAIN)
