@@ -80,7 +80,7 @@ def _found(name: str) -> tuple[Path, Path] | None:
     parts = module.split(".")
     if not colon or parts[0] in PROJECT or not all(part.isidentifier() for part in (*parts, attribute)):
         return None
-    return next(((place, file) for place, file in _candidates(parts) if file.is_file()), None)
+    return next(((place, file) for place, file in _candidates(parts) if os.path.isfile(file)), None)
 
 
 def _candidates(parts: list[str]) -> Iterator[tuple[Path, Path]]:
