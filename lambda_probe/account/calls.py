@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from lambda_probe.account.clients import CLIENT_ERRORS, Clients, one_line
+from lambda_probe.account.clients import CLIENT_ERRORS, Clients, answer_of, code_of, one_line, status_of
 from lambda_probe.account.report import Report, parse_report
 from moe.errors import InputError
 
@@ -126,13 +126,9 @@ def _handler_status(kind: str, text: str, report: Report | None) -> str:
 
 def _status_of(error: Exception) -> tuple[str, bool]:
     """Status of a call that the service did not carry out, and whether it may do so later."""
-    answer = getattr(error, "response", None)
-    if not isinstance(answer, dict):  # nobody answered
+    if not answer_of(error):
         return "failed", True
-    code, http = (
-        answer.get("Error", {}).get("Code", ""),
-        answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 500),
-    )
+    code, http = code_of(error), status_of(error)
     if code == THROTTLED or http == 429:
         return "throttled", True
     if code == "RequestTooLargeException":
