@@ -323,7 +323,7 @@ class Deployment:
         return why
 
     def _remove_function(self, name: str) -> bool:
-        """Whether it is gone for good, or not ours: what was never answered may be another's, or yet come to be."""
+        """Whether nothing is left to remove. What was never answered may yet come to be, or belong to others."""
         if name not in self._unanswered:
             remove_function(self.clients, name)
             return True
