@@ -21,7 +21,14 @@ from lambda_probe.local.instances import Instances
 from lambda_probe.local.loopback import Request, Response
 from lambda_probe.local.requests import Requests
 from lambda_probe.local.settings import LISTED_AT_ONCE, UNZIPPED_BYTES, LocalSettings
+from lambda_probe.local.signatures import Sent, fault_of
+from lambda_probe.local.walls import Keys
 
+_REFUSALS = {
+    "missing": ("MissingAuthenticationTokenException", "Missing Authentication Token"),
+    "key": ("UnrecognizedClientException", "The security token included in the request is invalid."),
+    "signature": ("InvalidSignatureException", "The request signature does not match the one calculated here."),
+}
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,6 +38,7 @@ class LambdaApi:
     Args:
         folder: code is unpacked under it.
         fetch: an object of the endpoint's S3, by bucket and key.
+        keys: with which requests are signed.
     """
 
     def __init__(
@@ -41,7 +49,9 @@ class LambdaApi:
         settings: LocalSettings,
         folder: Path,
         fetch: Callable[[str, str], bytes],
+        keys: Keys,
     ) -> None:
+        self._keys = keys
         self._functions, self._instances = functions, instances
         self._settings, self._folder, self._fetch = settings, folder, fetch
         self._acts: dict[str, Callable[[dict[str, Any]], Response]] = {
@@ -67,15 +77,22 @@ class LambdaApi:
     def answer(self, request: Request) -> Response:
         """What a request gets, errors included."""
         try:
-            if not request.headers.get("authorization", "").startswith("AWS4-"):  # a web page cannot send that
-                raise ApiError(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
+            self._check_signature(request)
             operation, asked = self._requests.read(request)
             return self._acts[operation](asked)
         except ApiError as error:
             return error.response()
         except Exception as error:
-            _LOG.exception("local Lambda: %s %s", request.method, request.path)
+            _LOG.error("local Lambda: %s %r: %s: %s", request.method, request.path, type(error).__name__, error)
+            _LOG.debug("local Lambda: where", exc_info=True)
             return ApiError(500, "ServiceException", f"{type(error).__name__}: {error}").response()
+
+    def _check_signature(self, request: Request) -> None:
+        fault = fault_of(
+            Sent(request.method, request.target, request.received, request.body), self._keys, "lambda"
+        )
+        if fault:
+            raise ApiError(403, *_REFUSALS[fault])
 
     def _create(self, asked: dict[str, Any]) -> Response:
         self._functions.check_new(asked["FunctionName"])

@@ -23,6 +23,7 @@ from lambda_probe.local.processes import Nursery
 from lambda_probe.local.runtime_api import Call, RuntimeApi, Said
 from lambda_probe.local.s3_network import S3Network
 from lambda_probe.local.settings import LocalSettings
+from lambda_probe.local.walls import connected
 
 _MB = 2**20
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -59,7 +60,7 @@ class Sandbox:
         self._out_of_memory = self._closed = self._frozen = False
         self._freeze_lock = Lock()
         self._temporary = Path(tempfile.mkdtemp(prefix="tmp-", dir=function.code.folder.parent))
-        self._runtime = RuntimeApi(idle=self._freeze, busy=self._thaw)
+        self._runtime = RuntimeApi(self._freeze, self._thaw, self._is_own)
         self._started = time.perf_counter()
         vcpu, limit_bytes = settings.vcpu(function.memory_mb), function.memory_mb * _MB
         variables = _runtime_variables(function, self._runtime.address, self._temporary, vcpu)
@@ -166,6 +167,10 @@ class Sandbox:
         with self._freeze_lock:
             self._frozen = True
             self._stop()
+
+    def _is_own(self, client_port: int, server_port: int) -> bool:
+        with self._freeze_lock:  # it asks before it is known here
+            return connected(self._process.pid, client_port, server_port)
 
     def _thaw(self) -> None:
         self._frozen = False

@@ -41,8 +41,8 @@ def connect(endpoint: LocalEndpoint, service: str = "lambda") -> Any:
         service,
         endpoint_url=endpoint.lambda_url if service == "lambda" else endpoint.s3_url,
         region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
+        aws_access_key_id=endpoint.keys.access_key,
+        aws_secret_access_key=endpoint.keys.secret_key,
         config=Config(retries={"total_max_attempts": 1}, read_timeout=60, max_pool_connections=20),
     )
 
