@@ -53,7 +53,7 @@ def unpack(zipped: bytes, under: Path) -> Code:
                 _set_mode(folder / entry.filename, entry)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
             shutil.rmtree(folder.parent, ignore_errors=True)
-            raise invalid(f"Could not unzip uploaded file: {error}") from None
+            raise invalid(f"Could not unzip uploaded file: {str(error)[:200]}") from None
     return Code(folder, len(zipped), base64.b64encode(hashlib.sha256(zipped).digest()).decode())
 
 
