@@ -96,7 +96,7 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
 def set_key(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     """Set the key `a.b` of a file's mapping. Raises InputError, which begins with `source`."""
     if not all(key.split(".")):
-        raise InputError(f"{source}: expected a key such as workload.batch_tokens, got '{key}'")
+        raise InputError(f"{source}: expected a key such as workload.batch_tokens, got {shortened(key)}")
     *parents, last = key.split(".")
     for parent in parents:
         data = data.setdefault(parent, {})
@@ -188,7 +188,8 @@ def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationErro
             )
         case "union_tag_invalid":
             tag, names = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "").split(", ")
-            text = f"{where}.{first['ctx']['discriminator'].strip(chr(39))}: got '{tag}'{nearest(tag, names)}"
+            key = first["ctx"]["discriminator"].strip("'")
+            text = f"{where}.{key}: got {shortened(tag)}{nearest(tag, names)}"
         case "union_tag_not_found":
             text = f"{where}.{first['ctx']['discriminator'].strip(chr(39))}: required, but missing"
         case "value_error":

@@ -4,6 +4,7 @@ The schema's metadata key `serverless-moe` holds JSON; its `schema` names the ki
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def read_parquet(path: str | Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
     try:
         return pq.read_table(path)
@@ -55,7 +56,7 @@ def schema_of(path: str | Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
     try:
         return _about(pq.read_schema(path).metadata).get("schema")

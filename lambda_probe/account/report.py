@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from moe.errors import InputError
+from moe.errors import InputError, shortened
 
 _FIELD = re.compile(r"^(?P<name>[A-Za-z ]+): (?P<value>.+)$")
 
@@ -70,5 +70,5 @@ def parse_report(log: str) -> Report:
 def _number(text: str, unit: str) -> float:
     value, _, given = text.partition(" ")
     if given != unit:
-        raise ValueError(f"expected a number of {unit}, got '{text}'")
+        raise ValueError(f"expected a number of {unit}, got {shortened(text)}")
     return float(value)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moe.cache import cache_dir, files_hash, new_folder
-from moe.errors import InputError
+from moe.errors import InputError, shortened
 from moe.files import read_mapping
 
 
@@ -107,10 +108,10 @@ def layers_of(name: str) -> int | None:
 def pair_of(name: str) -> tuple[str, str | None]:
     """The encoder and the decoder of `ENCODER+DECODER`; of any other name itself and None."""
     encoder, plus, decoder = name.partition("+")
-    if not plus or Path(name).expanduser().exists():
+    if not plus or os.path.exists(Path(name).expanduser()):
         return name, None
     if not encoder or not decoder or "+" in decoder:
-        raise InputError(f"model: expected ENCODER+DECODER, such as minilm+smollm2, got '{name}'")
+        raise InputError(f"model: expected ENCODER+DECODER, such as minilm+smollm2, got {shortened(name)}")
     return encoder, decoder
 
 
@@ -191,7 +192,7 @@ def _folder(name: str) -> Path | None:
     if name in EMBEDDED:
         return _embedded_folder(name)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         if not (path / "config.json").is_file():
             raise InputError(f"model: {name}: expected a folder with a transformers model, no config.json")
         return path

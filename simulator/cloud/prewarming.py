@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.plugins import load_object
 from simulator.cloud.call import Function
 from simulator.cloud.lambda_service import LambdaService, Prewarming
@@ -61,7 +61,7 @@ def prewarming_policy(name: str, options: Mapping[str, Any]) -> Prewarming:
     elif name in POLICIES:
         policy = POLICIES[name]
     else:
-        raise InputError(f"prewarming: no policy '{name}'{nearest(name, POLICIES)} (or module:Class)")
+        raise InputError(f"prewarming: no policy {shortened(name)}{nearest(name, POLICIES)} (or module:Class)")
     try:
         made: Prewarming = policy(**options)
     except TypeError as error:

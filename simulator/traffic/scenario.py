@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -172,7 +173,7 @@ def beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
 
     def found(value: Any) -> Any:
-        return str(folder / value) if isinstance(value, str) and (folder / value).is_file() else value
+        return str(folder / value) if isinstance(value, str) and os.path.isfile(folder / value) else value
 
     data = dict(data)
     if "profile" in data:
