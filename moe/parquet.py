@@ -57,8 +57,13 @@ def read_parquet(path: str | Path) -> Any:
 
 
 def read_columns(path: str | Path, columns: Sequence[str]) -> "pd.DataFrame":
-    """The file as a data frame, which has these columns at least. Raises InputError."""
-    table = read_parquet(path).to_pandas()
+    """The file as a data frame, which has these columns at least; without row numbers. Raises InputError."""
+    held = read_parquet(path)
+    try:
+        table = held.to_pandas(ignore_metadata=True)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
+    table = table.drop(columns=[name for name in table.columns if name.startswith("__index_level_")])
     missing = sorted(set(columns) - set(table.columns))
     if missing:
         raise InputError(f"{path}: expected columns {', '.join(columns)}; missing {', '.join(missing)}")

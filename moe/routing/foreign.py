@@ -16,7 +16,9 @@ token IDs too (but in counts by token ID), all tokens of a request are one seque
 1/k. So such a trace gives popularity and its history, but no table over token IDs.
 """
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +31,11 @@ from moe.parquet import no_others
 from moe.routing.counts import UNKNOWN, Counted, from_expert_counts, from_token_counts, is_token_counts
 from moe.trace import RoutingTrace, check_routing, load_trace
 
+_NO_NUMPY = (
+    *(OSError, ValueError, EOFError, SyntaxError, KeyError, MemoryError, OverflowError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What numpy raises for files that are none, or damaged."""
 _NEVER_BY_CHANCE_TOKENS = 64
 """So many tokens do not all choose expert 0 of a layer."""
 
@@ -169,8 +176,8 @@ def _load_numpy(path: Path) -> Any:
     try:
         found = np.load(path, allow_pickle=False)
         return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable numpy file: {' '.join(str(error).split())}") from None
+    except _NO_NUMPY as error:
+        raise InputError(f"{path}: not a readable numpy file: {' '.join(str(error).split())[:200]}") from None
 
 
 def _routed(path: Path, chosen: Any, where: str = "") -> np.ndarray:
@@ -206,16 +213,17 @@ def _from_csv(path: Path, part: str | None) -> _Read:
     _no_part(path, part)
     try:
         table = csv.read_csv(path)
-    except (OSError, pa.ArrowException) as error:
+        names = table.column_names
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
-    _check_columns(path, table.column_names)
+    _check_columns(path, names)
     layer, expert = (_integers(path, table, name) for name in ("layer", "expert"))
-    if "token" not in table.column_names:
+    if "token" not in names:
         order = np.argsort(layer, kind="stable")
         layers, by_layer = _per_layer(path, layer[order], expert[order, None])
         return _Read(layers, by_layer, np.ones(by_layer.shape))
     token = _integers(path, table, "token")
-    weight = _numbers(path, table, "weight") if "weight" in table.column_names else np.ones(len(token))
+    weight = _numbers(path, table, "weight") if "weight" in names else np.ones(len(token))
     order = np.lexsort((token, layer))
     top_k = _rows_of_each(path, token[order], layer[order])
     chosen, weights = (x[order].reshape(-1, top_k) for x in (expert, weight))
@@ -268,9 +276,10 @@ def _from_jsonl(path: Path, part: str | None) -> _Read:
     _no_part(path, part)
     try:
         table = json.read_json(path)
-    except (OSError, pa.ArrowException) as error:
+        names = table.column_names
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable JSONL file: {' '.join(str(error).split())}") from None
-    no_others(path, table.column_names, ("layer_idx", "token_idx", "selected_ids", "gate_weights"))
+    no_others(path, names, ("layer_idx", "token_idx", "selected_ids", "gate_weights"))
     layer, token = (_integers(path, table, name) for name in ("layer_idx", "token_idx"))
     chosen, weights = (_lists(path, table, name) for name in ("selected_ids", "gate_weights"))
     if chosen.shape != weights.shape or chosen.dtype.kind != "i":
