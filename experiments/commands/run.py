@@ -51,12 +51,17 @@ def run(
     if sweep is not None:
         return run_and_show(sweep, out, fresh, workers, executor, ray_address, as_json)
     experiment = load_experiment(config, settings)
-    folder = RunFolder.for_experiment(experiment, out)
-    result = None if fresh else folder.finished_result()
-    if result is None:
-        result = run_experiment(experiment, folder)
-    elif not as_json:
-        click.echo(f"Already there, from {folder.finished_at()}: {folder.shown} (--fresh recomputes)", err=True)
+    folders = [] if fresh else RunFolder.possible(experiment, out)
+    there = [(each, found) for each in folders if (found := each.finished_result()) is not None]
+    if there:
+        folder, result = there[0]
+        if not as_json:
+            click.echo(
+                f"Already there, from {folder.finished_at()}: {folder.shown} (--fresh recomputes)", err=True
+            )
+    else:
+        with RunFolder.held(experiment, out) as folder, folder.filled() as partial:
+            result = run_experiment(experiment, partial)
     if as_json:
         print_json(result)
     else:

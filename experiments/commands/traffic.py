@@ -60,8 +60,8 @@ def traffic(
     if sweep is not None:
         return run_and_show(sweep, out, fresh, workers, executor, ray_address, as_json)
     scenario = load_scenario(scenario_path, settings)
-    folder = RunFolder.for_experiment(scenario, out)
-    result = run_scenario(scenario, folder)
+    with RunFolder.held(scenario, out) as folder, folder.filled() as partial:
+        result = run_scenario(scenario, partial)
     if as_json:
         print_json(result)
     else:

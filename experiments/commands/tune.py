@@ -69,13 +69,15 @@ def tune(
              ./smoe tune problem.json --profiled a.parquet --serve b.parquet --set wall_s=60 --set pairs=500
     """
     from experiments.prediction.tune import TuneOptions, run_tune
+    from moe.held import held
     from moe.plugins import look_in
 
     look_in(Path.cwd(), *plugins)
     chosen, alg2 = read_settings(settings)
     options = TuneOptions(problem_path, profiled, serve, sampler, trials, chosen, alg2, seed)
     folder = out or Path("results") / "runs" / f"tune-{sampler}"
-    result = run_tune(options, folder, resume)
+    with held(folder, "history.parquet"):
+        result = run_tune(options, folder, resume)
     if as_json:
         print_json(result)
     else:

@@ -124,14 +124,19 @@ def _with_packages(name: str) -> list[str]:
     return [".".join(parts[:k]) for k in range(1, len(parts) + 1)]
 
 
-@functools.cache
 def _read(module: str) -> _Source:
+    """The code of a module that there is, as it stands."""
     file = _file(module)
     assert file is not None
+    stands = file.stat()
+    return _source(module, file, stands.st_mtime_ns, stands.st_size)
+
+
+@functools.cache
+def _source(module: str, file: Path, changed_ns: int, size: int) -> _Source:
     return _Source(module, file)
 
 
-@functools.cache
 def _file(module: str) -> Path | None:
     """The file of a module or package of this project; None for anything else."""
     path = ROOT.joinpath(*module.split("."))
