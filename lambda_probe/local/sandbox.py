@@ -232,14 +232,12 @@ def _exit_reason(code: int) -> str:
 
 def _runtime_variables(function: Function, runtime_api: str, temporary: Path, vcpu: float) -> dict[str, str]:
     """What AWS sets in every sandbox; the packages of this interpreter are the managed runtime."""
-    threads = str(max(1, math.ceil(vcpu)))
+    defaults = dict.fromkeys(_THREAD_VARIABLES, str(max(1, math.ceil(vcpu))))
+    defaults |= {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(temporary), "HOME": str(temporary)}
     return {
-        **{name: function.environment.get(name, threads) for name in _THREAD_VARIABLES},
+        **{name: function.environment.get(name, value) for name, value in defaults.items()},
         "AWS_LAMBDA_RUNTIME_API": runtime_api,
         "LAMBDA_TASK_ROOT": str(function.code.folder),
         "_HANDLER": function.handler,
         "PYTHONPATH": os.pathsep.join((str(function.code.folder), *packages())),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "TMPDIR": str(temporary),
-        "HOME": str(temporary),
     }
