@@ -45,6 +45,7 @@ class LocalEndpoint:
     Attributes:
         lambda_url, s3_url: for boto3's `endpoint_url`, or the variables of `environment()`.
         keys: with which requests must be signed; new ones for each endpoint.
+        own_views: whether each instance has a /tmp of its own, and reads its code only.
 
     Raises InputError where AWS's runtime client is not installed.
     """
@@ -75,7 +76,7 @@ class LocalEndpoint:
             self.folder,
             {**os.environ, **self.keys.variables(), "PYTHONPATH": str(_PARENT)},
         )
-        self._own_views = self._views_work()
+        self.own_views = self._views_work()
         self._functions = Functions(settings)
         self._instances = Instances(self._functions, settings, self._new_sandbox)
         invoker = Invoker(self._instances, settings, self._keep_log)
@@ -139,7 +140,7 @@ class LocalEndpoint:
             bytes_per_s = settings.s3_bytes_per_s_per_mb * function.memory_mb
             network = S3Network(self._s3_port, settings.s3_latency_s, bytes_per_s, settings.s3_burst_bytes)
             environment["AWS_ENDPOINT_URL_S3"] = network.url
-        return Sandbox(function, environment, settings, self._nursery, self._own_views, network)
+        return Sandbox(function, environment, settings, self._nursery, self.own_views, network)
 
     def _views_work(self) -> bool:
         """Whether an instance can have its own view of the files; where it cannot, that is said once."""

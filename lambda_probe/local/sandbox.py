@@ -237,6 +237,7 @@ def _runtime_variables(function: Function, runtime_api: str, temporary: Path, vc
     return {
         **{name: function.environment.get(name, value) for name, value in defaults.items()},
         "AWS_LAMBDA_RUNTIME_API": runtime_api,
+        "AWS_LAMBDA_LOG_FORMAT": function.log_format,
         "LAMBDA_TASK_ROOT": str(function.code.folder),
         "_HANDLER": function.handler,
         "PYTHONPATH": os.pathsep.join((str(function.code.folder), *packages())),
