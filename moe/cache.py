@@ -12,6 +12,8 @@ from typing import Any
 
 from moe.files import writing
 
+NOVEL = "botchan.txt"
+
 
 def cache_dir() -> Path:
     """The folder of everything that can be made again: `$SMOE_CACHE`, else the user's cache folder."""
@@ -21,6 +23,19 @@ def cache_dir() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("serverless-moe"))
+
+
+def cached() -> list[Path]:
+    """What is in the cache folder that was made by this program, whole or not: files and folders."""
+    traces, models = "*-" + 24 * "[0-9a-f]" + ".parquet", "*-" + 16 * "[0-9a-f]"
+    names = (traces, f".{traces}.*.partial"), (models, f".{models}-????????"), (NOVEL, f".{NOVEL}.*.partial")
+    folders = ("traces", "models", "texts")
+    return [
+        found
+        for folder, patterns in zip(folders, names, strict=True)
+        for pattern in patterns
+        for found in sorted((cache_dir() / folder).glob(pattern))
+    ]
 
 
 def content_key(content: dict[str, Any]) -> str:
@@ -39,15 +54,18 @@ def files_hash(files: list[Path]) -> str:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, prefix: str = "") -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` on success: the folder is whole or absent.
+
+    Args:
+        prefix: of its name; by default the name of `path`, hidden.
 
     Of two processes that make the same folder, the first one wins and the other's is dropped.
     Raises PlatformError for a full disk, or what else the system refuses.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        partial = Path(tempfile.mkdtemp(prefix=prefix or f".{path.name}-", dir=path.parent))
         try:
             yield partial
             try:

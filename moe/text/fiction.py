@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from moe.cache import cache_dir
+from moe.cache import NOVEL, cache_dir
 from moe.errors import InputError
 from moe.files import write_whole
 
@@ -25,7 +25,7 @@ _SOURCE_ALONE = ("--no-deps", "--no-binary=:all:", "--no-build-isolation")
 
 def novel_file() -> Path:
     """The novel's file. Raises InputError where it is not there and cannot be fetched."""
-    path = cache_dir() / "texts" / "botchan.txt"
+    path = cache_dir() / "texts" / NOVEL
     if path.is_file():
         return path
     text = _fetched()
