@@ -56,13 +56,14 @@ def test_who_was_killed_holds_nothing_and_its_folder_is_still_ours(tmp_path: Pat
 def test_files_come_together_or_stay_as_they_were(tmp_path: Path) -> None:
     """A disk that fills up costs the new result, not the old one."""
     (tmp_path / "a").write_text("old")
-    with (
-        _at_most(10),
-        pytest.raises(PlatformError, match=rf"^{tmp_path}/b: cannot be written: File too large"),
-        filled(tmp_path) as partial,
-    ):
-        write_whole(partial / "a", "new")
-        write_whole(partial / "b", "x" * 100)
+
+    def fill() -> None:
+        with _at_most(10), filled(tmp_path) as partial:
+            write_whole(partial / "a", "new")
+            write_whole(partial / "b", "x" * 100)
+
+    with pytest.raises(PlatformError, match=rf"^{tmp_path}/b: cannot be written: File too large$"):
+        fill()
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"a": "old"}
     with filled(tmp_path, last="z") as partial:
         write_whole(partial / "in" / "b", "new")
