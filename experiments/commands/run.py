@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import ConfigFile, print_json, run_and_show, sweep_options
+from experiments.commands.options import ConfigFile, plugins_option, print_json, run_and_show, sweep_options
 
 
 @click.command()
@@ -15,6 +15,7 @@ from experiments.commands.options import ConfigFile, print_json, run_and_show, s
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
 @click.option("--fresh", is_flag=True, help="Recompute what is already there.")
+@plugins_option
 @sweep_options
 @click.option("--json", "as_json", is_flag=True, help="result.json on stdout, nothing else there.")
 def run(
@@ -23,6 +24,7 @@ def run(
     settings: tuple[str, ...],
     seed: int | None,
     fresh: bool,
+    plugins: tuple[Path, ...],
     as_json: bool,
     workers: int | None,
     executor: str,
@@ -40,7 +42,9 @@ def run(
     from experiments.run.schema import load_experiment
     from experiments.sweep.kinds import EXPERIMENTS
     from experiments.sweep.points import load_sweep
+    from moe.plugins import look_in
 
+    look_in(config.parent, *plugins)
     if seed is not None:
         settings = (*settings, f"seed={seed}")
     sweep = load_sweep(config, settings, EXPERIMENTS)

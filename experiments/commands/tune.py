@@ -12,6 +12,7 @@ from experiments.commands.options import (
     FILE,
     WithSettings,
     json_option,
+    plugins_option,
     print_json,
     read_settings,
     seed_option,
@@ -40,6 +41,7 @@ def _models() -> Sequence[type[FileModel]]:
     help="none, random, single-epsilon, tpe, gp-ei, multi-epsilon (the paper's), few, recount.",
 )
 @click.option("--trials", type=click.IntRange(min=1), default=30, show_default=True, help="Trial 0 included.")
+@plugins_option
 @set_option
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/tune-SAMPLER."
@@ -53,6 +55,7 @@ def tune(
     serve: Path,
     sampler: str,
     trials: int,
+    plugins: tuple[Path, ...],
     settings: tuple[str, ...],
     out: Path | None,
     resume: bool,
@@ -67,7 +70,9 @@ def tune(
     """
     from experiments.prediction.tune import TuneOptions, run_tune
     from moe.held import held
+    from moe.plugins import look_in
 
+    look_in(Path.cwd(), *plugins)
     chosen, alg2 = read_settings(settings)
     options = TuneOptions(problem_path, profiled, serve, sampler, trials, chosen, alg2, seed)
     folder = out or Path("results") / "runs" / f"tune-{sampler}"

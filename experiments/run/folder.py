@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import yaml
-
 from experiments.run.schema import Experiment
 from experiments.tools.code_key import result_key
 from experiments.tools.provenance import FILE, provenance
 from moe.errors import InputError
 from moe.files import write_whole, writing
 from moe.held import filled, held
+from moe.loading import dump_yaml, parse_yaml
 from simulator.traffic.scenario import Scenario
 
 Runnable: TypeAlias = Experiment | Scenario
@@ -135,14 +134,14 @@ def run_key(experiment: Runnable) -> str:
 
 def dump(experiment: Runnable) -> str:
     """The resolved experiment as YAML, as config.yaml has it."""
-    return yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True), sort_keys=False)
+    return dump_yaml(experiment.model_dump(mode="json", by_alias=True))
 
 
 def _is_of(path: Path, experiment: Runnable) -> bool:
     """Whether a folder has this experiment's files; two sweeps of one experiment are the same."""
     try:
-        other = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        other = parse_yaml((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
     mine = experiment.model_dump(mode="json", by_alias=True)
     if isinstance(other, dict) and other.get("sweep") and mine.get("sweep"):

@@ -18,10 +18,10 @@ from experiments.sweep.worker import Outcome, Task, compute
 from experiments.tools.provenance import ROOT
 from experiments.tools.workers import ONE_THREAD, workers
 from moe.errors import InputError
+from moe.plugins import PLACES, PROJECT
 
 LOCAL, RAY = "local", "ray"
 RAY_ANSWERS_WITHIN_S = 30.0
-SHIPPED = ("moe", "simulator", "optimizer", "lambda_probe", "calibration", "experiments")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _ray(count: int | None, address: str | None) -> Iterator[Executor]:
     if address is None:
         options = {"address": "local", "num_cpus": count, "include_dashboard": False}
     variables = ONE_THREAD | {"PYTHONSAFEPATH": "1"}
-    variables |= {name: os.environ[name] for name in ("SMOE_CACHE",) if name in os.environ}
+    variables |= {name: os.environ[name] for name in ("SMOE_CACHE", PLACES) if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="smoe-code-") as code:
         _copy_code(Path(code))
         runtime = {"working_dir": code, "env_vars": variables}
@@ -124,5 +124,5 @@ def _check_answers(address: str) -> None:
 
 def _copy_code(folder: Path) -> None:
     """The packages as they are here, so that every node computes with the same code."""
-    for package in SHIPPED:
+    for package in PROJECT:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))

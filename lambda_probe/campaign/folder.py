@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lambda_probe.campaign.file import Campaign
 from lambda_probe.campaign.measurements import FILE, write_measurements
 from moe.errors import InputError, PlatformError
 from moe.files import write_whole, writing
 from moe.held import held
+from moe.loading import dump_yaml, parse_yaml
 
 CAMPAIGN, PROVENANCE, ROWS = "campaign.yaml", "provenance.json", "rows.jsonl"
 SYNC_S = 1.0  # a power cut loses at most the calls of so many seconds; a killed process loses none
@@ -136,8 +135,8 @@ def _check_campaign(path: Path, campaign: Campaign) -> None:
     if not file.exists():
         return
     try:
-        before, now = yaml.safe_load(file.read_text(encoding="utf-8")), yaml.safe_load(_dump(campaign))
-    except (OSError, yaml.YAMLError) as error:
+        before, now = parse_yaml(file.read_text(encoding="utf-8")), parse_yaml(_dump(campaign))
+    except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(before, dict) or before.get("name") != now["name"]:
         name = before.get("name") if isinstance(before, dict) else None
@@ -176,7 +175,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _dump(campaign: Campaign) -> str:
-    return yaml.safe_dump(campaign.model_dump(mode="json", by_alias=True), sort_keys=False)
+    return dump_yaml(campaign.model_dump(mode="json", by_alias=True))
 
 
 def last_moment_s(lines: list[Line]) -> float:
