@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lambda_probe.account.clients import CLIENT_ERRORS, Clients, answer_of, code_of, one_line, status_of
-from lambda_probe.account.report import Report, parse_report
+from lambda_probe.account.report import Report, is_of_the_platform, parse_report
 from moe.errors import InputError
 
 ATTEMPTS = 6
@@ -92,8 +92,7 @@ def _once(clients: Clients, function: str, payload: bytes, attempt: int) -> tupl
 
 def _platform_lines(log: str) -> str:
     """The lines of a log tail that the platform wrote about a call."""
-    told = ("REPORT ", "INIT_REPORT ")
-    return "\n".join(x for x in log.splitlines() if x.startswith(told) or " Task timed out after " in x)
+    return "\n".join(filter(is_of_the_platform, log.splitlines()))
 
 
 def _json(body: bytes) -> Any:

@@ -23,13 +23,15 @@ _MODELLED = {
     *("FunctionName", "Qualifier", "RevisionId", "DryRun", "Resource", "Tags", "TagKeys"),
     *("Runtime", "Role", "Handler", "Description", "Timeout", "MemorySize", "PackageType", "Architectures"),
     *("Code", "ZipFile", "S3Bucket", "S3Key", "Environment", "Variables", "EphemeralStorage", "Size"),
+    *("LoggingConfig", "LogFormat"),
     *("FunctionVersion", "Marker", "MaxItems", "ReservedConcurrentExecutions", "MaximumRetryAttempts"),
     *("InvocationType", "LogType", "ClientContext", "Payload"),
 }
 _DEFAULTS = {  # AWS's own, of what is not modelled: whoever asks for these gets them
     "Mode": "PassThrough",
     "ApplyOn": "None",
-    "LogFormat": "Text",
+    "ApplicationLogLevel": "INFO",
+    "SystemLogLevel": "INFO",
     "MaximumEventAgeInSeconds": 21_600,
     "S3ObjectStorageMode": "COPY",
 }
