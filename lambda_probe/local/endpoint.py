@@ -29,7 +29,7 @@ from lambda_probe.local.mounts import View, outside_tmp, packages
 from lambda_probe.local.processes import Nursery
 from lambda_probe.local.s3_network import S3Network
 from lambda_probe.local.sandbox import Sandbox
-from lambda_probe.local.settings import HOST, LocalSettings
+from lambda_probe.local.settings import HOST, UNZIPPED_BYTES, LocalSettings
 from lambda_probe.local.walls import new_keys
 from moe.errors import InputError
 
@@ -186,10 +186,13 @@ class LocalEndpoint:
         from botocore.exceptions import ClientError
 
         try:
-            found: bytes = self.clients().s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            found = self.clients().s3.get_object(Bucket=bucket, Key=key)
+            if found["ContentLength"] > UNZIPPED_BYTES:
+                raise invalid(f"Zipped size must be smaller than {UNZIPPED_BYTES} bytes")
+            zipped: bytes = found["Body"].read()
         except ClientError as error:
             raise invalid(f"Error occurred while GetObject: {error}") from None
-        return found
+        return zipped
 
     def _keep_log(self, name: str, log: bytes) -> None:
         if self.settings.log_folder is not None:
