@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from moe.errors import InputError
 from moe.files import FileModel, read_model
@@ -32,7 +32,14 @@ MOST_REPLICAS = 10_000
 TOKEN_SUM_SHARE = 0.01
 """By how much a layer's tokens may be off top_k x batch_tokens in a file, where they are rounded."""
 
-Positive: TypeAlias = Annotated[float, Field(ge=1e-30, le=1e30)]  # what is computed of them stays finite
+
+def _not_tiny(value: float) -> float:
+    if value < 1e-30:
+        raise ValueError(f"expected at least 1e-30, got {value}")
+    return value
+
+
+Positive: TypeAlias = Annotated[float, Field(gt=0, le=1e30), AfterValidator(_not_tiny)]  # quotients stay finite
 NonNegative: TypeAlias = Annotated[float, Field(ge=0, le=1e30)]
 MemoryMB: TypeAlias = Annotated[int, Field(ge=128, le=10240)]
 MaxReplicas: TypeAlias = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]

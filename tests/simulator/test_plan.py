@@ -52,7 +52,10 @@ def platform(**changes: Any) -> Change:
         (layer(seconds_per_call=[]), r"layers\.0\.seconds_per_call has 0 values for \d+ memory_mb"),
         (platform(storage_bandwidth_bytes_per_s=[1e6] * 40), "storage_bandwidth_bytes_per_s has 40 values for"),
         (platform(max_replicas=10**9), "platform.max_replicas: input should be less than or equal to 10000"),
-        (platform(direct_bandwidth_bytes_per_s=1e-320), "platform.direct_bandwidth_bytes_per_s: input should be"),
+        (
+            platform(direct_bandwidth_bytes_per_s=1e-320),
+            "direct_bandwidth_bytes_per_s: expected at least 1e-30, got",
+        ),
         (lambda data: data.update(objective="x" * 1000), r"objective: expected .*, got 'x{56}\.\.\."),
         (
             lambda data: data.update(batch_tokens=1e6),
