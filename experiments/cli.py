@@ -57,16 +57,33 @@ def main() -> None:
     """Run the command line: exit 0 done, 2 bad input (one line), 1 anything else."""
     os.environ["PYTHONSAFEPATH"] = "1"  # of processes that it starts: the current folder shadows nothing there
     try:
-        sys.exit(cli.main(prog_name="smoe", standalone_mode=False) or 0)
+        code = cli.main(prog_name="smoe", standalone_mode=False) or 0
+        sys.stdout.flush()
+        sys.exit(code)
     except InputError as error:
         _fail(str(error))
     except click.ClickException as error:
         _fail(error.format_message())
     except PlatformError as error:
         _fail(str(error), EXIT_PLATFORM)
+    except BrokenPipeError:  # who reads has seen enough
+        _drop_stdout()
+        sys.exit(EXIT_PLATFORM)
+    except OSError as error:  # a full disk, too many open files, a file that went away, ...
+        _drop_stdout()
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}; what was finished is kept", EXIT_PLATFORM)
     except (KeyboardInterrupt, click.Abort):
         click.echo("smoe: interrupted; what was finished is kept", err=True)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _drop_stdout() -> None:
+    """What stdout has not taken is dropped where it takes no more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int = EXIT_BAD_INPUT) -> None:

@@ -16,6 +16,8 @@ from moe.files import write_whole, writing
 _LOG = logging.getLogger(__name__)
 _SEAL = "smoe-made-of.json"
 
+NOVEL = "botchan.txt"
+
 
 def cache_dir() -> Path:
     """The folder of everything that can be made again: `$SMOE_CACHE`, else the user's cache folder."""
@@ -25,6 +27,15 @@ def cache_dir() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("serverless-moe"))
+
+
+def cached() -> list[Path]:
+    """What is in the cache folder that was made by this program, whole or not: files and folders."""
+    models, digits = "*-" + 16 * "[0-9a-f]", 24 * "[0-9a-f]"
+    files = (("traces", f"*-{digits}.parquet"), ("layers", f"{digits}.json"), ("texts", NOVEL))
+    places = [(folder, pattern) for folder, name in files for pattern in (name, f".{name}.*.partial")]
+    places += [("models", models), ("models", f".{models}-????????")]
+    return [found for folder, pattern in places for found in sorted((cache_dir() / folder).glob(pattern))]
 
 
 def content_key(content: dict[str, Any]) -> str:
@@ -53,7 +64,7 @@ def kept(path: Path, key: str) -> Any:
     except (OSError, ValueError, TypeError, KeyError):
         text, value = "", None
     if text != _kept_text(key, value):
-        _LOG.warning("%s: damaged, or made for something else; made anew", path)
+        _LOG.warning("smoe: %s: damaged, or made for something else; made anew", path)
         return None
     return value
 
@@ -91,15 +102,18 @@ def _content(folder: Path) -> str:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, prefix: str = "") -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` on success: the folder is whole or absent.
+
+    Args:
+        prefix: of its name; by default the name of `path`, hidden.
 
     Of two processes that make the same folder, the first one wins and the other's is dropped.
     Raises PlatformError for a full disk, or what else the system refuses.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        partial = Path(tempfile.mkdtemp(prefix=prefix or f".{path.name}-", dir=path.parent))
         try:
             yield partial
             try:

@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+LONGEST = 60
 
 
 class InputError(ValueError):
@@ -19,3 +22,9 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; expected one of: {', '.join(names)}" if names else ""
+
+
+def shortened(value: Any) -> str:
+    """A user's value as messages show it: a string in quotes, 60 characters at most, no control characters."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

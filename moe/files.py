@@ -3,17 +3,16 @@
 Files that a program writes are whole, or as they were: `write_whole`.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from moe.errors import InputError, PlatformError, nearest
+from moe.errors import InputError, PlatformError, nearest, shortened
+from moe.loading import parse_json, parse_yaml, read_text
 
 
 class FileModel(BaseModel):
@@ -30,17 +29,11 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
 
     Raises InputError when the file is missing, unreadable, or holds something else.
     """
-    path = Path(path)
+    text, suffix = read_text(path), Path(path).suffix.lower()
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    try:
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not valid {path.suffix.lstrip('.') or 'YAML'}: {_one_line(error)}") from None
+        data = parse_json(text) if suffix == ".json" else parse_yaml(text)
+    except ValueError as error:
+        raise InputError(f"{path}: not valid {suffix.lstrip('.') or 'YAML'}: {error}") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a mapping at the top, got {type(data).__name__}")
     return data
@@ -59,9 +52,14 @@ def overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def validated(model: type[Model], data: dict[str, Any], source: str | Path) -> Model:
     """`data` as a `model`; every InputError names `source`, the key, the value and what was expected."""
     try:
-        return model.model_validate(data)
+        found = model.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{source}: {_explain(model, data, error)}") from None
+    for keys, given, taken in _taken_as(data, found, ()):
+        if isinstance(given, bool) != isinstance(taken, bool):
+            expected = "true or false" if isinstance(taken, bool) else "a number"
+            raise InputError(f"{source}: {'.'.join(keys)}: expected {expected}, got {shortened(given)}")
+    return found
 
 
 def read_model(model: type[Model], path: str | Path) -> Model:
@@ -85,13 +83,13 @@ def source_of(path: str | Path, settings: Sequence[str]) -> str:
 def apply_setting(data: dict[str, Any], setting: str) -> None:
     """Apply one `a.b=value` to a file's mapping; the value is read as YAML. Raises InputError."""
     key, equals, text = setting.partition("=")
-    source = f"--set {setting}"
+    source = f"--set {shortened(setting)[1:-1]}"
     if not equals:
         raise InputError(f"{source}: expected key.key=value, for example workload.batch_tokens=1024")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"{source}: '{text}' is not valid YAML") from None
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise InputError(f"{source}: {shortened(text)} is not valid YAML: {error}") from None
     set_key(data, key, value, source)
 
 
@@ -149,6 +147,23 @@ def writing(path: Path) -> Iterator[None]:
         raise PlatformError(f"{path}: cannot be written: {error.strerror or _one_line(error)}{kept}") from error
 
 
+def _taken_as(given: Any, taken: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Every single value of a file's data that became a number, or true or false: its keys, as given, as taken."""
+    if isinstance(given, dict):
+        if isinstance(taken, FileModel):
+            names = {field.alias or name: name for name, field in type(taken).model_fields.items()}
+            taken = {key: getattr(taken, name) for key, name in names.items()}
+        pairs = [(k, x, taken[k]) for k, x in given.items() if k in taken] if isinstance(taken, dict) else []
+    elif isinstance(given, list) and isinstance(taken, list | tuple):
+        pairs = [(k, x, y) for k, (x, y) in enumerate(zip(given, taken, strict=False))]
+    else:
+        pairs = []
+        if isinstance(taken, bool | int | float):
+            yield keys, given, taken
+    for key, x, y in pairs:
+        yield from _taken_as(x, y, (*keys, str(key)))
+
+
 def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationError) -> str:
     """The most telling problem of a validation, in one line, and how many more there are."""
     problems = error.errors(include_url=False)
@@ -158,7 +173,7 @@ def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationErro
         problems, key=lambda problem: len(problem["loc"])
     )  # of a union's branches, the one that got furthest
     keys = _keys_in(data, first["loc"])
-    where, got = ".".join(map(str, keys)) or "the file", _short(first["input"])
+    where, got = ".".join(map(str, keys)) or "the file", shortened(first["input"])
     expected = first.get("ctx", {}).get("expected", "")
     others = len({_keys_in(data, problem["loc"]) for problem in problems}) - 1
     match first["type"]:
@@ -222,11 +237,6 @@ def _has_tag(model: Any, tag: str) -> bool:
 
 def _is_model(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, BaseModel)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _one_line(error: Exception) -> str:

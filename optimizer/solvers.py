@@ -77,7 +77,7 @@ def solve(
 
     Args:
         problem: the problem; its `latency_limit_s` and `objective` say what is sought.
-        solver: a name in SOLVERS, `module:function`, or an entry point's name.
+        solver: a name in SOLVERS, `module:function` of your own (docs/solvers.md), or an entry point's name.
         beta: `per-layer`: each pipelined layer has its own minibatch size; `global`: all share one (paper).
         seed: of solvers that draw random numbers.
         options: what this solver takes besides; see its function.
@@ -143,7 +143,12 @@ def find_solver(name: str) -> Solver:
     registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name not in registered:
         raise InputError(f"solver: no solver '{name}'{nearest(name, [*SOLVERS, *registered])}")
-    loaded: Solver = registered[name].load()
+    try:
+        loaded: Solver = registered[name].load()
+    except Exception as error:  # of the package's own code
+        raise InputError(f"solver '{name}': {registered[name].value}: {type(error).__name__}: {error}") from None
+    if not inspect.isfunction(loaded):
+        raise InputError(f"solver '{name}': expected {registered[name].value} to be a function")
     return loaded
 
 

@@ -10,11 +10,12 @@ PACKAGES = ("moe", "simulator", "optimizer", "calibration", "lambda_probe", "exp
 INSIDE_FUNCTIONS = ("lambda_probe/handlers/", "lambda_probe/local/")  # of the platform, into folders of their own
 WRITERS = {
     "moe/files.py": "write_whole itself",
+    "moe/held.py": "a lock",
     "moe/pretrained/models.py": "into a new folder, which is whole or absent",
     "experiments/sweep/folder.py": "into a new folder, which is whole or absent",
     "experiments/sweep/executors.py": "a copy of the code into a temporary folder",
     "experiments/traffic/run.py": "tables in chunks; result.json, written last, says that they are whole",
-    "lambda_probe/campaign/folder.py": "a log, to which every call is appended; a lock",
+    "lambda_probe/campaign/folder.py": "a log, to which every call is appended",
     "lambda_probe/account/deploy.py": "an archive in memory",
 }
 WRITING = {

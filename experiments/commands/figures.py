@@ -42,15 +42,17 @@ def figures(
     """
     from joblib import cpu_count
 
-    from experiments.paper.job import asked_for, run_figures
+    from experiments.paper.job import MARKER, asked_for, run_figures
     from experiments.paper.settings import Scale
+    from moe.held import held
 
     if quick and paper_scale:
         raise click.UsageError("--quick, --paper-scale: expected at most one of the two")
     scale: Scale = "quick" if quick else "paper-scale" if paper_scale else "default"
     asked = asked_for(only, scale, seed)
     folder = out or Path("results", "runs", "figures" if scale == "default" else f"figures-{scale}")
-    summary = run_figures(asked, scale, seed, folder, fresh, workers or cpu_count(), page)
+    with held(folder, MARKER):
+        summary = run_figures(asked, scale, seed, folder, fresh, workers or cpu_count(), page)
     if as_json:
         print_json(summary)
     else:

@@ -49,24 +49,49 @@ def doctor(as_json: bool) -> int:
 @click.option("--runs", is_flag=True, help="Also remove results/runs.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean(runs: bool, yes: bool) -> None:
-    """Remove the caches (recorded routing, converted models), and say where they were.
+    """Remove the caches (recorded routing, converted models), and say where they were; nothing else beside them.
 
     \b
     Example: ./smoe clean --yes
     """
+    from moe.cache import cache_dir, cached
+
+    _remove(cache_dir(), cached(), yes)
+    if runs:
+        folder = Path.cwd() / "results" / "runs"
+        _remove(folder, [each for each in sorted(folder.glob("*")) if _is_run(each)], yes)
+
+
+MADE_BY_RUNS = ("provenance.json", "history.parquet", "validation.json", "unfinished.parquet", "cells", ".lock")
+
+
+def _is_run(path: Path) -> bool:
+    return not path.is_symlink() and any((path / name).exists() for name in MADE_BY_RUNS)
+
+
+def _remove(folder: Path, ours: list[Path], yes: bool) -> None:
+    """Remove what is ours in a folder, and the folders that are empty then."""
     import shutil
 
-    from moe.cache import cache_dir
-
-    folders = [cache_dir()] + ([Path.cwd() / "results" / "runs"] if runs else [])
-    for folder in folders:
-        if not folder.exists():
-            click.echo(f"{folder}: empty")
-            continue
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        if yes or click.confirm(f"{folder}: remove {size / 1e6:,.0f} MB?"):
-            shutil.rmtree(folder)
-            click.echo(f"{folder}: removed {size / 1e6:,.0f} MB")
+    if not ours:
+        click.echo(f"{folder}: nothing to remove")
+        return
+    files = [file for each in ours for file in (each, *each.rglob("*")) if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    if not (yes or click.confirm(f"{folder}: remove {size / 1e6:,.0f} MB?")):
+        return
+    for each in ours:
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+    for each in sorted({*(each.parent for each in ours), folder}, reverse=True):  # those inside first
+        if not any(each.iterdir()):
+            each.rmdir()
+    click.echo(f"{folder}: removed {size / 1e6:,.0f} MB")
+    if folder.exists():
+        left = ", ".join(sorted(each.name for each in folder.iterdir()))
+        click.echo(f"{folder}: kept what was not made by smoe: {left}")
 
 
 @click.command()

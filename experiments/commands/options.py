@@ -44,6 +44,14 @@ class ConfigFile(click.ParamType):
         return packaged[value]
 
 
+plugins_option = click.option(
+    "--plugins",
+    multiple=True,
+    metavar="FOLDER|FILE.py",
+    type=click.Path(exists=True, path_type=Path),
+    help="Where code of your own is that is named as module:name.",
+)
+
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="One of the settings below."
 )

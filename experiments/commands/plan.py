@@ -15,6 +15,7 @@ from experiments.commands.options import (
     FILE,
     WithSettings,
     json_option,
+    plugins_option,
     print_json,
     read_settings,
     seed_option,
@@ -45,6 +46,7 @@ def _models() -> Sequence[type[FileModel]]:
 @click.option("--objective", type=click.Choice(["gb_s", "usd"]), help="Default: the problem's.")
 @click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
 @click.option("--profile", help="With draws: the profile that the problem was made of.")
+@plugins_option
 @set_option
 @click.option(
     "--out",
@@ -60,6 +62,7 @@ def plan(
     objective: str | None,
     front: bool,
     profile: str | None,
+    plugins: tuple[Path, ...],
     settings: tuple[str, ...],
     out: Path | None,
     seed: int,
@@ -74,9 +77,11 @@ def plan(
              ./smoe plan problem.json --profile mine.yaml --set draws=20
     """
     from experiments.plan.options import Planning, changed
+    from moe.plugins import look_in
     from optimizer import Infeasible, NoIncumbent
     from simulator.plan import read_problem
 
+    look_in(Path.cwd(), *plugins)
     (chosen,) = read_settings(settings)
     if not front and (chosen.figure is not None or chosen.tolerance):
         raise InputError("--set figure, tolerance: expected together with --front")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json
+from experiments.commands.options import FILE, json_option, plugins_option, print_json
 from moe.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--problem", "problem_path", type=FILE, help="Deployment problem to find the regret with.")
 @click.option("--save-table", "table_path", type=FILE, help="Write the merged profile table there.")
 @click.option("--out", type=FILE, help="Write the popularity there, for smoe problem.")
+@plugins_option
 @json_option
 def predict(
     profiled_paths: tuple[Path, ...],
@@ -38,6 +39,7 @@ def predict(
     problem_path: Path | None,
     table_path: Path | None,
     out: Path | None,
+    plugins: tuple[Path, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -49,9 +51,11 @@ def predict(
              ./smoe predict --profiled a.parquet --profiled b.parquet --save-table table.parquet
     """
     from experiments.prediction.judge import DEFAULT_COUNTING, Profile, fit_all
+    from moe.plugins import look_in
     from optimizer.popularity import PREDICTORS, options_of, save_table
     from optimizer.popularity.popularity_file import save_popularity
 
+    look_in(Path.cwd(), *plugins)
     if served_path is None and table_path is None:
         raise InputError("--serve: expected a trace to predict, or --save-table")
     if compare and out is not None:

@@ -36,24 +36,28 @@ def presets(
     from experiments.studies.presets_picture import draw_presets
     from experiments.tools import console
     from experiments.tools.provenance import write_provenance
+    from moe.held import held
     from moe.spec import preset_names
     from simulator.profiles.schema import load_profile
 
     platform = load_profile(profile)
     began = time.perf_counter()
-    with console.progress("planning", "models") as update:
-        rows = study_presets(
-            models or preset_names(),
-            platform,
-            batch_tokens,
-            skew,
-            seed,
-            lambda done, total: update(done, total, done / (time.perf_counter() - began)),
+    with held(out, "presets.csv"):
+        with console.progress("planning", "models") as update:
+            rows = study_presets(
+                models or preset_names(),
+                platform,
+                batch_tokens,
+                skew,
+                seed,
+                lambda done, total: update(done, total, done / (time.perf_counter() - began)),
+            )
+        title = f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}"
+        write_presets(rows, title, out)
+        draw_presets(rows, title, out / "presets")
+        write_provenance(
+            out, seed=seed, models=list(models), profile=profile, batch_tokens=batch_tokens, skew=skew
         )
-    title = f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}"
-    write_presets(rows, title, out)
-    draw_presets(rows, title, out / "presets")
-    write_provenance(out, seed=seed, models=list(models), profile=profile, batch_tokens=batch_tokens, skew=skew)
     if as_json:
         print_json([{k: None if v != v else v for k, v in asdict(row).items()} for row in rows])
         return

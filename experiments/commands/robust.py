@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.options import FILE, json_option, print_json, seed_option
+from experiments.commands.options import FILE, json_option, plugins_option, print_json, seed_option
 
 if TYPE_CHECKING:
     from optimizer.robust import RobustSolution
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--count", default=50, show_default=True, help="Samples.")
 @click.option("--resample-served", is_flag=True, help="Draw the served sequences too: for batches to come.")
 @click.option("--out", required=True, type=FILE)
+@plugins_option
 @seed_option
 @json_option
 def samples(
@@ -34,6 +35,7 @@ def samples(
     count: int,
     resample_served: bool,
     out: Path,
+    plugins: tuple[Path, ...],
     seed: int,
     as_json: bool,
 ) -> None:
@@ -45,10 +47,12 @@ def samples(
     from experiments.run.inputs import make_predictor
     from experiments.run.schema import Prediction
     from moe.files import validated
+    from moe.plugins import look_in
     from moe.trace import load_trace
     from optimizer.popularity.popularity_file import save_samples
     from optimizer.robust import bootstrap
 
+    look_in(Path.cwd(), *plugins)
     profiled, served = load_trace(profiled_path), load_trace(served_path)
     options = validated(Prediction, {"predictor": predictor, "variant": variant, "counting": counting}, "samples")
     found = bootstrap(lambda: make_predictor(predictor, options), profiled, served, count, seed, resample_served)

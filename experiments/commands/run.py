@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.options import ConfigFile, print_json, run_and_show, sweep_options
+from experiments.commands.options import ConfigFile, plugins_option, print_json, run_and_show, sweep_options
 
 
 @click.command()
@@ -15,6 +15,7 @@ from experiments.commands.options import ConfigFile, print_json, run_and_show, s
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
 @click.option("--fresh", is_flag=True, help="Recompute what is already there.")
+@plugins_option
 @sweep_options
 @click.option("--json", "as_json", is_flag=True, help="result.json on stdout, nothing else there.")
 def run(
@@ -23,6 +24,7 @@ def run(
     settings: tuple[str, ...],
     seed: int | None,
     fresh: bool,
+    plugins: tuple[Path, ...],
     as_json: bool,
     workers: int | None,
     executor: str,
@@ -40,19 +42,26 @@ def run(
     from experiments.run.schema import load_experiment
     from experiments.sweep.kinds import EXPERIMENTS
     from experiments.sweep.points import load_sweep
+    from moe.plugins import look_in
 
+    look_in(config.parent, *plugins)
     if seed is not None:
         settings = (*settings, f"seed={seed}")
     sweep = load_sweep(config, settings, EXPERIMENTS)
     if sweep is not None:
         return run_and_show(sweep, out, fresh, workers, executor, ray_address, as_json)
     experiment = load_experiment(config, settings)
-    folder = RunFolder.for_experiment(experiment, out)
-    result = None if fresh else folder.finished_result()
-    if result is None:
-        result = run_experiment(experiment, folder)
-    elif not as_json:
-        click.echo(f"Already there, from {folder.finished_at()}: {folder.shown} (--fresh recomputes)", err=True)
+    folders = [] if fresh else RunFolder.possible(experiment, out)
+    there = [(each, found) for each in folders if (found := each.finished_result()) is not None]
+    if there:
+        folder, result = there[0]
+        if not as_json:
+            click.echo(
+                f"Already there, from {folder.finished_at()}: {folder.shown} (--fresh recomputes)", err=True
+            )
+    else:
+        with RunFolder.held(experiment, out) as folder, folder.filled() as partial:
+            result = run_experiment(experiment, partial)
     if as_json:
         print_json(result)
     else:

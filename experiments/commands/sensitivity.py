@@ -45,6 +45,7 @@ def sensitivity(
     from experiments.tools.kept import Store
     from experiments.tools.provenance import write_provenance
     from moe.errors import InputError
+    from moe.held import held
     from moe.spec import load_spec
     from simulator.profiles.schema import load_profile
 
@@ -52,11 +53,12 @@ def sensitivity(
         raise InputError(f"--samples {samples}: expected a power of two, such as 64 or 256")
     spec, platform = load_spec(model), load_profile(profile)
     run = evaluator(model, profile, seed, Store(out / "cells", fresh, workers))
-    with progress("sampling", "points") as update:
-        found = study(spec, platform, run, samples, seed, update)
-    write_study(found, out)
-    draw_tornado(found, out / "tornado")
-    write_provenance(out, seed=seed, model=model, profile=profile, samples=samples)
+    with held(out, "sensitivity.json", "cells/points-*"):
+        with progress("sampling", "points") as update:
+            found = study(spec, platform, run, samples, seed, update)
+        write_study(found, out)
+        draw_tornado(found, out / "tornado")
+        write_provenance(out, seed=seed, model=model, profile=profile, samples=samples)
     if as_json:
         print_json(asdict(found))
     else:

@@ -10,6 +10,7 @@ from experiments.commands.options import (
     EXIT_STOPPED,
     ConfigFile,
     json_option,
+    plugins_option,
     print_json,
     run_and_show,
     sweep_options,
@@ -22,6 +23,7 @@ from experiments.commands.options import (
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
 @click.option("--fresh", is_flag=True, help="Of a sweep: recompute what is already there.")
+@plugins_option
 @sweep_options
 @json_option
 def traffic(
@@ -30,6 +32,7 @@ def traffic(
     settings: tuple[str, ...],
     seed: int | None,
     fresh: bool,
+    plugins: tuple[Path, ...],
     workers: int | None,
     executor: str,
     ray_address: str | None,
@@ -47,16 +50,18 @@ def traffic(
     from experiments.sweep.points import load_sweep
     from experiments.traffic.report import show
     from experiments.traffic.run import run_scenario
+    from moe.plugins import look_in
     from simulator.traffic.scenario import load_scenario
 
+    look_in(scenario_path.parent, *plugins)
     if seed is not None:
         settings = (*settings, f"seed={seed}")
     sweep = load_sweep(scenario_path, settings, SCENARIOS)
     if sweep is not None:
         return run_and_show(sweep, out, fresh, workers, executor, ray_address, as_json)
     scenario = load_scenario(scenario_path, settings)
-    folder = RunFolder.for_experiment(scenario, out)
-    result = run_scenario(scenario, folder)
+    with RunFolder.held(scenario, out) as folder, folder.filled() as partial:
+        result = run_scenario(scenario, partial)
     if as_json:
         print_json(result)
     else:

@@ -12,6 +12,7 @@ from experiments.commands.options import (
     FILE,
     WithSettings,
     json_option,
+    plugins_option,
     print_json,
     read_settings,
     seed_option,
@@ -40,6 +41,7 @@ def _models() -> Sequence[type[FileModel]]:
     help="none, random, single-epsilon, tpe, gp-ei, multi-epsilon (the paper's), few, recount.",
 )
 @click.option("--trials", type=click.IntRange(min=1), default=30, show_default=True, help="Trial 0 included.")
+@plugins_option
 @set_option
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/tune-SAMPLER."
@@ -53,6 +55,7 @@ def tune(
     serve: Path,
     sampler: str,
     trials: int,
+    plugins: tuple[Path, ...],
     settings: tuple[str, ...],
     out: Path | None,
     resume: bool,
@@ -66,11 +69,15 @@ def tune(
              ./smoe tune problem.json --profiled a.parquet --serve b.parquet --set wall_s=60 --set pairs=500
     """
     from experiments.prediction.tune import TuneOptions, run_tune
+    from moe.held import held
+    from moe.plugins import look_in
 
+    look_in(Path.cwd(), *plugins)
     chosen, alg2 = read_settings(settings)
     options = TuneOptions(problem_path, profiled, serve, sampler, trials, chosen, alg2, seed)
     folder = out or Path("results") / "runs" / f"tune-{sampler}"
-    result = run_tune(options, folder, resume)
+    with held(folder, "history.parquet"):
+        result = run_tune(options, folder, resume)
     if as_json:
         print_json(result)
     else:

@@ -73,10 +73,12 @@ def validate(
     Example: ./smoe validate --backend local --quick
              ./smoe validate --backend aws --profile mine.yaml --dry-run
     """
+    from experiments.live.files import UNFINISHED
     from experiments.live.platform import LivePlatform
     from experiments.live.run import prepare
     from experiments.live.settings import settings_for
     from experiments.tools.console import agree, log
+    from moe.held import held
     from simulator.profiles.schema import load_profile
 
     (chosen,) = read_settings(settings)
@@ -94,7 +96,8 @@ def validate(
         return
     if backend == "aws":
         agree(platform.campaign, chosen.region, prepared.estimate(), chosen.budget_usd, yes)
-    _validate(prepared, platform, profile_name is None, seed, chosen.budget_usd, out, as_json)
+    with held(out, "validation.json", UNFINISHED):
+        _validate(prepared, platform, profile_name is None, seed, chosen.budget_usd, out, as_json)
 
 
 def _dry_run(found: Estimate, backend: str, as_json: bool) -> None:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import yaml
-
 from calibration.check.campaigns import campaign_rows
 from calibration.check.checks import Measured
 from calibration.published.files import files_in, public_rows
 from calibration.tables import Period, sorted_sha256
 from moe.files import write_whole
+from moe.loading import dump_yaml
 from simulator.profiles.constant import Constant, Dated, Quantiles, Samples, Sourced, VisibleCores
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import leaves
@@ -50,7 +49,7 @@ def value_text(leaf: Any) -> str:
 def write_profile(profile: PlatformProfile, path: Path) -> None:
     """Write a profile as YAML."""
     data = profile.model_dump(mode="json", by_alias=True, exclude_none=True)
-    write_whole(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
+    write_whole(path, dump_yaml(data, allow_unicode=True, width=110))
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import yaml
-
 from experiments.run.schema import Experiment
 from experiments.tools.code_key import result_key
 from experiments.tools.provenance import FILE, provenance
-from moe.errors import InputError
+from moe.errors import InputError, PlatformError
 from moe.files import write_whole, writing
+from moe.held import held
+from moe.loading import dump_yaml, parse_yaml
 from simulator.traffic.scenario import Scenario
 
 Runnable: TypeAlias = Experiment | Scenario
@@ -24,11 +28,13 @@ COMPUTED_BY: dict[type[Runnable], str] = {
     Scenario: "experiments.traffic.run",
 }
 """The module that computes what a file asks for."""
+CONFIG, RESULT = "config.yaml", "result.json"
+PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run's files are. `result.json` is written last: a folder that has it is complete.
+    """Where a run's files are. `result.json` is the last that comes there: a folder that has it is complete.
 
     Attributes:
         path: the folder.
@@ -39,22 +45,63 @@ class RunFolder:
     key: str
 
     @classmethod
-    def for_experiment(cls, experiment: Runnable, out: Path | None) -> RunFolder:
-        """The folder `out`, or results/runs/NAME; where another experiment took that name, NAME-KEY.
+    def possible(cls, experiment: Runnable, out: Path | None) -> list[RunFolder]:
+        """The folder `out`; or results/runs/NAME, and where another experiment took that name, NAME-KEY."""
+        key = run_key(experiment)
+        if out is not None:
+            return [cls(out, key)]
+        runs = Path.cwd() / "results" / "runs"
+        return [cls(runs / name, key) for name in (experiment.name, f"{experiment.name}-{key[:8]}")]
+
+    @classmethod
+    @contextmanager
+    def held(cls, experiment: Runnable, out: Path | None) -> Iterator[RunFolder]:
+        """The first possible folder that is free, for `with`: this process's alone.
 
         A sweep's folder is that of its experiment, whatever values the sweep takes.
 
-        Raises InputError when `out` holds the results of another experiment.
+        Raises InputError when `out` is in use, or holds the results of another experiment or other files.
         """
-        key = run_key(experiment)
-        if out is not None:
-            if _holds_another(out, experiment):
-                raise InputError(f"--out {out}: holds the results of another experiment; expected a new folder")
-            return cls(out, key)
-        path = Path.cwd() / "results" / "runs" / experiment.name
-        if _holds_another(path, experiment):
-            path = path.with_name(f"{experiment.name}-{key[:8]}")
-        return cls(path, key)
+        folders = cls.possible(experiment, out)
+        with ExitStack() as stack:
+            for folder in folders:
+                try:
+                    stack.enter_context(folder._held_for(experiment))
+                    break
+                except InputError:
+                    if folder is folders[-1] or _is_of(folder.path, experiment):
+                        raise
+            yield folder
+
+    @contextmanager
+    def _held_for(self, experiment: Runnable) -> Iterator[None]:
+        with held(self.path, CONFIG):
+            if (self.path / CONFIG).exists() and not _is_of(self.path, experiment):
+                told = f"--out {self.path}: holds the results of another experiment; expected a new folder"
+                raise InputError(told)
+            for left in self.path.glob(f"{PARTIAL}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+
+    @contextmanager
+    def filled(self) -> Iterator[RunFolder]:
+        """A folder to fill, whose files take their places here on success; before that, nothing changes here."""
+        with writing(self.path):
+            partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.path))
+        try:
+            yield RunFolder(partial, self.key)
+            with writing(self.path):
+                (self.path / RESULT).unlink(missing_ok=True)
+                files = [file for file in partial.rglob("*") if file.is_file()]
+                for file in sorted(files, key=lambda file: (file.name == RESULT, file)):
+                    place = self.path / file.relative_to(partial)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    file.replace(place)
+        except PlatformError as error:
+            kept = "; what was there before is kept" if (self.path / RESULT).exists() else ""
+            raise PlatformError(str(error).replace(str(partial), self.shown) + kept) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     @property
     def shown(self) -> str:
@@ -64,27 +111,27 @@ class RunFolder:
     def finished_result(self) -> dict[str, Any] | None:
         """The result that is already there, if it is this experiment's and this code's."""
         try:
-            result = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: half-written, or not text
+            result = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # ValueError: not JSON, or not text
             return None
         return result if isinstance(result, dict) and result.get("key") == self.key else None
 
     def finished_at(self) -> str:
         """When the result was written."""
-        moment = datetime.fromtimestamp((self.path / "result.json").stat().st_mtime, UTC)
+        moment = datetime.fromtimestamp((self.path / RESULT).stat().st_mtime, UTC)
         return moment.strftime("%Y-%m-%d %H:%M UTC")
 
     def begin(self, experiment: Runnable) -> None:
         """Make the folder, and note the resolved experiment and what it runs on. Raises PlatformError."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "result.json").unlink(missing_ok=True)
-        self.write("config.yaml", dump(experiment))
+            (self.path / RESULT).unlink(missing_ok=True)
+        self.write(CONFIG, dump(experiment))
         self.write_json(FILE, provenance(key=self.key, seed=experiment.seed))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result, which makes the folder complete."""
-        self.write("result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+        self.write(RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
     def write_json(self, name: str, data: Any) -> None:
         """Write one JSON file of the run."""
@@ -103,18 +150,16 @@ def run_key(experiment: Runnable) -> str:
 
 def dump(experiment: Runnable) -> str:
     """The resolved experiment as YAML, as config.yaml has it."""
-    return yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True), sort_keys=False)
+    return dump_yaml(experiment.model_dump(mode="json", by_alias=True))
 
 
-def _holds_another(path: Path, experiment: Runnable) -> bool:
-    """Whether a folder has another experiment's files; two sweeps of one experiment are the same."""
+def _is_of(path: Path, experiment: Runnable) -> bool:
+    """Whether a folder has this experiment's files; two sweeps of one experiment are the same."""
     try:
-        other = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        other = parse_yaml((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
-    except (OSError, ValueError, yaml.YAMLError):
-        return True
     mine = experiment.model_dump(mode="json", by_alias=True)
     if isinstance(other, dict) and other.get("sweep") and mine.get("sweep"):
         other["sweep"] = mine["sweep"]
-    return other != mine
+    return bool(other == mine)

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.sweep.worker import ONE_THREAD, Outcome, Task, compute, end_with
+from experiments.sweep.worker import Outcome, Task, compute
 from experiments.tools.provenance import ROOT
+from experiments.tools.workers import ONE_THREAD, workers
 from moe.errors import InputError
+from moe.plugins import PLACES, PROJECT
 
 LOCAL, RAY = "local", "ray"
 RAY_ANSWERS_WITHIN_S = 30.0
-SHIPPED = ("moe", "simulator", "optimizer", "lambda_probe", "calibration", "experiments")
-IDLE_S = 300
 
 
 @dataclass(frozen=True)
@@ -40,54 +40,46 @@ class Executor:
 
 
 @contextmanager
-def executor(name: str, workers: int | None, address: str | None) -> Iterator[Executor]:
+def executor(name: str, count: int | None, address: str | None) -> Iterator[Executor]:
     """The executor `local` or `ray`; on leaving it nothing runs any more.
 
     Args:
-        workers: points at once; None: as many as there are cores.
+        count: points at once; None: as many as there are cores.
         address: of a Ray cluster; None: $RAY_ADDRESS, else a cluster of this machine that ends with the sweep.
 
     Raises InputError when ray is not installed, and when the address does not answer.
     """
-    with _ray(workers, address) if name == RAY else _local(workers) as made:
+    with _ray(count, address) if name == RAY else _local(count) as made:
         yield made
 
 
 @contextmanager
-def _local(workers: int | None) -> Iterator[Executor]:
+def _local(count: int | None) -> Iterator[Executor]:
     from joblib import cpu_count
-    from joblib.externals.loky import get_reusable_executor
 
-    count = workers or cpu_count()
-
-    def pool() -> Any:  # again the same one, or a new one where a worker has died
-        return get_reusable_executor(
-            max_workers=count, timeout=IDLE_S, env=ONE_THREAD, initializer=end_with, initargs=(os.getpid(),)
-        )
-
-    try:
-        yield Executor(lambda task: pool().submit(compute, task), count, (BrokenExecutor,))
-    finally:
-        pool().shutdown(wait=True, kill_workers=True)
+    count = count or cpu_count()
+    with workers(count) as submit:
+        yield Executor(lambda task: submit(compute, task), count, (BrokenExecutor,))
 
 
 @contextmanager
-def _ray(workers: int | None, address: str | None) -> Iterator[Executor]:
+def _ray(count: int | None, address: str | None) -> Iterator[Executor]:
     ray = _import_ray()
     address = address or os.environ.get("RAY_ADDRESS")
     if address is not None:
         _check_answers(address)
     options: dict[str, Any] = {"address": address}
     if address is None:
-        options = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-    variables = ONE_THREAD | {name: os.environ[name] for name in ("SMOE_CACHE",) if name in os.environ}
+        options = {"address": "local", "num_cpus": count, "include_dashboard": False}
+    variables = ONE_THREAD | {"PYTHONSAFEPATH": "1"}
+    variables |= {name: os.environ[name] for name in ("SMOE_CACHE", PLACES) if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="smoe-code-") as code:
         _copy_code(Path(code))
         runtime = {"working_dir": code, "env_vars": variables}
         ray.init(**options, runtime_env=runtime, log_to_driver=False, logging_level="ERROR")
         try:
             remote = ray.remote(num_cpus=1, max_retries=0)(compute)
-            count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            count = count or max(1, int(ray.cluster_resources().get("CPU", 1)))
             died = (
                 ray.exceptions.WorkerCrashedError,
                 ray.exceptions.NodeDiedError,
@@ -132,5 +124,5 @@ def _check_answers(address: str) -> None:
 
 def _copy_code(folder: Path) -> None:
     """The packages as they are here, so that every node computes with the same code."""
-    for package in SHIPPED:
+    for package in PROJECT:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))

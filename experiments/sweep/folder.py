@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.run.folder import RunFolder
+from experiments.run.folder import RunFolder, Runnable
 from experiments.sweep.points import Point
-from experiments.sweep.worker import Outcome
+from experiments.sweep.worker import SCRATCH, Outcome
 from moe.cache import new_folder
-from moe.errors import InputError
 from moe.files import writing
 
 
@@ -49,30 +48,27 @@ class SweepFolder:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
+    @classmethod
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the folder for one sweep, rid of what a killed one left. Raises InputError if another holds it."""
-        from filelock import FileLock, Timeout
-
-        with writing(self.run.path):
-            self.points.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.run.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"{self.run.shown}: another sweep is being computed into this folder") from None
-        try:
-            self._tidy()
-            yield
-        finally:
-            self._tidy()
-            lock.release()
+    def held(cls, experiment: Runnable, out: Path | None) -> Iterator[SweepFolder]:
+        """The folder of an experiment's sweep for `with`, rid of what a killed one left; as `RunFolder.held`."""
+        with RunFolder.held(experiment, out) as run:
+            folder = cls(run)
+            with writing(run.path):
+                folder.points.mkdir(exist_ok=True)
+            try:
+                folder._tidy()
+                yield folder
+            finally:
+                folder._tidy()
+                with suppress(OSError):  # some points are there
+                    folder.points.rmdir()
 
     def store(self, point: Point, outcome: Outcome) -> None:
         """Put a point's files into its folder, in place of what an earlier try left there."""
         path = self.points / point.folder
         shutil.rmtree(path, ignore_errors=True)
-        with new_folder(path) as partial:
+        with new_folder(path, SCRATCH) as partial:
             partial.chmod(self.points.stat().st_mode)
             for name, content in outcome.files.items():
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
@@ -82,5 +78,5 @@ class SweepFolder:
                 (partial / "error.json").write_text(json.dumps(failure, indent=1) + "\n", encoding="utf-8")
 
     def _tidy(self) -> None:
-        for left in self.points.glob(".*"):
+        for left in self.points.glob(f"{SCRATCH}*"):
             shutil.rmtree(left, ignore_errors=True)

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.run.folder import RunFolder, dump
+from experiments.run.folder import dump
 from experiments.run.schema import Experiment
 from experiments.sweep.executors import Executor, executor
 from experiments.sweep.folder import SweepFolder
@@ -47,8 +47,7 @@ def run_sweep(sweep: SweepFile, out: Path | None, how: How) -> tuple[Swept, Swee
     A point that failed is tried again. Raises InputError for a folder of another experiment or one that is in
     use, and for an executor that is not there.
     """
-    folder = SweepFolder(RunFolder.for_experiment(sweep.file, out))
-    with folder.held():
+    with SweepFolder.held(sweep.file, out) as folder:
         todo = _todo(sweep, folder, how.fresh)
         there = len({point.folder for point in sweep.points}) - len(todo)
         if there:

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -15,11 +14,7 @@ from pathlib import Path
 from experiments.run.folder import RunFolder, Runnable, dump, run_key
 from moe.errors import InputError
 
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-)
-"""Environment of a worker: the workers themselves use the cores. torch follows OMP_NUM_THREADS."""
-PARENT_LOOK_S = 0.5
+SCRATCH = ".point-"  # how names of folders begin that are not whole yet
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ def compute(task: Task) -> Outcome:
         os.chdir(task.folder)
     sys.argv = [sys.argv[0], *task.command]
     parent = task.scratch if Path(task.scratch).is_dir() else None
-    scratch = Path(tempfile.mkdtemp(prefix=".point-", dir=parent))
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
     began = time.perf_counter()
     try:
         return _files_of(task, scratch, began)
@@ -99,14 +94,3 @@ def _failed(task: Task, error: str, trace: str | None, scratch: Path) -> Outcome
     """A failure in one line, which does not depend on where the worker happened to work."""
     told = " ".join(error.replace(str(scratch), "FOLDER").split())
     return Outcome({"config.yaml": dump(task.runnable).encode()}, told, trace)
-
-
-def end_with(parent: int) -> None:
-    """End this process soon after its parent has ended, however it ended."""
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_LOOK_S)
-        os._exit(1)
-
-    threading.Thread(target=look, daemon=True).start()

@@ -16,10 +16,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from moe.plugins import module_file
+from moe.plugins import PROJECT, module_file
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("moe", "simulator", "optimizer", "lambda_probe", "calibration", "experiments")
 SHOWS = frozenset({"commands", "report", "console", "style", "page", "picture", "claims", "provenance"})
 """Parts of the names of modules that show results or say what made them, and change no number."""
 DATA = ("moe/presets", "simulator/profiles")
@@ -108,7 +107,7 @@ class _Source:
                     words |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
             elif isinstance(node, ast.Constant | ast.JoinedStr):
                 strings |= set(range(node.lineno + 1, (node.end_lineno or node.lineno) + 1))
-        own = {name for name in self.imports if name.split(".")[0] in PACKAGES}
+        own = {name for name in self.imports if name.split(".")[0] in PROJECT}
         self.imports = {each for name in own for each in _with_packages(name)}
         lines = file.read_text(encoding="utf-8").splitlines()
         kept = (
@@ -125,17 +124,22 @@ def _with_packages(name: str) -> list[str]:
     return [".".join(parts[:k]) for k in range(1, len(parts) + 1)]
 
 
-@functools.cache
 def _read(module: str) -> _Source:
+    """The code of a module that there is, as it stands."""
     file = _file(module)
     assert file is not None
+    stands = file.stat()
+    return _source(module, file, stands.st_mtime_ns, stands.st_size)
+
+
+@functools.cache
+def _source(module: str, file: Path, changed_ns: int, size: int) -> _Source:
     return _Source(module, file)
 
 
-@functools.cache
 def _file(module: str) -> Path | None:
     """The file of a module or package of this project; None for anything else."""
     path = ROOT.joinpath(*module.split("."))
-    if module.split(".")[0] not in PACKAGES:
+    if module.split(".")[0] not in PROJECT:
         return None
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import BrokenExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,8 +18,11 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from experiments.tools.code_key import result_key
+from experiments.tools.workers import workers
 from moe.cache import keep, kept
+from moe.errors import PlatformError
 
+DIED = "a worker was killed or crashed (out of memory?); the same command goes on from the cells that are there"
 Compute: TypeAlias = Callable[[Any], Any]
 Update: TypeAlias = Callable[[int, int, float], None]
 
@@ -67,31 +72,34 @@ class Store:
         began, before = time.perf_counter(), len(found)
         update(before, len(cells), 0.0)
         errors: dict[int, Exception] = {}
-        for k, outcome, seconds in self._computed(compute, cells, todo):
-            self.process_s += seconds
-            if isinstance(outcome, Exception):
-                errors[k] = outcome
-                continue
-            found[k] = outcome
-            keep(paths[k], keys[k], outcome)
-            update(len(found), len(cells), (len(found) - before) / max(time.perf_counter() - began, 1e-9))
+        with closing(self._computed(compute, cells, todo)) as computed:
+            for k, outcome, seconds in computed:
+                self.process_s += seconds
+                if isinstance(outcome, Exception):
+                    errors[k] = outcome
+                    continue
+                found[k] = outcome
+                keep(paths[k], keys[k], outcome)
+                update(len(found), len(cells), (len(found) - before) / max(time.perf_counter() - began, 1e-9))
         if errors:
             raise errors[min(errors)]
         return [found[k] for k in range(len(cells))]
 
     def _computed(
         self, compute: Compute, cells: Sequence[BaseModel], todo: list[int]
-    ) -> Iterator[tuple[int, Any, float]]:
+    ) -> Generator[tuple[int, Any, float]]:
         """Place, value or error, and processor time of each, as they come."""
         if self.workers < 2 or len(todo) < 2:
-            return (_attempt(compute, k, cells[k]) for k in todo)
-        from joblib import Parallel, delayed
-
+            yield from (_attempt(compute, k, cells[k]) for k in todo)
+            return
         # Workers that have grown are replaced; their cells are not lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        pool = Parallel(n_jobs=min(self.workers, len(todo)), return_as="generator_unordered")
-        computed: Iterator[tuple[int, Any, float]] = pool(delayed(_attempt)(compute, k, cells[k]) for k in todo)
-        return computed
+        with workers(min(self.workers, len(todo))) as submit:
+            try:
+                for future in as_completed([submit(_attempt, compute, k, cells[k]) for k in todo]):
+                    yield future.result()
+            except BrokenExecutor:
+                raise PlatformError(DIED) from None
 
 
 def _attempt(compute: Compute, place: int, cell: BaseModel) -> tuple[int, Any, float]:

@@ -78,7 +78,6 @@ class _Table:
         self._replication = 0
         self._items: list[Any] = []
         self._writer: Any = None
-        path.unlink(missing_ok=True)
 
     def begin(self, replication: int) -> None:
         """What is added from now on is of this replication."""

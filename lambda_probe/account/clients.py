@@ -39,14 +39,18 @@ class Clients:
     logs: Any = None
 
 
-def local_clients(lambda_url: str, s3_url: str, region: str) -> Clients:
-    """Clients of an embedded endpoint; the user's own AWS profile, files and proxies do not matter to them."""
+def local_clients(lambda_url: str, s3_url: str, region: str, variables: Mapping[str, str]) -> Clients:
+    """Clients of an embedded endpoint; the user's own AWS profile, files and proxies do not matter to them.
+
+    Args:
+        variables: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the endpoint.
+    """
     import boto3
     from botocore.session import Session
 
     no_files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
     session = boto3.Session(botocore_session=Session({"profile": (None, None, None, None), **no_files}))
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    keys = {name.lower(): variables[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     return _clients(session, region, {"lambda": lambda_url, "s3": s3_url}, keys)
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -16,15 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lambda_probe.campaign.file import Campaign
 from lambda_probe.campaign.measurements import FILE, write_measurements
 from moe.cache import text_hash
 from moe.errors import InputError, PlatformError
 from moe.files import write_whole, writing
+from moe.held import held
+from moe.loading import dump_yaml, parse_yaml
 
-CAMPAIGN, PROVENANCE, ROWS, LOCK = "campaign.yaml", "provenance.json", "rows.jsonl", "campaign.lock"
+CAMPAIGN, PROVENANCE, ROWS = "campaign.yaml", "provenance.json", "rows.jsonl"
 CHECKSUM = "sha256"  # of a line: the first 16 digits of that of the rest
 SYNC_S = 1.0  # a power cut loses at most the calls of so many seconds; a killed process loses none
 
@@ -106,9 +105,7 @@ def open_folder(path: Path, campaign: Campaign, identity: Mapping[str, Any]) -> 
 
     Raises InputError when another process works on it, or it is another campaign's; PlatformError for a full disk.
     """
-    with _told(path):
-        path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with held(path, CAMPAIGN):
         _check_campaign(path, campaign)
         provenance = read_provenance(path)
         for key, value in identity.items():
@@ -136,45 +133,20 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def _check_campaign(path: Path, campaign: Campaign) -> None:
-    """Raises InputError for a folder that holds something else."""
-    held = path / CAMPAIGN
-    if not held.exists():
-        others = sorted(each.name for each in path.iterdir() if each.name != LOCK)
-        if others:
-            raise InputError(f"--out {path}: expected a new folder, or one of a campaign; it has {others[0]}")
+    """Raises InputError for a folder of another campaign."""
+    file = path / CAMPAIGN
+    if not file.exists():
         return
     try:
-        before, now = yaml.safe_load(held.read_text(encoding="utf-8")), yaml.safe_load(_dump(campaign))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{held}: cannot be read: {' '.join(str(error).split())}") from None
+        before, now = parse_yaml(file.read_text(encoding="utf-8")), parse_yaml(_dump(campaign))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(before, dict) or before.get("name") != now["name"]:
         name = before.get("name") if isinstance(before, dict) else None
         raise InputError(f"--out {path}: holds campaign '{name}', not '{now['name']}'; expected a new folder")
     changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:
         raise InputError(f"--out {path}: {changed[0]}: changed since the campaign began; expected a new folder")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock of one that died is none. Raises InputError with the number of the other."""
-    with _told(path / LOCK):
-        lock = (path / LOCK).open("a+", encoding="utf-8")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise InputError(
-                f"--out {path}: process {lock.read().strip() or '?'} is measuring into it; expected another folder"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        try:
-            yield
-        finally:
-            lock.truncate(0)  # the file stays: removing it could let two others in
 
 
 def _lines(path: Path) -> list[Line]:
@@ -217,7 +189,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _dump(campaign: Campaign) -> str:
-    return yaml.safe_dump(campaign.model_dump(mode="json", by_alias=True), sort_keys=False)
+    return dump_yaml(campaign.model_dump(mode="json", by_alias=True))
 
 
 def last_moment_s(lines: list[Line]) -> float:

@@ -7,12 +7,20 @@ import json
 import time
 from contextlib import suppress
 from threading import Event, Thread
+from typing import Any
 
 from lambda_probe.local.errors import ApiError, conflict
 from lambda_probe.local.functions import Function, Functions
 from lambda_probe.local.invocation import Invoker
-from lambda_probe.local.loopback import Request, Response
-from lambda_probe.local.settings import EVENT_BYTES, LOG_TAIL_BYTES, REQUEST_BYTES, LocalSettings
+from lambda_probe.local.loopback import Response
+from lambda_probe.local.requests import parse_json
+from lambda_probe.local.settings import (
+    CLIENT_CONTEXT_BYTES,
+    EVENT_BYTES,
+    LOG_TAIL_BYTES,
+    REQUEST_BYTES,
+    LocalSettings,
+)
 
 _QUEUE_WAIT_S = 0.05
 
@@ -28,11 +36,12 @@ class Calls:
         """Drop asynchronous calls that wait for a place."""
         self._stopping.set()
 
-    def answer(self, request: Request, name: str) -> Response:
+    def answer(self, asked: dict[str, Any]) -> Response:
         """What a call of a function gets. Raises ApiError."""
-        function = self._functions.get(name)
-        kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
-        payload = _payload(request, EVENT_BYTES if kind == "Event" else REQUEST_BYTES)
+        function = self._functions.get(asked["FunctionName"], asked.get("Qualifier", ""))
+        kind = asked.get("InvocationType", "RequestResponse")
+        payload = _payload(asked["Payload"], EVENT_BYTES if kind == "Event" else REQUEST_BYTES)
+        context = _client_context(asked.get("ClientContext", ""))
         if function.pending and not function.updated:
             raise conflict(
                 "The operation cannot be performed at this time. "
@@ -43,8 +52,7 @@ class Calls:
         if kind == "Event":
             Thread(target=self._run_queued, args=(function, payload), daemon=True).start()
             return Response(202)
-        context = request.headers.get("x-amz-client-context", "")
-        result = self._invoker.run(function, payload, base64.b64decode(context).decode())
+        result = self._invoker.run(function, payload, context)
         headers = {
             "Content-Type": "application/json",
             "X-Amz-Executed-Version": "$LATEST",
@@ -52,7 +60,7 @@ class Calls:
         }
         if result.failed:
             headers["X-Amz-Function-Error"] = "Unhandled"
-        if request.headers.get("x-amz-log-type") == "Tail":
+        if asked.get("LogType") == "Tail":
             headers["X-Amz-Log-Result"] = base64.b64encode(result.log[-LOG_TAIL_BYTES:]).decode()
         return Response(200, result.payload, headers)
 
@@ -77,14 +85,26 @@ class Calls:
         return False
 
 
-def _payload(request: Request, limit: int) -> bytes:
-    if len(request.body) > limit:
+def _payload(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
         message = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
         raise ApiError(413, "RequestTooLargeException", message)
-    payload = request.body or b"{}"
-    try:
-        json.loads(payload)
-    except ValueError as error:
-        message = f"Could not parse request body into json: {error}"
-        raise ApiError(400, "InvalidRequestContentException", message) from None
+    payload = body or b"{}"
+    parse_json(payload)
     return payload
+
+
+def _client_context(encoded: str) -> str:
+    """A client context as JSON in one line of ASCII, which can be a header; empty where there is none."""
+    if not encoded:
+        return ""
+    try:
+        found = parse_json(base64.b64decode(encoded, validate=True))
+    except (ValueError, ApiError):
+        found = None
+    if not isinstance(found, dict) or len(encoded) > CLIENT_CONTEXT_BYTES:
+        message = (
+            f"Client context must be a valid Base64-encoded JSON object of at most {CLIENT_CONTEXT_BYTES} bytes."
+        )
+        raise ApiError(400, "InvalidRequestContentException", message)
+    return json.dumps(found)

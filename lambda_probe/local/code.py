@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,9 +25,13 @@ class Code:
     size: int
     sha256: str
 
+    def remove(self) -> None:
+        """Remove the folder: it is the code of no function."""
+        shutil.rmtree(self.folder.parent, ignore_errors=True)
+
 
 def unpack(zipped: bytes, under: Path) -> Code:
-    """Unpack a zip into a new folder; refuses what would be written outside it, links, and too much.
+    """Unpack a zip into a new folder, files with their modes; refuses links, too much, and what would be outside.
 
     Raises ApiError (InvalidParameterValueException).
     """
@@ -43,7 +49,10 @@ def unpack(zipped: bytes, under: Path) -> Code:
         folder.mkdir()
         try:
             archive.extractall(folder)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            for entry in entries:
+                _set_mode(folder / entry.filename, entry)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
+            shutil.rmtree(folder.parent, ignore_errors=True)
             raise invalid(f"Could not unzip uploaded file: {error}") from None
     return Code(folder, len(zipped), base64.b64encode(hashlib.sha256(zipped).digest()).decode())
 
@@ -53,6 +62,13 @@ def check_size(zipped: bytes) -> bytes:
     if len(zipped) > ZIPPED_BYTES:
         raise invalid(f"Zipped size of a direct upload must be smaller than {ZIPPED_BYTES} bytes; use S3Bucket")
     return zipped
+
+
+def _set_mode(path: Path, entry: zipfile.ZipInfo) -> None:
+    """As the zip says, which Lambda keeps; a folder stays one that can be looked into, and removed."""
+    mode = stat.S_IMODE(entry.external_attr >> 16) & 0o777
+    if mode:
+        path.chmod(mode | 0o700 if entry.is_dir() else mode)
 
 
 def _check(entry: zipfile.ZipInfo) -> None:

@@ -29,6 +29,7 @@ from lambda_probe.local.processes import Nursery
 from lambda_probe.local.s3_network import S3Network
 from lambda_probe.local.sandbox import Sandbox
 from lambda_probe.local.settings import HOST, LocalSettings
+from lambda_probe.local.walls import new_keys
 from moe.errors import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class LocalEndpoint:
 
     Attributes:
         lambda_url, s3_url: for boto3's `endpoint_url`, or the variables of `environment()`.
+        keys: with which requests must be signed; new ones for each endpoint.
 
     Raises InputError where AWS's runtime client is not installed.
     """
@@ -50,6 +52,7 @@ class LocalEndpoint:
         if importlib.util.find_spec("awslambdaric") is None:
             raise InputError("local Lambda: package awslambdaric is not installed (it has wheels for Linux only)")
         self.settings = settings or LocalSettings()
+        self.keys = new_keys()
         self._stop_lock, self._stopped = Lock(), False
         self._logs = Lock()
         if not limits.SUPPORTED:
@@ -65,16 +68,19 @@ class LocalEndpoint:
 
     def _start(self) -> None:
         settings = self.settings
+        relayed = ["relayed"] if self._has_network() else []
         self._s3 = self._nursery.spawn(
-            [sys.executable, "-m", "lambda_probe.local.s3_server"],
+            [sys.executable, "-P", "-m", "lambda_probe.local.s3_server", *relayed],
             self.folder,
-            {**os.environ, "PYTHONPATH": str(_PARENT)},
+            {**os.environ, **self.keys.variables(), "PYTHONPATH": str(_PARENT)},
         )
         self._functions = Functions(settings)
         self._instances = Instances(self._functions, settings, self._new_sandbox)
         invoker = Invoker(self._instances, settings, self._keep_log)
         self._calls = Calls(self._functions, invoker, settings)
-        api = LambdaApi(self._functions, self._instances, self._calls, settings, self.folder, self._fetch)
+        api = LambdaApi(
+            self._functions, self._instances, self._calls, settings, self.folder, self._fetch, self.keys
+        )
         self._server = LoopbackServer(api.answer)
         self.lambda_url = f"http://{HOST}:{self._server.port}"
         self._s3_port = _port(self._s3)
@@ -85,14 +91,13 @@ class LocalEndpoint:
         return {
             "AWS_ENDPOINT_URL_LAMBDA": self.lambda_url,
             "AWS_ENDPOINT_URL_S3": self.s3_url,
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
+            **self.keys.variables(),
             "AWS_DEFAULT_REGION": self.settings.region,
         }
 
     def clients(self) -> Clients:
         """New boto3 clients of this endpoint."""
-        return local_clients(self.lambda_url, self.s3_url, self.settings.region)
+        return local_clients(self.lambda_url, self.s3_url, self.settings.region, self.keys.variables())
 
     def pids(self) -> list[int]:
         """Processes of this endpoint: its S3 server and its instances."""
@@ -128,11 +133,15 @@ class LocalEndpoint:
 
     def _new_sandbox(self, function: Function) -> Sandbox:
         environment, settings, network = self._function_environment(function), self.settings, None
-        if settings.s3_latency_s or settings.s3_bytes_per_s_per_mb:
+        if self._has_network():
             bytes_per_s = settings.s3_bytes_per_s_per_mb * function.memory_mb
             network = S3Network(self._s3_port, settings.s3_latency_s, bytes_per_s, settings.s3_burst_bytes)
             environment["AWS_ENDPOINT_URL_S3"] = network.url
         return Sandbox(function, environment, settings, self._nursery, network)
+
+    def _has_network(self) -> bool:
+        """Whether functions reach S3 through a relay."""
+        return bool(self.settings.s3_latency_s or self.settings.s3_bytes_per_s_per_mb)
 
     def _function_environment(self, function: Function) -> dict[str, str]:
         """As on AWS, the user's variables among them; no variable of this process but PATH."""

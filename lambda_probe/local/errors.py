@@ -38,6 +38,15 @@ def not_found(arn: str) -> ApiError:
     return ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
 
 
+def outdated() -> ApiError:
+    """PreconditionFailedException."""
+    message = (
+        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to "
+        "retrieve the latest Revision Id"
+    )
+    return ApiError(412, "PreconditionFailedException", message)
+
+
 def throttled(reason: str) -> ApiError:
     """TooManyRequestsException."""
     return ApiError(429, "TooManyRequestsException", "Rate Exceeded.", reason)

@@ -5,23 +5,30 @@ Source: AWS Lambda API reference. Of other requests it says that they are unknow
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lambda_probe.local.calls import Calls
 from lambda_probe.local.code import Code, check_size, unpack
 from lambda_probe.local.errors import ApiError, invalid
-from lambda_probe.local.functions import Function, Functions, changes
+from lambda_probe.local.functions import Function, Functions, changes, checked_tags
 from lambda_probe.local.instances import Instances
 from lambda_probe.local.loopback import Request, Response
-from lambda_probe.local.settings import UNZIPPED_BYTES, LocalSettings
+from lambda_probe.local.requests import Requests
+from lambda_probe.local.settings import LISTED_AT_ONCE, UNZIPPED_BYTES, LocalSettings
+from lambda_probe.local.signatures import Sent, fault_of
+from lambda_probe.local.walls import Keys
 
+_REFUSALS = {
+    "missing": ("MissingAuthenticationTokenException", "Missing Authentication Token"),
+    "key": ("UnrecognizedClientException", "The security token included in the request is invalid."),
+    "signature": ("InvalidSignatureException", "The request signature does not match the one calculated here."),
+}
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,6 +38,7 @@ class LambdaApi:
     Args:
         folder: code is unpacked under it.
         fetch: an object of the endpoint's S3, by bucket and key.
+        keys: with which requests are signed.
     """
 
     def __init__(
@@ -41,58 +49,65 @@ class LambdaApi:
         settings: LocalSettings,
         folder: Path,
         fetch: Callable[[str, str], bytes],
+        keys: Keys,
     ) -> None:
+        self._keys = keys
         self._functions, self._instances = functions, instances
         self._settings, self._folder, self._fetch = settings, folder, fetch
-        one = r"/functions/([^/]+)"
-        self._routes: list[tuple[str, str, Callable[[Request, str], Response]]] = [
-            ("POST", r"/functions/?", self._create),
-            ("GET", r"/functions/?", self._list),
-            ("GET", one, self._get),
-            ("DELETE", one, self._delete),
-            ("GET", one + "/configuration", self._get_configuration),
-            ("PUT", one + "/configuration", self._update_configuration),
-            ("PUT", one + "/code", self._update_code),
-            ("POST", one + "/invocations", calls.answer),
-            ("PUT", one + "/concurrency", self._reserve),
-            ("GET", one + "/concurrency", self._get_reserved),
-            ("DELETE", one + "/concurrency", self._unreserve),
-            ("PUT", one + "/event-invoke-config", self._configure_events),
-            ("GET", "/account-settings/?", self._account),
-            ("GET", "/tags/(.+)", self._tags),
-            ("POST", "/tags/(.+)", self._tag),
-            ("DELETE", "/tags/(.+)", self._untag),
-        ]
+        self._acts: dict[str, Callable[[dict[str, Any]], Response]] = {
+            "CreateFunction": self._create,
+            "ListFunctions": self._list,
+            "GetFunction": self._get,
+            "DeleteFunction": self._delete,
+            "GetFunctionConfiguration": self._get_configuration,
+            "UpdateFunctionConfiguration": self._update_configuration,
+            "UpdateFunctionCode": self._update_code,
+            "Invoke": calls.answer,
+            "PutFunctionConcurrency": self._reserve,
+            "GetFunctionConcurrency": self._get_reserved,
+            "DeleteFunctionConcurrency": self._unreserve,
+            "PutFunctionEventInvokeConfig": self._configure_events,
+            "GetAccountSettings": self._account,
+            "ListTags": self._tags,
+            "TagResource": self._tag,
+            "UntagResource": self._untag,
+        }
+        self._requests = Requests(self._acts)
 
     def answer(self, request: Request) -> Response:
         """What a request gets, errors included."""
-        path = re.sub(r"^/\d{4}-\d\d-\d\d", "", request.path)
         try:
-            if not request.headers.get("authorization", "").startswith("AWS4-"):  # a web page cannot send that
-                raise ApiError(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
-            for method, pattern, act in self._routes:
-                match = re.fullmatch(pattern, path)
-                if match and method == request.method:
-                    return act(request, match[1] if match.groups() else "")
-            raise ApiError(404, "UnknownOperationException", f"{request.method} {path}: not in this endpoint")
+            self._check_signature(request)
+            operation, asked = self._requests.read(request)
+            return self._acts[operation](asked)
         except ApiError as error:
             return error.response()
         except Exception as error:
-            _LOG.exception("local Lambda: %s %s", request.method, path)
+            _LOG.error("local Lambda: %s %r: %s: %s", request.method, request.path, type(error).__name__, error)
+            _LOG.debug("local Lambda: where", exc_info=True)
             return ApiError(500, "ServiceException", f"{type(error).__name__}: {error}").response()
 
-    def _create(self, request: Request, _: str) -> Response:
-        asked = _json(request)
-        self._functions.check_new(str(asked.get("FunctionName", "")))
+    def _check_signature(self, request: Request) -> None:
+        fault = fault_of(
+            Sent(request.method, request.target, request.received, request.body), self._keys, "lambda"
+        )
+        if fault:
+            raise ApiError(403, *_REFUSALS[fault])
+
+    def _create(self, asked: dict[str, Any]) -> Response:
+        self._functions.check_new(asked["FunctionName"])
         changes(asked)
-        function = self._functions.create(asked, self._code(asked.get("Code", {})))
+        with self._unpacked(asked["Code"]) as code:
+            function = self._functions.create(asked, code)
         return _answer(function.configuration(), 201)
 
-    def _list(self, request: Request, _: str) -> Response:
-        return _answer({"Functions": [function.configuration() for function in self._functions.all()]})
+    def _list(self, asked: dict[str, Any]) -> Response:
+        page, marker = self._functions.page(asked.get("Marker", ""), asked.get("MaxItems", LISTED_AT_ONCE))
+        answer: dict[str, Any] = {"Functions": [function.configuration() for function in page]}
+        return _answer(answer | ({"NextMarker": marker} if marker else {}))
 
-    def _get(self, request: Request, name: str) -> Response:
-        function = self._functions.get(name)
+    def _get(self, asked: dict[str, Any]) -> Response:
+        function = self._functions.get(**_version(asked))
         answer: dict[str, Any] = {"Configuration": function.configuration()}
         answer["Code"] = {"RepositoryType": "local", "Location": function.code.folder.as_uri()}
         if function.tags:
@@ -101,45 +116,52 @@ class LambdaApi:
             answer["Concurrency"] = {"ReservedConcurrentExecutions": function.reserved}
         return _answer(answer)
 
-    def _get_configuration(self, request: Request, name: str) -> Response:
-        return _answer(self._functions.get(name).configuration())
+    def _get_configuration(self, asked: dict[str, Any]) -> Response:
+        return _answer(self._functions.get(**_version(asked)).configuration())
 
-    def _update_configuration(self, request: Request, name: str) -> Response:
-        return self._changed(self._functions.update(name, **changes(_json(request))))
+    def _update_configuration(self, asked: dict[str, Any]) -> Response:
+        name, revision = asked["FunctionName"], asked.get("RevisionId", "")
+        return self._changed(self._functions.update(name, revision, **changes(asked)))
 
-    def _update_code(self, request: Request, name: str) -> Response:
-        self._functions.get(name)
-        return self._changed(self._functions.update(name, code=self._code(_json(request))))
+    def _update_code(self, asked: dict[str, Any]) -> Response:
+        name, revision = asked["FunctionName"], asked.get("RevisionId", "")
+        self._functions.check_update(name, revision)
+        with self._unpacked(asked) as code:
+            fields = {"code": code, **changes(asked)}
+            if not asked.get("DryRun"):
+                return self._changed(self._functions.update(name, revision, **fields))
+        would_be = replace(self._functions.check_update(name, revision), **fields)
+        code.remove()
+        return _answer(would_be.configuration())
 
     def _changed(self, function: Function) -> Response:
         self._instances.retire(function.name)
         return _answer(function.configuration())
 
-    def _delete(self, request: Request, name: str) -> Response:
-        self._instances.retire(self._functions.delete(name).name)
+    def _delete(self, asked: dict[str, Any]) -> Response:
+        self._instances.retire(self._functions.delete(**_version(asked)).name)
         return Response(204)
 
-    def _reserve(self, request: Request, name: str) -> Response:
-        instances = int(_json(request)["ReservedConcurrentExecutions"])
-        self._functions.reserve(name, instances)
+    def _reserve(self, asked: dict[str, Any]) -> Response:
+        instances = asked["ReservedConcurrentExecutions"]
+        self._functions.reserve(asked["FunctionName"], instances)
         return _answer({"ReservedConcurrentExecutions": instances})
 
-    def _get_reserved(self, request: Request, name: str) -> Response:
-        reserved = self._functions.get(name).reserved
+    def _get_reserved(self, asked: dict[str, Any]) -> Response:
+        reserved = self._functions.get(asked["FunctionName"]).reserved
         return _answer({} if reserved is None else {"ReservedConcurrentExecutions": reserved})
 
-    def _unreserve(self, request: Request, name: str) -> Response:
-        self._functions.set(name, reserved=None)
+    def _unreserve(self, asked: dict[str, Any]) -> Response:
+        self._functions.set(asked["FunctionName"], reserved=None)
         return Response(204)
 
-    def _configure_events(self, request: Request, name: str) -> Response:
-        retries = _json(request).get("MaximumRetryAttempts", 2)
-        if retries not in (0, 1, 2):
-            raise invalid(f"Value '{retries}' at 'maximumRetryAttempts': expected 0 to 2")
-        function = self._functions.set(name, event_retries=retries)
-        return _answer({"FunctionArn": function.arn, "MaximumRetryAttempts": retries})
+    def _configure_events(self, asked: dict[str, Any]) -> Response:
+        function = self._functions.get(**_version(asked))
+        retries = asked.get("MaximumRetryAttempts", 2)
+        self._functions.set(function.name, event_retries=retries)
+        return _answer({"FunctionArn": f"{function.arn}:$LATEST", "MaximumRetryAttempts": retries})
 
-    def _account(self, request: Request, _: str) -> Response:
+    def _account(self, asked: dict[str, Any]) -> Response:
         functions = self._functions.all()
         limit = {
             "TotalCodeSize": 75 * 2**30,
@@ -151,42 +173,42 @@ class LambdaApi:
         usage = {"TotalCodeSize": sum(each.code.size for each in functions), "FunctionCount": len(functions)}
         return _answer({"AccountLimit": limit, "AccountUsage": usage})
 
-    def _tags(self, request: Request, arn: str) -> Response:
-        return _answer({"Tags": dict(self._functions.get(arn).tags)})
+    def _tags(self, asked: dict[str, Any]) -> Response:
+        return _answer({"Tags": dict(self._functions.get(asked["Resource"]).tags)})
 
-    def _tag(self, request: Request, arn: str) -> Response:
-        tags = {**self._functions.get(arn).tags, **_json(request)["Tags"]}
-        self._functions.set(arn, tags=tags)
+    def _tag(self, asked: dict[str, Any]) -> Response:
+        function = self._functions.get(asked["Resource"])
+        self._functions.set(function.name, tags=checked_tags({**function.tags, **asked["Tags"]}))
         return Response(204)
 
-    def _untag(self, request: Request, arn: str) -> Response:
-        gone = request.query.get("tagKeys", [])
-        tags = {key: value for key, value in self._functions.get(arn).tags.items() if key not in gone}
-        self._functions.set(arn, tags=tags)
+    def _untag(self, asked: dict[str, Any]) -> Response:
+        function = self._functions.get(asked["Resource"])
+        tags = {key: value for key, value in function.tags.items() if key not in asked["TagKeys"]}
+        self._functions.set(function.name, tags=tags)
         return Response(204)
 
-    def _code(self, asked: Mapping[str, Any]) -> Code:
+    @contextmanager
+    def _unpacked(self, asked: Mapping[str, Any]) -> Iterator[Code]:
+        """Code that stays only where what is done with it goes well."""
+        code = unpack(self._zip(asked), self._folder)
+        try:
+            yield code
+        except BaseException:
+            code.remove()
+            raise
+
+    def _zip(self, asked: Mapping[str, Any]) -> bytes:
         if "ZipFile" in asked:
-            try:
-                zipped = check_size(base64.b64decode(asked["ZipFile"], validate=True))
-            except (binascii.Error, TypeError):
-                raise invalid("ZipFile: expected base64") from None
-        elif "S3Bucket" in asked and "S3Key" in asked:
-            zipped = self._fetch(asked["S3Bucket"], asked["S3Key"])
-        else:
-            raise invalid("Code: expected ZipFile, or S3Bucket and S3Key")
-        return unpack(zipped, self._folder)
+            if "S3Bucket" in asked or "S3Key" in asked:
+                raise invalid("Please do not provide other FunctionCode parameters when providing a ZipFile.")
+            return check_size(asked["ZipFile"])
+        if "S3Bucket" not in asked or "S3Key" not in asked:
+            raise invalid("Please provide a source for function code: ZipFile, or S3Bucket and S3Key.")
+        return self._fetch(asked["S3Bucket"], asked["S3Key"])
 
 
-def _json(request: Request) -> dict[str, Any]:
-    try:
-        found = json.loads(request.body or b"{}")
-    except ValueError as error:
-        message = f"Could not parse request body into json: {error}"
-        raise ApiError(400, "InvalidRequestContentException", message) from None
-    if not isinstance(found, dict):
-        raise ApiError(400, "InvalidRequestContentException", "expected a JSON object")
-    return {key: value for key, value in found.items() if value is not None}
+def _version(asked: Mapping[str, Any]) -> dict[str, str]:
+    return {"name": asked["FunctionName"], "qualifier": asked.get("Qualifier", "")}
 
 
 def _answer(data: Mapping[str, Any], status: int = 200) -> Response:

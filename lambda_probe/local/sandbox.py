@@ -23,6 +23,7 @@ from lambda_probe.local.processes import Nursery
 from lambda_probe.local.runtime_api import Call, RuntimeApi, Said
 from lambda_probe.local.s3_network import S3Network
 from lambda_probe.local.settings import LocalSettings
+from lambda_probe.local.walls import connected
 
 _MB = 2**20
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -59,7 +60,7 @@ class Sandbox:
         self._out_of_memory = self._closed = self._frozen = False
         self._freeze_lock = Lock()
         self._temporary = Path(tempfile.mkdtemp(prefix="tmp-", dir=function.code.folder.parent))
-        self._runtime = RuntimeApi(idle=self._freeze, busy=self._thaw)
+        self._runtime = RuntimeApi(self._freeze, self._thaw, self._is_own)
         self._started = time.perf_counter()
         vcpu, limit_bytes = settings.vcpu(function.memory_mb), function.memory_mb * _MB
         variables = _runtime_variables(function, self._runtime.address, self._temporary, vcpu)
@@ -167,6 +168,10 @@ class Sandbox:
             self._frozen = True
             self._stop()
 
+    def _is_own(self, client_port: int, server_port: int) -> bool:
+        with self._freeze_lock:  # it asks before it is known here
+            return connected(self._process.pid, client_port, server_port)
+
     def _thaw(self) -> None:
         self._frozen = False
         self._resume()
@@ -215,14 +220,12 @@ def _exit_reason(code: int) -> str:
 def _runtime_variables(function: Function, runtime_api: str, temporary: Path, vcpu: float) -> dict[str, str]:
     """What AWS sets in every sandbox; the packages of this interpreter are the managed runtime."""
     packages = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
-    threads = str(max(1, math.ceil(vcpu)))
+    defaults = dict.fromkeys(_THREAD_VARIABLES, str(max(1, math.ceil(vcpu))))
+    defaults |= {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(temporary), "HOME": str(temporary)}
     return {
-        **{name: function.environment.get(name, threads) for name in _THREAD_VARIABLES},
+        **{name: function.environment.get(name, value) for name, value in defaults.items()},
         "AWS_LAMBDA_RUNTIME_API": runtime_api,
         "LAMBDA_TASK_ROOT": str(function.code.folder),
         "_HANDLER": function.handler,
         "PYTHONPATH": os.pathsep.join((str(function.code.folder), *packages)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "TMPDIR": str(temporary),
-        "HOME": str(temporary),
     }

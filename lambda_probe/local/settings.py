@@ -11,10 +11,16 @@ HOST = "127.0.0.1"
 ACCOUNT = "000000000000"
 MEMORY_MB = (128, 10_240)
 TIMEOUT_S = (1, 900)
+EPHEMERAL_MB = (512, 10_240)
 REQUEST_BYTES = 6 * 2**20  # of a synchronous call
 EVENT_BYTES = 2**20  # of an asynchronous one
 RESPONSE_BYTES = 6_291_556
 LOG_TAIL_BYTES = 4096
+ENVIRONMENT_BYTES = 4096
+CLIENT_CONTEXT_BYTES = 3583  # in base64
+DEEPEST_JSON = 900  # AWS: 1,000; the runtime's own parser gives up a little earlier
+TAGS = 50
+LISTED_AT_ONCE = 50  # functions, at most
 UNZIPPED_BYTES = 262_144_000
 ZIPPED_BYTES = 50 * 2**20
 

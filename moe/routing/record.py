@@ -1,5 +1,6 @@
 """Record routing traces: text through a real model, gates of choice; what was recorded once is read again."""
 
+import functools
 import json
 import logging
 import re
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe.cache import cache_dir, content_key
-from moe.errors import InputError
+from moe.errors import InputError, PlatformError
 from moe.pretrained.models import LoadedModel, load_model, model_identity, pair_of
 from moe.pretrained.settings import GateSettings, Progress, RecordingSettings
 from moe.text.corpora import load_corpus, tokens_of
@@ -93,9 +94,23 @@ def cached_records(
         seconds = time.perf_counter() - started
         for each, trace in zip(group, traces, strict=True):
             trace = replace(trace, origin=trace.origin | keys[each])
-            save_trace(trace, paths[each])
+            _keep(trace, paths[each])
             found[each] = Recording(trace, paths[each], False, seconds, trace.tokens / seconds)
     return [found[each] for each in settings]
+
+
+def _keep(trace: RoutingTrace, path: Path) -> None:
+    """Keep a trace in the cache folder; where that cannot be written to, it is recorded again next time."""
+    try:
+        save_trace(trace, path)
+    except PlatformError as error:
+        _warn(cache_dir(), getattr(error.__cause__, "strerror", None))
+
+
+@functools.cache
+def _warn(folder: Path, why: str | None) -> None:
+    text = "smoe: cache folder %s: cannot be written: %s; goes on without it ($SMOE_CACHE names another)"
+    _LOG.warning(text, folder, why)
 
 
 def uncached_passes(settings: Sequence[RecordingSettings]) -> list[list[RecordingSettings]]:
@@ -259,12 +274,12 @@ def _read(path: Path, key: dict[str, Any]) -> RoutingTrace | None:
     try:
         trace = load_trace(path)
     except InputError as error:
-        _LOG.warning("%s; recorded anew", error)
+        _LOG.warning("smoe: %s; recorded anew", error)
         return None
     asked = json.loads(json.dumps(key))
     other = next((name for name, value in asked.items() if trace.origin.get(name) != value), None)
     if other is not None:
-        _LOG.warning("%s: %s: of another recording than was asked for; recorded anew", path, other)
+        _LOG.warning("smoe: %s: %s: of another recording than was asked for; recorded anew", path, other)
         return None
     return trace
 

@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from moe.cache import cache_dir
+from moe.cache import NOVEL, cache_dir
 from moe.errors import InputError
 from moe.files import write_whole
 
@@ -47,11 +47,11 @@ _OPTIONS = ("--no-binary=:all:", "--no-input", "--retries=1", "--timeout=15")
 
 def novel_file() -> Path:
     """The novel's file. Raises InputError where it is not there and cannot be fetched, or is another text."""
-    path = cache_dir() / "texts" / "botchan.txt"
+    path = cache_dir() / "texts" / NOVEL
     if path.is_file():
         if hashlib.sha256(path.read_bytes()).hexdigest() == SHA256:
             return path
-        _LOG.warning("%s: damaged; fetched anew", path)
+        _LOG.warning("smoe: %s: damaged; fetched anew", path)
     text = _text_of(_fetched())
     if hashlib.sha256(text).hexdigest() != SHA256:
         raise InputError(f"corpus: 'fiction': {PACKAGE} {VERSION} has another text than it had")

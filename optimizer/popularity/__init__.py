@@ -104,7 +104,7 @@ def _maker(name: str | Callable[..., Predictor]) -> Callable[..., Predictor]:
         return PREDICTORS[name]
     if ":" not in name:
         raise InputError(f"predictor: no predictor '{name}'{nearest(name, PREDICTORS)}")
-    made: Callable[..., Predictor] = load_object(name, "predictor")
+    made: Callable[..., Predictor] = load_object(name, "predictor", ("fit", "predict"))
     return made
 
 

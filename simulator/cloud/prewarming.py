@@ -57,7 +57,7 @@ def prewarming_policy(name: str, options: Mapping[str, Any]) -> Prewarming:
         InputError: no such policy, or it does not take these options.
     """
     if ":" in name:
-        policy = load_object(name, "prewarming")
+        policy = load_object(name, "prewarming", ("arrived",), functions=False)
     elif name in POLICIES:
         policy = POLICIES[name]
     else:

@@ -6,19 +6,17 @@ Each process is a model of the scenario file (`scenario`) that gives its arrival
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from moe.errors import InputError
 from moe.files import FileModel
+from simulator.traffic.trace_file import Unit, read_trace
 
 BLOCK = 4096
-LONGEST_TRACE_S = 1e9  # 30 years: a time beyond it is a date, or not in seconds
 TOO_LONG = 100  # a trace so many times longer than said is taken to be in milliseconds
 
 
@@ -106,23 +104,30 @@ class Diurnal(FileModel):
 
 
 class Trace(FileModel):
-    """Arrival times out of a file: one a line, the first column of a CSV; seconds from 0, sorted.
+    """Arrival times out of a file: one a line, or a column of a CSV with a header; sorted.
 
     `rate_per_s` is the mean rate that the file should have: it is only held against the file.
     """
 
     file: str
+    column: str | None = Field(None, description="of the times; none: the one whose name says so")
+    unit: Unit | None = Field(None, description="of the times; none: seconds")
+    from_first: bool | None = Field(None, description="count from the first time, and not from 0")
     rate_per_s: float | None = Field(None, gt=0)
+
+    def times(self) -> np.ndarray:
+        """Arrival times, s. Raises InputError."""
+        return read_trace(self.file, self.column, self.unit, self.from_first)
 
     @property
     def mean_rate_per_s(self) -> float:
         """Arrivals/s over the whole file."""
-        times = read_trace(self.file)
+        times = self.times()
         return len(times) / float(times[-1]) if times[-1] > 0 else math.inf
 
     def blocks(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Arrival times, s; nothing is drawn."""
-        yield read_trace(self.file)
+        yield self.times()
 
     def check(self, duration_s: float | None) -> None:
         """Raise InputError for a file that cannot be used, or is obviously in milliseconds.
@@ -130,8 +135,8 @@ class Trace(FileModel):
         That is one at least 100 times as long as the scenario lasts, or with a median gap at least 100 times that
         of Poisson arrivals of `rate_per_s` (milliseconds make it 1,000 times).
         """
-        times = read_trace(self.file)
-        hint = "looks like milliseconds: expected seconds"
+        times = self.times()
+        hint = "looks like milliseconds: expected seconds, or unit: ms"
         if duration_s is not None and times[-1] >= TOO_LONG * duration_s:
             raise InputError(
                 f"{self.file}: {hint}; its last time is {times[-1]:g}, and duration_s is {duration_s:g} "
@@ -180,47 +185,3 @@ def limited(blocks: Iterator[np.ndarray], duration_s: float | None, requests: in
         if len(within) < len(times):
             return
         left -= len(within)
-
-
-def read_trace(path: str | Path) -> np.ndarray:
-    """Arrival times in a file, s, shape (arrivals,): the first column; one header line may stand above.
-
-    Raises:
-        InputError: no file, no times, something else than numbers, negative or unsorted times, other units.
-    """
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            cells = [
-                (line, row[0].strip()) for line, row in enumerate(csv.reader(file), 1) if row and row[0].strip()
-            ]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    if cells and not _is_number(cells[0][1]):
-        header = cells.pop(0)[1].lower()
-        if header.endswith(("ms", "us", "ns", "millis", "milliseconds")):
-            raise InputError(f"{path}: expected seconds, got the column '{header}'")
-    if not cells:
-        raise InputError(f"{path}: expected arrival times in seconds, one a line, got none")
-    for line, cell in cells:
-        if not _is_number(cell):
-            raise InputError(f"{path}, line {line}: expected a time in seconds, got '{cell[:40]}'")
-    times = np.array([cell for _, cell in cells], dtype=float)
-    back = np.flatnonzero(np.diff(times) < 0)
-    if len(back):
-        k = int(back[0])
-        raise InputError(
-            f"{path}, line {cells[k + 1][0]}: expected sorted times, got {times[k + 1]:g} after {times[k]:g}"
-        )
-    if times[0] < 0 or times[-1] > LONGEST_TRACE_S:
-        bad = times[0] if times[0] < 0 else times[-1]
-        raise InputError(f"{path}: expected seconds from 0 on, got {bad:.15g}")
-    return times
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

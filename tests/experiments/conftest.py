@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from experiments import cli
+from moe.plugins import PLACES
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -17,6 +18,7 @@ def smoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["smoe", *arguments])
         monkeypatch.setenv("PYTHONSAFEPATH", "1")  # as it sets itself; gone when the test ends
+        monkeypatch.setenv(PLACES, "")  # as a command sets them
         monkeypatch.setattr(sys, "path", [*sys.path])  # where plug-ins are looked for, too
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -20,7 +20,7 @@ WRITTEN = (
     "results/runs/mine/result.json",
     "results/runs/mine/report.html",
     "results/runs/mine-platform/methods.png",
-    "results/runs/mine-baseline/plans/mine.baseline-by_load.json",
+    "results/runs/mine-baseline/plans/baseline-by_load.json",
     "results/runs/mine-sweep/points.parquet",
     "mine/campaign/measurements.parquet",
     "mine/calibrated.yaml",

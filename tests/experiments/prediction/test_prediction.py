@@ -140,7 +140,7 @@ def test_a_predictor_of_a_user_s_own_is_compared(
     ("options", "said"),
     [
         (("--predictor", "bayess"), "no predictor 'bayess'; did you mean 'bayes'?"),
-        (("--predictor", "nothing:Here"), "cannot import nothing"),
+        (("--predictor", "nothing:Here"), "no module nothing of your own in"),
         (("--variant", "mix"), "no variant 'mix'; did you mean 'mixture'?"),
         (("--counting", "soft"), "counting: expected 'hard' or 'expected', got 'soft'"),
         (("--predictor", "lina", "--strength", "2"), "predictor 'lina': no option 'strength'"),

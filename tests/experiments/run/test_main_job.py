@@ -57,7 +57,7 @@ def small_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "small"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMOE_CACHE", str(cache))
-        run_experiment(experiment, RunFolder.for_experiment(experiment, folder))
+        run_experiment(experiment, RunFolder.possible(experiment, folder)[0])
     return folder
 
 

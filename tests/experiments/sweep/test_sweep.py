@@ -26,6 +26,7 @@ from experiments.sweep.kinds import SCENARIOS
 from experiments.sweep.points import Point, load_sweep
 from experiments.sweep.worker import Outcome, Task, compute
 from experiments.tools.console import log
+from moe.held import held
 from simulator.traffic.scenario import load_scenario
 from tests.experiments.conftest import Run
 
@@ -200,13 +201,10 @@ def test_a_failed_point_is_in_the_table_and_stops_no_other(
 
 @pytest.mark.usefixtures("inside")
 def test_two_sweeps_at_once_in_one_folder_are_refused(smoe: Run, config: Path, tmp_path: Path) -> None:
-    from filelock import FileLock
-
-    (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out" / ".lock"):
+    with held(tmp_path / "out"):
         code, _, err = smoe("traffic", str(config), "--out", str(tmp_path / "out"))
     assert code == 2
-    assert "another sweep is being computed into this folder" in err
+    assert f"process {os.getpid()} is writing into it; expected another folder" in err
 
 
 @pytest.mark.usefixtures("inside")

@@ -20,30 +20,28 @@ Changed = Callable[[str, str], bytes]
 MAIN, FIGURE = "experiments.run.main_job", "experiments.paper.figures.rivals.figure"
 
 
-@pytest.fixture
-def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Changed]:
-    """The code hash of a module once a text has been added to the end of a file, in a copy of the code."""
-    root = tmp_path / "code"
-    for package in code_key.PACKAGES:
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code, to be changed."""
+    root = tmp_path_factory.mktemp("code")
+    for package in code_key.PROJECT:
         shutil.copytree(code_key.ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code_key, "ROOT", root)
+    return root
+
+
+@pytest.fixture
+def changed(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Changed:
+    """The code hash of a module once a text has been added to the end of a file."""
+    monkeypatch.setattr(code_key, "ROOT", copied)
 
     def hashed(file: str, text: str, module: str = MAIN, shown: bool = False) -> bytes:
-        before = (root / file).read_text()
-        (root / file).write_text(before + text)
-        _forget()
+        before = (copied / file).read_text()
+        (copied / file).write_text(before + text)
         found = code_key.code_hash(module, shown)
-        (root / file).write_text(before)
-        _forget()
+        (copied / file).write_text(before)
         return found
 
-    yield hashed
-    _forget()
-
-
-def _forget() -> None:
-    for cached in (code_key._read, code_key._file):
-        cached.cache_clear()
+    return hashed
 
 
 @pytest.mark.parametrize(
@@ -100,7 +98,7 @@ def test_an_own_solver_s_code_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     class Asked(BaseModel):
         solver: str
 
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
     own = tmp_path / "own_solver_of_mine.py"
     own.write_text("def solve(problem): ...\n")
     first = code_key.result_key(Asked(solver="own_solver_of_mine:solve"), MAIN)

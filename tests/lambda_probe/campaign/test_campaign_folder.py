@@ -13,10 +13,10 @@ from tests.lambda_probe.campaign.test_campaign import WARM, campaign, only
 
 
 def test_two_campaigns_do_not_share_a_folder_and_a_stale_lock_is_none(tmp_path: Path) -> None:
-    (tmp_path / "campaign.lock").write_text("999999\n")  # of a process that died
+    (tmp_path / ".lock").write_text("999999\n")  # of a process that died
     with (
         open_folder(tmp_path, campaign(), {}),
-        pytest.raises(InputError, match=f"process {os.getpid()} is measuring"),
+        pytest.raises(InputError, match=f"process {os.getpid()} is writing into it"),
     ):
         run_campaign(campaign(), FakePlatform(), tmp_path)
     assert run_campaign(only(WARM), FakePlatform(), tmp_path / "other").complete
@@ -46,5 +46,5 @@ def test_a_folder_is_of_one_platform(tmp_path: Path) -> None:
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match=r"it has thesis\.tex"):
+    with pytest.raises(InputError, match=r"it has 'thesis\.tex'"):
         run_campaign(campaign(), FakePlatform(), tmp_path)

@@ -18,6 +18,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from lambda_probe.account.report import Report, parse_report
 from lambda_probe.local import LocalEndpoint
@@ -40,8 +41,8 @@ def connect(endpoint: LocalEndpoint, service: str = "lambda") -> Any:
         service,
         endpoint_url=endpoint.lambda_url if service == "lambda" else endpoint.s3_url,
         region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
+        aws_access_key_id=endpoint.keys.access_key,
+        aws_secret_access_key=endpoint.keys.secret_key,
         config=Config(retries={"total_max_attempts": 1}, read_timeout=60, max_pool_connections=20),
     )
 
@@ -117,6 +118,17 @@ def under_way(endpoint: LocalEndpoint, function: Deployed, seconds: float) -> It
             assert time.monotonic() < deadline
             time.sleep(0.01)
         yield call
+
+
+def refused(act: Callable[[], Any], code: str, status: int = 400) -> str:
+    """The message of a request that is refused with this code."""
+    with pytest.raises(ClientError) as caught:
+        act()
+    answer = caught.value.response
+    assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)
+    assert len(answer["Error"]["Message"]) < 500
+    message: str = answer["Error"]["Message"]
+    return message
 
 
 class Clock(SimpleNamespace):

@@ -102,7 +102,7 @@ def test_children_die_with_a_parent_that_is_killed(make_zip):
         "import sys, boto3; from lambda_probe.local import LocalEndpoint, LocalSettings\n"
         "endpoint = LocalEndpoint(LocalSettings(pending_s=0.0))\n"
         "client = boto3.client('lambda', endpoint_url=endpoint.lambda_url, region_name='us-east-1',\n"
-        "    aws_access_key_id='a', aws_secret_access_key='a')\n"
+        "    aws_access_key_id=endpoint.keys.access_key, aws_secret_access_key=endpoint.keys.secret_key)\n"
         "client.create_function(FunctionName='f', Runtime='python3.12', Role='arn:aws:iam::000000000000:role/r',\n"
         "    Handler='app.handler', Code={'ZipFile': sys.stdin.buffer.read()})\n"
         "client.invoke(FunctionName='f')\n"

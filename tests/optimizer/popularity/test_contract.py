@@ -112,7 +112,7 @@ def test_a_predictor_is_found_by_module_and_name(tmp_path: Path, monkeypatch: py
         "from optimizer.popularity.interface import Uniform\n"
         "class Even(Uniform):\n    def __init__(self, scale=1.0):\n        self.scale = scale\n"
         "def made(seed=0):\n    return Even(seed)\n"
-        "nothing = object\n"
+        "nothing = object\ndef odd():\n    return 1\n"
     )
     trace, before = served(1), list(sys.path)
     for name in ("hers:Even", "hers:made"):
@@ -121,10 +121,11 @@ def test_a_predictor_is_found_by_module_and_name(tmp_path: Path, monkeypatch: py
     assert predictor("hers:Even", scale=2.0).scale == 2.0  # type: ignore[attr-defined]
     assert sys.path == [*before, str(tmp_path)]  # looked at last: it shadows nothing
     for name, said in (
-        ("hers:Evne", "module hers has no class or function 'Evne'"),
-        ("his:Even", "cannot import his: No module named 'his'"),
-        ("hers:nothing", "expected an object with fit and predict"),
-        (":Even", "cannot import nothing"),
+        ("hers:Evne", "a class with fit and predict or a function that it defines; did you mean 'Even'"),
+        ("his:Even", "no module his of your own in"),
+        ("hers:nothing", "expected a class with fit and predict"),
+        ("hers:odd", "expected an object with fit and predict"),
+        (":Even", "no module .no name. of your own"),
     ):
         with pytest.raises(InputError, match=said):
             predictor(name)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from moe.errors import InputError
-from simulator.traffic.arrivals import MMPP, Diurnal, Poisson, Trace, limited, read_trace
+from simulator.traffic.arrivals import MMPP, Diurnal, Poisson, Trace, limited
+from simulator.traffic.trace_file import read_trace
 
 
 def times_of(process: Poisson | MMPP | Diurnal | Trace, duration_s: float, seed: int = 1) -> np.ndarray:
@@ -70,6 +71,7 @@ def test_a_trace_comes_back_as_it_was_written(tmp_path: Path) -> None:
         ("time_ms\n0\n5\n", "expected seconds, got the column 'time_ms'"),
         ("0\n1\nsoon\n", "line 3: expected a time in seconds, got 'soon'"),
         ("0\nnan\n", "line 2: expected a time in seconds, got 'nan'"),
+        ("time_s\n0\n1\n\n3\n", "line 4: expected a time, got an empty line"),
         ("-1\n0\n", "expected seconds from 0 on, got -1"),
         ("1700000000\n1700000001\n", "expected seconds from 0 on, got 1700000001"),
     ],
