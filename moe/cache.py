@@ -31,15 +31,11 @@ def cache_dir() -> Path:
 
 def cached() -> list[Path]:
     """What is in the cache folder that was made by this program, whole or not: files and folders."""
-    traces, models = "*-" + 24 * "[0-9a-f]" + ".parquet", "*-" + 16 * "[0-9a-f]"
-    names = (traces, f".{traces}.*.partial"), (models, f".{models}-????????"), (NOVEL, f".{NOVEL}.*.partial")
-    folders = ("traces", "models", "texts")
-    return [
-        found
-        for folder, patterns in zip(folders, names, strict=True)
-        for pattern in patterns
-        for found in sorted((cache_dir() / folder).glob(pattern))
-    ]
+    models, digits = "*-" + 16 * "[0-9a-f]", 24 * "[0-9a-f]"
+    files = (("traces", f"*-{digits}.parquet"), ("layers", f"{digits}.json"), ("texts", NOVEL))
+    places = [(folder, pattern) for folder, name in files for pattern in (name, f".{name}.*.partial")]
+    places += [("models", models), ("models", f".{models}-????????")]
+    return [found for folder, pattern in places for found in sorted((cache_dir() / folder).glob(pattern))]
 
 
 def content_key(content: dict[str, Any]) -> str:
@@ -68,7 +64,7 @@ def kept(path: Path, key: str) -> Any:
     except (OSError, ValueError, TypeError, KeyError):
         text, value = "", None
     if text != _kept_text(key, value):
-        _LOG.warning("%s: damaged, or made for something else; made anew", path)
+        _LOG.warning("smoe: %s: damaged, or made for something else; made anew", path)
         return None
     return value
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from moe.cache import cache_dir, content_key, files_hash, is_sealed, keep, kept, new_folder, seal
-from moe.errors import InputError, shortened
+from moe.errors import InputError, PlatformError, shortened
 from moe.files import read_mapping
 
 _LOG = logging.getLogger(__name__)
@@ -120,7 +120,8 @@ def layers_of(name: str) -> int | None:
     layers = kept(place, key)
     if layers is None:
         layers = _routers_in(path)
-        keep(place, key, layers)
+        with contextlib.suppress(PlatformError):  # a cache that cannot be written is told where it costs time
+            keep(place, key, layers)
     return layers or _layers_in(config)
 
 
@@ -268,7 +269,7 @@ def _converted_gguf(name: str, weights: Path, identity: str) -> Path:
     if folder.is_dir():
         if is_sealed(folder, identity):
             return folder
-        _LOG.warning("%s: damaged, or of another model; converted anew", folder)
+        _LOG.warning("smoe: %s: damaged, or of another model; converted anew", folder)
         shutil.rmtree(folder)
     with _quiet():
         import torch

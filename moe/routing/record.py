@@ -111,7 +111,7 @@ def _keep(trace: RoutingTrace, path: Path) -> None:
 @functools.cache
 def _warn(folder: Path, why: str | None) -> None:
     text = "smoe: cache folder %s: cannot be written: %s; goes on without it ($SMOE_CACHE names another)"
-    logging.getLogger(__name__).warning(text, folder, why)
+    _LOG.warning(text, folder, why)
 
 
 def uncached_passes(settings: Sequence[RecordingSettings]) -> list[list[RecordingSettings]]:
@@ -275,12 +275,12 @@ def _read(path: Path, key: dict[str, Any]) -> RoutingTrace | None:
     try:
         trace = load_trace(path)
     except InputError as error:
-        _LOG.warning("%s; recorded anew", error)
+        _LOG.warning("smoe: %s; recorded anew", error)
         return None
     asked = json.loads(json.dumps(key))
     other = next((name for name, value in asked.items() if trace.origin.get(name) != value), None)
     if other is not None:
-        _LOG.warning("%s: %s: of another recording than was asked for; recorded anew", path, other)
+        _LOG.warning("smoe: %s: %s: of another recording than was asked for; recorded anew", path, other)
         return None
     return trace
 

@@ -51,7 +51,7 @@ def novel_file() -> Path:
     if path.is_file():
         if hashlib.sha256(path.read_bytes()).hexdigest() == SHA256:
             return path
-        _LOG.warning("%s: damaged; fetched anew", path)
+        _LOG.warning("smoe: %s: damaged; fetched anew", path)
     text = _text_of(_fetched())
     if hashlib.sha256(text).hexdigest() != SHA256:
         raise InputError(f"corpus: 'fiction': {PACKAGE} {VERSION} has another text than it had")

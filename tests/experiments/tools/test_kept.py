@@ -107,7 +107,7 @@ def test_what_cannot_be_read_is_computed_again(
     assert Store(tmp_path / "cells").values("x", third, cells(tmp_path, 2)) == WANTED[:2]
     assert computed(tmp_path) == [0, 1, 0]
     (told,) = caplog.messages
-    assert told == f"{files[0.0]}: damaged, or made for something else; made anew"
+    assert told == f"smoe: {files[0.0]}: damaged, or made for something else; made anew"
     assert files[0.0].read_text() == text
 
 

@@ -226,7 +226,7 @@ def test_a_damaged_cache_is_recorded_again(
     assert not recording.was_cached
     assert recording.path.read_bytes() == content
     (told,) = caplog.messages
-    assert told.startswith(f"{path}: ")
+    assert told.startswith(f"smoe: {path}: ")
     assert told.endswith("recorded anew")
     assert cached_record(settings_of(tiny_folder)).was_cached
 
