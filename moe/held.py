@@ -76,7 +76,9 @@ def filled(path: Path, last: str = "") -> Iterator[Path]:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(place)
     except PlatformError as error:
-        raise PlatformError(str(error).replace(str(partial), str(path))) from error
+        is_new = {each.name for each in path.iterdir()} <= {LOCK, partial.name}
+        kept = "" if is_new else "; what was there before is kept"
+        raise PlatformError(str(error).replace(str(partial), str(path)) + kept) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
