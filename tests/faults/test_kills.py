@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.faults.asked import SEED, WHOLE
-from tests.faults.good_files import EXPERIMENT, ROOT, SCENARIO, SWEEP
+from tests.faults.good_files import CAMPAIGN, EXPERIMENT, PROBE, ROOT, SCENARIO, SWEEP, TUNE, tuning_files
 
 pytestmark = [
     pytest.mark.faults,
@@ -29,15 +30,6 @@ pytestmark = [
 KILLS = 5 if WHOLE else 2
 ENDED_WITHIN_S = 5.0
 LOOKED_FOR_S = 30.0  # how long a process is looked for: one that is still there then is told with its age
-CAMPAIGN = """
-schema: probe-campaign/1
-name: tiny
-runs: 3
-packages: {plain: {}}
-probes:
-  - {probe: cold, packages: [plain], memory_mb: [512, 1769], samples: 3}
-  - {probe: warm, memory_mb: [512, 1769], samples: 20}
-"""
 OF_TIME = re.compile(r"provenance\.json|wall_times\.\w+|\.lock$|(^|/)cells/")
 """Files that say when and how long, and cells, which are kept for what is made of them."""
 SECONDS = re.compile(rb'"(solve_s|wall_s|seconds|finished)": [-+.e\d]+')
@@ -59,25 +51,12 @@ class Killed:
     resume: tuple[str, str] | None = None
 
 
-def _tuning(folder: Path) -> None:
-    from moe.files import write_json
-    from moe.trace import save_trace
-    from tests.optimizer.bo.bo_cases import binding_limit_s, small_problem
-    from tests.optimizer.popularity.test_scored import random_trace
-
-    write_json(folder / "problem.json", small_problem(binding_limit_s()))
-    save_trace(random_trace(1, tokens=400, vocabulary=20), folder / "profiled.parquet")
-    save_trace(random_trace(5, tokens=3100, vocabulary=40), folder / "serve.parquet")
-
-
-FILES = ("--profiled", "profiled.parquet", "--serve", "serve.parquet")
-TUNE = ("tune", "problem.json", *FILES, "--set", "pairs=40", "--trials", "6")
 SMALL_MAP = ("x.points=2", "y.points=2", "draws.least=4", "draws.most=4")
 COMMANDS: dict[str, Killed] = {
-    "probe": Killed({"tiny.yaml": CAMPAIGN}, ("probe", "--backend", "simulated", "--campaign", "tiny.yaml")),
+    "probe": Killed({"tiny.yaml": CAMPAIGN}, PROBE),
     "run": Killed({"experiment.yaml": EXPERIMENT}, ("run", "experiment.yaml")),
     "sweep": Killed({"sweep.yaml": SCENARIO + SWEEP}, ("traffic", "sweep.yaml", "--workers", "2")),
-    "tune": Killed(_tuning, TUNE, ("history.parquet", "--resume")),
+    "tune": Killed(tuning_files, (*TUNE, "--trials", "6"), ("history.parquet", "--resume")),
     "map": Killed({}, ("map", "map", "--workers", "2", *(f"--set={key}" for key in SMALL_MAP))),
     "figures": Killed({}, ("figures", "--quick", "--only", "2", "--workers", "2")),
 }
@@ -87,45 +66,53 @@ SMALL = ("probe",)  # what runs with the rest of the tests, in seconds
 @pytest.mark.parametrize("name", COMMANDS if WHOLE else SMALL)
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(name: str, tmp_path: Path) -> None:
     asked, rng = COMMANDS[name], random.Random(zlib.crc32(f"{SEED} {name}".encode()))
-    if callable(asked.files):
-        asked.files(tmp_path)
-    else:
-        for file, text in asked.files.items():
-            (tmp_path / file).write_text(text)
+    alone, killed = (_folder(asked, tmp_path / which) for which in ("alone", "killed"))
     began = time.monotonic()
-    _whole(asked, tmp_path, "undisturbed")
-    takes_s, hit = time.monotonic() - began, 0
+    _whole(asked, alone)
+    takes_s, hits = time.monotonic() - began, 0
     for _ in range(KILLS):
-        killed = _killed(asked, tmp_path, rng.uniform(0.1, 0.95) * takes_s)
-        hit += killed
-        if not killed:  # it was done before
-            shutil.rmtree(tmp_path / "killed")
-    assert hit, f"{name} was never killed: it ends sooner than it did at first"
-    _whole(asked, tmp_path, "killed")
-    undisturbed, after = _files(tmp_path / "undisturbed"), _files(tmp_path / "killed")
+        hit = _killed(asked, killed, rng.uniform(0.1, 0.95) * takes_s)
+        hits += hit
+        if not hit:  # it was done before
+            shutil.rmtree(killed / "out")
+    assert hits, f"{name} was never killed: it ends sooner than it did at first"
+    _whole(asked, killed)
+    undisturbed, after = _files(alone / "out"), _files(killed / "out")
     assert sorted(after) == sorted(undisturbed)
     assert [file for file in after if after[file] != undisturbed[file]] == []
-    assert [file.name for file in tmp_path.rglob("*") if HALF.search(file.name)] == []
+    assert [file.name for file in killed.rglob("*") if HALF.search(file.name)] == []
 
 
-def _started(asked: Killed, folder: Path, out: str, mark: str = "") -> subprocess.Popen[str]:
-    goes_on = asked.resume is not None and (folder / out / asked.resume[0]).exists()
-    words = [*asked.words, "--out", out, *([asked.resume[1]] if asked.resume and goes_on else [])]
+def _folder(asked: Killed, folder: Path) -> Path:
+    """A folder with what the command reads."""
+    folder.mkdir()
+    if callable(asked.files):
+        asked.files(folder)
+    else:
+        for file, text in asked.files.items():
+            (folder / file).write_text(text)
+    return folder
+
+
+def _started(asked: Killed, folder: Path, mark: str = "") -> subprocess.Popen[str]:
+    words = [*asked.words, "--out", "out"]
+    if asked.resume is not None and (folder / "out" / asked.resume[0]).exists():
+        words.append(asked.resume[1])
     variables = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "SMOE_FAULTS_MARK": mark}
     command = [sys.executable, "-P", "-m", "experiments", *words]
     with (folder / "said").open("w") as said:
         return subprocess.Popen(command, cwd=folder, env=variables, stdout=said, stderr=said, text=True)
 
 
-def _whole(asked: Killed, folder: Path, out: str) -> None:
+def _whole(asked: Killed, folder: Path) -> None:
     """Run it to its end."""
-    assert _started(asked, folder, out).wait() == 0, (folder / "said").read_text()
+    assert _started(asked, folder).wait() == 0, (folder / "said").read_text()
 
 
 def _killed(asked: Killed, folder: Path, after_s: float) -> bool:
     """Kill it so long after its start; whether it was still running. No worker of it may live on."""
     mark = uuid.uuid4().hex
-    running = _started(asked, folder, "killed", mark)
+    running = _started(asked, folder, mark)
     try:
         running.wait(after_s)
     except subprocess.TimeoutExpired:
@@ -171,4 +158,6 @@ def _content(file: Path) -> bytes:
             return "\n".join(sorted(json.loads(line)["step"] for line in file.read_text().splitlines())).encode()
         case "measurements.parquet":
             return b""
+        case "history.parquet":
+            return pd.read_parquet(file).drop(columns="wall_s").to_csv().encode()
     return SECONDS.sub(b"", file.read_bytes())
