@@ -25,10 +25,12 @@ from typing import Any
 import numpy as np
 
 from moe.errors import InputError
-from moe.parquet import about_of, column, read_parquet, whole_number, write_parquet
+from moe.parquet import about_of, column, no_others, read_parquet, whole_number, write_parquet
 from moe.shown import Shown
 
 SCHEMA = "routing-trace/1"
+WEIGHTS_WITHIN = 1e-3
+"""How far a token's weights of a layer may sum to something else than 1."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,6 +167,34 @@ def resampled(trace: RoutingTrace, rng: np.random.Generator) -> RoutingTrace:
     return replace(trace.take(np.concatenate([parts[k] for k in drawn])), sequence=sequence)
 
 
+def check_routing(source: str | Path, experts: np.ndarray, weights: np.ndarray, num_experts: int) -> None:
+    """Raise InputError, with token and layer, for routing that no gate gives.
+
+    Args:
+        source: what the error begins with.
+        experts, weights: shape (T, L, k). Weights need not sum to 1.
+        num_experts: E.
+    """
+
+    def refuse(wrong: Any, key: str, expected: str, values: np.ndarray) -> None:
+        if wrong.any():
+            token, layer = np.argwhere(wrong)[0]
+            got = ", ".join(map(str, values[token, layer].tolist()))
+            raise InputError(f"{source}: {key}: token {token}, layer {layer}: expected {expected}, got {got}")
+
+    top_k = experts.shape[2]
+    if num_experts > np.iinfo(np.int16).max:
+        raise InputError(f"{source}: experts: expected at most {np.iinfo(np.int16).max}, got {num_experts}")
+    outside = ((experts < 0) | (experts >= num_experts)).any(axis=2)
+    refuse(outside, "expert", f"0..{num_experts - 1}", experts)
+    if top_k > 1:
+        ordered = np.sort(experts, axis=2)
+        same = (ordered[:, :, 1:] == ordered[:, :, :-1]).any(axis=2)
+        refuse(same, "expert", f"{top_k} different experts (not captured, or padding?)", experts)
+    impossible = ~(np.isfinite(weights) & (weights >= 0)).all(axis=2) | ~(weights.sum(axis=2) > 0)
+    refuse(impossible, "weights", "numbers from 0, not all 0", weights)
+
+
 def save_trace(trace: RoutingTrace, path: str | Path) -> None:
     """Write the trace as parquet (columns above), atomically: the file is whole or absent."""
     tokens, layers, top_k = trace.experts.shape
@@ -195,25 +225,34 @@ def load_trace(path: str | Path) -> RoutingTrace:
     if missing or not table.num_rows or not top_k:
         what = missing or ("rows" if top_k else "expert_0, weight_0")
         raise InputError(f"{path}: expected rows with columns {list(types)}, missing {what}")
+    no_others(path, table.column_names, types)
     data = {name: column(path, table, name, kind) for name, kind in types.items()}
-    layers = int(data["layer"].max()) + 1
+    layers, origin = int(data["layer"].max()) + 1, about.get("origin", {})
     tokens = table.num_rows // max(layers, 1)
-    if not np.array_equal(data["layer"], np.repeat(np.arange(layers), tokens)):
+    is_whole = layers * tokens == table.num_rows
+    if not is_whole or not np.array_equal(data["layer"], np.repeat(np.arange(layers), tokens)):
         raise InputError(f"{path}: layer: expected the same tokens for each of {layers} layers, sorted by layer")
+    for name in ("sequence", "token_id", "position_id"):
+        if (data[name].reshape(layers, tokens) != data[name][:tokens]).any():
+            raise InputError(f"{path}: {name}: expected the same in each layer, token by token")
 
     def per_layer(what: str) -> np.ndarray:
         return np.stack([data[f"{what}_{j}"].reshape(layers, tokens).T for j in range(top_k)], axis=2)
 
-    experts = per_layer("expert")
-    if experts.min() < 0 or experts.max() >= num_experts:
-        raise InputError(f"{path}: expert: expected 0..{num_experts - 1}, got {experts.min()}..{experts.max()}")
+    experts, weights = per_layer("expert"), per_layer("weight")
+    check_routing(path, experts, weights, num_experts)
+    uneven = np.argwhere(np.abs(weights.sum(axis=2) - 1) > WEIGHTS_WITHIN)
+    if len(uneven):
+        token, layer = uneven[0]
+        got = weights[token, layer].sum()
+        raise InputError(f"{path}: weights: token {token}, layer {layer}: expected a sum of 1, got {got:.6g}")
     return RoutingTrace(
         sequence=data["sequence"][:tokens],
         token_id=data["token_id"][:tokens],
         position_id=data["position_id"][:tokens],
         attention_id=data["attention_id"].reshape(layers, tokens).T,
         experts=experts,
-        weights=per_layer("weight"),
+        weights=weights,
         num_experts=num_experts,
-        origin=about.get("origin", {}),
+        origin=origin if isinstance(origin, dict) else {"told": origin},
     )

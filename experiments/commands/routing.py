@@ -80,13 +80,18 @@ def record(settings: tuple[str, ...], out: Path, as_json: bool, **options: Any) 
     "--experts", type=click.IntRange(min=1), help="Of a layer; default: the file's, or largest index + 1."
 )
 @click.option("--part", help="Of a file of counts: the corpus, such as olmoe/c4.")
+@click.option(
+    "--drop-padding", is_flag=True, help="Leave out tokens whose choices are all -1, or all 0 with top-k above 1."
+)
 @click.option("--out", required=True, type=FILE)
 @json_option
-def import_(path: Path, experts: int | None, part: str | None, out: Path, as_json: bool) -> None:
+def import_(
+    path: Path, experts: int | None, part: str | None, drop_padding: bool, out: Path, as_json: bool
+) -> None:
     """Turn routing that another system recorded into a routing trace, for predict, tune and samples.
 
-    FILE: .npy or .npz (vLLM: tokens x layers x k), .csv (layer,expert), .jsonl (layer_idx, token_idx,
-    selected_ids, gate_weights), or the counts of allenai/OLMoE; docs/workloads.md.
+    FILE: .npy or .npz (vLLM: tokens x layers x k), .csv (layer,expert or token,layer,expert), .jsonl
+    (layer_idx, token_idx, selected_ids, gate_weights), or the counts of allenai/OLMoE; docs/workloads.md.
 
     \b
     Example: ./smoe import routed_experts.npy --experts 64 --out trace.parquet
@@ -94,7 +99,7 @@ def import_(path: Path, experts: int | None, part: str | None, out: Path, as_jso
     from moe.routing.foreign import import_trace
     from moe.trace import save_trace
 
-    trace = import_trace(path, experts, part)
+    trace = import_trace(path, experts, part, drop_padding)
     save_trace(trace, out)
     about = {"out": str(out), "tokens": trace.tokens, "layers": trace.layers, "experts": trace.num_experts}
     if as_json:
@@ -103,7 +108,9 @@ def import_(path: Path, experts: int | None, part: str | None, out: Path, as_jso
         )
     else:
         size = f"{trace.tokens:,} tokens, {trace.layers} layers"
-        click.echo(f"{out}: {size}, {trace.num_experts} experts, top-{trace.top_k}")
+        padding = trace.origin.get("dropped_tokens") if drop_padding else None
+        left_out = f"; {padding:,} tokens of padding left out" if padding else ""
+        click.echo(f"{out}: {size}, {trace.num_experts} experts, top-{trace.top_k}{left_out}")
 
 
 @click.command()

@@ -29,7 +29,7 @@ POINTS = "points.csv"  # of a folder with many runs: a row a point
 class ResultFile(BaseModel):
     """A result.json, as far as the page reads it; what else it says is left alone."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class Predicted(ResultFile):

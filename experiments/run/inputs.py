@@ -41,6 +41,7 @@ def load_inputs(experiment: Experiment) -> Inputs:
     make_predictor(experiment.prediction.predictor, experiment.prediction)
     for name in experiment.plans:
         check_options(name, ())
+    profile = load_profile(experiment.platform.profile)
     layers, trace = work.layers_of_recording, None
     if work.trace is not None:
         trace = read_trace(work.trace, work.trace_part, spec, layers)
@@ -52,9 +53,9 @@ def load_inputs(experiment: Experiment) -> Inputs:
     elif work.popularity is not None:
         check_layers(layers, spec, "workload.popularity", spec.moe_layers)
     else:
-        check_layers(layers, spec, work.record, layers_of(work.record))
         load_corpus(work.corpus)
-    return Inputs(experiment, spec, load_profile(experiment.platform.profile), trace)
+        check_layers(layers, spec, work.record, layers_of(work.record))
+    return Inputs(experiment, spec, profile, trace)
 
 
 def read_trace(

@@ -1,11 +1,11 @@
 """Cells of a study: computed side by side, each kept in a file by the hash of what it is and of the code.
+The file has that hash and a checksum: one that is damaged is computed anew.
 
 A study that was killed goes on from the cells that it has; what they are does not depend on who computed them.
 """
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -19,8 +19,8 @@ from pydantic import BaseModel
 
 from experiments.tools.code_key import result_key
 from experiments.tools.workers import workers
+from moe.cache import keep, kept
 from moe.errors import PlatformError
-from moe.files import write_whole
 
 DIED = "a worker was killed or crashed (out of memory?); the same command goes on from the cells that are there"
 Compute: TypeAlias = Callable[[Any], Any]
@@ -64,12 +64,13 @@ class Store:
 
         A cell that fails does not stop the others; then the error of the first one is raised.
         """
-        paths = [self._path(study, compute, cell) for cell in cells]
-        kept = [None if self.fresh else _read(path) for path in paths]
-        found = {k: value for k, value in enumerate(kept) if value is not None}
+        keys = [result_key(cell, compute.__module__) for cell in cells]
+        paths = [self.folder / f"{study}-{key[:24]}.json" for key in keys]
+        there = [None if self.fresh else kept(path, key) for path, key in zip(paths, keys, strict=True)]
+        found = {k: value for k, value in enumerate(there) if value is not None}
         todo = [k for k in range(len(cells)) if k not in found]
-        began, there = time.perf_counter(), len(found)
-        update(there, len(cells), 0.0)
+        began, before = time.perf_counter(), len(found)
+        update(before, len(cells), 0.0)
         errors: dict[int, Exception] = {}
         with closing(self._computed(compute, cells, todo)) as computed:
             for k, outcome, seconds in computed:
@@ -78,8 +79,8 @@ class Store:
                     errors[k] = outcome
                     continue
                 found[k] = outcome
-                write_whole(paths[k], json.dumps(outcome, default=_plain))
-                update(len(found), len(cells), (len(found) - there) / max(time.perf_counter() - began, 1e-9))
+                keep(paths[k], keys[k], outcome)
+                update(len(found), len(cells), (len(found) - before) / max(time.perf_counter() - began, 1e-9))
         if errors:
             raise errors[min(errors)]
         return [found[k] for k in range(len(cells))]
@@ -100,10 +101,6 @@ class Store:
             except BrokenExecutor:
                 raise PlatformError(DIED) from None
 
-    def _path(self, study: str, compute: Compute, cell: BaseModel) -> Path:
-        key = result_key(cell, compute.__module__)
-        return self.folder / f"{study}-{key[:24]}.json"
-
 
 def _attempt(compute: Compute, place: int, cell: BaseModel) -> tuple[int, Any, float]:
     began = time.process_time()
@@ -112,16 +109,3 @@ def _attempt(compute: Compute, place: int, cell: BaseModel) -> tuple[int, Any, f
     except Exception as error:  # whatever went wrong is the cell's, not the study's
         outcome = error
     return place, outcome, time.process_time() - began
-
-
-def _read(path: Path) -> Any:
-    """What is in a file; None where there is none, or nothing that can be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _plain(value: Any) -> Any:
-    """A numpy number as Python's."""
-    return value.item()

@@ -17,12 +17,14 @@ from typing import Any
 
 from lambda_probe.campaign.file import Campaign
 from lambda_probe.campaign.measurements import FILE, write_measurements
+from moe.cache import text_hash
 from moe.errors import InputError, PlatformError
 from moe.files import write_whole, writing
 from moe.held import held
 from moe.loading import dump_yaml, parse_yaml
 
 CAMPAIGN, PROVENANCE, ROWS = "campaign.yaml", "provenance.json", "rows.jsonl"
+CHECKSUM = "sha256"  # of a line: the first 16 digits of that of the rest
 SYNC_S = 1.0  # a power cut loses at most the calls of so many seconds; a killed process loses none
 
 
@@ -43,10 +45,11 @@ class Line:
     end: str | None = None
 
     def text(self) -> str:
-        """As it stands in the file; a column that is NaN is left out."""
+        """As it stands in the file, with a checksum; a column that is NaN is left out."""
         rows = [{name: value for name, value in row.items() if value == value} for row in self.rows]
         told = {"step": self.step, "rows": rows, "good": self.good, "amount": self.amount, "end": self.end}
-        return json.dumps({name: value for name, value in told.items() if value not in (None, [], False)}) + "\n"
+        told = {name: value for name, value in told.items() if value not in (None, [], False)}
+        return json.dumps(told | {CHECKSUM: _checksum(told)}) + "\n"
 
 
 class CampaignFolder:
@@ -147,7 +150,10 @@ def _check_campaign(path: Path, campaign: Campaign) -> None:
 
 
 def _lines(path: Path) -> list[Line]:
-    """The calls that were kept. A last line that was not written to its end is dropped. Raises InputError."""
+    """The calls that were kept. A last line that was not written to its end is dropped.
+
+    Raises InputError for another line that is none, or whose checksum is not that of the rest of it.
+    """
     if not path.exists():
         return []
     content = path.read_bytes()
@@ -158,10 +164,18 @@ def _lines(path: Path) -> list[Line]:
     lines = []
     for number, text in enumerate(whole.splitlines(), start=1):
         try:
-            lines.append(Line(**json.loads(text)))
-        except (ValueError, TypeError):
+            told = json.loads(text)
+            checksum, line = told.pop(CHECKSUM, None), Line(**told)
+        except (ValueError, TypeError, AttributeError):
             raise InputError(f"{path}: line {number}: expected a call of a campaign, got {text[:60]!r}") from None
+        if checksum not in (None, _checksum(told)):  # campaigns that began before lines had one go on
+            raise InputError(f"{path}: line {number}: damaged: its {CHECKSUM} is another than was written")
+        lines.append(line)
     return lines
+
+
+def _checksum(told: dict[str, Any]) -> str:
+    return text_hash(json.dumps(told))[:16]
 
 
 @contextmanager

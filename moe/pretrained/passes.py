@@ -49,7 +49,7 @@ def record_own(
     differ in experts or top-k.
     """
     kind = type(model).__name__
-    routers = {name: module for name, module in model.named_modules() if type(module).__name__.endswith("Router")}
+    routers = routers_of(model)
     if not routers:
         raise InputError(
             f"model: {kind}: no router found in it; expected a Mixture-of-Experts model for gate: own"
@@ -78,6 +78,11 @@ def record_own(
         raise InputError(f"model: {kind}: expected the same experts and top-k in each layer, got {sorted(sizes)}")
     experts, weight = (torch.stack([torch.cat(x) for x in part], dim=1).numpy() for part in (chosen, weights))
     return _trace(sequences, _at(sequences, attended), experts, weight, sizes.pop()[0])
+
+
+def routers_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The routers of a Mixture-of-Experts model by their paths, first block first; one for each MoE layer."""
+    return {name: module for name, module in model.named_modules() if type(module).__name__.endswith("Router")}
 
 
 def record_converted(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from moe.errors import InputError, nearest, shortened
+from moe.parquet import no_others
 
 COLUMNS = ("corpora", "corpus", "layer_index", "token", "expert", "count")
 TOKEN_COUNTS_EXPERTS, TOKEN_COUNTS_TOP_K = 8, 2
@@ -34,7 +35,17 @@ def is_token_counts(arrays: Mapping[str, Any]) -> bool:
 
 def from_token_counts(path: Path, arrays: Mapping[str, np.ndarray], part: str | None) -> Counted:
     """The tokens of one corpus of a file of counts by token ID. Raises InputError."""
+    no_others(path, arrays, COLUMNS)
     data = {name: arrays[name] for name in COLUMNS}
+    for name in COLUMNS[1:]:
+        x, rows = data[name], len(data["count"].ravel())
+        if x.shape != (rows,) or x.dtype.kind not in "iu" or (x < 0).any():
+            raise InputError(
+                f"{path}: {name}: expected {rows} whole numbers from 0, got {x.dtype} of shape {x.shape}"
+            )
+    for name, end in (("corpus", len(data["corpora"])), ("expert", TOKEN_COUNTS_EXPERTS)):
+        if data[name].max(initial=0) >= end:
+            raise InputError(f"{path}: {name}: expected 0..{end - 1}, got {data[name].max()}")
     corpora = data["corpora"].tolist()
     corpus = corpora.index(_part(path, part, [corpora[i] for i in np.unique(data["corpus"]).tolist()]))
     layer, token, expert, count = (data[name][data["corpus"] == corpus] for name in COLUMNS[2:])
@@ -56,27 +67,40 @@ def from_expert_counts(path: Path, part: str | None) -> Counted:
     """The tokens of one corpus of a file of tokens by expert; their IDs are not known, -1. Raises InputError."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        layers: dict[str, dict[int, list[int]]] = {}
+        layers: dict[str, dict[int, np.ndarray]] = {}
         tokens: dict[str, int] = {}
         for row in rows:
-            name = f"{row['model']}/{row['corpus']}"
-            if row["kind"] == "expert_counts":
-                layers.setdefault(name, {})[int(row["layer_index"])] = [int(x) for x in row["counts"]]
-            elif row["kind"] == "expert_counts_top1":
-                tokens[name] = int(sum(row["counts"]))
+            _add(row, layers, tokens)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: expected a list of counts by model, corpus and layer: {error!r}") from None
+        raise InputError(f"{path}: expected a list of counts by model, corpus and layer: {error!r:.200}") from None
     name = _part(path, part, sorted(set(layers) & set(tokens)))
     rng, chosen = np.random.default_rng(0), []
     for _, counts in sorted(layers[name].items()):
-        top_k, rest = divmod(sum(counts), tokens[name])
+        top_k, rest = divmod(int(counts.sum()), max(tokens[name], 1))
         if rest or not top_k:
             raise InputError(f"{path}: counts of {name}: expected a multiple of its {tokens[name]} tokens")
         unknown = np.full(len(counts), UNKNOWN)
-        chosen.append(_tokens(path, unknown, np.arange(len(counts)), np.array(counts), top_k, rng)[1])
-    if len({x.shape for x in chosen}) != 1:
-        raise InputError(f"{path}: counts of {name}: expected the same top-k in each layer")
+        chosen.append(_tokens(path, unknown, np.arange(len(counts)), counts, top_k, rng)[1])
+    if len({x.shape for x in chosen}) != 1 or len({len(x) for x in layers[name].values()}) != 1:
+        raise InputError(f"{path}: counts of {name}: expected the same experts and top-k in each layer")
     return np.full(tokens[name], UNKNOWN), np.stack(chosen, axis=1), len(counts)
+
+
+def _add(row: dict[str, Any], layers: dict[str, dict[int, np.ndarray]], tokens: dict[str, int]) -> None:
+    """Take in a row of tokens by expert. Raises KeyError, TypeError, ValueError."""
+    name = f"{row['model']}/{row['corpus']}"
+    counts, layer, kind = np.array(row["counts"]), row["layer_index"], row["kind"]
+    if counts.ndim != 1 or counts.dtype.kind != "i" or (counts < 0).any() or not isinstance(layer, int):
+        raise ValueError(f"counts of {name}: expected whole numbers from 0")
+    if kind == "expert_counts":
+        if layer in layers.setdefault(name, {}):
+            raise ValueError(f"counts of {name}: layer {layer} is there twice")
+        layers[name][layer] = counts
+    elif kind == "expert_counts_top1":
+        if tokens.setdefault(name, int(counts.sum())) != counts.sum():
+            raise ValueError(f"counts of {name}: expected the same tokens in each layer")
+    else:
+        raise ValueError(f"kind: expected expert_counts or expert_counts_top1, got {kind!r:.60}")
 
 
 def _tokens(

@@ -5,8 +5,11 @@
 | .npy | integers, shape (tokens, MoE layers, k): the chosen experts | vLLM's returned routed experts |
 | .npz | an array as above for each request; or counts by token ID (`counts`) | the same, of many requests |
 | .json | tokens by expert (`moe.routing.counts`) | allenai/OLMoE's analysis |
-| .csv | columns `layer,expert`; of each layer, the tokens in the same order | by hand, simulators |
+| .csv | columns `layer,expert`; of each layer, the tokens in the same order; top-1 | by hand, simulators |
+| .csv | columns `token,layer,expert`, perhaps `weight`; k rows for each token and layer, in any order | the same |
 | .jsonl | `{"layer_idx", "token_idx", "selected_ids", "gate_weights"}` a line | router hooks |
+
+A column that is in none of these is refused, with its name: nothing is left out without a word.
 
 A routing trace of our own (.parquet) is read as it is. The others say nothing of the text: attention IDs are -1,
 token IDs too (but in counts by token ID), all tokens of a request are one sequence. Weights that are not given are
@@ -14,20 +17,33 @@ token IDs too (but in counts by token ID), all tokens of a request are one seque
 """
 
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from moe.errors import InputError
+from moe.parquet import no_others
 from moe.routing.counts import UNKNOWN, Counted, from_expert_counts, from_token_counts, is_token_counts
-from moe.trace import RoutingTrace, load_trace
+from moe.trace import RoutingTrace, check_routing, load_trace
+
+_NO_NUMPY = (
+    *(OSError, ValueError, EOFError, SyntaxError, KeyError, MemoryError, OverflowError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What numpy raises for files that are none, or damaged."""
+_NEVER_BY_CHANCE_TOKENS = 64
+"""So many tokens do not all choose expert 0 of a layer."""
 
 
-def import_trace(path: str | Path, experts: int | None = None, part: str | None = None) -> RoutingTrace:
+def import_trace(
+    path: str | Path, experts: int | None = None, part: str | None = None, drop_padding: bool = False
+) -> RoutingTrace:
     """Read routing from a file (formats above, by its ending).
 
     Layers are numbered 0, 1, ... in the order of their numbers in the file, which `origin` keeps.
@@ -35,8 +51,11 @@ def import_trace(path: str | Path, experts: int | None = None, part: str | None 
     Args:
         experts: E, experts per layer; when not given, the file's, or the largest index plus 1.
         part: of a file of counts: which corpus.
+        drop_padding: leave out the tokens whose choices are all -1 (padding) or, of a top-k above 1, all 0 (not
+            captured by vLLM). `origin` says how many.
 
-    Raises InputError for an unknown ending and for content that is not what the format says.
+    Raises InputError for an unknown ending, for content that is not what the format says, and for what no gate
+    chooses: an expert twice or none for a token.
 
     >>> import numpy as np, serverless_moe as smoe
     >>> np.save("routed.npy", np.array([[[0], [1]], [[1], [1]], [[0], [0]]]))  # (tokens, layers, k)
@@ -58,29 +77,50 @@ def import_trace(path: str | Path, experts: int | None = None, part: str | None 
             raise InputError(f"{path}: expected a trace of {experts} experts per layer, got {found.num_experts}")
         return found
     read = _READERS[path.suffix](path, part)
+    dropped = 0
+    if drop_padding:
+        read, dropped = _without_padding(read)
     chosen, weights = read.chosen, read.weights
     if not chosen.size:
-        raise InputError(f"{path}: expected tokens, it has none")
+        raise InputError(f"{path}: expected tokens, it has none" + (" but padding" if dropped else ""))
+    if not drop_padding and (chosen < 0).all(axis=(1, 2)).any():
+        token = int((chosen < 0).all(axis=(1, 2)).argmax())
+        raise InputError(
+            f"{path}: expert: token {token}: expected experts from 0, got padding "
+            f"({chosen[token, 0, 0]}); import --drop-padding leaves it out"
+        )
     count = experts or read.experts or int(chosen.max()) + 1
-    if chosen.min() < 0 or chosen.max() >= min(count, np.iinfo(np.int16).max):
-        raise InputError(f"{path}: expert: expected 0..{count - 1}, got {chosen.min()}..{chosen.max()}")
-    total = weights.sum(axis=2, keepdims=True)
-    if not np.isfinite(weights).all() or (weights < 0).any() or (total <= 0).any():
-        raise InputError(f"{path}: weights: expected numbers from 0, not all 0 for a token")
+    check_routing(path, chosen, weights, count)
     order = np.argsort(-weights, axis=2, kind="stable")
     token_id = np.full(len(chosen), UNKNOWN) if read.token_id is None else read.token_id
-    lengths = read.sequences or [len(chosen)]
+    lengths = [n for n in read.sequences or [len(chosen)] if n]
+    weights = weights / weights.sum(axis=2, keepdims=True)
     return RoutingTrace(
         sequence=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
         token_id=token_id.astype(np.int32),
         position_id=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
         attention_id=np.full(chosen.shape[:2], UNKNOWN, dtype=np.int32),
         experts=np.take_along_axis(chosen, order, axis=2).astype(np.int16),
-        weights=np.take_along_axis(weights / total, order, axis=2).astype(np.float32),
+        weights=np.take_along_axis(weights, order, axis=2).astype(np.float32),
         num_experts=count,
         origin={"imported_from": path.name, "layers_of_file": [int(layer) for layer in read.layers]}
-        | ({"part": part} if part else {}),
+        | ({"part": part} if part else {})
+        | ({"dropped_tokens": dropped} if drop_padding else {}),
     )
+
+
+def _without_padding(read: "_Read") -> tuple["_Read", int]:
+    """What was read without tokens that are padding, and how many those were."""
+    filler = (read.chosen == -1) | ((read.chosen == 0) & (read.chosen.shape[2] > 1))
+    first = read.chosen[:, :1, :1]
+    kept = ~(filler & (read.chosen == first)).all(axis=(1, 2))
+    ends = np.cumsum(read.sequences or [len(kept)])
+    sequences = [int(part.sum()) for part in np.split(kept, ends[:-1])]
+    token_id = None if read.token_id is None else read.token_id[kept]
+    shorter = replace(
+        read, chosen=read.chosen[kept], weights=read.weights[kept], token_id=token_id, sequences=sequences
+    )
+    return shorter, int((~kept).sum())
 
 
 @dataclass(frozen=True)
@@ -105,7 +145,7 @@ class _Read:
 
 def _from_numpy(path: Path, part: str | None) -> _Read:
     _no_part(path, part)
-    chosen = _routed(path, _load_numpy(path))
+    chosen = _captured(path, _routed(path, _load_numpy(path)))
     return _Read(np.arange(chosen.shape[1]), chosen, np.ones(chosen.shape))
 
 
@@ -120,7 +160,7 @@ def _from_archive(path: Path, part: str | None) -> _Read:
     if len({x.shape[1:] for x in requests}) != 1:
         shapes = sorted({x.shape[1:] for x in requests})
         raise InputError(f"{path}: expected the same layers and k in each array, got {shapes}")
-    chosen = np.concatenate(requests)
+    chosen = _captured(path, np.concatenate(requests))
     return _Read(np.arange(chosen.shape[1]), chosen, np.ones(chosen.shape), sequences=[len(x) for x in requests])
 
 
@@ -137,8 +177,8 @@ def _load_numpy(path: Path) -> Any:
     try:
         found = np.load(path, allow_pickle=False)
         return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable numpy file: {' '.join(str(error).split())}") from None
+    except _NO_NUMPY as error:
+        raise InputError(f"{path}: not a readable numpy file: {' '.join(str(error).split())[:200]}") from None
 
 
 def _routed(path: Path, chosen: Any, where: str = "") -> np.ndarray:
@@ -149,6 +189,17 @@ def _routed(path: Path, chosen: Any, where: str = "") -> np.ndarray:
             f"{path}: expected integers of shape (tokens, layers, k){where}, got {kind} of shape {shape}"
         )
     return chosen.astype(np.int64)
+
+
+def _captured(path: Path, chosen: np.ndarray) -> np.ndarray:
+    """Routed experts (T, L, k) that were captured in every layer: buffers are zeros before. Raises InputError."""
+    empty = (chosen == 0).all(axis=(0, 2)) & (chosen.shape[2] == 1)
+    if len(chosen) >= _NEVER_BY_CHANCE_TOKENS and empty.any():
+        raise InputError(
+            f"{path}: expert: layer {int(empty.argmax())}: expected the choices of {len(chosen)} tokens, "
+            "got 0 for each, as where nothing was captured"
+        )
+    return chosen
 
 
 def _no_part(path: Path, part: str | None) -> None:
@@ -163,12 +214,60 @@ def _from_csv(path: Path, part: str | None) -> _Read:
     _no_part(path, part)
     try:
         table = csv.read_csv(path)
-    except (OSError, pa.ArrowException) as error:
+        names = table.column_names
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    _check_columns(path, names)
     layer, expert = (_integers(path, table, name) for name in ("layer", "expert"))
-    order = np.argsort(layer, kind="stable")
-    layers, by_layer = _per_layer(path, layer[order], expert[order, None])
-    return _Read(layers, by_layer, np.ones(by_layer.shape))
+    if "token" not in names:
+        order = np.argsort(layer, kind="stable")
+        layers, by_layer = _per_layer(path, layer[order], expert[order, None])
+        return _Read(layers, by_layer, np.ones(by_layer.shape))
+    token = _integers(path, table, "token")
+    weight = _numbers(path, table, "weight") if "weight" in names else np.ones(len(token))
+    order = np.lexsort((token, layer))
+    top_k = _rows_of_each(path, token[order], layer[order])
+    chosen, weights = (x[order].reshape(-1, top_k) for x in (expert, weight))
+    token, layer = token[order][::top_k], layer[order][::top_k]
+    _, tokens = _per_layer(path, layer, token[:, None])
+    if (tokens != tokens[:, :1]).any():
+        raise InputError(f"{path}: token: expected the same tokens in each layer")
+    layers, chosen = _per_layer(path, layer, chosen)
+    return _Read(layers, chosen, _per_layer(path, layer, weights)[1])
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    """Raise InputError for a column of a CSV file that is there twice, or that is none of routing."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"{path}: line 1: column '{twice}': expected once, it is there {names.count(twice)} times"
+        )
+    if "count" in names:
+        raise InputError(
+            f"{path}: line 1: column 'count': expected a row for each choice, no counts "
+            "(layer,expert or token,layer,expert)"
+        )
+    if "expert" in names:  # else it is said that this is missing
+        no_others(path, names, ("token", "layer", "expert", "weight") if "token" in names else ("layer", "expert"))
+
+
+def _rows_of_each(path: Path, token: np.ndarray, layer: np.ndarray) -> int:
+    """k: how many rows each token has in each layer; rows sorted by layer, then token. Raises InputError."""
+    new = (np.diff(token, prepend=-1) != 0) | (np.diff(layer, prepend=-1) != 0)
+    new[:1] = True
+    starts = np.flatnonzero(new)
+    rows = np.diff(np.append(starts, len(token)))
+    if not len(rows):
+        raise InputError(f"{path}: expected tokens, it has none")
+    top_k = int(np.bincount(rows).argmax())
+    if (rows != top_k).any():
+        k = int((rows != top_k).argmax())
+        raise InputError(
+            f"{path}: expert: token {token[starts[k]]}, layer {layer[starts[k]]}: expected {top_k} rows, "
+            f"as most have, got {rows[k]}"
+        )
+    return top_k
 
 
 def _from_jsonl(path: Path, part: str | None) -> _Read:
@@ -178,8 +277,10 @@ def _from_jsonl(path: Path, part: str | None) -> _Read:
     _no_part(path, part)
     try:
         table = json.read_json(path)
-    except (OSError, pa.ArrowException) as error:
+        names = table.column_names
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable JSONL file: {' '.join(str(error).split())}") from None
+    no_others(path, names, ("layer_idx", "token_idx", "selected_ids", "gate_weights"))
     layer, token = (_integers(path, table, name) for name in ("layer_idx", "token_idx"))
     chosen, weights = (_lists(path, table, name) for name in ("selected_ids", "gate_weights"))
     if chosen.shape != weights.shape or chosen.dtype.kind != "i":
@@ -210,10 +311,27 @@ def _per_layer(path: Path, layer: np.ndarray, rows: np.ndarray) -> tuple[np.ndar
 
 
 def _integers(path: Path, table: Any, name: str) -> np.ndarray:
-    column = table[name].to_numpy() if name in table.column_names else None
+    column = table[name].to_numpy() if name in table.column_names and not table[name].null_count else None
     if column is None or (column.size and column.dtype.kind not in "iu"):
-        raise InputError(f"{path}: expected a column '{name}' of whole numbers, got columns {table.column_names}")
+        raise InputError(_expected(path, table, name, "whole numbers"))
     return column.astype(np.int64)
+
+
+def _numbers(path: Path, table: Any, name: str) -> np.ndarray:
+    column = table[name].to_numpy()
+    if table[name].null_count or column.dtype.kind not in "iuf":
+        raise InputError(_expected(path, table, name, "numbers"))
+    return column.astype(float)
+
+
+def _expected(path: Path, table: Any, name: str, what: str) -> str:
+    """That a column of these is expected, and what is there instead."""
+    if name not in table.column_names:
+        return f"{path}: expected a column '{name}' of {what}, got columns {table.column_names}"
+    if table[name].null_count:
+        row = table[name].is_null().to_pylist().index(True)
+        return f"{path}: expected a column '{name}' of {what}, got nothing in row {row + 1}"
+    return f"{path}: expected a column '{name}' of {what}, got {table[name].type}: {str(table[name][0])[:60]!r}"
 
 
 def _lists(path: Path, table: Any, name: str) -> np.ndarray:

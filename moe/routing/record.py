@@ -1,6 +1,7 @@
 """Record routing traces: text through a real model, gates of choice; what was recorded once is read again."""
 
 import functools
+import json
 import logging
 import os
 import re
@@ -33,6 +34,8 @@ __all__ = [
     "record",
     "uncached_passes",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 RECORDER = "recorder/2"
 """Part of every cache key: raise it when the same settings give another trace."""
@@ -82,7 +85,7 @@ def cached_records(
     paths = {each: _trace_path(each, content_key(key)) for each, key in keys.items()}
     found: dict[RecordingSettings, Recording] = {}
     for each, path in paths.items():
-        trace = None if fresh else _read(path)
+        trace = None if fresh else _read(path, keys[each])
         if trace is not None:
             found[each] = Recording(trace, path, was_cached=True)
     for group in _groups([each for each in paths if each not in found]):
@@ -108,7 +111,7 @@ def _keep(trace: RoutingTrace, path: Path) -> None:
 @functools.cache
 def _warn(folder: Path, why: str | None) -> None:
     text = "smoe: cache folder %s: cannot be written: %s; goes on without it ($SMOE_CACHE names another)"
-    logging.getLogger(__name__).warning(text, folder, why)
+    _LOG.warning(text, folder, why)
 
 
 def uncached_passes(settings: Sequence[RecordingSettings]) -> list[list[RecordingSettings]]:
@@ -265,12 +268,21 @@ def _trace_path(settings: RecordingSettings, key: str) -> Path:
     return cache_dir() / "traces" / f"{model}-{key[:24]}.parquet"
 
 
-def _read(path: Path) -> RoutingTrace | None:
-    """The cached trace; None when there is none, or one that cannot be read."""
-    try:
-        return load_trace(path)
-    except InputError:
+def _read(path: Path, key: dict[str, Any]) -> RoutingTrace | None:
+    """The cached trace; None when there is none. One that is damaged, or of something else, is told."""
+    if not path.exists():
         return None
+    try:
+        trace = load_trace(path)
+    except InputError as error:
+        _LOG.warning("smoe: %s; recorded anew", error)
+        return None
+    asked = json.loads(json.dumps(key))
+    other = next((name for name, value in asked.items() if trace.origin.get(name) != value), None)
+    if other is not None:
+        _LOG.warning("smoe: %s: %s: of another recording than was asked for; recorded anew", path, other)
+        return None
+    return trace
 
 
 def _pass_of(settings: RecordingSettings) -> tuple[object, ...]:

@@ -225,6 +225,7 @@ def _hub_corpus(name: str) -> Corpus:
 
     def read() -> Iterator[str]:
         try:
+            os.environ["HF_DATASETS_TRUST_REMOTE_CODE"] = "0"  # versions before 4 ran a data set's own script
             datasets = import_module("datasets")
             rows = datasets.load_dataset(data_set, config or None, split=split, streaming=True)
             for row in islice(rows, HUB_DOCUMENTS):

@@ -4,7 +4,6 @@ Columns: those of `Row`. The schema's metadata key `serverless-moe` holds JSON: 
 `about`, what the run is of (sampler, seed, objective, settings, hashes of its inputs).
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe.errors import InputError
-from moe.files import write_whole
-from moe.parquet import METADATA_KEY
+from moe.parquet import about_of, read_parquet, write_parquet
 from optimizer.bo.judge import Judged
 from optimizer.bo.sampler import Proposal
 
@@ -113,34 +111,28 @@ def to_pandas(rows: Sequence[Row]) -> "pd.DataFrame":
 
 def save_history(rows: Sequence[Row], path: Path, about: dict[str, Any]) -> None:
     """Write the history, atomically: the file is the old one or the new one."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    metadata = json.dumps({"schema": SCHEMA, "about": about}, sort_keys=True)
-    table = pa.Table.from_pandas(to_pandas(rows), preserve_index=False)
-    table = table.replace_schema_metadata({METADATA_KEY: metadata.encode()})
-    write_whole(path, lambda partial: pq.write_table(table, partial))
+    table = to_pandas(rows)
+    columns = {name: table[name].to_numpy() for name in table}
+    write_parquet(path, columns, {"schema": SCHEMA, "about": about})
 
 
 def load_history(path: Path, about: dict[str, Any]) -> list[Row]:
-    """The rows of a stopped run. Raises InputError where the file is none, or of another run."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """The rows of a stopped run. Raises InputError where the file is none, is damaged, or of another run."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file; expected the history of a run to resume")
+    table = read_parquet(path)
+    held = about_of(path, table, SCHEMA, "tuning history").get("about")
     try:
-        table = pq.read_table(path)
-        held = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
         rows = [Row(**row) for row in table.to_pylist()]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected the history of a run to resume") from None
-    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a readable history: {' '.join(str(error).split())}") from None
-    if held.get("schema") != SCHEMA:
-        raise InputError(f"{path}: schema: expected '{SCHEMA}', got {held.get('schema')!r}")
+    except TypeError as error:
+        raise InputError(f"{path}: not a readable history: {error}") from None
     for key, value in about.items():
-        if held["about"].get(key) != value:
+        found = held.get(key) if isinstance(held, dict) else None
+        if found != value:
             raise InputError(
-                f"{path}: of another run: {key}: expected {value!r}, got {held['about'].get(key)!r}; "
+                f"{path}: of another run: {key}: expected {value!r}, got {found!r}; "
                 "--out a new folder, or leave out --resume"
             )
+    if [row.trial for row in rows] != list(range(len(rows))):
+        raise InputError(f"{path}: trial: expected 0, 1, 2, ..., got {[row.trial for row in rows][:10]}")
     return rows

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from moe.errors import InputError
-from moe.parquet import about_of, column, read_parquet, schema_of, whole_number, write_parquet
+from moe.parquet import about_of, column, no_others, read_parquet, schema_of, whole_number, write_parquet
 from moe.trace import RoutingTrace, load_trace
-from optimizer.popularity.table import COLUMNS, ProfileTable
+from optimizer.popularity.table import COLUMNS, ProfileTable, runs
 from simulator.plan import DeploymentProblem
 
 SCHEMA = "profile-table/1"
@@ -48,6 +48,7 @@ def load_table(path: str | Path) -> ProfileTable:
     missing = [name for name in TYPES if name not in rows.column_names]
     if missing:
         raise InputError(f"{path}: expected columns {list(TYPES)}, missing {missing}")
+    no_others(path, rows.column_names, TYPES)
     if not rows.num_rows:
         raise InputError(f"{path}: expected at least one row, got an empty profile table")
     found = {name: column(path, rows, name, kind) for name, kind in TYPES.items()}
@@ -58,8 +59,18 @@ def load_table(path: str | Path) -> ProfileTable:
     if not (np.isfinite(found["count"]).all() and found["count"].min() >= 0):
         raise InputError(f"{path}: count: expected numbers >= 0 in every row")
     keys = np.stack([found[name].astype(np.int32) for name in COLUMNS]).T
-    table = ProfileTable(keys, found["count"], layers, experts, top_k, about.get("origin", {}))
-    return ProfileTable.merged([table])
+    origin = about.get("origin", {})
+    table = ProfileTable(keys, found["count"], layers, experts, top_k, origin if isinstance(origin, dict) else {})
+    merged = ProfileTable.merged([table])
+    if len(merged) < len(table):
+        order, starts = runs(keys.T)
+        twice = keys[order[starts[np.flatnonzero(np.diff(np.append(starts, len(order))) > 1)[0]]]].tolist()
+        where = ", ".join(f"{name} {number}" for name, number in zip(COLUMNS, twice, strict=True))
+        raise InputError(f"{path}: {where}: expected one row, got more than one")
+    empty = np.flatnonzero(~(merged.expert_counts().sum(axis=1) > 0))
+    if len(empty):
+        raise InputError(f"{path}: count: layer {empty[0]}: expected more than 0 in all, got 0")
+    return merged
 
 
 def load_layers(path: Path, layers: list[int] | None) -> RoutingTrace:

@@ -114,10 +114,10 @@ def test_broken_samples_are_named(tmp_path: Path) -> None:
         load_samples(path)
     table = pd.DataFrame({"sample": [0, 0, 1], "layer": 0, "expert": [0, 1, 0], "tokens": [1.0, 2.0, 3.0]})
     table.to_parquet(path)
-    with pytest.raises(InputError, match="one row for each sample, layer and expert"):
+    with pytest.raises(InputError, match="sample 1, layer 0, expert 1: expected one row, got none"):
         load_samples(path)
     table.iloc[:2].assign(tokens=[1.0, -1.0]).to_parquet(path)
-    with pytest.raises(InputError, match="tokens: expected a number >= 0"):
+    with pytest.raises(InputError, match="tokens: sample 0, layer 0, expert 1: expected a number >= 0, got -1"):
         load_samples(path)
     table[["layer"]].to_parquet(path)
     with pytest.raises(InputError, match="missing expert, sample, tokens"):

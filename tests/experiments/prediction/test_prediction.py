@@ -179,7 +179,7 @@ def test_wrong_files_are_told_in_one_line(smoe: Run, files: dict[str, str]) -> N
         f"{folder}/three.parquet: expected (2, 3, 1) layers, experts and top-k as in {folder}/whole.parq" in error
     )
     assert "got (2, 3, 2)" in refused(["a", "two"], "served")
-    assert "expected at least one token, got an empty profile table" in refused(["empty"], "served")
+    assert "layer 0: expected more than 0 in all, got 0" in refused(["empty"], "served")
     assert f"{folder}/other.parquet: schema: expected a routing trace" in refused(["other"], "served")
     assert "a profile table is not enough" in refused(["b-table"], "served", "--predictor", "lstm")
     assert "expected a routing trace ('routing-trace/1'), got 'profile-table/1'" in refused(["a"], "b-table")

@@ -1,5 +1,6 @@
 """Cells of a study: half an hour of computing is not lost to a kill or an error, nor another by other workers."""
 
+import json
 import os
 import signal
 import subprocess
@@ -93,12 +94,21 @@ def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     assert computed(tmp_path) == [0, 1, 2, 3], "the study did not go on from what it had"
 
 
-def test_what_cannot_be_read_is_computed_again(tmp_path: Path) -> None:
-    """A file that was cut short by a power cut is no result."""
-    Store(tmp_path / "cells").values("x", third, cells(tmp_path, 1))
-    (file,) = (tmp_path / "cells").iterdir()
-    file.write_text(file.read_text()[:5])
-    assert Store(tmp_path / "cells").values("x", third, cells(tmp_path, 1)) == WANTED[:1]
+@pytest.mark.parametrize("fault", ["short", "bit", "other cell"])
+def test_what_cannot_be_read_is_computed_again(
+    tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that was cut short, a digit that a disk changed, another cell's value: none is a result."""
+    Store(tmp_path / "cells").values("x", third, cells(tmp_path, 2))
+    files = {json.loads(file.read_text())["value"]["third"]: file for file in (tmp_path / "cells").iterdir()}
+    text = files[0.0].read_text()
+    damaged = {"short": text[:5], "bit": text.replace("0.0", "0.4"), "other cell": files[1 / 3].read_text()}
+    files[0.0].write_text(damaged[fault])
+    assert Store(tmp_path / "cells").values("x", third, cells(tmp_path, 2)) == WANTED[:2]
+    assert computed(tmp_path) == [0, 1, 0]
+    (told,) = caplog.messages
+    assert told == f"smoe: {files[0.0]}: damaged, or made for something else; made anew"
+    assert files[0.0].read_text() == text
 
 
 def test_progress_counts_what_is_there(tmp_path: Path) -> None:

@@ -237,6 +237,21 @@ def test_a_killed_campaign_loses_nothing(whole: Outcome, tmp_path: Path) -> None
     assert all(json.loads(line) for line in rows.read_text().splitlines())
 
 
+def test_a_damaged_call_is_refused_with_its_line(whole: Outcome, tmp_path: Path) -> None:
+    """A digit that a disk changed would be a constant of a platform that was paid for."""
+    run_campaign(campaign(), FakePlatform(), tmp_path)
+    rows = tmp_path / "rows.jsonl"
+    lines = rows.read_text().splitlines(keepends=True)
+    number = next(k for k, line in enumerate(lines) if '"seconds": [0.' in line)
+    lines[number] = lines[number].replace('"seconds": [0.', '"seconds": [1.', 1)
+    rows.write_text("".join(lines))
+    with pytest.raises(InputError, match=rf"rows\.jsonl: line {number + 1}: damaged"):
+        run_campaign(campaign(), FakePlatform(), tmp_path)
+    unsummed = [{name: x for name, x in json.loads(line).items() if name != "sha256"} for line in lines]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in unsummed))
+    assert run_campaign(campaign(), FakePlatform(), tmp_path).complete, "one that began without checksums goes on"
+
+
 def test_a_full_disk_is_told_and_nothing_is_lost(
     whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

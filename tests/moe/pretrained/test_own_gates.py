@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from moe.errors import InputError
 from moe.pretrained.models import layers_of
-from moe.pretrained.passes import record_own
+from moe.pretrained.passes import record_own, routers_of
 from moe.routing.record import RecordingSettings, cached_record
 from tests.moe import tiny_models
 
@@ -74,6 +75,40 @@ def own(folder: Path, kind: str = "olmoe", **changes: Any) -> RecordingSettings:
     assert layers_of(str(model)) == layers
     asked = {"gate": "own", "experts": experts, "top_k": top_k, "tokens": 160, "sequence_tokens": 16}
     return RecordingSettings(model=str(model), corpus=text(folder), **(asked | changes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "layers"),
+    [
+        ("qwen2_moe", {"num_hidden_layers": 4, "decoder_sparse_step": 2}, 2),  # blocks 1 and 3
+        ("qwen2_moe", {"num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [0, 1]}, 1),
+        ("qwen3_moe", {"num_hidden_layers": 5, "mlp_only_layers": [2]}, 4),
+        ("deepseek_v2", {"num_hidden_layers": 4, "first_k_dense_replace": 3}, 1),
+        ("deepseek_v3", {"num_hidden_layers": 5, "first_k_dense_replace": 2}, 3),
+        ("llama4_text", {"num_hidden_layers": 6, "interleave_moe_layer_step": 3, "moe_layers": None}, 2),
+        ("ernie4_5_moe", {"num_hidden_layers": 6, "moe_layer_start_index": 2, "moe_layer_interval": 1}, 4),
+        ("jamba", {"num_hidden_layers": 8, "expert_layer_period": 2, "expert_layer_offset": 1}, 4),
+        ("gpt_oss", {"num_hidden_layers": 3}, 3),
+        ("mixtral", {"num_hidden_layers": 3}, 3),
+        ("switch_transformers", {"num_layers": 4, "num_sparse_encoder_layers": 1, "num_decoder_layers": 2}, None),
+    ],
+)
+def test_moe_layers_are_counted_as_the_models_class_builds_them(
+    kind: str, config: dict[str, Any], layers: int | None, tmp_path: Path, own_cache: Path
+) -> None:
+    """Else a user's own model is refused, or its layers are told to be wrong only after an hour of recording."""
+    made = transformers.AutoConfig.for_model(kind, **config)
+    made.save_pretrained(tmp_path / "model")
+    with torch.device("meta"):
+        routers = routers_of(transformers.AutoModel.from_config(made))
+    if layers is not None:
+        assert len(routers) == layers
+    assert layers_of(str(tmp_path / "model")) == len(routers)
+    (kept,) = (own_cache / "layers").iterdir()
+    text = kept.read_text()
+    kept.write_text(text[:-2] + "9}")
+    assert layers_of(str(tmp_path / "model")) == len(routers), "a damaged count was believed"
+    assert kept.read_text() == text
 
 
 @pytest.mark.parametrize("kind", ["olmoe", "deepseek_v2"])

@@ -94,20 +94,52 @@ def test_a_part_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) ->
         import_trace(tmp_path / "r.npy", part="c4")
 
 
-@pytest.mark.parametrize("change", ["an expert twice", "another layer's tokens", "no list"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            "an expert twice",
+            "another layer's tokens",
+            "no list",
+            "below 0",
+            "a ninth expert",
+            "fractions",
+            "shorter",
+        ),
+        *("further", "a layer twice", "other kind", "other tokens", "counts below 0"),
+    ],
+)
 def test_counts_that_no_routing_has_are_told_in_one_line(change: str, tmp_path: Path) -> None:
     arrays = token_counts()
     path = tmp_path / "c.npz"
     if change == "no list":
         path = tmp_path / "c.json"
         path.write_text('{"model": "x"}')
+    elif change in ("a layer twice", "other kind", "other tokens", "counts below 0"):
+        path, _ = expert_counts(tmp_path)
+        rows = json.loads(path.read_text())
+        rows += [rows[0]] if change == "a layer twice" else []
+        rows[2] |= {"kind": "expert_count"} if change == "other kind" else {}
+        rows[3]["counts"][0] += change == "other tokens"
+        rows[2]["counts"][0] -= 1000 * (change == "counts below 0")
+        path.write_text(json.dumps(rows))
     elif change == "an expert twice":
         arrays["count"][0] += 3
+    elif change == "below 0":
+        arrays["count"][0] *= -1
+    elif change == "a ninth expert":
+        arrays["expert"][-1] = 8
+    elif change == "fractions":
+        arrays["count"] = arrays["count"] + 0.5
+    elif change == "shorter":
+        arrays["count"] = arrays["count"][:-1]
+    elif change == "further":
+        arrays["request"] = arrays["count"]
     else:
         keep = ~((arrays["layer_index"] == 1) & (arrays["token"] == 1))
         arrays = {name: x if name == "corpora" else x[keep] for name, x in arrays.items()}
     if path.suffix == ".npz":
         save(path, arrays)
     with pytest.raises(InputError, match="expected") as caught:
-        import_trace(path, part="wikipedia")
+        import_trace(path, part="wikipedia" if path.suffix == ".npz" else "olmoe/c4")
     assert "\n" not in str(caught.value)

@@ -87,14 +87,29 @@ def test_a_trace_of_our_own_is_read_as_it_is(tmp_path: Path) -> None:
         ("r.csv", "layer,expert\n", "expected a column|it has none|same number of tokens"),
         ("r.csv", "layer,exprt\n0,1\n", "expected a column 'expert'"),
         ("r.csv", "layer,expert\n0,a\n", "expected a column 'expert' of whole numbers"),
-        ("r.csv", "layer,expert\n0,-1\n", r"expert: expected 0\.\."),
+        (
+            "r.csv",
+            "layer,expert\n0,-1\n",
+            "token 0: expected experts from 0, got padding .* import --drop-padding",
+        ),
+        ("r.csv", "layer,expert\n0,1\n1,-1\n", r"expert: token 0, layer 1: expected 0\.\.1, got -1"),
+        ("r.csv", "layer,expert,count\n0,1,5\n", "line 1: column 'count': expected a row for each choice"),
+        ("r.csv", "layer,expert,gate\n0,1,5\n", "unknown column 'gate'; expected layer, expert"),
+        ("r.csv", "layer,expert,expert\n0,1,5\n", "line 1: column 'expert': expected once, it is there 2 times"),
+        ("r.csv", "layer,expert\n0,1\n0,\n", "got nothing in row 2"),
+        ("r.csv", "token,layer,expert\n0,0,1\n0,0,2\n1,0,1\n1,0,2\n2,0,1\n", "token 2, layer 0: expected 2 rows"),
+        ("r.csv", "token,layer,expert\n0,0,1\n0,0,1\n", "token 0, layer 0: expected 2 different experts"),
+        ("r.csv", "token,layer,expert\n0,0,1\n1,1,1\n", "token: expected the same tokens in each layer"),
+        ("r.csv", "token,layer,expert,weight\n0,0,1,-1\n", "weights: token 0, layer 0: expected numbers from 0"),
+        ("r.csv", "token,layer,expert,weight\n0,0,1,x\n", "expected a column 'weight' of numbers"),
         ("r.csv", "layer,expert\n0,1\n0,1\n1,1\n", r"same number of tokens in each layer, got \[2, 1\]"),
         ("r.jsonl", "{", "not a readable JSONL file"),
         ("r.jsonl", '{"layer_idx": 0, "token_idx": 0}', "expected a list 'selected_ids'"),
+        ("r.jsonl", '{"layer_idx": 0, "token_idx": 0, "step": 1}', "unknown column 'step'"),
         (
             "r.jsonl",
             '{"layer_idx": 0, "token_idx": 0, "selected_ids": [1], "gate_weights": [0.0]}',
-            "weights: expected numbers from 0, not all 0",
+            "weights: token 0, layer 0: expected numbers from 0, not all 0",
         ),
         (
             "r.jsonl",
@@ -123,7 +138,59 @@ def test_arrays_of_another_shape_or_kind_are_told(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"expected integers of shape \(tokens, layers, k\)"):
             import_trace(tmp_path / name)
     np.save(tmp_path / "c.npy", routing())
-    with pytest.raises(InputError, match=r"expert: expected 0\.\.3, got 0\.\.7"):
+    with pytest.raises(InputError, match=r"expert: token 0, layer 1: expected 0\.\.3, got 3, 5"):
         import_trace(tmp_path / "c.npy", experts=4)
     with pytest.raises(InputError, match="no such file"):
         import_trace(tmp_path / "gone.npy")
+
+
+def test_a_row_for_each_choice_may_name_its_token(tmp_path: Path) -> None:
+    """Else two choices of one token are taken for two tokens of one choice."""
+    chosen = routing()
+    rows = [f"{expert},{9 - t},{e}" for t in range(10) for e in range(3) for expert in chosen[t, e]]
+    np.random.default_rng(1).shuffle(rows)
+    (tmp_path / "r.csv").write_text("\n".join(["expert,token,layer", *rows]) + "\n")
+    trace = import_trace(tmp_path / "r.csv", experts=8)
+    assert np.array_equal(np.sort(trace.experts), np.sort(chosen[:10][::-1]))
+    weighted = [f"{row},{0.75 if row[0] == '7' else 0.25}" for row in rows]
+    (tmp_path / "r.csv").write_text("\n".join(["expert,token,layer,weight", *weighted]) + "\n")
+    trace = import_trace(tmp_path / "r.csv", experts=8)
+    has_7 = (chosen[:10][::-1] == 7).any(axis=2)
+    assert np.array_equal(trace.experts[:, :, 0] == 7, has_7), "the best one is not first"
+    assert np.allclose(trace.weights[has_7], [0.75, 0.25])
+
+
+def test_what_was_not_captured_is_no_routing(tmp_path: Path) -> None:
+    """vLLM leaves zeros where it captured nothing: read as choices, a plan is made for a hot expert 0."""
+    tail = routing()
+    tail[20:] = 0
+    np.save(tmp_path / "r.npy", tail)
+    with pytest.raises(InputError, match=r"token 20, layer 0: expected 2 different experts .*, got 0, 0"):
+        import_trace(tmp_path / "r.npy")
+    layer = routing(64, top_k=1)
+    layer[:, 1] = 0
+    np.save(tmp_path / "r.npy", layer)
+    with pytest.raises(InputError, match="layer 1: expected the choices of 64 tokens, got 0 for each"):
+        import_trace(tmp_path / "r.npy")
+    np.save(tmp_path / "r.npy", layer[:9])
+    assert import_trace(tmp_path / "r.npy").tokens == 9, "a few tokens may well agree"
+
+
+def test_padding_is_left_out_only_where_asked_for(tmp_path: Path) -> None:
+    requests = [routing(7), routing(5)]
+    padded = [np.concatenate([x, np.full((2, 3, 2), fill)]) for x, fill in zip(requests, (-1, 0), strict=True)]
+    np.savez(tmp_path / "r.npz", *padded, np.full((3, 3, 2), -1))
+    with pytest.raises(InputError, match=r"token 7: expected experts from 0, got padding .*--drop-padding"):
+        import_trace(tmp_path / "r.npz")
+    trace = import_trace(tmp_path / "r.npz", drop_padding=True)
+    assert np.array_equal(trace.experts, np.concatenate(requests))
+    assert trace.sequence.tolist() == [0] * 7 + [1] * 5
+    assert trace.origin["dropped_tokens"] == 7
+    np.save(tmp_path / "r.npy", np.full((3, 3, 2), -1))
+    with pytest.raises(InputError, match="it has none but padding"):
+        import_trace(tmp_path / "r.npy", drop_padding=True)
+    half = routing(7)
+    half[3, 1] = -1
+    np.save(tmp_path / "r.npy", half)
+    with pytest.raises(InputError, match=r"token 3, layer 1: expected 0\.\.7, got -1, -1"):
+        import_trace(tmp_path / "r.npy", experts=8, drop_padding=True)

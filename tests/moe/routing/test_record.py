@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from moe.cache import is_sealed, seal
 from moe.errors import InputError
 from moe.files import validated
 from moe.pretrained.convert import find_mlps, make_gates
@@ -211,12 +212,54 @@ def test_an_edited_gate_corpus_makes_another_standardised_gate(
     assert cached_record(settings.model_copy(update={"gate": "random"})).was_cached, "a random gate needs none"
 
 
-def test_a_damaged_cache_is_recorded_again(tiny_folder: dict[str, str]) -> None:
+@pytest.mark.parametrize("fault", ["short", "bit", "another recording"])
+def test_a_damaged_cache_is_recorded_again(
+    tiny_folder: dict[str, str], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And it is said: a trace of something else would be priced without a word."""
     path = cached_record(settings_of(tiny_folder)).path
-    path.write_bytes(path.read_bytes()[:100])
+    content = path.read_bytes()
+    other = cached_record(settings_of(tiny_folder, gate_seed=9)).path.read_bytes()
+    damaged = {"short": content[:500], "bit": flipped(content, len(content) // 2), "another recording": other}
+    path.write_bytes(damaged[fault])
     recording = cached_record(settings_of(tiny_folder))
     assert not recording.was_cached
-    assert recording.trace.tokens == 320
+    assert recording.path.read_bytes() == content
+    (told,) = caplog.messages
+    assert told.startswith(f"smoe: {path}: ")
+    assert told.endswith("recorded anew")
+    assert cached_record(settings_of(tiny_folder)).was_cached
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    """With one bit of a byte the other way."""
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+def test_a_folder_that_was_made_is_known_again_unless_it_changed(tmp_path: Path) -> None:
+    """Else a converted model of which the disk lost a bit is served as the model."""
+    (tmp_path / "weights").write_bytes(b"0123")
+    assert not is_sealed(tmp_path, "model A")
+    seal(tmp_path, "model A")
+    assert is_sealed(tmp_path, "model A")
+    assert not is_sealed(tmp_path, "model B")
+    (tmp_path / "weights").write_bytes(b"0133")
+    assert not is_sealed(tmp_path, "model A")
+
+
+def test_a_cache_that_cannot_be_written_costs_one_warning(
+    tiny_folder: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An hour of recording is not lost because its copy cannot be kept."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SMOE_CACHE", str(tmp_path / "file" / "cache"))
+    settings = [settings_of(tiny_folder, gate_seed=seed) for seed in (1, 2)]
+    assert [each.was_cached for each in cached_records(settings)] == [False, False]
+    folder = tmp_path / "file" / "cache"
+    said = (
+        f"smoe: cache folder {folder}: cannot be written: Not a directory; goes on without it ($SMOE_CACHE names"
+    )
+    assert [record.getMessage() for record in caplog.records] == [f"{said} another)"]
 
 
 def test_many_gates_in_one_pass_are_recorded_as_if_alone(tiny_folder: dict[str, str]) -> None:

@@ -1,8 +1,13 @@
 """Text by name: what a user asks for is what is served, and what is not there is said in one line."""
 
+import functools
+import http.server
+import io
 import re
 import subprocess
 import sys
+import tarfile
+import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -13,6 +18,7 @@ import pytest
 from moe.errors import InputError
 from moe.text import corpora
 from moe.text.corpora import corpus_names, load_corpus, load_text, tokens_of
+from moe.text.fiction import PACKAGE, VERSION
 from moe.text.wikitext import prose
 
 
@@ -93,14 +99,60 @@ def test_the_novel_is_a_novel_without_what_its_publisher_put_around_it() -> None
 def test_a_novel_that_cannot_be_fetched_or_is_another_gives_one_line(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = subprocess.CompletedProcess([], 1, "", "WARNING: x\nERROR: no\tsuch host")
+    failed = subprocess.CompletedProcess([], 1, b"", b"WARNING: x\nERROR: no\tsuch host")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(InputError, match=r"'fiction' needs the source of sentencepiece==.*no\tsuch host"):
+    with pytest.raises(InputError, match=r"'fiction' needs the source of sentencepiece .*no\tsuch host"):
         load_corpus("fiction")
-    monkeypatch.setattr("moe.text.fiction._fetched", lambda: b"another text")
+    monkeypatch.setattr("moe.text.fiction._text_of", lambda _: b"another text")
+    monkeypatch.setattr("moe.text.fiction._fetched", lambda: b"")
     with pytest.raises(InputError, match="has another text than it had"):
         load_corpus("fiction")
     assert not list(own_cache.glob("texts/*"))
+
+
+def make_index(folder: Path) -> None:
+    """An index of packages whose source, when it is built, writes a file `ran`."""
+    setup = f"open({str(folder / 'ran')!r}, 'w').close()\nimport setuptools\nsetuptools.setup(name={PACKAGE!r})\n"
+    name = f"{PACKAGE}-{VERSION}"
+    (folder / PACKAGE).mkdir()
+    with tarfile.open(folder / PACKAGE / f"{name}.tar.gz", "w:gz") as archive:
+        for file, text in (("setup.py", setup), ("test/botchan.txt", "another novel")):
+            member = tarfile.TarInfo(f"{name}/{file}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    (folder / PACKAGE / "index.html").write_text(f'<!DOCTYPE html><a href="{name}.tar.gz">{name}.tar.gz</a>')
+
+
+def test_nothing_of_an_archive_is_run_and_another_one_is_refused(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever stands between a user and the index runs code by way of a novel."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    make_index(tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with pytest.raises(InputError, match=r"'fiction': the source of sentencepiece .* has another sha256"):
+            load_corpus("fiction")
+        server.shutdown()
+    assert not (tmp_path / "ran").exists(), "a build script was run"
+    assert not list(own_cache.glob("texts/*"))
+
+
+def test_a_damaged_novel_is_fetched_anew(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own_cache / "texts").mkdir(parents=True)
+    (own_cache / "texts" / "botchan.txt").write_text("another novel")
+    asked: list[str] = []
+
+    def fetched() -> bytes:
+        asked.append("archive")
+        raise InputError("corpus: 'fiction': no index here")
+
+    monkeypatch.setattr("moe.text.fiction._fetched", fetched)
+    with pytest.raises(InputError, match="no index here"):
+        load_corpus("fiction")
+    assert asked == ["archive"]
 
 
 def test_an_unknown_corpus_gets_the_nearest_name() -> None:

@@ -151,6 +151,32 @@ def test_the_history_of_another_run_is_refused(tmp_path: Path) -> None:
         load_history(tmp_path / "nowhere.parquet", {})
 
 
+def test_a_damaged_history_is_refused(tmp_path: Path) -> None:
+    """It cost hours: a flipped bit must not steer the rest of the run, nor be taken for a score."""
+    judge, known = small_judge()
+    path, about = tmp_path / "history.parquet", {"seed": 0}
+    tune(
+        judge,
+        sampler("random", known, SETTINGS, 0),
+        "random",
+        Budget(3),
+        after_trial=lambda rows: save_history(rows, path, about),
+    )
+    whole, content, rng, refused = load_history(path, about), path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(200):
+        flipped = bytearray(content)
+        flipped[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        try:
+            assert load_history(path, about) == whole
+        except InputError:
+            refused += 1
+    assert refused > 50
+    save_history(whole[1:], path, about)
+    with pytest.raises(InputError, match=r"trial: expected 0, 1, 2, \.\.\., got \[1, 2\]"):
+        load_history(path, about)
+
+
 def test_a_run_stops_when_its_budget_is_used_up_or_its_best_score_stays() -> None:
     judge, known = small_judge()
 

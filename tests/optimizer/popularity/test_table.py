@@ -136,6 +136,10 @@ def test_a_file_gives_the_same_table_again(tmp_path: Path) -> None:
         ({"schema": "profile-table/9"}, r"expected a profile table \('profile-table/1'\), got 'profile-table/9'"),
         ({"layers": 0}, "layers: expected a whole number from 1"),
         ({"rows": 0}, "expected at least one row, got an empty profile table"),
+        ({"count": 0.0}, "count: layer 0: expected more than 0 in all, got 0"),
+        ({"layer": 0}, "count: layer 1: expected more than 0 in all, got 0"),
+        ({"twice": 1}, r"layer \d, token_id \d+, .*: expected one row, got more than one"),
+        ({"further": 1}, "unknown column 'further'; expected layer, token_id"),
     ],
 )
 def test_a_file_that_is_not_a_table_is_told(tmp_path: Path, change: dict, said: str) -> None:
@@ -148,6 +152,12 @@ def test_a_file_that_is_not_a_table_is_told(tmp_path: Path, change: dict, said: 
         columns = {name: x[:0] for name, x in columns.items()}
     elif value is None:
         del columns[what]
+    elif what == "twice":
+        columns = {name: np.append(x, x[5]) for name, x in columns.items()}
+    elif what == "further":
+        columns["further"] = columns["count"]
+    elif what == "layer" and value == 0:
+        columns = {name: x[columns["layer"] == 0] for name, x in columns.items()}
     else:
         columns[what] = np.full_like(columns[what], value)
     write_parquet(path, columns, about)
