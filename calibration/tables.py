@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe.errors import InputError
+from moe.errors import InputError, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +32,11 @@ class Period:
     def __post_init__(self) -> None:
         for name, bound in (("since", self.since), ("until", self.until)):
             if bound is not None and not MONTH.fullmatch(bound):
-                raise InputError(f"--{name}: expected a year, month or day such as 2026-04, got '{bound}'")
+                raise InputError(
+                    f"--{name}: expected a year, month or day such as 2026-04, got {shortened(bound)}"
+                )
         if self.since and self.until and self.until < self.since[: len(self.until)]:
-            raise InputError(f"--until: expected nothing before --since {self.since}, got '{self.until}'")
+            raise InputError(f"--until: expected nothing before --since {self.since}, got {shortened(self.until)}")
 
     def has(self, day: str) -> bool:
         """Whether a day (or month, or year) is inside."""

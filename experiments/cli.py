@@ -87,5 +87,6 @@ def _drop_stdout() -> None:
 
 
 def _fail(message: str, code: int = EXIT_BAD_INPUT) -> None:
-    click.echo(f"smoe: {' '.join(message.split())}", err=True)
+    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in " ".join(message.split()))
+    click.echo(f"smoe: {line}", err=True)
     sys.exit(code)

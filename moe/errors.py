@@ -1,7 +1,8 @@
 """What is told to a user in one line: input that cannot be used, a platform that does not do its part."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 LONGEST = 60
@@ -13,6 +14,15 @@ class InputError(ValueError):
 
 class PlatformError(RuntimeError):
     """A platform that fails or does not answer. Its message is one line: what happened, and what to do."""
+
+
+@contextmanager
+def named(key: str) -> Iterator[None]:
+    """InputErrors begin with the key whose value they are of."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

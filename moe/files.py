@@ -6,19 +6,48 @@ Files that a program writes are whole, or as they were: `write_whole`.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from moe.errors import InputError, PlatformError, nearest, shortened
 from moe.loading import parse_json, parse_yaml, read_text
 
 
 class FileModel(BaseModel):
-    """Base of everything that is read from a file: no unknown keys, no NaN, immutable."""
+    """Base of everything that is read from a file: no unknown keys, no NaN, no true for 1, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, data: Any) -> Any:
+        """True is no 1, and `yes` not true."""
+        for key, value in data.items() if isinstance(data, dict) else ():
+            if type(value) in (int, float, tuple):  # most values; of a program's own values nearly all
+                continue
+            kinds = _kinds_of_fields(cls).get(key, frozenset())
+            inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            if kinds & {int, float} and bool not in kinds and any(isinstance(each, bool) for each in inner):
+                said = f"expected a number, got {shortened(value)}"
+                raise PydanticCustomError("wrong_kind", "{said}", {"key": key, "said": said})
+            if bool in kinds and kinds <= {bool, type(None)} and isinstance(value, str):
+                said = f"expected true or false, got {shortened(value)}"
+                raise PydanticCustomError("wrong_kind", "{said}", {"key": key, "said": said})
+        return data
+
+
+@cache
+def _kinds_of_fields(model: type[BaseModel]) -> dict[str, frozenset[Any]]:
+    """By its key, the plain types that each field's type is made of: int and None of `tuple[int, ...] | None`."""
+
+    def kinds_of(annotation: Any) -> frozenset[Any]:
+        return frozenset([annotation]).union(*map(kinds_of, get_args(annotation)))
+
+    return {field.alias or name: kinds_of(field.annotation) for name, field in model.model_fields.items()}
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -52,14 +81,9 @@ def overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def validated(model: type[Model], data: dict[str, Any], source: str | Path) -> Model:
     """`data` as a `model`; every InputError names `source`, the key, the value and what was expected."""
     try:
-        found = model.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{source}: {_explain(model, data, error)}") from None
-    for keys, given, taken in _taken_as(data, found, ()):
-        if isinstance(given, bool) != isinstance(taken, bool):
-            expected = "true or false" if isinstance(taken, bool) else "a number"
-            raise InputError(f"{source}: {'.'.join(keys)}: expected {expected}, got {shortened(given)}")
-    return found
 
 
 def read_model(model: type[Model], path: str | Path) -> Model:
@@ -96,7 +120,7 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
 def set_key(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     """Set the key `a.b` of a file's mapping. Raises InputError, which begins with `source`."""
     if not all(key.split(".")):
-        raise InputError(f"{source}: expected a key such as workload.batch_tokens, got '{key}'")
+        raise InputError(f"{source}: expected a key such as workload.batch_tokens, got {shortened(key)}")
     *parents, last = key.split(".")
     for parent in parents:
         data = data.setdefault(parent, {})
@@ -147,23 +171,6 @@ def writing(path: Path) -> Iterator[None]:
         raise PlatformError(f"{path}: cannot be written: {error.strerror or _one_line(error)}{kept}") from error
 
 
-def _taken_as(given: Any, taken: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Every single value of a file's data that became a number, or true or false: its keys, as given, as taken."""
-    if isinstance(given, dict):
-        if isinstance(taken, FileModel):
-            names = {field.alias or name: name for name, field in type(taken).model_fields.items()}
-            taken = {key: getattr(taken, name) for key, name in names.items()}
-        pairs = [(k, x, taken[k]) for k, x in given.items() if k in taken] if isinstance(taken, dict) else []
-    elif isinstance(given, list) and isinstance(taken, list | tuple):
-        pairs = [(k, x, y) for k, (x, y) in enumerate(zip(given, taken, strict=False))]
-    else:
-        pairs = []
-        if isinstance(taken, bool | int | float):
-            yield keys, given, taken
-    for key, x, y in pairs:
-        yield from _taken_as(x, y, (*keys, str(key)))
-
-
 def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationError) -> str:
     """The most telling problem of a validation, in one line, and how many more there are."""
     problems = error.errors(include_url=False)
@@ -188,9 +195,12 @@ def _explain(model: type[BaseModel], data: dict[str, Any], error: ValidationErro
             )
         case "union_tag_invalid":
             tag, names = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "").split(", ")
-            text = f"{where}.{first['ctx']['discriminator'].strip(chr(39))}: got '{tag}'{nearest(tag, names)}"
+            key = first["ctx"]["discriminator"].strip("'")
+            text = f"{where}.{key}: got {shortened(tag)}{nearest(tag, names)}"
         case "union_tag_not_found":
             text = f"{where}.{first['ctx']['discriminator'].strip(chr(39))}: required, but missing"
+        case "wrong_kind":
+            text = f"{'.'.join(map(str, (*keys, first['ctx']['key'])))}: {first['ctx']['said']}"
         case "value_error":
             text = f"{where}: {first['ctx']['error']}"
         case _:

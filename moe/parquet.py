@@ -6,6 +6,7 @@ The schema's metadata key `serverless-moe` holds JSON; its `schema` names the ki
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ def read_parquet(path: str | Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
     try:
         with pq.ParquetFile(path) as file:  # `read_table` makes columns of folders named `a=b`
@@ -75,7 +76,7 @@ def schema_of(path: str | Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
     try:
         return _about(pq.read_schema(path).metadata).get("schema")

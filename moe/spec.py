@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.files import FileModel, read_model, validated
 
 
@@ -99,7 +99,9 @@ def load_spec(name_or_path: str | Path, **changes: int) -> MoESpec:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml", ".json"):
         if str(name_or_path) not in preset_names():
-            raise InputError(f"model: no preset '{name_or_path}'{nearest(str(name_or_path), preset_names())}")
+            raise InputError(
+                f"model: no preset {shortened(str(name_or_path))}{nearest(str(name_or_path), preset_names())}"
+            )
         path = Path(str(_presets() / f"{name_or_path}.yaml"))
     spec = read_model(MoESpec, path)
     return validated(MoESpec, spec.model_dump(by_alias=True) | changes, f"model {name_or_path}")

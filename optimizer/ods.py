@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from optimizer.evaluation import ROUNDING, Solution, evaluate_layer, fixed_latency_s
 from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.exact.lagrangian import cheapest_within
@@ -84,9 +84,9 @@ def solve_ods(
     finds a plan in time with no method.
     """
     if methods not in ("per-layer", "paper"):
-        raise InputError(f"methods: expected 'per-layer' or 'paper', got '{methods}'")
+        raise InputError(f"methods: expected 'per-layer' or 'paper', got {shortened(methods)}")
     if inner not in get_args(Inner):
-        raise InputError(f"inner: no inner solver '{inner}'{nearest(inner, get_args(Inner))}")
+        raise InputError(f"inner: no inner solver {shortened(inner)}{nearest(inner, get_args(Inner))}")
     if fronts is None and (inner != "exact" or beta == "global"):
         fronts = model_fronts(problem)
     plans: dict[Communication, tuple[LayerPlan | None, ...]] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.files import validated
 from moe.plugins import load_object
 from optimizer.baselines import (
@@ -42,7 +42,7 @@ def _miqcp(
     warm_start: Literal["ods"] | None = None,
 ) -> Solution:
     if warm_start not in (None, "ods"):
-        raise InputError(f"warm_start: no warm start '{warm_start}'{nearest(warm_start, ['ods'])}")
+        raise InputError(f"warm_start: no warm start {shortened(warm_start)}{nearest(warm_start, ['ods'])}")
     start = None if warm_start is None else solve(problem, "ods", beta=beta)
     return solve_miqcp(problem, beta, backend, time_limit_s, start)
 
@@ -97,7 +97,7 @@ def solve(
     """
     takes = check_options(solver, options)
     if beta not in ("per-layer", "global"):
-        raise InputError(f"beta: expected 'per-layer' or 'global', got '{beta}'")
+        raise InputError(f"beta: expected 'per-layer' or 'global', got {shortened(beta)}")
     given = {"beta": beta, "seed": seed} | options
     arguments = {name: value for name, value in given.items() if name in takes}
     return timed(problem, solver, lambda: _solution(solver, find_solver(solver)(problem, **arguments)))[0]
@@ -142,7 +142,7 @@ def find_solver(name: str) -> Solver:
         return found
     registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name not in registered:
-        raise InputError(f"solver: no solver '{name}'{nearest(name, [*SOLVERS, *registered])}")
+        raise InputError(f"solver: no solver {shortened(name)}{nearest(name, [*SOLVERS, *registered])}")
     try:
         loaded: Solver = registered[name].load()
     except Exception as error:  # of the package's own code
@@ -158,5 +158,5 @@ def check_options(solver: str, options: Iterable[str]) -> list[str]:
     for name in options:
         if name not in takes:
             known = [x for x in takes if x not in ("problem", "beta", "seed")]
-            raise InputError(f"solver '{solver}': no option '{name}'{nearest(name, known)}")
+            raise InputError(f"solver '{solver}': no option {shortened(name)}{nearest(name, known)}")
     return takes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from moe.errors import InputError
 from moe.files import FileModel, read_model
@@ -27,16 +27,29 @@ Bill = TypeVar("Bill", float, float | None)
 
 OBJECTIVE_UNIT: dict[Objective, str] = {"gb_s": "GB-s", "usd": "USD"}
 
-Positive: TypeAlias = Annotated[float, Field(gt=0)]
-NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
+MOST_REPLICAS = 10_000
+"""Of an expert: that a problem may allow, and that a simulation plays; the closed form judges any number."""
+TOKEN_SUM_SHARE = 0.01
+"""By how much a layer's tokens may be off top_k x batch_tokens in a file, where they are rounded."""
+
+
+def _not_tiny(value: float) -> float:
+    if value < 1e-30:
+        raise ValueError(f"expected at least 1e-30, got {value}")
+    return value
+
+
+Positive: TypeAlias = Annotated[float, Field(gt=0, le=1e30), AfterValidator(_not_tiny)]  # quotients stay finite
+NonNegative: TypeAlias = Annotated[float, Field(ge=0, le=1e30)]
 MemoryMB: TypeAlias = Annotated[int, Field(ge=128, le=10240)]
+MaxReplicas: TypeAlias = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 
 
 class ProblemPlatform(FileModel):
     """The platform's constants as the closed form sees them."""
 
     memory_mb: tuple[MemoryMB, ...] = Field(min_length=1)
-    max_replicas: int = Field(ge=1)
+    max_replicas: MaxReplicas
     storage_bandwidth_bytes_per_s: Positive | tuple[Positive, ...]
     direct_bandwidth_bytes_per_s: Positive
     storage_delay_s: NonNegative
@@ -144,10 +157,10 @@ class DeploymentProblem(Shown, FileModel):
 
 
 class ExpertPlan(FileModel):
-    """Memory and replicas of one expert."""
+    """Memory and replicas of one expert; more replicas than a problem allows are a violation."""
 
     memory_mb: MemoryMB
-    replicas: int = Field(ge=1)
+    replicas: int = Field(ge=1, le=10**12)
 
 
 class LayerPlan(FileModel):
@@ -221,7 +234,7 @@ def objective_value(objective: Objective, billed_gb_s: Bill, full_cost_usd: Bill
 
 
 def read_problem(path: str | Path) -> DeploymentProblem:
-    """The deployment problem in a JSON or YAML file. Raises InputError.
+    """The deployment problem in a JSON or YAML file; a layer's tokens are top_k x batch_tokens. Raises InputError.
 
     >>> import pathlib, serverless_moe as smoe
     >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
@@ -230,7 +243,17 @@ def read_problem(path: str | Path) -> DeploymentProblem:
     >>> smoe.read_problem("problem.json") == problem
     True
     """
-    return read_model(DeploymentProblem, path)
+    problem = read_model(DeploymentProblem, path)
+    if problem.batch_tokens is not None:
+        expected = problem.top_k * problem.batch_tokens
+        for e, layer in enumerate(problem.layers):
+            got = float(layer.tokens.sum())
+            if abs(got - expected) > TOKEN_SUM_SHARE * expected:
+                raise InputError(
+                    f"{path}: layers.{e}.experts: expected tokens of top_k x batch_tokens = {expected:g} in sum, "
+                    f"got {got:g}"
+                )
+    return problem
 
 
 def read_plan(path: str | Path, problem: DeploymentProblem) -> DeploymentPlan:

@@ -11,13 +11,22 @@ from experiments.commands.options import print_json
 from moe.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
+FAULT_TESTS = ("tests/faults", "tests/lambda_probe/local")
 MOST_TEST_WORKERS = 4  # tests of the local Lambda share cores with whatever runs beside them
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.option(
+    "--faults", is_flag=True, help="Damaged files, kills and attacks: all of them (docs/reliability.md)."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="With --faults: which of them.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def test(arguments: tuple[str, ...]) -> int:
-    """Run the tests, on a few cores at once; arguments go to pytest. Example: ./smoe test -k exact -n 0"""
+def test(faults: bool, seed: int, arguments: tuple[str, ...]) -> int:
+    """Run the tests, on a few cores at once; arguments go to pytest. Example: ./smoe test -k exact -n 0
+
+            With --faults, all damaged files, kills and attacks of a --seed. Example: ./smoe test --faults --seed 3
+        """
+    import os
     import subprocess
 
     from joblib import cpu_count
@@ -26,8 +35,10 @@ def test(arguments: tuple[str, ...]) -> int:
         raise InputError("test: the tests are in the checkout, not in what is installed: expected ./smoe there")
 
     spread = ["-n", str(min(cpu_count(), MOST_TEST_WORKERS)), "--dist", "worksteal"]
-    asked = [sys.executable, "-m", "pytest", *spread, *arguments]
-    return subprocess.run(asked, cwd=ROOT, check=False).returncode
+    chosen = [*FAULT_TESTS, "-m", "faults"] if faults else []
+    asked = [sys.executable, "-m", "pytest", *spread, *chosen, *arguments]
+    variables = os.environ | ({"SMOE_FAULTS_SEED": str(seed)} if faults else {})
+    return subprocess.run(asked, cwd=ROOT, env=variables, check=False).returncode
 
 
 @click.command()

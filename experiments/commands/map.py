@@ -37,16 +37,17 @@ def decision_map(
     from experiments.tools.kept import Store
     from experiments.tools.provenance import write_provenance
     from moe.files import read_settings, validated
-    from moe.held import held
+    from moe.held import filled, held
 
     asked = validated(DecisionMap, read_settings(config, settings), config)
     folder = out or Path("results") / "runs" / asked.name
     with held(folder, "map.json", "cells/map-*"):
         with progress("mapping", "cells") as update:
             found = make_map(asked, Store(folder / "cells", fresh, workers), update)
-        write_map(asked, found, folder)
-        draw_map(asked, found, folder / "map")
-        write_provenance(folder, seed=asked.seed, asked=asked.model_dump(mode="json", by_alias=True))
+        with filled(folder) as partial:
+            write_map(asked, found, partial)
+            draw_map(asked, found, partial / "map")
+            write_provenance(partial, seed=asked.seed, asked=asked.model_dump(mode="json", by_alias=True))
     if as_json:
         print_json(asdict(found))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
@@ -36,7 +37,7 @@ class ConfigFile(click.ParamType):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Its path. Raises InputError for a name that no packaged file has."""
         path = Path(value)
-        if path.suffix or path.exists() or len(path.parts) != 1:
+        if path.suffix or os.path.exists(path) or len(path.parts) != 1:
             return path
         packaged = {file.stem: file for file in CONFIGS.rglob("*.yaml") if file.parent.name != "paper"}
         if value not in packaged:

@@ -36,7 +36,7 @@ def presets(
     from experiments.studies.presets_picture import draw_presets
     from experiments.tools import console
     from experiments.tools.provenance import write_provenance
-    from moe.held import held
+    from moe.held import filled, held
     from moe.spec import preset_names
     from simulator.profiles.schema import load_profile
 
@@ -53,11 +53,12 @@ def presets(
                 lambda done, total: update(done, total, done / (time.perf_counter() - began)),
             )
         title = f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}"
-        write_presets(rows, title, out)
-        draw_presets(rows, title, out / "presets")
-        write_provenance(
-            out, seed=seed, models=list(models), profile=profile, batch_tokens=batch_tokens, skew=skew
-        )
+        with filled(out) as partial:
+            write_presets(rows, title, partial)
+            draw_presets(rows, title, partial / "presets")
+            write_provenance(
+                partial, seed=seed, models=list(models), profile=profile, batch_tokens=batch_tokens, skew=skew
+            )
     if as_json:
         print_json([{k: None if v != v else v for k, v in asdict(row).items()} for row in rows])
         return

@@ -45,7 +45,7 @@ def sensitivity(
     from experiments.tools.kept import Store
     from experiments.tools.provenance import write_provenance
     from moe.errors import InputError
-    from moe.held import held
+    from moe.held import filled, held
     from moe.spec import load_spec
     from simulator.profiles.schema import load_profile
 
@@ -56,9 +56,10 @@ def sensitivity(
     with held(out, "sensitivity.json", "cells/points-*"):
         with progress("sampling", "points") as update:
             found = study(spec, platform, run, samples, seed, update)
-        write_study(found, out)
-        draw_tornado(found, out / "tornado")
-        write_provenance(out, seed=seed, model=model, profile=profile, samples=samples)
+        with filled(out) as partial:
+            write_study(found, partial)
+            draw_tornado(found, partial / "tornado")
+            write_provenance(partial, seed=seed, model=model, profile=profile, samples=samples)
     if as_json:
         print_json(asdict(found))
     else:

@@ -16,7 +16,7 @@ from experiments.paper.page import write_page
 from experiments.paper.settings import FigureFile, FigureSettings, Scale, config_path, resolved
 from experiments.tools import style
 from experiments.tools.code_key import result_key
-from experiments.tools.console import log, progress
+from experiments.tools.console import faint, log, progress
 from experiments.tools.kept import Store
 from experiments.tools.provenance import write_provenance
 from moe.errors import InputError
@@ -145,7 +145,7 @@ def _record(todo: Sequence[Asked]) -> dict[str, Exception]:
             log.print(f"{what}: failed: {error}", soft_wrap=True)
             continue
         if not all(x.was_cached for x in found):
-            log.print(f"{what}, {len(recordings)} sets of gates [dim]({time.perf_counter() - began:.1f} s)[/dim]")
+            log.print(f"{what}, {len(recordings)} sets of gates", faint(f"({time.perf_counter() - began:.1f} s)"))
     return failed
 
 
@@ -187,7 +187,7 @@ def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exc
     _write(out / f"{name}.json", result)
     times = _read(out / "wall_times.json") or {}
     _write(out / "wall_times.json", times | {name: seconds})
-    log.print(f"{what}: {said} [dim]({seconds['wall_s']:.1f} s)[/dim]", soft_wrap=True)
+    log.print(f"{what}: {said}", faint(f"({seconds['wall_s']:.1f} s)"), soft_wrap=True)
 
 
 def _recorded_on(settings: FigureSettings) -> list[str]:

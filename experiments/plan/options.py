@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from moe.errors import InputError
+from moe.errors import InputError, shortened
 from moe.files import FileModel
 from optimizer.exact.solve import Beta
 from optimizer.grouped.grouping import GroupBy, Grouping
@@ -119,7 +119,7 @@ def _limit(text: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 < value < float("inf"):
-        raise InputError(f"--latency-limit: expected seconds > 0, or none, got '{text}'")
+        raise InputError(f"--latency-limit: expected seconds > 0, or none, got {shortened(text)}")
     return value
 
 

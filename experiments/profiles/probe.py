@@ -217,7 +217,7 @@ def _estimate_texts(found: Estimate) -> list[str]:
 def show_left_out(reasons: tuple[str, ...]) -> None:
     """What is not measured, and why."""
     for reason in reasons:
-        console.log.print(f"left out: {reason}", markup=False, soft_wrap=True)
+        console.log.print(f"left out: {reason}", soft_wrap=True)
 
 
 def result_json(outcome: Outcome, folder: Path, campaign: Campaign, platform: Platform) -> dict[str, Any]:
@@ -267,6 +267,6 @@ def show(outcome: Outcome, folder: Path) -> None:
         console.out.print(f"Billed durations and requests come to ${outcome.spent_usd:.4f}.")
     show_left_out(outcome.left_out)
     for reason in outcome.short:
-        console.log.print(f"short of samples: {reason}", markup=False, soft_wrap=True)
+        console.log.print(f"short of samples: {reason}", soft_wrap=True)
     for reason in outcome.troubles:
-        console.log.print(f"failed: {reason}", markup=False, soft_wrap=True)
+        console.log.print(f"failed: {reason}", soft_wrap=True)

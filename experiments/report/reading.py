@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -28,7 +29,7 @@ POINTS = "points.csv"  # of a folder with many runs: a row a point
 class ResultFile(BaseModel):
     """A result.json, as far as the page reads it; what else it says is left alone."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class Predicted(ResultFile):
@@ -137,7 +138,7 @@ class Run:
 
 def load_run(path: Path) -> Run:
     """The run in a folder. Raises InputError where there is none, or only half of one."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise InputError(f"{path}: no such folder; expected the folder of a run, as ./smoe run makes it")
     tables = {file.name: _csv(file) for file in sorted(path.glob("*.csv"))}
     if (path / "result.json").exists() and POINTS not in tables:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,9 +14,9 @@ from typing import Any, TypeAlias
 from experiments.run.schema import Experiment
 from experiments.tools.code_key import result_key
 from experiments.tools.provenance import FILE, provenance
-from moe.errors import InputError, PlatformError
+from moe.errors import InputError
 from moe.files import write_whole, writing
-from moe.held import held
+from moe.held import filled, held
 from moe.loading import dump_yaml, parse_yaml
 from simulator.traffic.scenario import Scenario
 
@@ -29,7 +27,6 @@ COMPUTED_BY: dict[type[Runnable], str] = {
 }
 """The module that computes what a file asks for."""
 CONFIG, RESULT = "config.yaml", "result.json"
-PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -39,10 +36,12 @@ class RunFolder:
     Attributes:
         path: the folder.
         key: hash of the resolved experiment and of the code that computes it.
+        place: where the files will be, if that is not `path`.
     """
 
     path: Path
     key: str
+    place: Path | None = None
 
     @classmethod
     def possible(cls, experiment: Runnable, out: Path | None) -> list[RunFolder]:
@@ -79,34 +78,19 @@ class RunFolder:
             if (self.path / CONFIG).exists() and not _is_of(self.path, experiment):
                 told = f"--out {self.path}: holds the results of another experiment; expected a new folder"
                 raise InputError(told)
-            for left in self.path.glob(f"{PARTIAL}*"):
-                shutil.rmtree(left, ignore_errors=True)
             yield
 
     @contextmanager
     def filled(self) -> Iterator[RunFolder]:
         """A folder to fill, whose files take their places here on success; before that, nothing changes here."""
-        with writing(self.path):
-            partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.path))
-        try:
-            yield RunFolder(partial, self.key)
-            with writing(self.path):
-                (self.path / RESULT).unlink(missing_ok=True)
-                files = [file for file in partial.rglob("*") if file.is_file()]
-                for file in sorted(files, key=lambda file: (file.name == RESULT, file)):
-                    place = self.path / file.relative_to(partial)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    file.replace(place)
-        except PlatformError as error:
-            kept = "; what was there before is kept" if (self.path / RESULT).exists() else ""
-            raise PlatformError(str(error).replace(str(partial), self.shown) + kept) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with filled(self.path, RESULT) as partial:
+            yield RunFolder(partial, self.key, self.path)
 
     @property
     def shown(self) -> str:
         """The path as a person reads it: relative where that is shorter."""
-        return os.path.relpath(self.path) if self.path.is_relative_to(Path.cwd()) else str(self.path)
+        path = self.place or self.path
+        return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
     def finished_result(self) -> dict[str, Any] | None:
         """The result that is already there, if it is this experiment's and this code's."""

@@ -13,7 +13,7 @@ from moe.files import FileModel, read_settings, source_of, validated
 from moe.pretrained.settings import GateKind
 from moe.routing.synthetic import SyntheticPopularity
 from moe.spec import load_spec
-from simulator.plan import MemoryMB, Objective
+from simulator.plan import MaxReplicas, MemoryMB, Objective
 from simulator.profiles.schema import DEFAULT_PROFILE
 from simulator.serving.layer import Serving, Start
 
@@ -100,7 +100,7 @@ class PlatformChoice(FileModel):
 
     profile: str = Field(DEFAULT_PROFILE, description="platform profile: a packaged one, or a YAML file")
     memory_mb: tuple[MemoryMB, ...] | None = Field(None, min_length=1, description="sizes; null: the paper's")
-    max_replicas: int = Field(8, ge=1)
+    max_replicas: MaxReplicas = 8
     non_moe_memory_mb: MemoryMB = Field(3008, description="memory of gate and non-MoE functions")
     lambdaml_memory_mb: MemoryMB = Field(3008, description="LambdaML takes the largest size up to this")
 

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from moe.errors import shortened
 from moe.files import FileModel
-from simulator.plan import MemoryMB
+from simulator.plan import MaxReplicas, MemoryMB
 from simulator.profiles.constant import Confidence
 from simulator.profiles.schema import DEFAULT_PROFILE, load_profile
 from simulator.profiles.uncertainty import SPREAD
@@ -66,7 +67,7 @@ class DecisionMap(FileModel):
     batches_per_hour: float = Field(60, gt=0)
     skew: float = Field(0.5, ge=0)
     memory_mb: tuple[MemoryMB, ...] | None = None
-    max_replicas: int = Field(8, ge=1)
+    max_replicas: MaxReplicas = 8
     non_moe_memory_mb: MemoryMB = 3008
     reload: Reload = "every-invocation"
     spread: dict[Confidence, float] = Field(
@@ -78,7 +79,7 @@ class DecisionMap(FileModel):
     @model_validator(mode="after")
     def _axes(self) -> DecisionMap:
         if self.x.axis == self.y.axis:
-            raise ValueError(f"y.axis: expected another than x's, got '{self.y.axis}'")
+            raise ValueError(f"y.axis: expected another than x's, got {shortened(self.y.axis)}")
         if set(self.spread) != {"high", "medium", "low"} or min(self.spread.values()) < 1:
             raise ValueError("spread: expected factors >= 1 for high, medium and low")
         if self.x.points * self.y.points * self.draws.most > MOST:

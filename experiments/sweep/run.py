@@ -18,7 +18,7 @@ from experiments.sweep.folder import SweepFolder
 from experiments.sweep.points import Point, SweepFile
 from experiments.sweep.tables import FAILED, SHOWN_ERRORS, SHOWN_POINTS, Swept, summary, write_tables
 from experiments.sweep.worker import Outcome, Task
-from experiments.tools.console import log, out, progress
+from experiments.tools.console import faint, log, out, progress
 from moe.errors import InputError
 
 LABEL = 60
@@ -108,8 +108,8 @@ def _compute_all(sweep: SweepFile, folder: SweepFolder, todo: list[Point], compu
             left_s = elapsed_s / done * (len(todo) - done)
             said = f"failed: {outcome.error}" if outcome.error else _said(sweep, folder, point)
             log.print(
-                f"[{done}/{len(todo)}] {_short(sweep.label(point))}: {said} "
-                f"[dim]({outcome.seconds:.1f} s; {_duration(left_s)} left)[/dim]",
+                f"[{done}/{len(todo)}] {_short(sweep.label(point))}: {said}",
+                faint(f"({outcome.seconds:.1f} s; {_duration(left_s)} left)"),
                 soft_wrap=True,
             )
             update(done, len(todo), done / elapsed_s)

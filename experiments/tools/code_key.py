@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def result_key(asked: BaseModel, module: str, shown: bool = False) -> str:
     digest.update(code_hash(module, shown))
     for name in _strings(data):
         for file in (Path(name), module_file(name)):
-            if file is not None and file.is_file():
+            if file is not None and os.path.isfile(file):  # False of a text too long for a name
                 digest.update(file.read_bytes())
     return digest.hexdigest()
 

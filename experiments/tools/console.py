@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from moe.errors import InputError
 
 if TYPE_CHECKING:
     from lambda_probe.campaign.costs import Estimate
 
-out = Console(width=100, highlight=False)
-log = Console(stderr=True, highlight=False)
+out = Console(width=100, highlight=False, markup=False, emoji=False)
+log = Console(stderr=True, highlight=False, markup=False, emoji=False)
+"""A name or path is shown as it is: nothing in brackets is a style, and nothing between colons a picture."""
 LINE_S = 15.0  # between two lines of progress where there is no terminal
 
 
@@ -32,11 +34,15 @@ def step(number: int, of: int, doing: str) -> Iterator[Callable[[str], None]]:
     def report(text: str) -> None:
         outcome[0] = text
 
-    with log.status(f"[{number}/{of}] {doing} ..."):
+    with log.status(Text(f"[{number}/{of}] {doing} ...")):
         yield report
-    log.print(
-        f"[{number}/{of}] {doing}: {outcome[0]} [dim]({time.perf_counter() - began:.1f} s)[/dim]", soft_wrap=True
-    )
+    took = faint(f"({time.perf_counter() - began:.1f} s)")
+    log.print(f"[{number}/{of}] {doing}: {outcome[0]}", took, soft_wrap=True)
+
+
+def faint(text: str) -> Text:
+    """A remark at the end of a line."""
+    return Text(text, style="dim")
 
 
 @contextmanager
@@ -49,10 +55,10 @@ def progress(doing: str, unit: str) -> Iterator[Callable[[int, int, float], None
         yield _lines(doing, unit)
         return
     columns = (
-        TextColumn("      {task.description}"),
+        TextColumn("      {task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit, markup=False),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
@@ -78,7 +84,7 @@ def _lines(doing: str, unit: str) -> Callable[[int, int, float], None]:
         eta = str(timedelta(seconds=round((total - done) / rate))) if rate > 0 else "unknown"
         speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         told = f"{doing}: {done:,}/{total:,} {unit}, {speed} {unit}/s, ETA {eta}"
-        log.print(told, soft_wrap=True, markup=False)
+        log.print(told, soft_wrap=True)
 
     return update
 

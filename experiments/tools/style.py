@@ -33,7 +33,15 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `path`.png and `path`.svg, without dates, so that the same data gives the same bytes."""
+    """Write `path`.png and `path`.svg, without dates, so that the same data gives the same bytes.
+
+    Names are shown as they are: dollars make no formula, but in matplotlib's own numbers on logarithmic axes.
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and not text.get_text().startswith(r"$\mathdefault{"):
+            text.set_parse_math(False)
     png = partial(figure.savefig, format="png", dpi=160, metadata={"Software": None})
     svg = partial(figure.savefig, format="svg", metadata={"Date": None})
     write_whole(path.with_suffix(".png"), png)

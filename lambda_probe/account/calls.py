@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from lambda_probe.account.clients import CLIENT_ERRORS, Clients, one_line
-from lambda_probe.account.report import Report, parse_report
+from lambda_probe.account.clients import CLIENT_ERRORS, Clients, answer_of, code_of, one_line, status_of
+from lambda_probe.account.report import Report, is_of_the_platform, parse_report
 from moe.errors import InputError
 
 ATTEMPTS = 6
@@ -92,8 +92,7 @@ def _once(clients: Clients, function: str, payload: bytes, attempt: int) -> tupl
 
 def _platform_lines(log: str) -> str:
     """The lines of a log tail that the platform wrote about a call."""
-    told = ("REPORT ", "INIT_REPORT ")
-    return "\n".join(x for x in log.splitlines() if x.startswith(told) or " Task timed out after " in x)
+    return "\n".join(filter(is_of_the_platform, log.splitlines()))
 
 
 def _json(body: bytes) -> Any:
@@ -126,13 +125,9 @@ def _handler_status(kind: str, text: str, report: Report | None) -> str:
 
 def _status_of(error: Exception) -> tuple[str, bool]:
     """Status of a call that the service did not carry out, and whether it may do so later."""
-    answer = getattr(error, "response", None)
-    if not isinstance(answer, dict):  # nobody answered
+    if not answer_of(error):
         return "failed", True
-    code, http = (
-        answer.get("Error", {}).get("Code", ""),
-        answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 500),
-    )
+    code, http = code_of(error), status_of(error)
     if code == THROTTLED or http == 429:
         return "throttled", True
     if code == "RequestTooLargeException":

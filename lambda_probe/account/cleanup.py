@@ -91,6 +91,17 @@ def remove_bucket(clients: Clients, bucket: str) -> None:
             raise
 
 
+def bucket_tags(clients: Clients, bucket: str) -> dict[str, str]:
+    """The tags of a bucket; none where it is gone."""
+    try:
+        tags = clients.s3.get_bucket_tagging(Bucket=bucket)["TagSet"]
+    except CLIENT_ERRORS as error:
+        if code_of(error) not in ("NoSuchTagSet", "NoSuchBucket"):
+            raise
+        return {}
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
 def _remove_log(clients: Clients, name: str) -> None:
     try:
         clients.logs.delete_log_group(logGroupName=name)
@@ -122,12 +133,6 @@ def _buckets(clients: Clients) -> list[Leftover]:
     found = []
     for each in clients.s3.list_buckets().get("Buckets", []):
         if each["Name"].startswith(PREFIX):
-            tags = []
-            try:
-                tags = clients.s3.get_bucket_tagging(Bucket=each["Name"])["TagSet"]
-            except CLIENT_ERRORS as error:
-                if code_of(error) not in ("NoSuchTagSet", "NoSuchBucket"):
-                    raise
-            campaign = next((tag["Value"] for tag in tags if tag["Key"] == TAG), "")
+            campaign = bucket_tags(clients, each["Name"]).get(TAG, "")
             found.append(Leftover("bucket", each["Name"], campaign))
     return found

@@ -116,16 +116,37 @@ class Pace:
 def one_line(error: Exception) -> str:
     """What went wrong on the way to a service, or in it, in one line; a throttle with its reason."""
     text = " ".join(str(error).split())
-    answer = getattr(error, "response", None)
-    if not isinstance(answer, dict):
+    answer = answer_of(error)
+    if not answer:
         return f"{type(error).__name__}: {text}"
     return f"{text} ({answer['Reason']})" if answer.get("Reason") else text
 
 
+def answer_of(error: Exception) -> dict[str, Any]:
+    """What the service answered; empty where nobody did (a closed connection has None there)."""
+    answer = getattr(error, "response", None)
+    return answer if isinstance(answer, dict) else {}
+
+
 def code_of(error: Exception) -> str:
     """The service's name of an error; empty where nobody answered."""
-    code: str = getattr(error, "response", {}).get("Error", {}).get("Code", "")
+    code: str = answer_of(error).get("Error", {}).get("Code", "")
     return code
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of an error; 500 where nobody answered."""
+    status: int = answer_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+    return status
+
+
+def made_nothing(error: Exception) -> bool:
+    """Whether a request to create something was refused when it was first sent.
+
+    Otherwise it may be there: an earlier answer was lost, nobody answered, or the conflict is with itself.
+    """
+    again = answer_of(error).get("ResponseMetadata", {}).get("RetryAttempts", 0)
+    return 400 <= status_of(error) < 500 and status_of(error) not in (409, 429) and not again
 
 
 def _clients(

@@ -9,14 +9,14 @@ import re
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from lambda_probe.account.calls import SLEEP
-from lambda_probe.account.cleanup import PREFIX, TAG, remove_bucket, remove_function
-from lambda_probe.account.clients import CLIENT_ERRORS, Clients, code_of, one_line
+from lambda_probe.account.cleanup import PREFIX, TAG, bucket_tags, remove_bucket, remove_function
+from lambda_probe.account.clients import CLIENT_ERRORS, Clients, code_of, made_nothing, one_line, status_of
+from lambda_probe.account.interrupts import stubborn
 from moe.errors import InputError, PlatformError
 
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/smoe-probe"
@@ -96,10 +96,7 @@ class Bucket:
             try:
                 self._create()
             except CLIENT_ERRORS as error:
-                told = _told(f"bucket {self.name}: cannot be created", error)
-                if isinstance(told, InputError):  # not made, or somebody else's: not ours to remove
-                    self.noted = False
-                raise told from None
+                raise _told(f"bucket {self.name}: cannot be created", error) from None
         return self.name
 
     def code(self, zipped: bytes) -> dict[str, Any]:
@@ -126,11 +123,29 @@ class Bucket:
         """Make and tag it; one that this account has already (of the same campaign, killed) is taken."""
         s3 = self._clients.s3
         where: dict[str, Any] = {}
-        if self._clients.region != "us-east-1":
+        new = self._clients.region != "us-east-1"  # where S3 does not tell one that was there
+        if new:
             where["CreateBucketConfiguration"] = {"LocationConstraint": self._clients.region}
-        with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        try:
             s3.create_bucket(Bucket=self.name, **where)
+        except s3.exceptions.BucketAlreadyOwnedByYou:
+            new = False
+        except CLIENT_ERRORS as error:
+            self.noted = not (made_nothing(error) or code_of(error) == "BucketAlreadyExists")  # of another account
+            raise
+        if not new and not self._is_ours():
+            self.noted = False
+            raise InputError(
+                f"bucket {self.name}: is in the account already, and not of campaign {self._campaign}"
+            )
         s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": [{"Key": TAG, "Value": self._campaign}]})
+
+    def _is_ours(self) -> bool:
+        """Whether it has the campaign's tag; or none, and nothing in it: it was made just now."""
+        owner = bucket_tags(self._clients, self.name).get(TAG)
+        if owner is not None:
+            return owner == self._campaign
+        return not self._clients.s3.list_objects_v2(Bucket=self.name, MaxKeys=1).get("KeyCount")
 
 
 class Deployment:
@@ -163,6 +178,7 @@ class Deployment:
         self._patience_s, self._sleep = patience_s, sleep
         self._functions: set[str] = set()
         self._unanswered: set[str] = set()
+        self._doing = ""
         self._bucket = Bucket(clients, campaign)
 
     def full_name(self, name: str) -> str:
@@ -196,11 +212,10 @@ class Deployment:
         try:
             self._create(name, request)
         except CLIENT_ERRORS as error:
-            told = _told(f"{name}: cannot be created", error)
-            if isinstance(told, InputError):
+            if made_nothing(error):
                 self._functions.discard(name)
                 self._unanswered.discard(name)
-            raise told from None
+            raise _told(f"{name}: cannot be created", error) from None
         self._unanswered.discard(name)
         wait_until_ready(self.clients.control, name, self._poll_s, self._patience_s, self._sleep)
         if function.event_retries != AWS_EVENT_RETRIES:
@@ -227,20 +242,25 @@ class Deployment:
     def remove(self) -> None:
         """Remove everything; what fails is tried again. Once all is gone it does nothing.
 
-        Raises PlatformError that names what is left.
+        Ctrl-C says what it waits for, the third ends it. Raises PlatformError that names what is left.
         """
         why = ""
         try:
-            for attempt in range(REMOVALS):
-                if attempt:
-                    self._sleep(REMOVAL_WAIT_S)
-                why = self._remove_once() or why
-                if not self._functions and not self._bucket.noted:
-                    return
+            with stubborn(lambda: self._doing):
+                for attempt in range(REMOVALS):
+                    if attempt:
+                        self._doing = f"{self._left()}: to be looked for again in {REMOVAL_WAIT_S:.0f} s"
+                        self._sleep(REMOVAL_WAIT_S)
+                    why = self._remove_once() or why
+                    if not self._left():
+                        return
         except KeyboardInterrupt:
             why = "interrupted"
-        left = ", ".join([*sorted(self._functions), *([self._bucket.name] if self._bucket.noted else [])])
-        raise PlatformError(f"left behind: {left} ({why}): remove it later with `./smoe probe --cleanup`")
+        raise PlatformError(f"left behind: {self._left()} ({why}): remove it later with `./smoe probe --cleanup`")
+
+    def _left(self) -> str:
+        """The names of all that is, or may be, still there."""
+        return ", ".join([*sorted(self._functions), *([self._bucket.name] if self._bucket.noted else [])])
 
     def __enter__(self) -> Deployment:
         return self
@@ -251,8 +271,13 @@ class Deployment:
         self.remove()
 
     def _change(self, name: str, operation: Callable[..., Any], **settings: Any) -> None:
+        """Change a function; where it is being changed (perhaps by this, its answer lost), again after that."""
         try:
-            operation(FunctionName=name, **settings)
+            try:
+                operation(FunctionName=name, **settings)
+            except self.clients.control.exceptions.ResourceConflictException:
+                wait_until_ready(self.clients.control, name, self._poll_s, self._patience_s, self._sleep)
+                operation(FunctionName=name, **settings)
         except CLIENT_ERRORS as error:
             raise _told(f"{name}: cannot be changed", error) from None
 
@@ -262,29 +287,50 @@ class Deployment:
         try:
             control.create_function(**request)
         except control.exceptions.ResourceConflictException:
-            found = control.get_function(FunctionName=name)
-            if found.get("Tags", {}).get(TAG) != self.campaign:
+            if self._owner(name) != self.campaign:
                 raise
             remove_function(self.clients, name)
             control.create_function(**request)
 
+    def _owner(self, name: str) -> str | None:
+        """The campaign that a function belongs to, empty for none; None: there is no such function."""
+        try:
+            tags = self.clients.control.get_function(FunctionName=name).get("Tags", {})
+        except CLIENT_ERRORS as error:
+            if code_of(error) != "ResourceNotFoundException":
+                raise
+            return None
+        return str(tags.get(TAG, ""))
+
     def _remove_once(self) -> str:
-        """Try to remove all; returns why something could not be. What was never answered may yet come to be."""
+        """Try to remove all; returns why something could not be."""
         why = ""
         for name in sorted(self._functions):
+            self._doing = f"removing function {name}"
             try:
-                was_there = remove_function(self.clients, name)
+                gone = self._remove_function(name)
             except CLIENT_ERRORS as error:
                 why = one_line(error)
                 continue
-            if was_there or name not in self._unanswered:
+            if gone:
                 self._functions.discard(name)
             self._unanswered.discard(name)
+        self._doing = f"removing bucket {self._bucket.name}"
         try:
             self._bucket.remove()
         except CLIENT_ERRORS as error:
             why = one_line(error)
         return why
+
+    def _remove_function(self, name: str) -> bool:
+        """Whether nothing is left to remove. What was never answered may yet come to be, or belong to others."""
+        if name not in self._unanswered:
+            remove_function(self.clients, name)
+            return True
+        owner = self._owner(name)
+        if owner == self.campaign:
+            return remove_function(self.clients, name)
+        return owner is not None
 
 
 def wait_until_ready(control: Any, name: str, poll_s: float, patience_s: float, sleep: SLEEP) -> None:
@@ -310,7 +356,6 @@ def wait_until_ready(control: Any, name: str, poll_s: float, patience_s: float, 
 
 def _told(what: str, error: Exception) -> InputError | PlatformError:
     """An error of boto3 as one for the user: the service refuses what was asked for, or it fails."""
-    status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-    if 400 <= status < 500 and status != 429:
+    if 400 <= status_of(error) < 500 and status_of(error) != 429:
         return InputError(f"{what}: {one_line(error)}")
     return PlatformError(f"{what}: {one_line(error)}: check the connection and try again")

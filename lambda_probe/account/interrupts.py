@@ -1,12 +1,16 @@
-"""Ctrl-C and SIGTERM: heard while something is measured, not while what was made is removed."""
+"""Ctrl-C and SIGTERM: heard at once while something is measured, the third time while what was made is removed."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+ENDED_BY = 3
+_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -18,8 +22,24 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Ctrl-C and SIGTERM do nothing meanwhile: something is being removed."""
+    """Ctrl-C and SIGTERM do nothing meanwhile: something is being written, or removed."""
     with _handled_by(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def stubborn(doing: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM say what is being done; the third raises KeyboardInterrupt."""
+    heard = 0
+
+    def hear(*_: Any) -> None:
+        nonlocal heard
+        heard += 1
+        if heard >= ENDED_BY:
+            raise KeyboardInterrupt
+        _LOG.warning("%s: waiting for it; %d more Ctrl-C end this", doing(), ENDED_BY - heard)
+
+    with _handled_by(hear):
         yield
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from lambda_probe.campaign.backend import ProbePackage
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.files import FileModel, read_model
 
 BackendName: TypeAlias = Literal["local", "aws", "simulated"]
@@ -46,7 +46,7 @@ class Package(FileModel):
     def _in_a_registry(cls, value: str | None) -> str | None:
         if value is not None and not _IMAGE.fullmatch(value):
             raise ValueError(
-                f"expected ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG (or @sha256:...), got '{value}'"
+                f"expected ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG (or @sha256:...), got {shortened(value)}"
             )
         return value
 
@@ -195,7 +195,7 @@ class Campaign(FileModel):
             for name in probe.packages:
                 if name not in self.packages:
                     raise ValueError(
-                        f"probes.{number}.packages: no package '{name}'{nearest(name, self.packages)}"
+                        f"probes.{number}.packages: no package {shortened(name)}{nearest(name, self.packages)}"
                     )
         return self
 

@@ -148,7 +148,7 @@ def _record(measured: Measured, prices: BackendPrices, began_s: float) -> Record
         instance=measured.answer.instance,
         attempt=attempt.attempt,
         status=attempt.status,
-        cold=(report is not None and report.init_ms is not None) or measured.answer.first,
+        cold=(report is not None and report.cold) or measured.answer.first,
         requested_s=requested,
         started_s=ended - duration,
         ended_s=ended,

@@ -67,7 +67,7 @@ def too_large(status: str, error: str) -> bool:
 def is_cold(measured: Sequence[Measured]) -> bool:
     """By the REPORT line, or by the function's own account: not all cold starts have an Init Duration."""
     last = measured[-1]
-    return last.answer.first or (last.attempt.report is not None and last.attempt.report.init_ms is not None)
+    return last.answer.first or (last.attempt.report is not None and last.attempt.report.cold)
 
 
 def failure(measured: Sequence[Measured]) -> str:

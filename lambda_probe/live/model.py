@@ -98,7 +98,8 @@ class LiveModel:
     ) -> None:
         with deaf():
             self._deployment.remove()
-            self._functions.remove_logs()
+            with _told("logs of functions cannot be removed"):
+                self._functions.remove_logs()
 
     @property
     def started_usd(self) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lambda_probe.account.report import Report, parse_report
+from lambda_probe.account.report import Report, is_report, parse_report
 from lambda_probe.handlers.exchange import MARK, Account
 from moe.errors import InputError
 from simulator.records import Record, to_pandas
@@ -63,7 +63,7 @@ def calls_in(log: str, batch: str) -> tuple[list[LiveCall], list[Account]]:
             account = Account(**json.loads(line.removeprefix(MARK)))
             if account.batch == batch:
                 accounts[account.request_id] = account
-        elif line.startswith("REPORT "):
+        elif is_report(line):
             try:
                 report = parse_report(line)
             except InputError:

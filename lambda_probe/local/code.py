@@ -7,6 +7,7 @@ import hashlib
 import io
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -15,6 +16,12 @@ from pathlib import Path, PurePosixPath
 
 from lambda_probe.local.errors import invalid
 from lambda_probe.local.settings import UNZIPPED_BYTES, ZIPPED_BYTES
+
+# what zipfile raises for one that is damaged, encrypted, or of a kind that it does not know
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError),
+    *(OSError, ValueError, LookupError, ArithmeticError),
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ def unpack(zipped: bytes, under: Path) -> Code:
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(zipped))
-    except zipfile.BadZipFile:
+    except _UNREADABLE:
         raise invalid("Could not unzip uploaded file. Please check your file, then try to upload again.") from None
     with archive:
         entries = archive.infolist()
@@ -51,9 +58,9 @@ def unpack(zipped: bytes, under: Path) -> Code:
             archive.extractall(folder)
             for entry in entries:
                 _set_mode(folder / entry.filename, entry)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
+        except _UNREADABLE as error:
             shutil.rmtree(folder.parent, ignore_errors=True)
-            raise invalid(f"Could not unzip uploaded file: {error}") from None
+            raise invalid(f"Could not unzip uploaded file: {str(error)[:200]}") from None
     return Code(folder, len(zipped), base64.b64encode(hashlib.sha256(zipped).digest()).decode())
 
 

@@ -25,10 +25,11 @@ from lambda_probe.local.instances import Instances
 from lambda_probe.local.invocation import Invoker
 from lambda_probe.local.lambda_api import LambdaApi
 from lambda_probe.local.loopback import LoopbackServer
+from lambda_probe.local.mounts import View, outside_tmp, packages
 from lambda_probe.local.processes import Nursery
 from lambda_probe.local.s3_network import S3Network
 from lambda_probe.local.sandbox import Sandbox
-from lambda_probe.local.settings import HOST, LocalSettings
+from lambda_probe.local.settings import HOST, UNZIPPED_BYTES, LocalSettings
 from lambda_probe.local.walls import new_keys
 from moe.errors import InputError
 
@@ -44,6 +45,7 @@ class LocalEndpoint:
     Attributes:
         lambda_url, s3_url: for boto3's `endpoint_url`, or the variables of `environment()`.
         keys: with which requests must be signed; new ones for each endpoint.
+        own_views: whether each instance has a /tmp of its own, and reads its code only.
 
     Raises InputError where AWS's runtime client is not installed.
     """
@@ -57,7 +59,7 @@ class LocalEndpoint:
         self._logs = Lock()
         if not limits.SUPPORTED:
             _LOG.warning("local Lambda: no limits of CPU and memory on %s: durations are too short", sys.platform)
-        self.folder = Path(tempfile.mkdtemp(prefix="smoe-lambda-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="smoe-lambda-", dir=outside_tmp()))
         self._nursery = Nursery()
         atexit.register(self.stop)
         try:
@@ -74,6 +76,7 @@ class LocalEndpoint:
             self.folder,
             {**os.environ, **self.keys.variables(), "PYTHONPATH": str(_PARENT)},
         )
+        self.own_views = self._views_work()
         self._functions = Functions(settings)
         self._instances = Instances(self._functions, settings, self._new_sandbox)
         invoker = Invoker(self._instances, settings, self._keep_log)
@@ -137,7 +140,24 @@ class LocalEndpoint:
             bytes_per_s = settings.s3_bytes_per_s_per_mb * function.memory_mb
             network = S3Network(self._s3_port, settings.s3_latency_s, bytes_per_s, settings.s3_burst_bytes)
             environment["AWS_ENDPOINT_URL_S3"] = network.url
-        return Sandbox(function, environment, settings, self._nursery, network)
+        return Sandbox(function, environment, settings, self._nursery, self.own_views, network)
+
+    def _views_work(self) -> bool:
+        """Whether an instance can have its own view of the files; where it cannot, that is said once."""
+        folders = [Path(tempfile.mkdtemp(prefix=name, dir=self.folder)) for name in ("tmp-", "task-")]
+        command = [sys.executable, "-S", "-P", "-c", "import awslambdaric"]
+        try:
+            tried = self._nursery.spawn(
+                command, self.folder, {"PYTHONPATH": os.pathsep.join(packages())}, view=View(*folders)
+            )
+        except (OSError, subprocess.SubprocessError):
+            works = False
+        else:
+            tried.communicate()
+            works = tried.returncode == 0
+        if not works:
+            _LOG.warning("local Lambda: no mount namespaces here: functions share /tmp, and can write their code")
+        return works
 
     def _has_network(self) -> bool:
         """Whether functions reach S3 through a relay."""
@@ -166,10 +186,13 @@ class LocalEndpoint:
         from botocore.exceptions import ClientError
 
         try:
-            found: bytes = self.clients().s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            found = self.clients().s3.get_object(Bucket=bucket, Key=key)
+            if found["ContentLength"] > UNZIPPED_BYTES:
+                raise invalid(f"Zipped size must be smaller than {UNZIPPED_BYTES} bytes")
+            zipped: bytes = found["Body"].read()
         except ClientError as error:
             raise invalid(f"Error occurred while GetObject: {error}") from None
-        return found
+        return zipped
 
     def _keep_log(self, name: str, log: bytes) -> None:
         if self.settings.log_folder is not None:

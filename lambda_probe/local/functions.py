@@ -57,6 +57,7 @@ class Function:
     architectures: tuple[str, ...] = ("x86_64",)
     ephemeral_mb: int = 512
     environment: Mapping[str, str] = field(default_factory=dict)
+    log_format: str = "Text"
     reserved: int | None = None
     event_retries: int = 2
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -92,7 +93,7 @@ class Function:
             "EphemeralStorage": {"Size": self.ephemeral_mb},
             "TracingConfig": {"Mode": "PassThrough"},
             "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
-            "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{self.name}"},
+            "LoggingConfig": {"LogFormat": self.log_format, "LogGroup": f"/aws/lambda/{self.name}"},
             "State": "Pending" if new else "Active",
             "LastUpdateStatus": "InProgress" if self.pending and self.updated else "Successful",
         }
@@ -121,6 +122,8 @@ def changes(request: Mapping[str, Any]) -> dict[str, Any]:
         raise invalid("Images do not run here: upload a zip")
     if "Environment" in request:
         found["environment"] = _environment(request["Environment"].get("Variables", {}))
+    if "LoggingConfig" in request:
+        found["log_format"] = request["LoggingConfig"].get("LogFormat", "Text")
     if "Architectures" in request:
         found["architectures"] = tuple(request["Architectures"])
     for key, name in (

@@ -7,8 +7,9 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 
-from lambda_probe.local import report_lines
+from lambda_probe.local import json_lines, report_lines
 from lambda_probe.local.functions import Function
 from lambda_probe.local.instances import Instances
 from lambda_probe.local.runtime_api import Call
@@ -48,6 +49,11 @@ class _Course:
     def write(self, text: str) -> None:
         self.log += text.encode()
 
+    @property
+    def lines(self) -> ModuleType:
+        """What the platform writes, in the function's log format."""
+        return json_lines if self.function.log_format == "JSON" else report_lines
+
     def left_s(self) -> float:
         return self.function.timeout_s - self.spent_s
 
@@ -70,7 +76,7 @@ class Invoker:
         self._instances.enter(function)
         try:
             sandbox = self._instances.warm(function) or self._cold(course)
-            course.write(report_lines.start(course.request_id))
+            course.write(course.lines.start(course.request_id))
             if sandbox is None:
                 sandbox, init_failure = self._init_again(course)
             else:
@@ -119,7 +125,7 @@ class Invoker:
         request_id, said = course.request_id, ended.said
         if said is None:
             course.log += sandbox.take_log()
-            course.write(report_lines.timed_out(request_id, course.spent_s))
+            course.write(course.lines.timed_out(request_id, course.spent_s))
             text = f"RequestId: {request_id} Error: Task timed out after {course.spent_s:.2f} seconds"
             course.spent_s = float(course.function.timeout_s)  # billed: the timeout
             return _failure("Sandbox.Timedout", text, status="timeout", error_type="")
@@ -145,20 +151,23 @@ class Invoker:
     def _write_init_report(self, course: _Course, ended: Ended, sandbox: Sandbox, phase: str) -> None:
         course.log += sandbox.take_log()
         if ended.said is None:
-            course.write(report_lines.init_report(ended.duration_s, phase, "timeout"))
+            course.write(course.lines.init_report(ended.duration_s, phase, "timeout"))
             return
         kind = "Runtime.OutOfMemory" if sandbox.out_of_memory else ended.said.error_type or "Runtime.ExitError"
-        course.write(report_lines.init_report(ended.duration_s, phase, "error", kind))
+        course.write(course.lines.init_report(ended.duration_s, phase, "error", kind))
 
     def _report(self, course: _Course, outcome: _Outcome, sandbox: Sandbox) -> None:
+        status = outcome.status
+        if outcome.failed and course.function.log_format == "JSON":  # as text, a handler's own error has none
+            status = status or "error"
         course.write(
-            report_lines.end_and_report(
+            course.lines.end_and_report(
                 course.request_id,
                 course.spent_s,
                 course.init_s,
                 course.function.memory_mb,
                 sandbox.peak_mb(),
-                outcome.status,
+                status,
                 outcome.error_type,
             )
         )

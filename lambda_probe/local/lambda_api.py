@@ -83,15 +83,14 @@ class LambdaApi:
         except ApiError as error:
             return error.response()
         except Exception as error:
-            _LOG.error("local Lambda: %s %r: %s: %s", request.method, request.path, type(error).__name__, error)
+            what = (request.method, request.path, type(error).__name__, error)
+            _LOG.error("local Lambda: %s %r: %s: %s", *what)
             _LOG.debug("local Lambda: where", exc_info=True)
             return ApiError(500, "ServiceException", f"{type(error).__name__}: {error}").response()
 
     def _check_signature(self, request: Request) -> None:
-        fault = fault_of(
-            Sent(request.method, request.target, request.received, request.body), self._keys, "lambda"
-        )
-        if fault:
+        sent = Sent(request.method, request.target, request.received, request.body)
+        if fault := fault_of(sent, self._keys, "lambda"):
             raise ApiError(403, *_REFUSALS[fault])
 
     def _create(self, asked: dict[str, Any]) -> Response:

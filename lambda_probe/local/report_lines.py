@@ -35,11 +35,10 @@ def end_and_report(
 ) -> str:
     """After a call's own lines.
 
-    `billed_ms`: None: duration and INIT as they are shown, together, rounded up to 1 ms (AWS since 2025-08-01).
+    `billed_ms`: None: as `billed` says.
     """
     if billed_ms is None:
-        shown_ms = round(duration_s * 1000, 2) + round((init_s or 0.0) * 1000, 2)
-        billed_ms = math.ceil(round(shown_ms, 2))
+        billed_ms = billed(duration_s, init_s)
     fields = [
         f"REPORT RequestId: {request_id}",
         f"Duration: {_ms(duration_s)}",
@@ -54,6 +53,12 @@ def end_and_report(
     if error_type:
         fields.append(f"Error Type: {error_type}")
     return f"END RequestId: {request_id}\n" + "\t".join(fields) + "\t\n"
+
+
+def billed(duration_s: float, init_s: float | None) -> int:
+    """Duration and INIT as they are shown, together, rounded up to 1 ms (AWS since 2025-08-01)."""
+    shown_ms = round(duration_s * 1000, 2) + round((init_s or 0.0) * 1000, 2)
+    return math.ceil(round(shown_ms, 2))
 
 
 def _ms(seconds: float) -> str:

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from lambda_probe.local.errors import ApiError, invalid
@@ -19,18 +18,20 @@ from lambda_probe.local.loopback import Request
 from lambda_probe.local.settings import DEEPEST_JSON
 
 _SHOWN_LETTERS = 100
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _MODELLED = {
     *("FunctionName", "Qualifier", "RevisionId", "DryRun", "Resource", "Tags", "TagKeys"),
     *("Runtime", "Role", "Handler", "Description", "Timeout", "MemorySize", "PackageType", "Architectures"),
     *("Code", "ZipFile", "S3Bucket", "S3Key", "Environment", "Variables", "EphemeralStorage", "Size"),
+    *("LoggingConfig", "LogFormat"),
     *("FunctionVersion", "Marker", "MaxItems", "ReservedConcurrentExecutions", "MaximumRetryAttempts"),
     *("InvocationType", "LogType", "ClientContext", "Payload"),
 }
 _DEFAULTS = {  # AWS's own, of what is not modelled: whoever asks for these gets them
     "Mode": "PassThrough",
     "ApplyOn": "None",
-    "LogFormat": "Text",
+    "ApplicationLogLevel": "INFO",
+    "SystemLogLevel": "INFO",
     "MaximumEventAgeInSeconds": 21_600,
     "S3ObjectStorageMode": "COPY",
 }
@@ -69,18 +70,24 @@ def parse_json(text: bytes) -> Any:
     Raises ApiError (InvalidRequestContentException).
     """
     try:
-        if text.count(b"[") + text.count(b"{") > DEEPEST_JSON and _depth(text) > DEEPEST_JSON:
+        found = json.loads(text.decode(), parse_constant=_refuse_constant)
+        if _deeper(found, DEEPEST_JSON):
             raise ValueError(f"nested more than {DEEPEST_JSON} deep")
-        return json.loads(text.decode(), parse_constant=_refuse_constant)
+        return found
     except (ValueError, RecursionError) as error:
         message = f"Could not parse request body into json: {error}"
         raise ApiError(400, "InvalidRequestContentException", message) from None
 
 
-def _depth(text: bytes) -> int:
-    """How deep brackets are nested, those in strings left out."""
-    steps = ({b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(each[0], 0) for each in _TOKEN.finditer(text))
-    return max(accumulate(steps), default=0)
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether arrays and objects are nested deeper than so."""
+    level = [value]
+    for _ in range(levels):
+        level = [each for each in level if isinstance(each, list | dict)]
+        if not level:
+            return False
+        level = [each for outer in level for each in (outer.values() if isinstance(outer, dict) else outer)]
+    return any(isinstance(each, list | dict) for each in level)
 
 
 def _refuse_constant(name: str) -> None:
@@ -186,8 +193,8 @@ def _blob(shape: Any, value: Any, where: str) -> bytes:
 def _scalar(shape: Any, value: Any, where: str) -> Any:
     kind: Any = {"string": str, "boolean": bool}.get(shape.type_name, int)
     _expect(isinstance(value, kind) and isinstance(value, bool) == (kind is bool), where, shape.type_name)
-    if kind is str and "\0" in value:
-        raise _unsatisfied(value, where, "Member must not have a NUL character")
+    if kind is str and _NO_TEXT.search(value):
+        raise _unsatisfied(value, where, "Member must not have a NUL character, or half of one")
     if shape.name == "RoleArn" or kind is bool:  # roles are not looked at
         return value
     if kind is int:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from typing import Any
+from urllib.parse import unquote
 
 from lambda_probe.local.settings import HOST
 from lambda_probe.local.signatures import Sent, fault_of
@@ -35,7 +36,7 @@ def refusal(handler: Any, keys: Keys, port: int | None) -> tuple[int, str, str] 
         return 400, "InvalidRequest", "Content-Length: expected one number of bytes"
     if fault := fault_of(Sent(handler.command, handler.path, handler.headers), keys, "s3"):
         return 403, *_REFUSALS[fault]
-    if handler.path.startswith("/moto-api"):
+    if unquote(handler.path).startswith("/moto-api"):
         return 403, "AccessDenied", "/moto-api is off"
     return None
 

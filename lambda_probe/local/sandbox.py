@@ -8,7 +8,6 @@ import select
 import shutil
 import signal
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
@@ -19,7 +18,8 @@ from threading import Lock, Thread
 
 from lambda_probe.local import limits
 from lambda_probe.local.functions import Function
-from lambda_probe.local.processes import Nursery
+from lambda_probe.local.mounts import TMP, View, packages
+from lambda_probe.local.processes import Nursery, end_all, mounts_of, started_with
 from lambda_probe.local.runtime_api import Call, RuntimeApi, Said
 from lambda_probe.local.s3_network import S3Network
 from lambda_probe.local.settings import LocalSettings
@@ -43,6 +43,7 @@ class Sandbox:
     """An instance of one version of a function. One call at a time; never used again after `close`.
 
     Args:
+        own_view: whether it gets a /tmp of its own, and its code read-only.
         network: its way to S3, closed with it; None: its environment names S3 itself.
     """
 
@@ -52,6 +53,7 @@ class Sandbox:
         environment: Mapping[str, str],
         settings: LocalSettings,
         nursery: Nursery,
+        own_view: bool,
         network: S3Network | None = None,
     ) -> None:
         self._network = network
@@ -63,7 +65,8 @@ class Sandbox:
         self._runtime = RuntimeApi(self._freeze, self._thaw, self._is_own)
         self._started = time.perf_counter()
         vcpu, limit_bytes = settings.vcpu(function.memory_mb), function.memory_mb * _MB
-        variables = _runtime_variables(function, self._runtime.address, self._temporary, vcpu)
+        view = View(self._temporary, function.code.folder) if own_view else None
+        variables = _runtime_variables(function, self._runtime.address, TMP if view else self._temporary, vcpu)
         with self._freeze_lock:  # on a busy machine it asks for its first call before it is known here
             self._process = nursery.spawn(
                 # -S: no .pth files, so nothing of an editable install; -P: not the current folder
@@ -71,8 +74,10 @@ class Sandbox:
                 function.code.folder,
                 {**environment, **variables},
                 2 * limit_bytes + 256 * _MB if limits.SUPPORTED else None,
+                view,
             )
         self.pid = self._process.pid
+        self._mounts = mounts_of(self.pid) if view else ""
         assert self._process.stdout is not None
         self._pipe = self._process.stdout
         os.set_blocking(self._pipe.fileno(), False)
@@ -134,6 +139,8 @@ class Sandbox:
             if limit is not None:
                 limit.close()
         self._process.wait()
+        if limits.SUPPORTED:
+            end_all(self._is_kin)
         self._runtime.close()
         if self._network is not None:
             self._network.close()
@@ -180,6 +187,12 @@ class Sandbox:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
+    def _is_kin(self, pid: int) -> bool:
+        """Whether a process, in a session of its own perhaps, is one that this instance started."""
+        if self._mounts:
+            return mounts_of(pid) == self._mounts
+        return started_with(pid, f"AWS_LAMBDA_RUNTIME_API={self._runtime.address}".encode())
+
     def _kill_out_of_memory(self) -> None:
         self._out_of_memory = True
         self._kill()
@@ -219,13 +232,13 @@ def _exit_reason(code: int) -> str:
 
 def _runtime_variables(function: Function, runtime_api: str, temporary: Path, vcpu: float) -> dict[str, str]:
     """What AWS sets in every sandbox; the packages of this interpreter are the managed runtime."""
-    packages = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
     defaults = dict.fromkeys(_THREAD_VARIABLES, str(max(1, math.ceil(vcpu))))
     defaults |= {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(temporary), "HOME": str(temporary)}
     return {
         **{name: function.environment.get(name, value) for name, value in defaults.items()},
         "AWS_LAMBDA_RUNTIME_API": runtime_api,
+        "AWS_LAMBDA_LOG_FORMAT": function.log_format,
         "LAMBDA_TASK_ROOT": str(function.code.folder),
         "_HANDLER": function.handler,
-        "PYTHONPATH": os.pathsep.join((str(function.code.folder), *packages)),
+        "PYTHONPATH": os.pathsep.join((str(function.code.folder), *packages())),
     }

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import re
 import shutil
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from moe.cache import cache_dir, content_key, files_hash, is_sealed, keep, kept, new_folder, seal
-from moe.errors import InputError, PlatformError
+from moe.errors import InputError, PlatformError, shortened
 from moe.files import read_mapping
 
 _LOG = logging.getLogger(__name__)
@@ -143,10 +144,10 @@ def _routers_in(path: Path) -> int:
 def pair_of(name: str) -> tuple[str, str | None]:
     """The encoder and the decoder of `ENCODER+DECODER`; of any other name itself and None."""
     encoder, plus, decoder = name.partition("+")
-    if not plus or Path(name).expanduser().exists():
+    if not plus or os.path.exists(Path(name).expanduser()):
         return name, None
     if not encoder or not decoder or "+" in decoder:
-        raise InputError(f"model: expected ENCODER+DECODER, such as minilm+smollm2, got '{name}'")
+        raise InputError(f"model: expected ENCODER+DECODER, such as minilm+smollm2, got {shortened(name)}")
     return encoder, decoder
 
 
@@ -227,7 +228,7 @@ def _folder(name: str) -> Path | None:
     if name in EMBEDDED:
         return _embedded_folder(name)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         if not (path / "config.json").is_file():
             raise InputError(f"model: {name}: expected a folder with a transformers model, no config.json")
         return path

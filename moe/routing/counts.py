@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.parquet import no_others
 
 COLUMNS = ("corpora", "corpus", "layer_index", "token", "expert", "count")
@@ -130,5 +130,5 @@ def _part(path: Path, part: str | None, parts: list[str]) -> str:
     if part is None:
         raise InputError(f"{path}: it has several parts; expected the name of one: {', '.join(parts)}")
     if part not in parts:
-        raise InputError(f"{path}: no part '{part}'{nearest(part, parts)}")
+        raise InputError(f"{path}: no part {shortened(part)}{nearest(part, parts)}")
     return part

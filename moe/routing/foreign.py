@@ -16,6 +16,7 @@ token IDs too (but in counts by token ID), all tokens of a request are one seque
 1/k. So such a trace gives popularity and its history, but no table over token IDs.
 """
 
+import os
 import tokenize
 import zipfile
 import zlib
@@ -68,7 +69,7 @@ def import_trace(
     path = Path(path)
     if path.suffix not in (*_READERS, ".parquet"):
         raise InputError(f"{path}: expected a file that ends in {', '.join((*_READERS, '.parquet'))}")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     if path.suffix == ".parquet":
         found = load_trace(path)

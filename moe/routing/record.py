@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -259,7 +260,7 @@ def _short_name(name: str) -> str:
     if decoder is not None:
         return f"{_short_name(encoder)}+{_short_name(decoder)}"
     path = Path(name).expanduser()
-    return path.name if path.exists() or path.is_absolute() else name
+    return path.name if os.path.exists(path) or path.is_absolute() else name
 
 
 def _trace_path(settings: RecordingSettings, key: str) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from moe.cache import files_hash
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 
 HUB_DOCUMENTS = 20_000
 _OWN_DOCUMENT_CHARACTERS = 2_000
@@ -71,11 +71,11 @@ def load_corpus(name: str) -> Corpus:
     if name.startswith("hub:"):
         return _hub_corpus(name)
     path = Path(name).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):
         return Corpus(name, "own text", "the user's", path, lambda: _own_documents(path))
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"corpus: {name}: no such file")
-    raise InputError(f"corpus: no corpus '{name}'{nearest(name, corpus_names())}")
+    raise InputError(f"corpus: no corpus {shortened(name)}{nearest(name, corpus_names())}")
 
 
 def load_text(name: str) -> str:
@@ -217,7 +217,7 @@ def _own_documents(path: Path) -> Iterator[str]:
 def _hub_corpus(name: str) -> Corpus:
     parts = name.split(":")[1:]
     if not parts[0] or len(parts) > 4:
-        raise InputError(f"corpus: expected 'hub:NAME[:CONFIG[:SPLIT[:COLUMN]]]', got '{name}'")
+        raise InputError(f"corpus: expected 'hub:NAME[:CONFIG[:SPLIT[:COLUMN]]]', got {shortened(name)}")
     data_set, config, split, column = parts + [""] * (4 - len(parts))
     split, column = split or "train", column or "text"
     if find_spec("datasets") is None:
@@ -233,7 +233,7 @@ def _hub_corpus(name: str) -> Corpus:
                 for key in column.split("."):
                     text = text.get(key) if isinstance(text, dict) else None
                 if not isinstance(text, str):
-                    raise InputError(f"corpus: {name}: no text column '{column}'{nearest(column, row)}")
+                    raise InputError(f"corpus: {name}: no text column {shortened(column)}{nearest(column, row)}")
                 yield text
         except InputError:
             raise

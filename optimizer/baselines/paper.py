@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from optimizer import cost_model
 from optimizer.baselines.minibatches import MinibatchChoice, cheapest_minibatches
 from optimizer.evaluation import Evaluation, Solution, evaluate
@@ -46,7 +46,7 @@ def lambdaml(
     Raises InputError where no listed size is small enough, and for an unknown method.
     """
     if method is not None and method not in COMMUNICATIONS:
-        raise InputError(f"method: no communication method '{method}'{nearest(method, COMMUNICATIONS)}")
+        raise InputError(f"method: no communication method {shortened(method)}{nearest(method, COMMUNICATIONS)}")
     listed = [j for j, size in enumerate(problem.platform.memory_mb) if size <= max_memory_mb]
     if not listed:
         raise InputError(
@@ -83,7 +83,7 @@ def best_uniform(
     Raises InputError where no memory size holds every expert.
     """
     if popularity not in ("uniform", "known"):
-        raise InputError(f"popularity: expected 'uniform' or 'known', got '{popularity}'")
+        raise InputError(f"popularity: expected 'uniform' or 'known', got {shortened(popularity)}")
     level = equally_popular(problem) if popularity == "uniform" else problem
     best: tuple[tuple[bool, float], DeploymentPlan] | None = None
     for method in methods:

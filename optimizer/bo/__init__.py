@@ -7,7 +7,7 @@
 Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2; what it finds, and whether it helps: docs/bo.md.
 """
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.trace import Batches
 from optimizer.bo.alg2 import Alg2
 from optimizer.bo.greedy import MultiEpsilon, NoTuning, RandomPairs, SingleEpsilon
@@ -57,5 +57,5 @@ SAMPLERS: dict[str, type[Sampler]] = {
 def sampler(name: str, known: Known, settings: Alg2, seed: int) -> Sampler:
     """The sampler of that name. Raises InputError for an unknown one."""
     if name not in SAMPLERS:
-        raise InputError(f"sampler: no sampler '{name}'{nearest(name, SAMPLERS)}")
+        raise InputError(f"sampler: no sampler {shortened(name)}{nearest(name, SAMPLERS)}")
     return SAMPLERS[name](known, settings, seed)

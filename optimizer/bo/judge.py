@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.trace import Batches
 from optimizer.bo.alg2 import Alg2
 from optimizer.bo.planner import Planner
@@ -66,7 +66,7 @@ class Judge:
         self, planner: Planner, batches: Batches, evaluate: Evaluate, objective: Objective, settings: Alg2
     ) -> None:
         if objective not in OBJECTIVES:
-            raise InputError(f"objective: no objective '{objective}'{nearest(objective, OBJECTIVES)}")
+            raise InputError(f"objective: no objective {shortened(objective)}{nearest(objective, OBJECTIVES)}")
         if objective == "bill+slo" and planner.problem.latency_limit_s is None:
             raise InputError("objective bill+slo: expected a problem with latency_limit_s, got null")
         self.planner, self.batches, self.evaluate = planner, batches, evaluate

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from pydantic import Field
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.files import FileModel
 from optimizer.exact import Beta
 from optimizer.solvers import solve
@@ -99,7 +99,7 @@ def group_experts(problem: DeploymentProblem, size: int, group_by: GroupBy = "in
     Raises InputError for a size below 1 or above a layer's experts, and for an unknown way to group.
     """
     if group_by not in get_args(GroupBy):
-        raise InputError(f"group_by: no grouping '{group_by}'{nearest(group_by, get_args(GroupBy))}")
+        raise InputError(f"group_by: no grouping {shortened(group_by)}{nearest(group_by, get_args(GroupBy))}")
     fewest = min(len(layer.experts) for layer in problem.layers)
     if not 1 <= size <= fewest:
         raise InputError(f"group: expected 1 to {fewest} experts in a group, got {size}")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import get_args
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from optimizer.evaluation import Solution, evaluate, fixed_latency_s
 from optimizer.exact import Beta, Infeasible, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.miqcp.decisions import Methods, decisions, layers_of
@@ -102,7 +102,7 @@ def empty_programme(backend: Backend) -> SolverProgramme:
         from optimizer.miqcp.gurobi import GurobiProgramme
 
         return GurobiProgramme()
-    raise InputError(f"backend: no back end '{backend}'{nearest(backend, get_args(Backend))}")
+    raise InputError(f"backend: no back end {shortened(backend)}{nearest(backend, get_args(Backend))}")
 
 
 def start_values(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.plugins import load_object
 from moe.trace import RoutingTrace
 from optimizer.popularity.accuracy import PredictionError, prediction_error, skew
@@ -61,7 +61,7 @@ def predictor(name: str | Callable[..., Predictor], **options: Any) -> Predictor
     make, takes = _maker(name), options_of(name)
     for option in options:
         if option not in takes:
-            raise InputError(f"predictor '{_shown(name)}': no option '{option}'{nearest(option, takes)}")
+            raise InputError(f"predictor '{_shown(name)}': no option {shortened(option)}{nearest(option, takes)}")
     made = make(**options)
     if not (callable(getattr(made, "fit", None)) and callable(getattr(made, "predict", None))):
         raise InputError(f"predictor '{_shown(name)}': expected an object with fit and predict, got {made!r}")
@@ -103,7 +103,7 @@ def _maker(name: str | Callable[..., Predictor]) -> Callable[..., Predictor]:
     if name in PREDICTORS:
         return PREDICTORS[name]
     if ":" not in name:
-        raise InputError(f"predictor: no predictor '{name}'{nearest(name, PREDICTORS)}")
+        raise InputError(f"predictor: no predictor {shortened(name)}{nearest(name, PREDICTORS)}")
     made: Callable[..., Predictor] = load_object(name, "predictor", ("fit", "predict"))
     return made
 

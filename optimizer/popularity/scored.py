@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from optimizer.popularity.interface import Batch, TablePredictor
 from optimizer.popularity.table import ProfileTable, runs
 
@@ -57,7 +57,7 @@ class ScoringPredictor(TablePredictor):
 
     def __init__(self, counting: Counting = "hard") -> None:
         if counting not in ("hard", "expected"):
-            raise InputError(f"counting: expected 'hard' or 'expected', got '{counting}'")
+            raise InputError(f"counting: expected 'hard' or 'expected', got {shortened(counting)}")
         self.counting = counting
 
     def learn_table(self, table: ProfileTable) -> None:
@@ -155,7 +155,7 @@ class Bayes(ScoringPredictor):
         super().__init__(counting)
         variants = ("printed", "mixture", "backoff")
         if variant not in variants:
-            raise InputError(f"variant: no variant '{variant}'{nearest(variant, variants)}")
+            raise InputError(f"variant: no variant {shortened(variant)}{nearest(variant, variants)}")
         if not strength > 0:
             raise InputError(f"strength: expected more than 0 tokens, got {strength}")
         self.variant, self.strength = variant, strength

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from optimizer.evaluation import ROUNDING, Solution, fixed_latency_s
 from optimizer.exact import Beta, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.exact.knapsack import cheapest, fastest, undominated
@@ -61,7 +61,9 @@ class Criterion:
         for name, known in (("risk", get_args(Risk)), ("overflow", get_args(BilledOverflow))):
             value = getattr(self, name)
             if value not in known:
-                raise InputError(f"{name}: expected {' or '.join(known)}, got '{value}'{nearest(value, known)}")
+                raise InputError(
+                    f"{name}: expected {' or '.join(known)}, got {shortened(value)}{nearest(value, known)}"
+                )
         for name in ("quantile", "limit_share"):
             share = getattr(self, name)
             if share is not None and not 0 < share <= 1:

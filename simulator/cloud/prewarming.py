@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.plugins import load_object
 from simulator.cloud.call import Function
 from simulator.cloud.lambda_service import LambdaService, Prewarming
@@ -23,9 +24,9 @@ class KeepWarm:
     def __init__(
         self, every_s: float = 300.0, for_s: float = 3600.0, instances: int = 1, hold_s: float = 0.1
     ) -> None:
-        if not (every_s > 0 and for_s > 0 and instances >= 1 and hold_s >= 0):
+        if not (0 < every_s < inf and 0 < for_s < inf and 1 <= instances < inf and 0 <= hold_s < inf):
             raise InputError(
-                "keep-warm: expected every_s > 0, for_s > 0, instances >= 1, hold_s >= 0, "
+                "keep-warm: expected every_s > 0, for_s > 0, instances >= 1, hold_s >= 0, all finite, "
                 f"got every_s = {every_s}, for_s = {for_s}, instances = {instances}, hold_s = {hold_s}"
             )
         self._every_s, self._for_s, self._instances, self._hold_s = every_s, for_s, instances, hold_s
@@ -61,7 +62,7 @@ def prewarming_policy(name: str, options: Mapping[str, Any]) -> Prewarming:
     elif name in POLICIES:
         policy = POLICIES[name]
     else:
-        raise InputError(f"prewarming: no policy '{name}'{nearest(name, POLICIES)} (or module:Class)")
+        raise InputError(f"prewarming: no policy {shortened(name)}{nearest(name, POLICIES)} (or module:Class)")
     try:
         made: Prewarming = policy(**options)
     except TypeError as error:

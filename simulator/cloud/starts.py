@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from simulator.cloud.streams import Streams, fixed
 from simulator.draws import Draws, Halvings, Lifetimes
 from simulator.plan import ProblemPlatform
@@ -100,7 +100,9 @@ class Starts:
         if name is None:
             return self.package
         if name not in self.packages:
-            raise InputError(f"package: the platform has no package '{name}'{nearest(name, self.packages)}")
+            raise InputError(
+                f"package: the platform has no package {shortened(name)}{nearest(name, self.packages)}"
+            )
         return self.packages[name]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 from pydantic import AfterValidator, Field, PositiveFloat, field_validator
 
+from moe.errors import shortened
 from moe.files import FileModel
 from simulator.draws import median_of
 
@@ -152,7 +153,7 @@ def in_unit(unit: str) -> AfterValidator:
 
     def check(constant: Constant) -> Constant:
         if constant.unit != unit:
-            raise ValueError(f"unit: expected '{unit}', got '{constant.unit}'")
+            raise ValueError(f"unit: expected '{unit}', got {shortened(constant.unit)}")
         if isinstance(constant.value, float) and constant.value < 0:
             raise ValueError(f"value: expected a number >= 0, got {constant.value}")
         return constant

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.files import FileModel, overlaid, read_mapping, validated
 from moe.shown import Shown
 from simulator.profiles.constant import (
@@ -63,7 +63,9 @@ class StartConstants(FileModel):
     @model_validator(mode="after")
     def _known(self) -> "StartConstants":
         if self.package not in self.packages:
-            raise ValueError(f"package: no package '{self.package}'{nearest(self.package, self.packages)}")
+            raise ValueError(
+                f"package: no package {shortened(self.package)}{nearest(self.package, self.packages)}"
+            )
         return self
 
 
@@ -311,5 +313,5 @@ def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
 def _packaged(name: str, what: str) -> dict[str, Any]:
     """The file of a packaged profile. Raises InputError, which begins with `what`."""
     if name not in profile_names():
-        raise InputError(f"{what}: no profile '{name}'{nearest(name, profile_names())}")
+        raise InputError(f"{what}: no profile {shortened(name)}{nearest(name, profile_names())}")
     return read_mapping(str(resources.files("simulator") / "profiles" / f"{name}.yaml"))

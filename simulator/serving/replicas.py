@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulator.plan import DeploymentProblem, LayerPlan, memory_indices, memory_terms
+from moe.errors import InputError
+from simulator.plan import MOST_REPLICAS, DeploymentProblem, LayerPlan, memory_indices, memory_terms
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ def replicas_of(
     """The calls of layer e: `tokens` (experts,) shared by `replicas` (experts,); none without tokens.
 
     Whole tokens are dealt out so that the first d mod g replicas get one more; else each gets d/g.
+
+    Raises InputError: more replicas than can be played.
     """
+    check_can_be_played(e, replicas)
     layer, sizes = problem.layers[e], memory_indices(problem, plan)
     fixed, per_token = memory_terms(layer)
     per_call = layer.seconds_per_call or (0.0,) * len(problem.platform.memory_mb)
@@ -59,6 +63,15 @@ def replicas_of(
                     )
                 )
     return calls
+
+
+def check_can_be_played(e: int, replicas: np.ndarray) -> None:
+    """Raise InputError for a layer with more replicas of an expert (experts,) than are played one by one."""
+    for i in np.flatnonzero(replicas > MOST_REPLICAS)[:1]:
+        raise InputError(
+            f"layers.{e}.experts.{i}: expected at most {MOST_REPLICAS:,} replicas in a simulation, "
+            f"got {int(replicas[i]):,}"
+        )
 
 
 def split(problem: DeploymentProblem, replica: Replica, times: int) -> list[Replica]:

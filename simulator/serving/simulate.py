@@ -28,7 +28,7 @@ from simulator.records import Bill, Record, bill, to_pandas
 from simulator.serving.forward_pass import ForwardPass
 from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function, non_moe_memory_mb
 from simulator.serving.overflow import replicas_run
-from simulator.serving.replicas import problem_of_size, whole_tokens
+from simulator.serving.replicas import check_can_be_played, problem_of_size, whole_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,12 +255,16 @@ def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarra
 def deploy_plan(
     service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, warm: bool, provisioned: bool = False
 ) -> None:
-    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`."""
+    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`.
+
+    Raises InputError: more replicas than can be played.
+    """
 
     def deploy(name: str, memory_mb: int, instances: int) -> None:
         service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned)
 
     for e, layer in enumerate(plan.layers):
+        check_can_be_played(e, layer.replicas)
         for i, expert in enumerate(layer.experts):
             deploy(expert_function(e, i), expert.memory_mb, expert.replicas)
     for e in range(len(plan.layers) + 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.files import FileModel
 from simulator.cloud.call import Program
 from simulator.cloud.lambda_service import LambdaService
@@ -45,7 +45,9 @@ class Deployed(FileModel):
         """That the platform has its package. Raises InputError."""
         packages = profile.start.packages
         if self.package is not None and self.package not in packages:
-            raise InputError(f"{key}.package: no package '{self.package}'{nearest(self.package, packages)}")
+            raise InputError(
+                f"{key}.package: no package {shortened(self.package)}{nearest(self.package, packages)}"
+            )
 
     def deploy(self, service: LambdaService, name: str, program: Program | None = None) -> None:
         """Deploy it."""

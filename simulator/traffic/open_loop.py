@@ -17,7 +17,7 @@ import numpy as np
 import simpy
 from simpy.core import StopSimulation
 
-from moe.errors import InputError
+from moe.errors import InputError, named
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Platform, platform_of_profile
@@ -128,7 +128,8 @@ def read_inputs(scenario: Scenario) -> Inputs:
     """Read what a scenario names. Raises InputError."""
     profile = load_profile(scenario.profile)
     if scenario.arrivals.trace is not None:
-        scenario.arrivals.trace.check(scenario.duration_s)
+        with named("arrivals.trace"):
+            scenario.arrivals.trace.check(scenario.duration_s)
     if scenario.prewarming is not None:
         prewarming_policy(scenario.prewarming.policy, scenario.prewarming.options)
     deployed: dict[str, Deployed] = {
@@ -149,10 +150,12 @@ def read_inputs(scenario: Scenario) -> Inputs:
         check_payloads(scenario.functions, scenario.entry, profile)
     if scenario.moe is None:
         return Inputs(scenario, profile)
-    problem = read_problem(scenario.moe.problem)
+    with named("moe.problem"):
+        problem = read_problem(scenario.moe.problem)
     if problem.served_tokens <= 0:
         raise InputError(f"{scenario.moe.problem}: expected tokens for some expert, got none")
-    return Inputs(scenario, profile, problem, read_plan(scenario.moe.plan, problem))
+    with named("moe.plan"):
+        return Inputs(scenario, profile, problem, read_plan(scenario.moe.plan, problem))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from moe.errors import InputError, nearest
+from moe.errors import InputError, nearest, shortened
 from moe.files import FileModel
 from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Invoke, Target
@@ -274,7 +274,7 @@ def check_graph(functions: Mapping[str, FunctionFile]) -> None:
             for call in phase.calls:
                 if call.function not in functions:
                     known = nearest(call.function, functions)
-                    raise ValueError(f"{name}.program.{k}.invoke: no function '{call.function}'{known}")
+                    raise ValueError(f"{name}.program.{k}.invoke: no function {shortened(call.function)}{known}")
     invoked = {
         name: [call.function for phase in function.program for call in phase.calls]
         for name, function in functions.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from moe.errors import nearest
+from moe.errors import nearest, shortened
 from moe.files import FileModel, read_settings, source_of, validated
 from simulator.plan import NonNegative
 from simulator.profiles.schema import DEFAULT_PROFILE
@@ -112,7 +113,7 @@ class Scenario(FileModel):
     duration_s: float | None = Field(None, gt=0, description="requests arrive before this time")
     requests: int | None = Field(None, ge=1, description="so many requests arrive")
     warm_up_s: NonNegative = Field(0.0, description="batches whose first request arrives before are not counted")
-    replications: int = Field(1, ge=1)
+    replications: int = Field(1, ge=1, le=100_000)
     slo_s: float = Field(gt=0, description="promised latency of a request")
     keep_rows: bool = False
     batching: Batching = Batching()
@@ -136,7 +137,7 @@ class Scenario(FileModel):
         if functions is None and entry is not None:
             raise ValueError("expected it with functions only")
         if functions and (entry is None or entry.function not in functions):
-            what = "required with functions" if entry is None else f"no function '{entry.function}'"
+            what = "required with functions" if entry is None else f"no function {shortened(entry.function)}"
             raise ValueError(f"{what}{nearest('' if entry is None else entry.function, functions)}")
         return entry
 
@@ -172,7 +173,7 @@ def beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
 
     def found(value: Any) -> Any:
-        return str(folder / value) if isinstance(value, str) and (folder / value).is_file() else value
+        return str(folder / value) if isinstance(value, str) and os.path.isfile(folder / value) else value
 
     data = dict(data)
     if "profile" in data:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tests.conftest import EXAMPLES
+from tests.faults.mutations import MUST_REFUSE
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "experiments" / "configs"
@@ -46,6 +52,21 @@ batching: {max_requests: 2, timeout_s: 0.1}
 prewarming: {policy: keep-warm, options: {every_s: 60, instances: 2}}
 function: {memory_mb: 1769, work: {quantiles_s: {0.5: 0.12, 0.9: 0.2}}}
 """
+CAMPAIGN = """
+schema: probe-campaign/1
+name: tiny
+runs: 3
+packages: {plain: {}}
+probes:
+  - {probe: cold, packages: [plain], memory_mb: [512, 1769], samples: 3}
+  - {probe: warm, memory_mb: [512, 1769], samples: 20}
+"""
+SETTINGS = """seed=3
+workload.batch_tokens=128
+plans=[ods, exact]
+platform.memory_mb=[512, 1769]
+target.throughput_of_lambdaml=0.5
+"""
 SWEEP = "sweep:\n  grid: {slo_s: [0.5, 1]}\n  seeds: 2\n"
 
 
@@ -57,11 +78,13 @@ class Kind:
         write: writes a good one into a folder, and returns its path.
         read: reads it, as a command does: a reader (which may raise InputError), or the words of a command.
         hows: ways to damage it.
+        refuses: damage that may not be passed over.
     """
 
     write: Callable[[Path], Path]
     read: Callable[[Path], Any]
     hows: tuple[str, ...]
+    refuses: frozenset[str] = MUST_REFUSE
 
 
 def _text(name: str, text: str) -> Callable[[Path], Path]:
@@ -94,6 +117,15 @@ def _scenario(path: Path) -> None:
     from simulator.traffic.scenario import load_scenario
 
     read_inputs(load_scenario(path))
+
+
+def _settings(path: Path) -> None:
+    from experiments.run.inputs import load_inputs
+    from experiments.run.schema import load_experiment
+
+    _text("experiment.yaml", EXPERIMENT)(path.parent)
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    load_inputs(load_experiment(path.parent / "experiment.yaml", [line for line in lines if line]))
 
 
 def _sweep(path: Path) -> None:
@@ -226,6 +258,47 @@ def _samples_read(path: Path) -> None:
     load_samples(path)
 
 
+def tuning_files(folder: Path) -> None:
+    """A problem, a profiled trace and one to serve."""
+    from moe.files import write_json
+    from moe.trace import save_trace
+    from tests.optimizer.bo.bo_cases import binding_limit_s, small_problem
+
+    write_json(folder / "problem.json", small_problem(binding_limit_s()))
+    save_trace(_trace(400, 1), folder / "profiled.parquet")
+    save_trace(_trace(3100, 5), folder / "serve.parquet")
+
+
+TUNE = ("tune", "problem.json", "--profiled", "profiled.parquet", "--serve", "serve.parquet", "--set", "pairs=40")
+PROBE = ("probe", "--backend", "simulated", "--campaign", "tiny.yaml")
+
+
+@functools.cache
+def _made(words: tuple[str, ...]) -> tempfile.TemporaryDirectory[str]:
+    """A folder in which a command was typed, once for all tests; gone when Python ends."""
+    made = tempfile.TemporaryDirectory()
+    folder = Path(made.name)
+    (folder / "scenario.yaml").write_text(SCENARIO)
+    (folder / "tiny.yaml").write_text(CAMPAIGN)
+    if words[0] == "tune":
+        tuning_files(folder)
+    command = [sys.executable, "-P", "-m", "experiments", *words, "--out", "out"]
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    subprocess.run(command, cwd=folder, env=variables, check=True, capture_output=True)
+    return made
+
+
+def _of_a_run(file: str, *words: str) -> Callable[[Path], Path]:
+    """A file in the folder of a run that has ended."""
+
+    def write(folder: Path) -> Path:
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        shutil.copytree(_made(words).name, folder, dirs_exist_ok=True)
+        return folder / "out" / file
+
+    return write
+
+
 KINDS: dict[str, Kind] = {
     "experiment": Kind(_text("experiment.yaml", EXPERIMENT), _experiment, TEXT),
     "scenario": Kind(_text("scenario.yaml", SCENARIO), _scenario, TEXT),
@@ -280,4 +353,24 @@ KINDS: dict[str, Kind] = {
         TABLE,
     ),
     "samples": Kind(_samples, _samples_read, TABLE),
+    "settings": Kind(_text("settings.txt", SETTINGS), _settings, ("bytes", "lines")),
+    "result of a run": Kind(
+        _of_a_run("result.json", "traffic", "scenario.yaml"),
+        lambda path: ["report", str(path.parent)],
+        ("bytes", "mapping", "mapping"),
+        frozenset({"key twice"}),  # what the page does not read is left alone
+    ),
+    "rows of a campaign": Kind(
+        _of_a_run("rows.jsonl", *PROBE), lambda path: [*PROBE, "--out", str(path.parent)], ("bytes", "lines")
+    ),
+    "measurements": Kind(
+        _of_a_run("measurements.parquet", *PROBE),
+        lambda path: ["calibrate", str(path.parent), "--out", "calibrated.yaml"],
+        TABLE,
+    ),
+    "history": Kind(
+        _of_a_run("history.parquet", *TUNE, "--trials", "2"),
+        lambda path: [*TUNE, "--trials", "2", "--resume", "--out", str(path.parent)],
+        TABLE,
+    ),
 }

@@ -85,7 +85,7 @@ def of_mapping(content: bytes, rng: random.Random) -> tuple[str, bytes]:
     numbers = [place for place in places if _is_number(_at(data, place))]
     mappings = [place for place in places if isinstance(_at(data, place), dict) and place != ()] or [()]
     name = rng.choice(
-        ["unknown key", "key twice", "not a number", "not finite", "missing", "nasty", "nasty", "deep"]
+        ["unknown key", "key twice", "not a number", "not finite", "missing", "misspelt", "nasty", "nasty", "deep"]
     )
     if name in ("not a number", "not finite") and not numbers:
         name = "nasty"
@@ -104,6 +104,10 @@ def of_mapping(content: bytes, rng: random.Random) -> tuple[str, bytes]:
         case "missing":
             inside = _at(data, place[:-1])
             del inside[place[-1]]
+        case "misspelt":
+            inside = _at(data, place[:-1])
+            if isinstance(inside, dict):
+                inside[f"{place[-1]}x"] = inside.pop(place[-1])
         case "nasty":
             _put(data, place, rng.choice(NASTY))
         case "deep":

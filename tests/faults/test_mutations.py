@@ -17,7 +17,7 @@ from moe.errors import InputError, PlatformError
 from tests.experiments.conftest import Run
 from tests.faults.asked import SEED, WHOLE
 from tests.faults.good_files import KINDS
-from tests.faults.mutations import MUST_REFUSE, damage
+from tests.faults.mutations import damage
 
 pytestmark = pytest.mark.faults
 INPUTS = 500 if WHOLE else 66
@@ -50,7 +50,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(
                 raise
             code, said = 3, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         lines = said.strip().splitlines()
-        if code not in (0, 2) or (code and len(lines) != 1) or (how in MUST_REFUSE and not code):
+        if code not in (0, 2) or (code and len(lines) != 1) or (how in KINDS[name].refuses and not code):
             kept = path.with_name(f"wrong-{number}{path.suffix}")
             kept.write_bytes(path.read_bytes())
             wrong.append(f"{how}: exit {code}: {said.strip()[:300]!r}: {kept}")

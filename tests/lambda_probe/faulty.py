@@ -3,11 +3,12 @@
 import base64
 import io
 import json
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from botocore.awsrequest import AWSResponse
-from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
 Fault = Callable[[Any], AWSResponse | None]
@@ -48,6 +49,28 @@ def lost(request: Any) -> None:
     """The endpoint does it; its answer never comes."""
     URLLib3Session().send(request)
     raise ReadTimeoutError(endpoint_url=request.url)
+
+
+def closed(request: Any) -> None:
+    """The connection is closed before anything is done: boto3's error has None for an answer."""
+    raise ConnectionClosedError(endpoint_url=request.url)
+
+
+def closed_late(request: Any) -> None:
+    """The endpoint does it, and the connection is closed before its answer."""
+    URLLib3Session().send(request)
+    raise ConnectionClosedError(endpoint_url=request.url)
+
+
+def hanging(signals: int) -> Fault:
+    """No answer for so long that the user presses Ctrl-C so often; then it is not sent at all."""
+
+    def fault(request: Any) -> None:
+        for _ in range(signals):
+            signal.raise_signal(signal.SIGINT)
+        raise ReadTimeoutError(endpoint_url=request.url)
+
+    return fault
 
 
 def interrupted(request: Any) -> None:

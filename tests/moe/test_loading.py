@@ -22,6 +22,7 @@ class Group(FileModel):
     keep: bool = False
     share: float = 0.0
     sizes: tuple[int, ...] = ()
+    shares: dict[str, float] = Field(default_factory=dict)
     inner: dict[str, "Group"] = Field(default_factory=dict)
 
 
@@ -117,9 +118,10 @@ def test_a_mark_of_byte_order_is_no_part_of_the_first_key(tmp_path: Path) -> Non
         ("seed: yes", "seed: input should be a valid integer"),
         ("seed: true", "seed: expected a number, got True"),
         ("share: false", "share: expected a number, got False"),
-        ("sizes: [1, true]", "sizes.1: expected a number, got True"),
+        ("sizes: [1, true]", "sizes: expected a number, got [1, True]"),
+        ("shares: {a: true}", "shares: expected a number, got {'a': True}"),
         ("keep: yes", "keep: expected true or false, got 'yes'"),
-        ("inner: {a: {keep: 1}}", "inner.a.keep: expected true or false, got 1"),
+        ("inner: {a: {keep: off}}", "inner.a.keep: expected true or false, got 'off'"),
     ],
 )
 def test_true_is_no_number_and_yes_is_not_true(tmp_path: Path, text: str, said: str) -> None:

@@ -15,8 +15,16 @@ from experiments.paper.figure import PaperFigure
 from experiments.paper.job import FIGURES
 from experiments.run.folder import COMPUTED_BY
 from experiments.tools import code_key
+from simulator.traffic.scenario import Scenario
 
 Changed = Callable[[str, str], bytes]
+SCENARIO = {
+    "name": "t",
+    "arrivals": {"poisson": {"rate_per_s": 5}},
+    "requests": 5,
+    "slo_s": 2,
+    "function": {"memory_mb": 1769, "work": {"constant_s": 0.1}},
+}
 MAIN, FIGURE = "experiments.run.main_job", "experiments.paper.figures.rivals.figure"
 
 
@@ -128,3 +136,10 @@ def test_a_figure_is_keyed_by_all_of_its_own_code(figure: PaperFigure) -> None:
     """Fig. 4, 11 and 14 take their rows from a module that knows nothing of their tables, claims and pictures."""
     own = {x.__module__ for x in (figure.compute, figure.table, figure.claims, figure.draw) if x is not None}
     assert own <= code_key.modules_of(figure.module, shown=True)
+
+
+@pytest.mark.parametrize("text", ["x" * 256, "a/" * 3000, "a\0b", "x" * 300 + ":main"])
+def test_a_text_that_can_be_no_file_s_name_has_a_key(text: str) -> None:
+    """A paragraph in `about` is no file; it changes the key as any other word does."""
+    asked = Scenario.model_validate({**SCENARIO, "schema": "traffic-scenario/1", "about": text})
+    assert code_key.result_key(asked, MAIN) != code_key.result_key(asked.model_copy(update={"about": ""}), MAIN)

@@ -4,6 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from experiments.tools import console
 
@@ -12,7 +13,7 @@ from experiments.tools import console
 def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is written to a log that is no terminal."""
     text = io.StringIO()
-    monkeypatch.setattr(console, "log", Console(file=text, highlight=False))
+    monkeypatch.setattr(console, "log", Console(file=text, highlight=False, markup=False))
     return text
 
 
@@ -43,3 +44,18 @@ def test_a_rate_that_is_not_known_is_no_error(said: io.StringIO, monkeypatch: py
         "mapping: 3/4 cells, 0 cells/s, ETA unknown",
         "mapping: 3/4 cells, 12,346 cells/s, ETA 0:00:00",
     ]
+
+
+@pytest.mark.parametrize("name", ["run[exp]", "b[/]", "[/x]", "[bold]x", ":smile:", "a\\[b"])
+def test_names_are_shown_as_they_are(name: str) -> None:
+    """A folder `run[exp]` was shown as `run`, and a function `b[/]` ended a finished run with a traceback."""
+    table = Table(name, title=name)
+    table.add_row(name)
+    with console.log.capture() as steps, console.step(1, 2, name) as report:
+        report(name)
+    with console.out.capture() as shown:
+        console.out.print(f"Look at {name}/", soft_wrap=True)
+        console.out.print(table)
+    assert steps.get().startswith(f"[1/2] {name}: {name} (")
+    assert shown.get().startswith(f"Look at {name}/\n")
+    assert shown.get().count(name) == 4

@@ -150,3 +150,12 @@ def make_zip() -> Callable[..., bytes]:
 def other() -> tuple[Callable[..., Deployed], Callable[..., Any]]:
     """To deploy to, and to connect to, an endpoint of the test's own."""
     return deploy_to, connect
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The walls are among what `smoe test --faults` runs."""
+    walls = {f"test_local_{name}.py" for name in ("walls", "isolation", "as_aws", "payloads")}
+    for item in items:
+        if item.path.name in walls:
+            item.add_marker(pytest.mark.faults)

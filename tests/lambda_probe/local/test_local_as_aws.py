@@ -192,6 +192,7 @@ def test_settings_that_say_what_is_so_anyhow_are_taken_and_answered(client):
         ({"Environment": {"Variables": {"1A": "x"}}}, "1A"),
         ({"Environment": {"Variables": {"AA": 1}}}, "environment.variables.AA"),
         ({"Environment": {"Variables": {"AA": "a\0b"}}}, "environment.variables.AA"),
+        ({"Environment": {"Variables": {"AA": "\ud800"}}}, "environment.variables.AA"),
         ({"Tags": {"": "x"}}, "tags"),
         ({"Tags": {"aws:mine": "x"}}, "aws:"),
         ({"Tags": {f"k{number}": "" for number in range(51)}}, "tag limit"),

@@ -144,3 +144,40 @@ def test_an_asynchronous_call_is_accepted_and_runs(deploy, client, endpoint):
 def test_what_is_not_json_is_refused(deploy, client):
     with pytest.raises(ClientError, match="Could not parse request body into json"):
         client.invoke(FunctionName=deploy("app.echo").name, Payload=b"{")
+
+
+def platform_events(log):
+    events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return [each for each in events if str(each.get("type")).startswith("platform.")]
+
+
+def test_a_function_whose_log_format_is_json_logs_events(deploy, client):
+    function = deploy("app.echo", LoggingConfig={"LogFormat": "JSON"}, MemorySize=256)
+    assert client.get_function_configuration(FunctionName=function.name)["LoggingConfig"]["LogFormat"] == "JSON"
+    cold, warm = function(say="hello"), function()
+    assert [each["type"] for each in platform_events(cold.log)] == ["platform.start", "platform.report"]
+    assert "REPORT RequestId" not in cold.log
+    assert "echo: hello" in cold.log
+    assert cold.report.billed_ms == math.ceil(round(cold.report.duration_ms + cold.report.init_ms, 2))
+    assert (warm.report.init_ms, warm.report.status, warm.report.memory_mb) == (None, None, 256)
+
+
+@pytest.mark.parametrize(
+    ("handler", "event", "status", "kind"),
+    [
+        ("app.fail", {}, "error", None),
+        ("app.leave", {"code": 3}, "error", "Runtime.ExitError"),
+        ("app.sleep", {"seconds": 30}, "timeout", None),
+    ],
+)
+def test_how_a_call_failed_is_told_in_json_too(deploy, handler, event, status, kind):
+    got = deploy(handler, LoggingConfig={"LogFormat": "JSON"}, Timeout=1)(**event)
+    assert got.error == "Unhandled"
+    assert (got.report.status, got.report.error_type) == (status, kind)
+
+
+def test_a_failed_init_is_told_in_json_too(deploy, make_zip):
+    code = make_zip(app="raise ValueError('no model')\n")
+    got = deploy("app.handler", code=code, LoggingConfig={"LogFormat": "JSON"})()
+    reports = [each["record"] for each in platform_events(got.log) if each["type"] == "platform.initReport"]
+    assert [(each["phase"], each["status"]) for each in reports] == [("init", "error"), ("invoke", "error")]

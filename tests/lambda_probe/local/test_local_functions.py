@@ -1,13 +1,17 @@
 """Functions of the embedded endpoint: if these fail, a deployment that works here fails on AWS, or reverse."""
 
 import io
+import random
 import stat
 import zipfile
+from contextlib import suppress
 
 import pytest
 from botocore.exceptions import ClientError
 
 from lambda_probe.local import LocalEndpoint, LocalSettings
+from lambda_probe.local.code import unpack
+from lambda_probe.local.errors import ApiError
 from tests.lambda_probe.local.conftest import Clock
 
 ROLE = "arn:aws:iam::000000000000:role/any"
@@ -106,6 +110,49 @@ def test_a_zip_with_a_link_is_refused(client):
         archive.writestr(link, "/etc/hostname")
     with pytest.raises(client.exceptions.InvalidParameterValueException, match="symbolic link"):
         create(client, "link", out.getvalue())
+
+
+def of_entries(*entries):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in entries:
+            archive.writestr(name, text)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [("app.py", ""), ("app.py/part.py", "")],
+        [("app.py/part.py", ""), ("app.py", "")],
+        [("a" * 300 + ".py", "")],
+    ],
+)
+def test_a_zip_whose_files_cannot_be_is_refused(client, endpoint, entries):
+    """A file that is a folder as well."""
+    before = set(endpoint.folder.iterdir())
+    with pytest.raises(client.exceptions.InvalidParameterValueException, match="Could not unzip"):
+        create(client, "cannot-be", of_entries(*entries))
+    assert set(endpoint.folder.iterdir()) == before
+
+
+def test_a_zip_that_is_large_when_unpacked_is_refused_before_that(client, endpoint, monkeypatch):
+    monkeypatch.setattr("lambda_probe.local.code.UNZIPPED_BYTES", 10_000)
+    before = set(endpoint.folder.iterdir())
+    with pytest.raises(client.exceptions.InvalidParameterValueException, match="Unzipped size must be smaller"):
+        create(client, "bomb", of_entries(*[(f"{number}.py", "0" * 2_001) for number in range(5)]))
+    assert set(endpoint.folder.iterdir()) == before
+
+
+def test_a_damaged_zip_is_refused_or_read_and_nothing_else(tmp_path):
+    good, dice = of_entries(("app.py", "x = 1\n" * 50), ("b/ä.py", "y" * 30)), random.Random(1)
+    for _ in range(500):
+        damaged = bytearray(good)
+        for _ in range(dice.randint(1, 4)):
+            damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+        with suppress(ApiError):
+            unpack(bytes(damaged), tmp_path).remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_code_can_come_from_s3(client, endpoint, other, make_zip):

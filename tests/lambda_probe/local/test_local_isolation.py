@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -55,11 +53,6 @@ def test_only_loopback_is_listened_on(endpoint, deploy):
     addresses = [address for pid in (os.getpid(), *endpoint.pids()) for address in listening(pid)]
     assert len(addresses) >= 3  # Lambda, S3 and the instance's Runtime API
     assert {address.split(":")[0] for address in addresses} == {LOOPBACK}
-
-
-def test_a_web_page_cannot_call_it(endpoint):
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(f"{endpoint.lambda_url}/2015-03-31/functions", data=b"{}")
 
 
 def test_a_function_imports_its_zip_and_installed_packages_but_nothing_of_the_caller(deploy):

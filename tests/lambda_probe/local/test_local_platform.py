@@ -77,8 +77,8 @@ def test_an_instance_that_asks_for_its_first_call_before_it_is_known_is_served(o
     """On a busy machine a process runs before who started it: its INIT was lost, and the call failed."""
     spawn = Nursery.spawn
 
-    def slowly(*arguments):
-        process = spawn(*arguments)
+    def slowly(*arguments, **named):
+        process = spawn(*arguments, **named)
         time.sleep(1.0)
         return process
 

@@ -247,6 +247,21 @@ def test_a_folder_that_was_made_is_known_again_unless_it_changed(tmp_path: Path)
     assert not is_sealed(tmp_path, "model A")
 
 
+def test_a_cache_that_cannot_be_written_costs_one_warning(
+    tiny_folder: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An hour of recording is not lost because its copy cannot be kept."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SMOE_CACHE", str(tmp_path / "file" / "cache"))
+    settings = [settings_of(tiny_folder, gate_seed=seed) for seed in (1, 2)]
+    assert [each.was_cached for each in cached_records(settings)] == [False, False]
+    folder = tmp_path / "file" / "cache"
+    said = (
+        f"smoe: cache folder {folder}: cannot be written: Not a directory; goes on without it ($SMOE_CACHE names"
+    )
+    assert [record.getMessage() for record in caplog.records] == [f"{said} another)"]
+
+
 def test_many_gates_in_one_pass_are_recorded_as_if_alone(tiny_folder: dict[str, str]) -> None:
     """Else a trace depends on what else was asked for."""
     settings = [

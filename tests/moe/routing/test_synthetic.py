@@ -115,6 +115,8 @@ def test_the_seed_decides_everything() -> None:
         ("law", "zip", "expected 'zipf' or 'dirichlet', got 'zip'; did you mean 'zipf'"),
         ("exponent", -1, "exponent: input should be greater than or equal to 0"),
         ("concentration", 0, "concentration: input should be greater than 0"),
+        ("concentration", float("inf"), "concentration: input should be a finite number"),
+        ("exponent", True, "exponent: expected a number, got True"),
         ("drift", 1.5, "drift: input should be less than or equal to 1"),
         ("exponnt", 1, "unknown key; did you mean 'exponent'"),
     ],

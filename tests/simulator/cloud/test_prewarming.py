@@ -58,6 +58,8 @@ def test_an_unknown_policy_or_option_is_refused() -> None:
         prewarming_policy("keep-warm", {"every": 60})
     with pytest.raises(InputError, match="expected every_s > 0"):
         prewarming_policy("keep-warm", {"every_s": -1})
+    with pytest.raises(InputError, match="all finite, got every_s = inf"):
+        prewarming_policy("keep-warm", {"every_s": float("inf")})
     with pytest.raises(
         InputError, match="prewarming: 'no_such_module:Policy': no module no_such_module of your own in"
     ):

@@ -18,7 +18,7 @@ from experiments.paper.routing import cell_fields, with_interval
 from experiments.paper.settings import FigureSettings
 from experiments.prediction.tune_picture import colour_of
 from experiments.tools import style
-from moe.errors import nearest
+from moe.errors import nearest, shortened
 from moe.statistics import ratio_of_sums
 from optimizer.bo import Alg2, Objective
 
@@ -52,7 +52,7 @@ class Settings(FigureSettings):
         """Changes are of constants that there are."""
         for change in self.changes:
             for name in set(change) - set(Alg2.model_fields):
-                raise ValueError(f"changes: no constant '{name}'{nearest(name, Alg2.model_fields)}")
+                raise ValueError(f"changes: no constant {shortened(name)}{nearest(name, Alg2.model_fields)}")
             Alg2.model_validate(change)
         return self
 

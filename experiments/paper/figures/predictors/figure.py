@@ -17,7 +17,7 @@ from experiments.paper.figures.predictors.picture import draw
 from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval, with_variant
 from experiments.paper.settings import FigureSettings, TextChoice, Variant
 from experiments.prediction.judge import Profile, Served, variations
-from moe.errors import nearest
+from moe.errors import nearest, shortened
 from moe.pretrained.settings import GateKind
 from optimizer.popularity import PREDICTORS, ProfileTable, skew
 
@@ -46,7 +46,7 @@ class Settings(FigureSettings):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if ":" not in name and name not in PREDICTORS:
-                raise ValueError(f"no predictor '{name}'{nearest(name, PREDICTORS)}")
+                raise ValueError(f"no predictor {shortened(name)}{nearest(name, PREDICTORS)}")
         return names
 
 
