@@ -224,7 +224,7 @@ def test_a_killed_campaign_loses_nothing(whole: Outcome, tmp_path: Path) -> None
         while not rows.exists() or rows.read_bytes().count(b"\n") < 20:
             time.sleep(0.01)
             assert running.poll() is None
-        with pytest.raises(InputError, match=f"process {running.pid} is measuring"):
+        with pytest.raises(InputError, match=f"process {running.pid} is writing"):
             run_campaign(campaign(), FakePlatform(), tmp_path)
         running.send_signal(signal.SIGKILL)
         running.wait()
