@@ -42,6 +42,8 @@ def held(path: Path, *ours: str) -> Iterator[None]:
             lock.write(f"{os.getpid()}\n".encode())
         for left in path.glob(f"{PARTIAL}*"):  # of a process that died
             shutil.rmtree(left, ignore_errors=True)
+        for half in path.rglob(".*.[0-9]*.partial"):
+            half.unlink(missing_ok=True)
         yield
     finally:
         if lock is not None:

@@ -71,3 +71,16 @@ def test_files_come_together_or_stay_as_they_were(tmp_path: Path) -> None:
         write_whole(partial / "in" / "b", "new")
         write_whole(partial / "z", "done")
     assert (tmp_path / "in" / "b").read_text() == "new"
+
+
+def test_what_a_killed_process_had_half_written_is_gone_when_the_folder_is_next_held(tmp_path: Path) -> None:
+    """Else a folder fills with pieces of files, one a kill."""
+    folder = tmp_path / "run"
+    with held(folder):
+        (folder / "inside").mkdir()
+        (folder / "inside" / "cell.json").write_text("whole")
+    for half in (folder / ".history.parquet.123.partial", folder / "inside" / ".cell.json.45.partial"):
+        half.write_text("ha")
+    with held(folder, "inside"):
+        pass
+    assert [file.name for file in folder.rglob("*")] == ["inside", "cell.json"]
