@@ -24,8 +24,8 @@ MOST_TEST_WORKERS = 4  # tests of the local Lambda share cores with whatever run
 def test(faults: bool, seed: int, arguments: tuple[str, ...]) -> int:
     """Run the tests, on a few cores at once; arguments go to pytest. Example: ./smoe test -k exact -n 0
 
-            With --faults, all damaged files, kills and attacks of a --seed. Example: ./smoe test --faults --seed 3
-        """
+    With --faults, all damaged files, kills and attacks of a --seed. Example: ./smoe test --faults --seed 3
+    """
     import os
     import subprocess
 
