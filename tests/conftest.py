@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from moe.plugins import PLACES
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
 
 EXAMPLES = Path(__file__).parent / "reference" / "examples"
@@ -28,3 +29,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder."""
     monkeypatch.setenv("SMOE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def own_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that an earlier test ran in this process has not said where modules of one's own are."""
+    monkeypatch.delenv(PLACES, raising=False)
