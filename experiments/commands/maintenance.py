@@ -12,7 +12,7 @@ from moe.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULT_TESTS = ("tests/faults", "tests/lambda_probe/local")
-MOST_TEST_WORKERS = 4  # tests of the local Lambda share cores with whatever runs beside them
+IDLE_WORKERS = 1  # beyond the cores: tests of the embedded endpoint and of killed commands mostly wait
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
@@ -34,7 +34,7 @@ def test(faults: bool, seed: int, arguments: tuple[str, ...]) -> int:
     if not (ROOT / "tests").is_dir():
         raise InputError("test: the tests are in the checkout, not in what is installed: expected ./smoe there")
 
-    spread = ["-n", str(min(cpu_count(), MOST_TEST_WORKERS)), "--dist", "worksteal"]
+    spread = ["-n", str(cpu_count() + IDLE_WORKERS), "--dist", "worksteal"]
     chosen = [*FAULT_TESTS, "-m", "faults"] if faults else []
     asked = [sys.executable, "-m", "pytest", *spread, *chosen, *arguments]
     variables = os.environ | ({"SMOE_FAULTS_SEED": str(seed)} if faults else {})

@@ -6,10 +6,11 @@ A study that was killed goes on from the cells that it has; what they are does n
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import BrokenExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,9 +96,15 @@ class Store:
         # Workers that have grown are replaced; their cells are not lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         with workers(min(self.workers, len(todo))) as submit:
+            waiting, running = iter(todo), set[Future[Any]]()
             try:
-                for future in as_completed([submit(_attempt, compute, k, cells[k]) for k in todo]):
-                    yield future.result()
+                while True:  # a pool with calls that wait cannot be ended in silence: as many as it has workers
+                    for k in itertools.islice(waiting, self.workers - len(running)):
+                        running.add(submit(_attempt, compute, k, cells[k]))
+                    if not running:
+                        return
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
             except BrokenExecutor:
                 raise PlatformError(DIED) from None
 
