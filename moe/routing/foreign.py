@@ -80,17 +80,32 @@ def import_trace(
     dropped = 0
     if drop_padding:
         read, dropped = _without_padding(read)
-    chosen, weights = read.chosen, read.weights
-    if not chosen.size:
+    if not read.chosen.size:
         raise InputError(f"{path}: expected tokens, it has none" + (" but padding" if dropped else ""))
-    if not drop_padding and (chosen < 0).all(axis=(1, 2)).any():
-        token = int((chosen < 0).all(axis=(1, 2)).argmax())
+    if not drop_padding:
+        _check_padding(path, read.chosen)
+    count = experts or read.experts or int(read.chosen.max()) + 1
+    check_routing(path, read.chosen, read.weights, count)
+    origin: dict[str, Any] = {"imported_from": path.name, "layers_of_file": [int(layer) for layer in read.layers]}
+    origin |= {"part": part} if part else {}
+    origin |= {"dropped_tokens": dropped} if drop_padding else {}
+    return _trace_of(read, count, origin)
+
+
+def _check_padding(path: Path, chosen: np.ndarray) -> None:
+    """Raises InputError for a token whose choices are all negative."""
+    padding = (chosen < 0).all(axis=(1, 2))
+    if padding.any():
+        token = int(padding.argmax())
         raise InputError(
             f"{path}: expert: token {token}: expected experts from 0, got padding "
             f"({chosen[token, 0, 0]}); import --drop-padding leaves it out"
         )
-    count = experts or read.experts or int(chosen.max()) + 1
-    check_routing(path, chosen, weights, count)
+
+
+def _trace_of(read: "_Read", experts: int, origin: dict[str, Any]) -> RoutingTrace:
+    """What was read as a trace: the choices of a token by their weights, which sum to 1."""
+    chosen, weights = read.chosen, read.weights
     order = np.argsort(-weights, axis=2, kind="stable")
     token_id = np.full(len(chosen), UNKNOWN) if read.token_id is None else read.token_id
     lengths = [n for n in read.sequences or [len(chosen)] if n]
@@ -102,10 +117,8 @@ def import_trace(
         attention_id=np.full(chosen.shape[:2], UNKNOWN, dtype=np.int32),
         experts=np.take_along_axis(chosen, order, axis=2).astype(np.int16),
         weights=np.take_along_axis(weights, order, axis=2).astype(np.float32),
-        num_experts=count,
-        origin={"imported_from": path.name, "layers_of_file": [int(layer) for layer in read.layers]}
-        | ({"part": part} if part else {})
-        | ({"dropped_tokens": dropped} if drop_padding else {}),
+        num_experts=experts,
+        origin=origin,
     )
 
 
