@@ -219,8 +219,8 @@ run_campaign(campaign(), FakePlatform(before=hang), rows.parent)
 
 def test_a_killed_campaign_loses_nothing(whole: Outcome, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    root = Path(__file__).parents[3]
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], cwd=root) as running:
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=here) as running:
         while not rows.exists() or rows.read_bytes().count(b"\n") < 20:
             time.sleep(0.01)
             assert running.poll() is None
