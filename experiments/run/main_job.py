@@ -147,14 +147,14 @@ def _shape(plan: DeploymentPlan) -> str:
 
 
 def _play(run: Run) -> None:
-    """Step 4: serve the real batches with every plan, warm, and the first batch cold."""
+    """Step 4: serve the real batches with every plan: warm one after the other, and each on its own cold."""
     experiment, profile, batches = run.inputs.experiment, run.inputs.profile, list(run.batches.real)
     how: dict[str, Any] = {"serving": experiment.simulation, "seed": experiment.seed}
     with step(4, STEPS, f"Simulating {len(batches)} batches of real routing on {profile.name}") as report:
         run.played = []
         for name, plan in run.plans:
             warm = simulate(run.problem, plan, profile, routing=batches, **how)
-            cold = simulate(run.problem, plan, profile, routing=batches[:1], warm=False, **how)
+            cold = simulate(run.problem, plan, profile, routing=batches, warm=False, apart=True, **how)
             run.played.append(Played(name, plan, warm, cold))
         report(f"{sum(len(p.warm.records) + len(p.cold.records) for p in run.played):,} invocations")
 

@@ -42,7 +42,7 @@ class Row:
         method: its name. platform: `lambda` or `cluster`.
         billed_usd: the experts' functions alone (the paper's bill); of a cluster the MoE layers' share.
         full_usd: billed + the experts' requests; total_usd: everything (None where it does not apply).
-        latency_s: of a warm batch, head to tail; cold_latency_s: of a first batch with no warm instance.
+        latency_s: of a warm batch, head to tail; cold_latency_s: of the same batches with no warm instance.
         tokens_per_s: batch tokens / latency_s.
         overflowed: calls beyond the planned replicas, since more tokens came than were foreseen.
         period: for which a cluster is charged; None for Lambda.

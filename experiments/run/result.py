@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Played:
-    """A plan and how it was played: warm over all served batches, and cold over the first."""
+    """A plan and how it was played over all served batches: warm, and each without a warm instance."""
 
     name: str
     plan: DeploymentPlan

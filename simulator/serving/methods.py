@@ -123,8 +123,8 @@ def direct(layer: Layer, following: Following) -> Program:
     if layer.platform.is_ideal:
         return (invoke, Invoke((following(()),), wait=False))
     if size * payload.encoding_factor <= payload.limit_bytes:
-        return (invoke, Invoke((following((), payload_bytes=size),), wait=False))
-    return (invoke, Put([size]), Invoke((following((Get([size], "gather"),)),), wait=False))
+        return (invoke, Invoke((following((), payload_bytes=size),), wait=False, phase="hand_on"))
+    return (invoke, Put([size], "hand_on"), Invoke((following((Get([size], "gather"),)),), wait=False))
 
 
 METHODS: dict[Communication, Method] = {"storage": storage, "pipelined": pipelined, "direct": direct}
