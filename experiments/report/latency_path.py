@@ -20,8 +20,8 @@ def latency_by_phase(records: Sequence[Record]) -> dict[str, float] | None:
     """Seconds of each phase on the way of one batch, which add up to its latency; None where a call failed.
 
     The way: the head until it has computed; then for each MoE layer the gate's upload, the phases of the replica
-    that ended last, with `direct` the gate's handing on of the results, and those of the next non-MoE function until
-    that has computed; and so on to the end of the tail.
+    that ended last, with `direct` the gate's handing on of the results, and those of the next non-MoE function
+    until that has computed; and so on to the end of the tail.
     """
     rows = [row for row in records if row.step == 0 and row.status == "ok"]
     gates = {row.layer: row for row in rows if row.role == "non-moe"}
