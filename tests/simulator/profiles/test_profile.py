@@ -150,7 +150,7 @@ def test_the_cluster_takes_the_arithmetic_and_the_weights_time_and_charges_three
     spec, cluster = load_spec("bert-moe"), load_profile()
     tokens = np.full((12, 4), 2560)
     run = run_on_cluster(spec, tokens, 10_240, cluster)
-    weights_s = 12 * 4 * spec.expert_parameter_bytes / 460e9
+    weights_s = 12 * 4 * spec.expert_parameter_bytes / 370e9
     core = 45e9 * 1.7 * 0.9
     assert run.moe_s == pytest.approx(12 * 10_240 * 2 * 2 * 768 * 3072 / (128 * core) + weights_s)
     assert run.cost_usd["second"] == pytest.approx(run.moe_s * 7.41888 / 3600)
@@ -159,4 +159,4 @@ def test_the_cluster_takes_the_arithmetic_and_the_weights_time_and_charges_three
     one_token = run_on_cluster(spec, np.array([[1, 0, 0, 0]] * 12), 1, cluster)
     tasks = math.ceil(spec.expert_flops / cluster.cluster.smallest_task_flops.median)
     arithmetic_s = 12 * spec.expert_flops / (tasks * core)
-    assert one_token.moe_s == pytest.approx(12 * spec.expert_parameter_bytes / 460e9 + arithmetic_s)
+    assert one_token.moe_s == pytest.approx(12 * spec.expert_parameter_bytes / 370e9 + arithmetic_s)
