@@ -138,7 +138,7 @@ class ComputeConstants(FileModel):
 
     mb_per_vcpu: Annotated[Constant, in_unit("MB")]
     flops_per_vcpu: Annotated[Constant, in_unit("FLOP/s")]
-    scaling_exponent: Annotated[Constant, in_unit("1"), within(0, 1)]
+    scaling_exponent: Ratio
     transformer_speed: Ratio
     int8_speed: Ratio
     bf16_speed: Ratio
