@@ -12,7 +12,7 @@ from calibration.fitting.laws import Distribution, Level
 from calibration.fitting.regression import least_bounds, start_and_slope
 from calibration.measured.rows import Measurements, runs_of, timed
 from simulator.plan import MB
-from simulator.profiles.closed_form import scaled_vcpus
+from simulator.profiles.closed_form import mean_speed, scaled_vcpus
 from simulator.profiles.constant import Fit, VisibleCores
 from simulator.profiles.schema import PlatformProfile
 
@@ -24,9 +24,16 @@ SEVERAL = 1.5  # vCPUs from which on they say how much faster several are
 LEAST_EXPONENT = 0.01  # where several are no faster at all
 
 
-def vcpu(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
-    """FLOP/s grow with memory up to what the threads can use: each run tells both bounds, or one of them."""
+def _products(measured: Measurements, profile: PlatformProfile) -> pd.DataFrame:
+    """Timed products of matrices with their FLOP/s, of arm64 as x86_64 would have them."""
     rows = timed(measured.of("multiply"))
+    speeds = rows.architecture.map(lambda architecture: mean_speed(profile, architecture))
+    return rows.assign(flops_per_s=rows.work_flop / rows.took_s / speeds)
+
+
+def vcpu(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
+    """FLOP/s grow with memory up to what the threads can use: each run tells both bounds, or one of them."""
+    rows = _products(measured, profile)
     if not len(rows):
         return
     runs = [_vcpu_of(run) for _, run in rows.groupby("run_key", sort=True)]
@@ -47,8 +54,8 @@ def vcpu(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
 
 def _points(run: pd.DataFrame) -> np.ndarray:
     """Memory, threads that have a core, and FLOP/s, shape (points, 3)."""
-    rates = run.assign(y=run.work_flop / run.took_s, threads=np.minimum(run.work_threads, run.cores.clip(lower=1)))
-    return rates.groupby(["memory_mb", "threads"]).y.median().reset_index().to_numpy(float)
+    rates = run.assign(threads=np.minimum(run.work_threads, run.cores.clip(lower=1)))
+    return rates.groupby(["memory_mb", "threads"]).flops_per_s.median().reset_index().to_numpy(float)
 
 
 def _vcpu_of(run: pd.DataFrame) -> tuple[float, float]:
@@ -65,7 +72,7 @@ def _vcpu_of(run: pd.DataFrame) -> tuple[float, float]:
 
 def scaling(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
     """How much faster several vCPUs are than one: each run's products on several threads over those on one."""
-    rows = timed(measured.of("multiply"))
+    rows = _products(measured, profile)
     if not len(rows):
         return
     mb_per_vcpu = profile.compute.mb_per_vcpu.median
@@ -93,17 +100,17 @@ def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantit
     rows = timed(measured.of("expert"))
     if not len(rows):
         return
-    compute = profile.compute
+    compute, by = profile.compute, ["memory_mb", "work_hidden", "work_intermediate", "architecture"]
 
     def lines(run: pd.DataFrame) -> list[tuple[float, float, float]]:
         """vCPUs, FLOP/s of one, and bytes/s of all."""
         found = []
-        for (memory_mb, hidden, width), each in run.groupby(["memory_mb", "work_hidden", "work_intermediate"]):
+        for (memory_mb, hidden, width, kind), each in run.groupby(by):
             points = each.groupby("work_tokens").took_s.median().reset_index().to_numpy(float)
             if len(points) > 1:
                 per_token_s, per_call_s = start_and_slope(points[:, 0], points[:, 1])
                 vcpus, values = memory_mb / compute.mb_per_vcpu.median, MATRICES * hidden * width
-                faster = float(scaled_vcpus(vcpus, compute.scaling_exponent.median))
+                faster = float(scaled_vcpus(vcpus, compute.scaling_exponent.median)) * mean_speed(profile, kind)
                 found.append((vcpus, 2 * values / (per_token_s * faster), FLOAT_BYTES * values / per_call_s))
         return found
 

@@ -99,7 +99,7 @@ def _expert(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spare_bytes() -> int:
-    """Bytes that copies of an expert may take: more than a cache holds, but no more than a quarter of the memory."""
+    """Bytes that copies of an expert may take: more than a cache holds, but at most a quarter of the memory."""
     return min(COPIES_BYTES, _memory_mb() * 2**20 // 4)
 
 
