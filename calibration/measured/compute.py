@@ -27,6 +27,8 @@ LEAST_EXPONENT = 0.01  # where several are no faster at all
 def _products(measured: Measurements, profile: PlatformProfile) -> pd.DataFrame:
     """Timed products of matrices with their FLOP/s, of arm64 as x86_64 would have them."""
     rows = timed(measured.of("multiply"))
+    if not len(rows):
+        return rows
     speeds = rows.architecture.map(lambda architecture: mean_speed(profile, architecture))
     return rows.assign(flops_per_s=rows.work_flop / rows.took_s / speeds)
 
