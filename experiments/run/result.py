@@ -65,7 +65,7 @@ def rows_of(run: Run) -> list[Row]:
     """A row for each way to serve the model: each plan, each charged period of the CPU cluster."""
     inputs, batch_tokens = run.inputs, run.inputs.experiment.workload.batch_tokens
     rows = [lambda_row(title_of(p.name), p.warm, p.cold, p.plan.feasible) for p in run.played]
-    cluster = run_on_cluster(inputs.spec, run.batches.mean, batch_tokens, inputs.profile.cluster)
+    cluster = run_on_cluster(inputs.spec, run.batches.mean, batch_tokens, inputs.profile)
     return rows + cluster_rows(cluster, batch_tokens, inputs.profile.cluster)
 
 
