@@ -33,7 +33,7 @@ WRITTEN = (
 
 
 SHELL = ("./smoe profile", "./smoe compare", "mkdir", "cat")
-"""Lines that are typed into a shell as they are; the rest run here, where torch is imported once for all of them."""
+"""Lines that are typed into a shell as they are; the rest run here, where torch is imported once."""
 
 
 def typed(command: str, folder: Path, smoe: Run) -> None:
