@@ -13,6 +13,7 @@ from moe.files import FileModel, read_settings, source_of, validated
 from moe.pretrained.settings import GateKind
 from moe.routing.synthetic import SyntheticPopularity
 from moe.spec import load_spec
+from optimizer.margin import LATE_SHARE
 from simulator.plan import MaxReplicas, MemoryMB, Objective
 from simulator.profiles.schema import DEFAULT_PROFILE
 from simulator.serving.layer import Serving, Start
@@ -111,12 +112,19 @@ class PlatformChoice(FileModel):
 
 
 class Target(FileModel):
-    """What the deployment has to reach; at most one of the three."""
+    """What the deployment has to reach: at most one of the three, and how often it may be missed."""
 
     latency_limit_s: float | None = Field(None, gt=0, description="of a batch, head to tail")
     tokens_per_s: float | None = Field(None, gt=0, description="least throughput")
     throughput_of_lambdaml: float | None = Field(
         None, gt=0, description="least throughput, as a share of LambdaML's"
+    )
+    late_share: float | None = Field(
+        LATE_SHARE,
+        ge=0.005,
+        lt=1,
+        description="share of the batches that may be late: plans are made for less than the limit; null: the "
+        "limit itself, as in the paper",
     )
     objective: Objective = Field("gb_s", description="gb_s: the paper's bill; usd: the experts' full bill")
 

@@ -205,7 +205,7 @@ class Platform:
     """Constants and random streams of one simulation, in the groups of the profile.
 
     `is_ideal` marks the closed form's platform: there a call with a payload has a warm start as well, loads of
-    non-MoE functions take the problem's durations as they stand, and handing on results is free.
+    non-MoE functions take the durations of the problem, and `direct` hands results on where the problem says so.
     """
 
     name: str
