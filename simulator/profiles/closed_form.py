@@ -13,14 +13,12 @@ class ClosedFormConstants:
     """What Eq. 3-11 need of a platform (docs/formats.md): medians only, no tails, bursts or contention.
 
     Attributes:
-        speed: compute of each memory size over one vCPU's of x86_64, shape (sizes,).
         storage_bandwidth_bytes_per_s: B_s of each memory size, shape (sizes,).
         direct_bandwidth_bytes_per_s: B_f, raw bytes before encoding.
         storage_delay_s: T_dl, the mean of the medians of GET and PUT.
         warm_start_s: T_str.
     """
 
-    speed: np.ndarray
     storage_bandwidth_bytes_per_s: np.ndarray
     direct_bandwidth_bytes_per_s: float
     storage_delay_s: float
@@ -38,7 +36,6 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     if payload.function_bytes_per_s_per_mb is not None:  # the closed form has one B_f for all sizes
         direct = min(direct, payload.function_bytes_per_s_per_mb.median * float(np.median(memory)))
     return ClosedFormConstants(
-        speed=speed(profile, memory),
         storage_bandwidth_bytes_per_s=np.minimum(by_memory, profile.storage.connection_bytes_per_s.median),
         direct_bandwidth_bytes_per_s=direct / payload.encoding_factor.median,
         storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)
