@@ -115,7 +115,7 @@ def test_fig11_dearer_is_not_called_cheaper() -> None:
 
 
 def test_fig12_nothing_is_cheaper_than_the_optimum_within_the_limit() -> None:
-    data, claims = made(fig12.FIGURE, slack=(1.05, 1.5), miqcp_s=0.05, draws=2)
+    data, claims = made(fig12.FIGURE, slack=(1.05, 1.5), miqcp_s=0.05, draws=2, late_share=0.25)
     assert set(data["solver"]) == set(fig12.SOLVERS)
     for _, group in data.groupby("slack"):
         by = group.set_index("solver")
@@ -219,7 +219,7 @@ def _numbered(first: int) -> RoutingTrace:
 
 @pytest.mark.slow
 def test_fig14_the_gain_is_split_without_rest() -> None:
-    data, claims = made(fig14.FIGURE, runs=2, trials=2, tuned_on=1)
+    data, claims = made(fig14.FIGURE, runs=2, trials=2, tuned_on=1, late_share=0.25)
     serving = data[data["row"] == "serving"].set_index("name")
     rule = serving[serving["is_rule"].eq(True)]
     assert len(rule) == 1
