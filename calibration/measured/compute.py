@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calibration.fitting.bootstrap import Quantity
-from calibration.fitting.laws import Distribution, Level
+from calibration.fitting.laws import Around, Level
 from calibration.fitting.regression import least_bounds, start_and_slope
 from calibration.measured.rows import Measurements, runs_of, timed
 from simulator.plan import MB
@@ -50,20 +50,32 @@ def _vcpu_of(run: pd.DataFrame) -> tuple[float, float]:
     return by_threads / by_memory, by_threads
 
 
+def mb_per_vcpu(measured: Measurements, profile: PlatformProfile) -> Callable[[pd.DataFrame], float]:
+    """MB of a vCPU, as a run itself tells it: what rests on it is as unsure as it is; else the profile's."""
+    rows = timed(measured.of("multiply"))
+    known = {key: _vcpu_of(run)[0] for key, run in rows.groupby("run_key")} if not measured.mb_per_core else {}
+
+    def of(run: pd.DataFrame) -> float:
+        found = known.get(run.run_key.iloc[0], np.nan)
+        return found if np.isfinite(found) else profile.compute.mb_per_vcpu.median
+
+    return of
+
+
 def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
     """An expert's a + b n, its weights read and its tokens: each memory size of a run tells both."""
     rows = timed(measured.of("expert"))
     if not len(rows):
         return
-    mb_per_vcpu = profile.compute.mb_per_vcpu.median
+    of_vcpu = mb_per_vcpu(measured, profile)
 
     def lines(run: pd.DataFrame) -> list[tuple[float, float]]:
-        found = []
+        found, vcpu_mb = [], of_vcpu(run)
         for (memory_mb, hidden, width), each in run.groupby(["memory_mb", "work_hidden", "work_intermediate"]):
             points = each.groupby("work_tokens").took_s.median().reset_index().to_numpy(float)
             if len(points) > 1:
                 per_token_s, per_call_s = start_and_slope(points[:, 0], points[:, 1])
-                vcpus, values = memory_mb / mb_per_vcpu, MATRICES * hidden * width
+                vcpus, values = memory_mb / vcpu_mb, MATRICES * hidden * width
                 found.append(
                     (2 * values / (per_token_s * vcpus), FLOAT_BYTES * values / (per_call_s * min(1.0, vcpus)))
                 )
@@ -95,7 +107,7 @@ def jitter(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
     yield measured.quantity(
         ("compute", "jitter"),
         "1",
-        Distribution(),
+        Around(),
         runs_of(rows, ratios),
         "the same computation on the same instance, over what it takes there",
         "probability",
@@ -110,10 +122,11 @@ def runtime_bytes(measured: Measurements, _: PlatformProfile) -> Iterator[Quanti
         "bytes",
         Level(),
         runs_of(measured.of("warm"), lambda run: (run.max_memory_mb.dropna() * MB)[lambda x: x > 0]),
-        "Max Memory Used of warm calls that do nothing",
+        "Max Memory Used of warm calls that do nothing, in whole MB",
         "run",
         "memory used, bytes",
         most="medium",
+        resolution=MB,
     )
 
 
