@@ -74,6 +74,10 @@ def test_folders_that_are_no_campaigns(smoe: Run, tmp_path: Path) -> None:
     assert (code, "expected a campaign's folder, with measurements.parquet" in told) == (2, True)
     code, _, told = smoe("calibrate", "--out", out)
     assert (code, "expected folders of campaigns (smoe probe), or --public DIR" in told) == (2, True)
+    code, _, told = smoe("calibrate", "--fetch")
+    assert (code, "--fetch, --since and --until: expected together with --public DIR" in told) == (2, True)
+    code, _, told = smoe("calibrate", "--public", str(tmp_path))
+    assert (code, "--out: expected the profile's file" in told) == (2, True)
     code, _, told = smoe("profile", "check", "aws-us-east-1-2026")
     assert (code, "expected folders of campaigns (smoe probe), or --public DIR" in told) == (2, True)
 
