@@ -31,7 +31,7 @@ class Quantity:
         x_label, y_label: of its picture, with units.
         most: the confidence that the data allow at most.
         between: bounds between which the data cannot tell values apart; None: they tell any apart. Then the law's
-            value stands, whatever the base has, and they are the interval.
+            value of all runs stands, whatever the base has, and they are the interval.
         resolution: what cannot be told apart whatever the runs scatter, in `unit`; the interval is wider by it.
     """
 
@@ -114,7 +114,7 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
     candidates = {name: value for name, value in candidates.items() if not law.misfits(value, first)} or candidates
     errors = {name: law.error(value, select) for name, value in candidates.items()} if select else {}
     method = min(errors, key=errors.__getitem__) if errors else next(iter(candidates))
-    used = [*first, *select]
+    used = [*first, *select] if quantity.between is None else quantity.runs
     value = law.value(used, method)
     drawn = _drawn(quantity, method, seed)
     fitted = Constant(

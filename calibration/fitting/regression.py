@@ -78,8 +78,7 @@ def likely_periods(
         left: share that an idle time leaves, by the period.
     """
     idle_s, share, count = points.T
-    longest, least = idle_s.max(), max(1.0, min(30.0, idle_s.min() / 2))
-    periods = np.union1d(np.arange(least, longest + 1.0), idle_s)
+    periods = np.union1d(np.arange(1.0, idle_s.max() + 1.0), [*idle_s, idle_s.min() / 2])
     expected = STRAY + (1 - 2 * STRAY) * left(idle_s, np.append(periods, np.inf)[:, None])
     log = (count * (share * np.log(expected) + (1 - share) * np.log(1 - expected))).sum(axis=1)
     likely = np.flatnonzero(log >= log.max() - LIKELY)

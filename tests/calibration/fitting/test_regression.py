@@ -58,3 +58,4 @@ def test_what_no_idle_time_reached_has_no_end() -> None:
     assert Expiry().between([points]) == (900.0, np.inf)
     assert Expiry().centre([points]) == 900.0
     assert Expiry().between([np.array([[60.0, 0.0, 40.0], [600.0, 0.0, 40.0]])]) == (0.0, 60.0)
+    assert Expiry().between([np.array([[1.0, 1.0, 4.0], [3.0, 0.0, 4.0]])]) == (1.0, 3.0)
