@@ -90,6 +90,8 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
         text = f"Routing made up: {law['law']}, {shape} {law[shape]:g}, drift {law['drift']:g}"
     elif "imported_from" in origin:
         text = f"Routing read from {origin['imported_from']}" + (f", {origin['part']}" if "part" in origin else "")
+        if "dropped_tokens" in origin:
+            text += f", without {origin['dropped_tokens']:,} tokens of padding"
     else:
         model, corpus = origin.get("model", "an unnamed model"), origin.get("corpus", "unnamed text")
         text = f"Routing recorded on {model}, {corpus}"

@@ -78,7 +78,7 @@ def rows_of(run: Run) -> list[Row]:
     inputs, batch_tokens = run.inputs, run.inputs.experiment.workload.batch_tokens
     limit_s = run.problem.latency_limit_s
     rows = [lambda_row(title_of(p.name), p.warm, p.cold, p.plan.feasible, limit_s) for p in run.played]
-    cluster = run_on_cluster(inputs.spec, run.batches.mean, batch_tokens, inputs.profile.cluster)
+    cluster = run_on_cluster(inputs.spec, run.batches.mean, batch_tokens, inputs.profile)
     return rows + cluster_rows(cluster, batch_tokens, inputs.profile.cluster)
 
 

@@ -37,6 +37,9 @@ class Workload(FileModel):
         None, description="routing from a file instead (docs/workloads.md); record, corpus, gate are not used"
     )
     trace_part: str | None = Field(None, description="of a file of counts: the corpus, such as olmoe/c4")
+    trace_drop_padding: bool = Field(
+        False, description="leave out tokens of the file whose choices are all -1, or all 0 with top-k above 1"
+    )
     popularity: SyntheticPopularity | None = Field(
         None, description="routing made up by a law instead; record, corpus, gate are not used"
     )
@@ -79,6 +82,8 @@ class Workload(FileModel):
             raise ValueError("expected at most one of trace, popularity, got both")
         if self.trace_part is not None and self.trace is None:
             raise ValueError(f"trace_part: expected only with trace, got {self.trace_part}")
+        if self.trace_drop_padding and self.trace is None:
+            raise ValueError("trace_drop_padding: expected only with trace")
         if self.top_k > self.experts:
             raise ValueError(f"top_k: expected at most experts = {self.experts}, got {self.top_k}")
         return self
