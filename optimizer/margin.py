@@ -25,7 +25,7 @@ Latencies: TypeAlias = Callable[[DeploymentPlan], np.ndarray]
 Make: TypeAlias = Callable[[DeploymentProblem], DeploymentPlan]
 
 LATE_SHARE = 0.05
-STEPS = 8
+STEPS = 10
 """Plans that are tried, at most."""
 NEAR = 0.004
 """Two limits that differ by less than this share are the same."""
@@ -53,21 +53,22 @@ def planning_limit_s(
     limit_s = problem.latency_limit_s
     if limit_s is None or late_share is None:
         return limit_s
-    on_time = least_latency_s(problem) * (1 + 1e-9)
-    if on_time >= limit_s:
+    least_s = least_latency_s(problem) * (1 + 1e-9)
+    if least_s >= limit_s:
         return limit_s
-    late, tried = limit_s * (1 + NEAR), limit_s
+    on_time, late, tried, lates = least_s, limit_s * (1 + NEAR), limit_s, 0
     for _ in range(STEPS):
         kept_s = time_kept_s(latencies_s(make(problem.with_limit(tried))), late_share)
         if kept_s <= limit_s:
             on_time = tried
         else:
-            late = tried
+            late, lates = tried, lates + 1
         if late <= on_time * (1 + NEAR):
             break
-        tried *= limit_s / kept_s  # a plan's batches move about as its limit does
-        if not on_time < tried < min(late, limit_s):
-            tried = (on_time + min(late, limit_s)) / 2
+        # A plan's batches move about as its limit does, but plans are few: where one comes again, step further.
+        tried = late * min(limit_s / kept_s, 1 - NEAR * 2**lates) if on_time == least_s else 0.0
+        if not on_time < tried < late:
+            tried = (on_time + late) / 2
     return on_time
 
 

@@ -82,3 +82,18 @@ def test_without_need_or_way_the_limit_stays_or_the_fastest_plan_is_made() -> No
     out_of_reach = planning_limit_s(problem, LATE_SHARE, slower(np.full(39, 3.0)))
     assert out_of_reach == pytest.approx(least_s)
     assert solve_for(problem, out_of_reach).latency_s == pytest.approx(least_s)
+
+
+def test_a_plan_that_comes_again_for_many_limits_is_stepped_over() -> None:
+    """A hair over the limit, and the same for all limits near it: no reason to pay for the fastest plan."""
+    problem = limited(1.6)
+    limit_s = problem.latency_limit_s
+    assert limit_s is not None
+
+    def latencies_s(plan: DeploymentPlan) -> np.ndarray:
+        assert plan.latency_s is not None
+        return np.full(39, 1.0005 * limit_s if plan.latency_s > 0.97 * limit_s else 0.9 * limit_s)
+
+    planned_s = planning_limit_s(problem, LATE_SHARE, latencies_s)
+    assert planned_s is not None
+    assert 0.96 * limit_s < planned_s <= 0.98 * limit_s
