@@ -14,7 +14,7 @@ from optimizer.popularity import predictor
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.serving.layer import JUST_IN_TIME
+from simulator.serving.layer import AS_PAPER, Serving
 from simulator.serving.simulate import SimulatedRun, simulate
 
 MILLION = 1e6
@@ -41,9 +41,15 @@ def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:
     return problem.with_limit(latency_s / (1 - SLOWER_THAN_LAMBDAML))
 
 
-def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: HeldOutBatches) -> SimulatedRun:
+def play(
+    cell: Cell,
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    batches: HeldOutBatches,
+    serving: Serving = AS_PAPER,
+) -> SimulatedRun:
     """The test batches, served with a plan: warm, experts started just in time."""
-    return simulate(problem, plan, cell.platform, routing=batches.real, serving=JUST_IN_TIME, seed=cell.seed)
+    return simulate(problem, plan, cell.platform, routing=batches.real, serving=serving, seed=cell.seed)
 
 
 def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | None:
@@ -52,14 +58,15 @@ def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | N
 
 
 def played_columns(run: SimulatedRun, batches: HeldOutBatches) -> dict[str, Any]:
-    """A run's bills, USD per million tokens, its GB-s and its throughput, each with its interval over batches."""
+    """A run's bills, USD per million tokens, its GB-s and its throughput, each with its interval over batches; the
+    whole bill as of a run that is served `AS_PAPER`."""
     million = run.served_tokens / MILLION
     bills = [run.bill_of_batch(k) for k in range(len(run.latency_s))]
     n = batches.independent
     return (
         with_interval("billed_usd", [x.billed_cost_usd / million for x in bills], n)
         | {"full_usd": float(np.mean([x.full_cost_usd for x in bills])) / million}
-        | {"total_usd": float(np.mean([x.total_cost_usd for x in bills])) / million}
+        | {"total_eager_usd": float(np.mean([x.total_cost_usd for x in bills])) / million}
         | with_interval("billed_gb_s", [x.billed_gb_s for x in bills], n)
         | with_interval("tokens_per_s", run.served_tokens / run.latency_s, n)
         | {"latency_s": run.mean_latency_s, "overflowed": run.overflowed, "batches": batches.kind}

@@ -27,12 +27,13 @@ class Instances:
         self._unreserved_running = 0
         self._unreserved_limit = platform.concurrency.account
 
-    def deploy(self, function: Function, warm: int) -> None:
-        """Set a function's concurrency aside; so many warm instances and its provisioned ones are idle."""
+    def deploy(self, function: Function, warm: int, done: tuple[str, ...]) -> None:
+        """Set a function's concurrency aside; so many warm instances, which have `done` first calls, and its
+        provisioned ones are idle."""
         self._unreserved_limit -= max(function.reserved or 0, function.provisioned)
         for _ in range(warm):
             instance = self._new(function)
-            instance.initialised = True
+            instance.initialised, instance.done = True, done
             function.idle.append(instance)
         for _ in range(function.provisioned):
             self._provision(function)

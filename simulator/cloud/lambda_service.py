@@ -83,6 +83,7 @@ class LambdaService:
         reserved: int | None = None,
         warm: int = 0,
         provisioned: int = 0,
+        done: tuple[str, ...] = (),
         program: Program | None = None,
     ) -> Function:
         """Deploy a function; a call deploys an unknown one by itself.
@@ -92,6 +93,7 @@ class LambdaService:
             package: name of one of the platform's; None: its default.
             warm: initialised, idle instances at the start.
             provisioned: instances kept initialised. Their concurrency is set aside from the account's.
+            done: what the warm ones remember of first calls.
 
         Raises:
             InputError: the platform has no such package.
@@ -112,7 +114,7 @@ class LambdaService:
             refilled_s=now,
         )
         self.functions[name] = function
-        self._instances.deploy(function, warm)
+        self._instances.deploy(function, warm, done)
         return function
 
     def program_of(self, function: str) -> Program:

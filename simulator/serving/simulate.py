@@ -7,7 +7,7 @@ import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import simpy
@@ -22,12 +22,14 @@ from simulator.plan import (
     Violation,
     check_plan_fits,
     constraint_violations,
+    non_moe_memory_mb,
 )
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
 from simulator.serving.forward_pass import ForwardPass
-from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function, non_moe_memory_mb
+from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function
 from simulator.serving.overflow import replicas_run
+from simulator.serving.rehearsal import PARAMETERS
 from simulator.serving.replicas import check_can_be_played, problem_of_size, whole_tokens
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ def simulate(
         routing: real tokens of each expert, one (layers, experts) integer array a batch: then tokens are whole,
             and replicas that meet more than fits overflow. None: the problem's tokens, divided.
         runs: batches without `routing`; with it, each of its batches is served once.
-        warm: whether planned instances are initialised before the first batch.
+        warm: whether planned instances are initialised before the first batch, and have loaded what they keep.
         decode: token-by-token generation after each batch: every layer is invoked again for each step.
         poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
         seed: of all random streams.
@@ -138,10 +140,11 @@ def simulate(
     ((3,), True)
     """
     check_plan_fits(problem, plan)
+    problem, serving = settled(problem, plan, serving)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
     service = LambdaService(simpy.Environment(), platform.changed(own_work={"poll_s": poll_s}))
-    deploy_plan(service, problem, plan, warm)
+    deploy_plan(service, problem, plan, warm, loaded=warm and serving.reload == "when-cold")
     if routing is None:
         passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
     else:
@@ -252,16 +255,35 @@ def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarra
     return list(np.asarray(tokens))
 
 
+Way = TypeVar("Way", bound=Serving)
+
+
+def settled(problem: DeploymentProblem, plan: DeploymentPlan, serving: Way) -> tuple[DeploymentProblem, Way]:
+    """Problem and serving with what the plan settles beside its layers; a `reload` asked for goes first."""
+    problem = problem.served_so(plan.non_moe_memory_mb, plan.reload)
+    reload = problem.platform.reload
+    if reload is None or "reload" in serving.model_fields_set:
+        return problem, serving
+    return problem, serving.model_copy(update={"reload": reload})
+
+
 def deploy_plan(
-    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, warm: bool, provisioned: bool = False
+    service: LambdaService,
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    warm: bool,
+    provisioned: bool = False,
+    loaded: bool = False,
 ) -> None:
-    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`.
+    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`, with
+    their parameters if `loaded`.
 
     Raises InputError: more replicas than can be played.
     """
 
     def deploy(name: str, memory_mb: int, instances: int) -> None:
-        service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned)
+        done = (PARAMETERS,) if loaded else ()
+        service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned, done=done)
 
     for e, layer in enumerate(plan.layers):
         check_can_be_played(e, layer.replicas)

@@ -15,7 +15,7 @@ from tests.optimizer.random_problems import distinct, random_problem
 
 def _check(problem: DeploymentProblem, optimum: float | None) -> DeploymentPlan:
     """Plan with ODS; the plan is no better than the optimum, and says so where it misses the limit."""
-    plan, found = timed(problem, "ods", lambda: solve_ods(problem))
+    plan, found = timed(problem, "ods", solve_ods)
     assert plan.lower_bound == (None if optimum is None else pytest.approx(optimum, rel=1e-6))
     assert plan.feasible == (not plan.violations)
     assert (plan.latency_s or 0) <= (problem.latency_limit_s or np.inf) * (1 + 1e-12) or not plan.feasible

@@ -74,7 +74,7 @@ def _with_runs_joined(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = float(np.mean([row[f"{name}_high"] - row[name] for row in runs]))
         half = max(over_runs.high - mean, own)
         joined |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
-    for name in ("full_usd", "total_usd", "latency_s"):
+    for name in ("full_usd", "total_usd", "total_eager_usd", "latency_s"):
         joined[name] = float(np.mean([row[name] for row in runs]))
     return [joined, *(row for row in rows if row["name"] != BO)]
 

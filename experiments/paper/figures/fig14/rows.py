@@ -11,7 +11,7 @@ from experiments.paper.break_even import LEVERS, crossing, saving_over_lambdaml
 from experiments.paper.cluster import cluster_rows
 from experiments.paper.figure import Rows
 from experiments.paper.figures.fig13.rows import tuned_table
-from experiments.paper.plans import play, played_columns, problem_of, within_lambdaml
+from experiments.paper.plans import MILLION, play, played_columns, problem_of, within_lambdaml
 from experiments.paper.routing import Cell, routing_of
 from experiments.run.routing import HeldOutBatches, Routing
 from experiments.tools.paper_numbers import BELOW_LAMBDAML
@@ -22,6 +22,7 @@ from optimizer.popularity import predictor
 from optimizer.problem import with_tokens
 from optimizer.solvers import solve
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem
+from simulator.serving.layer import JUST_IN_TIME
 
 Part: TypeAlias = Literal["plans", "bo", "cluster", "split", "break-even"]
 
@@ -114,6 +115,7 @@ def _planned(planner: Planner, served: Served, cell: WayCell, tuning: Tuning) ->
 def _row(cell: WayCell, served: Served, name: str, plan: DeploymentPlan) -> dict[str, Any]:
     """A plan played on the test batches; `gb_s_each` and `latency_s_each` are of each batch."""
     run = play(cell, served.problem, plan, served.test)
+    just_in_time = play(cell, served.problem, plan, served.test, JUST_IN_TIME)
     each = [run.bill_of_batch(k).billed_gb_s for k in range(len(run.latency_s))]
     return (
         {"row": "serving", "name": name, "gb_s_each": each, "latency_s_each": run.latency_s.tolist()}
@@ -123,6 +125,7 @@ def _row(cell: WayCell, served: Served, name: str, plan: DeploymentPlan) -> dict
             "limit_s": served.problem.latency_limit_s,
         }
         | played_columns(run, served.test)
+        | {"total_usd": just_in_time.bill.total_cost_usd / cell.batch_tokens * MILLION}
     )
 
 
