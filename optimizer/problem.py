@@ -206,7 +206,7 @@ def problem_platform(profile: PlatformProfile, memory_mb: Sequence[int], max_rep
         warm_start_s=derived.warm_start_s,
         payload_limit_bytes=profile.payload.limit_bytes.median,
         payload_encoding_factor=profile.payload.encoding_factor.median,
-        price_per_gb_s=profile.prices.gb_s.median,
+        price_per_gb_s=profile.gb_s_usd,
         price_per_invocation=profile.prices.invocation.median,
         price_per_put=profile.storage_class.put_usd,
         price_per_get=profile.storage_class.get_usd,

@@ -47,6 +47,7 @@ class ExperimentResult(ResultFile):
     about: str
     model: str
     profile: str
+    price_list_date: str | None = None
     batch_tokens: int
     batches: int
     latency_limit_s: float | None

@@ -113,7 +113,9 @@ class Target(FileModel):
     throughput_of_lambdaml: float | None = Field(
         None, gt=0, description="least throughput, as a share of LambdaML's"
     )
-    objective: Objective = Field("gb_s", description="gb_s: the paper's bill; usd: the experts' full bill")
+    objective: Objective = Field(
+        "gb_s", description="gb_s: the paper's bill; usd: the experts' full bill; total: the whole bill"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Target:

@@ -165,7 +165,7 @@ def bill_by_hand(served: Served, rows: Iterable[Record]) -> float:
     prices, usd = served.profile.prices, 0.0
     for row in rows:
         ran = row.status not in ("throttled", "payload-too-large")
-        usd += row.billed_s * row.memory_mb / 1024 * prices.gb_s.median + ran * prices.invocation.median
+        usd += row.billed_s * row.memory_mb / 1024 * served.profile.gb_s_usd + ran * prices.invocation.median
         usd += row.gets * prices.s3_get.median + row.puts * prices.s3_put.median
     return usd
 

@@ -36,6 +36,7 @@ class Instances:
             instance.initialised, instance.done = True, done
             function.idle.append(instance)
         for _ in range(function.provisioned):
+            function.provisioned_init_s += function.package.init.next()
             self._provision(function)
 
     def take(self, function: Function, now: float) -> Instance | None:
@@ -109,5 +110,7 @@ class Instances:
     def _replace_provisioned(self, function: Function) -> None:
         """A provisioned instance is gone: another one is there after provisioning and INIT."""
         package = function.package
-        seconds = package.provisioning_s(function.package_bytes) + package.init.next()
+        init_s = package.init.next()
+        function.provisioned_init_s += init_s
+        seconds = package.provisioning_s(function.package_bytes) + init_s
         self._env.timeout(seconds).callbacks.append(lambda _: self._provision(function))

@@ -40,11 +40,7 @@ def test_each_objectives_plan_is_billed_both_ways(figure: Figure) -> None:
             assert (by[EXPERTS] <= by[name] * (1 + 1e-9)).all()
     kept, reloaded = (data[data["reload"] == x]["total_usd"].to_numpy() for x in ("when-cold", "every-invocation"))
     assert (kept < reloaded).all()
-    saved = (
-        data["eager_total_usd"] - data["total_usd"]
-    )  # what waits less is billed less; with `direct` none waits so
-    assert (saved >= -1e-12).all()
-    assert (saved > 0).any()
+    assert (data["total_usd"] <= data["eager_total_usd"] * (1 + 1e-9)).all()  # what waits less is billed less
 
 
 @pytest.mark.usefixtures("no_recording")
