@@ -76,6 +76,7 @@ class TrafficResult(ResultFile):
 
     name: str
     seed: int
+    price_list_date: str | None = None
     slo_s: float
     offered_requests_per_s: float | None
     confidence: str

@@ -132,8 +132,8 @@ def _played(
 
 
 HEADER = (
-    *("model", "functions", "total\n$/M", "tokens/s", "LambdaML\n$/M", "tokens/s"),
-    *("CPU, second\n$/M", "CPU, month\n$/M", "tokens/s", "experts\nof LambdaML", "in one\nfunction"),
+    *("model", "functions", "whole\nbill", "tokens\n/s", "LambdaML\nbill", "tokens\n/s"),
+    *("CPU\nsecond", "CPU\nmonth", "tokens\n/s", "experts' compute\nof LambdaML", "in one\nfunction"),
 )
 SHOWN = 9  # columns that fit a terminal
 

@@ -355,6 +355,11 @@ def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
     return validated(PlatformProfile, data, name_or_path)
 
 
+def price_list_date(profile: str | Path) -> str:
+    """The day of the prices of a profile, by name or file, ISO: what every result says. Raises InputError."""
+    return load_profile(profile).prices.price_list_date.isoformat()
+
+
 def _packaged(name: str, what: str) -> dict[str, Any]:
     """The file of a packaged profile. Raises InputError, which begins with `what`."""
     if name not in profile_names():
