@@ -16,6 +16,7 @@ from simulator.plan import (
     LayerPlan,
     ProblemLayer,
     ProblemPlatform,
+    handed_on_as_payload,
     memory_indices,
     non_moe_memory_mb,
 )
@@ -194,6 +195,17 @@ def payload_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:
     return x.replica_tokens * x.token_in_bytes / p.direct_bandwidth_bytes_per_s
 
 
+def hand_on_s(p: ProblemPlatform, layer: ProblemLayer) -> float:
+    """With `direct`, what Eq. 11 leaves out: the gate's function has all results and the next one needs them. They
+    go in one payload where that is not too large, else up to storage and down again."""
+    if not p.direct_hands_on:
+        return 0.0
+    size = float(layer.tokens.sum()) * layer.token_out_bytes
+    if handed_on_as_payload(p, size):
+        return size / p.direct_bandwidth_bytes_per_s
+    return 2 * (p.storage_delay_s + size / p.gate_bandwidth)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What deployments of a layer come to with one method; arrays of the deployments' shape, led by beta's.
@@ -261,7 +273,7 @@ def outcome(
     if communication == "direct":
         t = direct_s(p, x)
         input_s = payload_s(p, x)
-        rest = load_s(p, layer.next_load_s)
+        rest = hand_on_s(p, layer) + load_s(p, layer.next_load_s)
         return Outcome(billed_gb_s(x, t), requests_usd(p, x, 0), t, input_s, 0.0, rest)
     upload = upload_s(p, layer)
     floor, rest = max(upload, load_s(p, layer.next_load_s)), download_s(p, layer)
@@ -318,9 +330,15 @@ def gate_bill(problem: DeploymentProblem, e: int) -> GateBill:
     gate, after = (usd_per_s(problem, k) for k in (gate_of(problem, e), e + 1))
     load = load_s(p, layer.next_load_s)
     start = after * load + start_requests_usd(p, layer.next_load_s)
+    # With `direct` the latency has in it what the next function takes: its load, and what comes through storage.
+    through_storage = p.direct_hands_on and not handed_on_as_payload(p, layer.tokens.sum() * layer.token_out_bytes)
+    gather = download_s(p, layer) * through_storage
     return GateBill(
         exchange_usd=gate * upload_s(p, layer) + start + after * download_s(p, layer),
-        direct_usd=start - gate * load,  # which the latency has in it
+        direct_usd=start
+        - gate * (load + gather)
+        + after * gather
+        + (p.price_per_put + p.price_per_get) * through_storage,
         wait_usd_per_s=gate,
     )
 

@@ -20,6 +20,7 @@ from simulator.plan import (
     constraint_violations,
     objective_value,
 )
+from simulator.serving.settled import served_so
 
 ROUNDING = 1e-12
 """A latency above its limit, or a cost above its bound, by less than this share is rounding."""
@@ -101,7 +102,7 @@ def evaluate(problem: DeploymentProblem, plan: DeploymentPlan) -> Evaluation:
     (True, (12,))
     """
     violations = constraint_violations(problem, plan)
-    problem = problem.served_so(plan.non_moe_memory_mb, plan.reload)
+    problem = served_so(problem, plan.non_moe_memory_mb, plan.reload)
     layers = [evaluate_layer(problem, e, layer_plan) for e, layer_plan in enumerate(plan.layers)]
     gb_s, latency = (np.array([getattr(x, name) for x in layers]) for name in ("billed_gb_s", "latency_s"))
     model_latency = float(fixed_latency_s(problem) + latency.sum())

@@ -15,7 +15,7 @@ from simulator.plan import (
     ProblemLayer,
     ProblemPlatform,
 )
-from simulator.profiles.closed_form import closed_form, expert_seconds
+from simulator.profiles.closed_form import closed_form, expert_seconds, transformer_seconds
 from simulator.profiles.schema import PlatformProfile
 
 # The paper's 14 sizes (128, 768, 960, ... 3072 MB), and 3008 MB, the maximum that its baselines use.
@@ -92,7 +92,6 @@ def _non_moe(
     batch_tokens: float,
 ) -> NonMoESize:
     """Gate and non-MoE functions of a memory size: their compute, and loads at their B_s."""
-    flops_per_s = profile.compute.flops_per_vcpu.median * memory_mb / profile.compute.mb_per_vcpu.median
 
     def load_s(size_bytes: float) -> float:
         return platform.warm_start_s + platform.storage_delay_s + size_bytes / bandwidth
@@ -102,8 +101,8 @@ def _non_moe(
         memory_mb=memory_mb,
         storage_bandwidth_bytes_per_s=bandwidth,
         head_s=load_s(spec.embedding_bytes + spec.non_moe_parameter_bytes),
-        tail_s=spec.tail_flops * batch_tokens / flops_per_s,
-        non_moe_s=(spec.non_moe_flops * batch_tokens / flops_per_s,) * spec.moe_layers,
+        tail_s=transformer_seconds(profile, memory_mb, spec.tail_flops * batch_tokens),
+        non_moe_s=(transformer_seconds(profile, memory_mb, spec.non_moe_flops * batch_tokens),) * spec.moe_layers,
         next_load_s=(*[load_s(spec.non_moe_parameter_bytes)] * (spec.moe_layers - 1), tail_load_s),
     )
 
@@ -150,7 +149,6 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
     (call_0, token_0), (call_1, token_1) = (
         expert_seconds(each, memory_mb, 1.0, 1.0) for each in (made_of, profile)
     )
-    non_moe = float(token_1[0] / token_0[0])  # a vCPU's speed by memory, the same at any size
     runtime = profile.compute.runtime_bytes.median - made_of.compute.runtime_bytes.median
 
     fixed_0, fixed_1 = (each.warm_start_s + each.storage_delay_s for each in (before, after))
@@ -165,10 +163,16 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             memory_mb=each.memory_mb,
             storage_bandwidth_bytes_per_s=now,
             head_s=loaded(each.head_s, was, now),
-            tail_s=each.tail_s * non_moe,
-            non_moe_s=tuple(x * non_moe for x in each.non_moe_s),
+            tail_s=each.tail_s * by_size(each.memory_mb),
+            non_moe_s=tuple(x * by_size(each.memory_mb) for x in each.non_moe_s),
             next_load_s=tuple(loaded(x, was, now) for x in each.next_load_s),
         )
+
+    def by_size(size: int) -> float:
+        return transformer_seconds(profile, size, 1.0) / transformer_seconds(made_of, size, 1.0)
+
+    def non_moe(each: ProblemLayer) -> float:
+        return by_size(each.non_moe_memory_mb or memory_mb[-1])
 
     def layer(each: ProblemLayer) -> ProblemLayer:
         per_call = None if each.seconds_per_call is None else np.array(each.seconds_per_call) * call_1 / call_0
@@ -177,7 +181,7 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             update={
                 "seconds_per_token": tuple((np.array(each.seconds_per_token) * token_1 / token_0).tolist()),
                 "seconds_per_call": None if per_call is None else tuple(per_call.tolist()),
-                "non_moe_s": each.non_moe_s * non_moe,
+                "non_moe_s": each.non_moe_s * non_moe(each),
                 "next_load_s": loaded(each.next_load_s),
                 "experts": tuple(experts),
             }
@@ -188,7 +192,7 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             "platform": after,
             "layers": tuple(layer(each) for each in problem.layers),
             "head_s": loaded(problem.head_s),
-            "tail_s": problem.tail_s * non_moe,
+            "tail_s": problem.tail_s * non_moe(problem.layers[-1]),
             "non_moe": tuple(size(each) for each in problem.non_moe if each.memory_mb in bandwidths),
         }
     )
@@ -206,6 +210,7 @@ def problem_platform(profile: PlatformProfile, memory_mb: Sequence[int], max_rep
         warm_start_s=derived.warm_start_s,
         payload_limit_bytes=profile.payload.limit_bytes.median,
         payload_encoding_factor=profile.payload.encoding_factor.median,
+        direct_hands_on=True,
         price_per_gb_s=profile.gb_s_usd,
         price_per_invocation=profile.prices.invocation.median,
         price_per_put=profile.storage_class.put_usd,

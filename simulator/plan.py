@@ -49,6 +49,8 @@ class ProblemPlatform(FileModel):
     """The platform's constants as the closed form sees them.
 
     `gate_bandwidth_bytes_per_s`: null: the largest size's. `reload`: null: `every-invocation`, in `total` as pays.
+    `direct_hands_on`: whether with `direct` the gate's function collects the results and hands them on, as Lambda
+    needs it (docs/formats.md); False: they reach the next function by themselves, in no time (the paper).
     """
 
     memory_mb: tuple[MemoryMB, ...] = Field(min_length=1)
@@ -65,6 +67,7 @@ class ProblemPlatform(FileModel):
     payload_encoding_factor: Annotated[float, Field(ge=1)] = 1.0
     gate_bandwidth_bytes_per_s: Positive | None = None
     reload: Reload | None = None
+    direct_hands_on: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> "ProblemPlatform":
@@ -179,27 +182,6 @@ class DeploymentProblem(Shown, FileModel):
     def with_limit(self, latency_limit_s: float | None) -> "DeploymentProblem":
         """The same problem under another latency limit."""
         return self.model_copy(update={"latency_limit_s": latency_limit_s})
-
-    def served_so(self, non_moe_memory_mb: int | None, reload: Reload | None) -> "DeploymentProblem":
-        """The problem with what a plan settles beside its layers; None leaves it; InputError for another size."""
-        platform = self.platform.model_copy(update={"reload": reload or self.platform.reload})
-        size = next((x for x in self.non_moe if x.memory_mb == non_moe_memory_mb), None)
-        if size is None:
-            if non_moe_memory_mb in (None, *(layer.non_moe_memory_mb for layer in self.layers)):
-                return self.model_copy(update={"platform": platform})
-            listed = [x.memory_mb for x in self.non_moe]
-            raise InputError(f"non_moe_memory_mb: expected one of non_moe: {listed}, got {non_moe_memory_mb}")
-        columns = zip(self.layers, size.non_moe_s, size.next_load_s, strict=True)
-        layers = [
-            layer.model_copy(
-                update={"non_moe_s": s, "next_load_s": load_s, "non_moe_memory_mb": non_moe_memory_mb}
-            )
-            for layer, s, load_s in columns
-        ]
-        gate = {"gate_bandwidth_bytes_per_s": size.storage_bandwidth_bytes_per_s}
-        platform = platform.model_copy(update=gate)
-        ends = {"head_s": size.head_s, "tail_s": size.tail_s}
-        return self.model_copy(update={"platform": platform, "layers": tuple(layers), **ends})
 
 
 class ExpertPlan(FileModel):
@@ -377,6 +359,11 @@ def payload_bytes(layer: ProblemLayer, platform: ProblemPlatform, replica_tokens
     """Left side of Eq. 12f: the larger payload of a replica, encoded, bytes; shape of `replica_tokens`."""
     larger = max(layer.token_in_bytes, layer.token_out_bytes)
     return np.asarray(replica_tokens, float) * larger * platform.payload_encoding_factor
+
+
+def handed_on_as_payload(platform: ProblemPlatform, size_bytes: float) -> bool:
+    """Whether the results of a `direct` layer, raw bytes, fit one payload from its gate to the next function."""
+    return size_bytes * platform.payload_encoding_factor <= platform.payload_limit_bytes
 
 
 def constraint_violations(problem: DeploymentProblem, plan: DeploymentPlan) -> list[Violation]:

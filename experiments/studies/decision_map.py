@@ -28,6 +28,7 @@ from simulator.profiles.uncertainty import Factors, drawn_factors
 from simulator.profiles.walk import constant_at, with_constant
 from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
 from simulator.serving.layer import JUST_IN_TIME
+from simulator.serving.settled import served_so
 from simulator.serving.simulate import simulate
 
 CHOICES = ("lambda", "provisioned", "cluster")
@@ -62,7 +63,7 @@ class Found:
     Attributes:
         cells: by rows of y. worth: of each uncertain constant, how much knowing it would save, USD per million
             tokens, mean over the cells (partial perfect information); the first is what to measure next.
-        everything: what knowing all of them would save. measured: constants with an interval of their own.
+        everything: what knowing all of them would save. measured: constants with the interval of a fit.
     """
 
     cells: list[Cell]
@@ -177,7 +178,7 @@ def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float
 def _problem(asked: DecisionMap, spec: MoESpec, tokens: np.ndarray, profile: PlatformProfile) -> DeploymentProblem:
     options: dict[str, Any] = {} if asked.memory_mb is None else {"memory_mb": asked.memory_mb}
     made = make_problem(spec, tokens, profile, objective="total", max_replicas=asked.max_replicas, **options)
-    return made.served_so(None, asked.reload)
+    return served_so(made, None, asked.reload)
 
 
 def _bills(
@@ -191,7 +192,7 @@ def _bills(
     cold, gb = _cold_and_size(profile, problem, place)
     requests = spent.total_cost_usd - sum(row.compute_cost_usd for row in rows)
     gb_s = sum(row.billed_gb_s for row in rows)
-    prices, cluster = profile.prices, run_on_cluster(spec, place.tokens, place.batch_tokens, profile.cluster)
+    prices, cluster = profile.prices, run_on_cluster(spec, place.tokens, place.batch_tokens, profile)
     seconds = SECONDS_PER_HOUR / place.batches_per_hour
     each = {
         "lambda": spent.total_cost_usd + cold * prices.gb_s.median,

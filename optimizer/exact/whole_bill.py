@@ -13,10 +13,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from optimizer.cost_model import download_s, load_s
+from optimizer.cost_model import download_s, hand_on_s, load_s
 from optimizer.evaluation import Solution, counted_gate, evaluate, fixed_cost, fixed_latency_s, latency_budget_s
 from optimizer.exact.lagrangian import Found, Model, cheapest_of
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, Reload
+from simulator.serving.settled import served_so
 
 Solved = TypeVar("Solved", bound=Solution)
 
@@ -68,7 +69,7 @@ def settings_of(problem: DeploymentProblem) -> tuple[Setting, ...]:
     reload: Reload | None = "when-cold" if problem.platform.reload is None else None
     sizes: list[int | None] = [x.memory_mb for x in problem.non_moe]
     return tuple(
-        Setting(size, reload, problem.served_so(size, reload).model_copy(update={"non_moe": ()}))
+        Setting(size, reload, served_so(problem, size, reload).model_copy(update={"non_moe": ()}))
         for size in sizes or [None]
     )
 
@@ -178,7 +179,10 @@ def _least(model: Model, made_for: Setting, setting: Setting, price: float) -> f
         layers = (before.platform, before.layers[e]), (after.platform, after.layers[e])
         late_s = tuple(
             0.0 if not search.options.reached else seconds[1] - seconds[0]
-            for seconds in ([download_s(*x) for x in layers], [load_s(x[0], x[1].next_load_s) for x in layers])
+            for seconds in (
+                [download_s(*x) for x in layers],
+                [hand_on_s(*x) + load_s(x[0], x[1].next_load_s) for x in layers],
+            )
         )
         total += search.least_of(price, counted_gate(after, e), (late_s[0], late_s[1]))
     return total - (price * latency_budget_s(after) if price > 0 else 0.0)

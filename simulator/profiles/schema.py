@@ -33,10 +33,8 @@ from simulator.profiles.walk import Keys, leaves, mapped
 
 DEFAULT_PROFILE = "aws-us-east-1-2026"
 GB = 2**30  # as S3 charges bytes
-Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
-
-
 Architecture: TypeAlias = Literal["x86_64", "arm64"]
+Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
 GBSeconds: TypeAlias = Annotated[Constant, in_unit("GB-s")]
 
 
@@ -114,14 +112,40 @@ class FailureConstants(FileModel):
     instances_lost_per_hour: Annotated[Constant, in_unit("1/h")]
 
 
+class ProcessorConstants(FileModel):
+    """One generation of processors: the `share` of instances that get it.
+
+    `speed`: FLOP/s of a vCPU over `flops_per_vcpu`. `int8_speed`, `bf16_speed`: over fp32 on the same processor.
+    """
+
+    share: Annotated[Constant, in_unit("1"), within(0, 1)]
+    speed: Ratio
+    int8_speed: Ratio
+    bf16_speed: Ratio
+
+
 class ComputeConstants(FileModel):
-    """Compute of a function."""
+    """Compute of a function; all speeds are over `flops_per_vcpu`, so that what scales it scales them.
+
+    `flops_per_vcpu`: fp32 work of an expert (128 tokens a call and more) on a vCPU of x86_64.
+    `scaling_exponent`: n vCPUs are n to this power times as fast, from one vCPU on; below they are n times.
+    `transformer_speed`: of attention and the language-model head, which are no single large products.
+    `weight_bandwidth_per_vcpu`, `weight_bandwidth_per_function`: reading weights from memory, not from a cache;
+    the second is the most that all vCPUs of a function get.
+    `arm64`: the generations of processors that functions of arm64 get, by name.
+    """
 
     visible_cores: VisibleCores
 
     mb_per_vcpu: Annotated[Constant, in_unit("MB")]
     flops_per_vcpu: Annotated[Constant, in_unit("FLOP/s")]
+    scaling_exponent: Ratio
+    transformer_speed: Ratio
+    int8_speed: Ratio
+    bf16_speed: Ratio
+    arm64: dict[str, ProcessorConstants] = Field(min_length=1)
     weight_bandwidth_per_vcpu: BytesPerSecond
+    weight_bandwidth_per_function: BytesPerSecond
     jitter: Ratio
     runtime_bytes: Bytes
 
@@ -253,12 +277,16 @@ class BetterTransformerConstants(FileModel):
 
 
 class ClusterConstants(FileModel):
-    """The CPU cluster that serverless is compared with."""
+    """The CPU cluster that serverless is compared with.
+
+    `core_speed`: FLOP/s of a core over those of a Lambda vCPU (`compute.flops_per_vcpu`).
+    `efficiency`: share of its cores' FLOP/s that the whole machine gets out of a large batch.
+    """
 
     instance: str
     cores: Ratio
-    flops_per_core: Annotated[Constant, in_unit("FLOP/s")]
-    efficiency: Ratio
+    core_speed: Ratio
+    efficiency: Annotated[Constant, in_unit("1"), within(0, 1)]
     memory_bytes_per_s: BytesPerSecond
     smallest_task_flops: Annotated[Constant, in_unit("FLOP"), within(1)]
     better_transformer: BetterTransformerConstants
@@ -317,7 +345,12 @@ class PlatformProfile(Shown, FileModel):
     @property
     def gb_s_usd(self) -> float:
         """What the next GB-s of a function costs, USD: on its package's architecture, in the month's tier."""
-        return self.prices.tiers_of(self.start.packages[self.start.package].architecture)[0][1]
+        return self.prices.tiers_of(self.architecture)[0][1]
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the package that functions have unless they say otherwise."""
+        return self.start.packages[self.start.package].architecture
 
     @property
     def storage_class(self) -> StorageClass:

@@ -15,7 +15,8 @@ from simulator.records import Record
 from simulator.serving.forward_pass import ForwardPass
 from simulator.serving.overflow import replicas_run
 from simulator.serving.replicas import problem_of_size, whole_tokens
-from simulator.serving.simulate import deploy_plan, settled
+from simulator.serving.settled import settled
+from simulator.serving.simulate import deploy_plan
 from simulator.traffic.metrics import Batch
 from simulator.traffic.program_file import Entry, Functions, programs, row_of
 from simulator.traffic.scenario import FunctionChoice, MoEChoice

@@ -17,6 +17,7 @@ from optimizer.solvers import EXPERTS_BILL_ONLY, SOLVERS, solve
 from simulator.plan import DeploymentProblem, NonMoESize
 from simulator.profiles.schema import load_profile
 from simulator.serving.layer import Serving
+from simulator.serving.settled import served_so
 from simulator.serving.simulate import simulate
 from tests.optimizer.random_problems import every_label, random_problem
 
@@ -28,7 +29,8 @@ def whole_problem(seed: int) -> DeploymentProblem:
     problem = random_problem(seed)
     rng = np.random.default_rng(1000 + seed)
     prices = {"price_per_invocation": 2e-7, "price_per_put": 5e-6, "price_per_get": 4e-7}
-    platform = problem.platform.model_copy(update=prices)
+    hands_on = {"direct_hands_on": bool(rng.integers(2))}
+    platform = problem.platform.model_copy(update=prices | hands_on)
     fixed = platform.warm_start_s + platform.storage_delay_s
     bandwidths = np.sort(rng.uniform(15e6, 90e6, 3))
     if rng.integers(2):
@@ -50,7 +52,7 @@ def whole_problem(seed: int) -> DeploymentProblem:
 
 def every_total(problem: DeploymentProblem, memory_mb: int, reload: str) -> tuple[np.ndarray, np.ndarray]:
     """Whole bill and latency of every plan with a memory and a reload, gates by hand from the numbers."""
-    served = problem.served_so(memory_mb, reload)  # type: ignore[arg-type]
+    served = served_so(problem, memory_mb, reload)  # type: ignore[arg-type]
     p, price = served.platform, problem.platform.price_per_gb_s * memory_mb / 1024
     usd = served.model_copy(update={"objective": "usd"})
 
@@ -74,7 +76,10 @@ def every_total(problem: DeploymentProblem, memory_mb: int, reload: str) -> tupl
         part = []
         for name, (experts_usd, seconds) in every_label(usd, layer).items():
             gate_s = seconds if name == "direct" else upload_s + load_s + gather_s
-            part.append((experts_usd + price * gate_s + requests, seconds))
+            size = tokens * layer.token_out_bytes * p.payload_encoding_factor
+            handed = name == "direct" and p.direct_hands_on and size > p.payload_limit_bytes
+            handed_usd = (p.price_per_put + p.price_per_get) * handed
+            part.append((experts_usd + price * gate_s + requests + handed_usd, seconds))
         costs, seconds = (np.concatenate(column) for column in zip(*part, strict=True))
         order = np.lexsort((costs, seconds))
         kept = order[np.append(True, np.diff(np.minimum.accumulate(costs[order])) < 0)]
@@ -110,7 +115,7 @@ RIVALS = [name for name in SOLVERS if name not in ("exact", *EXPERTS_BILL_ONLY)]
 
 @pytest.mark.parametrize("rival", RIVALS)
 def test_no_rival_is_cheaper_in_total_at_equal_or_better_latency(rival: str) -> None:
-    for seed in range(8):
+    for seed in range(4):
         problem = whole_problem(seed)
         for slack in (1.1, 2.0):
             limited = problem.with_limit(slack * least_latency_s(problem))

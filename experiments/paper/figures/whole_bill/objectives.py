@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem, Reload
+from simulator.serving.settled import served_so
 
 EXPERTS, REQUESTS = "GB-s of experts", "experts and requests"
 WHOLE, KEPT = "whole bill", "whole bill, parameters kept"
@@ -18,6 +19,6 @@ def plans_of(problem: DeploymentProblem) -> dict[str, DeploymentPlan]:
     return {
         EXPERTS: solve(gb_s, "exact"),
         REQUESTS: solve(usd, "exact"),
-        WHOLE: solve(total.served_so(None, "every-invocation"), "exact"),
-        KEPT: solve(total.served_so(None, "when-cold"), "exact"),
+        WHOLE: solve(served_so(total, None, "every-invocation"), "exact"),
+        KEPT: solve(served_so(total, None, "when-cold"), "exact"),
     }
