@@ -38,7 +38,7 @@ from optimizer.popularity.table_file import load_layers, load_profile_table
 from optimizer.realised import BilledOverflow
 from simulator.plan import OBJECTIVE_UNIT, DeploymentPlan, DeploymentProblem, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.serving.layer import Serving
+from simulator.serving.layer import AS_PAPER
 from simulator.serving.simulate import simulate
 
 
@@ -85,7 +85,7 @@ class TuneOptions:
 def simulated(profile: PlatformProfile | None, overflow: BilledOverflow, seed: int) -> Evaluate:
     """Serving by the simulator: on a profile's platform, or without one on the ideal platform."""
 
-    serving = Serving(start="just-in-time", overflow=overflow)
+    serving = AS_PAPER.model_copy(update={"overflow": overflow})
 
     def evaluate(problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray) -> list[Realised]:
         try:
