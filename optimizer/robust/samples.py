@@ -15,6 +15,8 @@ from moe.trace import RoutingTrace, resampled
 from optimizer.popularity import Predictor
 from simulator.serving.replicas import whole_tokens
 
+FOLDS = 5
+
 
 def bootstrap(
     make: Callable[[], Predictor],
@@ -55,31 +57,36 @@ def held_out_batches(
     predicted: np.ndarray,
     batch_tokens: int,
     count: int,
+    seed: int = 0,
 ) -> np.ndarray:
     """Batches that may come: what was predicted, plus the error of a prediction for a batch out of the profile.
 
-    A run of consecutive tokens of the profile, a batch of them or half the profile, is left out, the predictor
-    learns from the rest, and what it says of the run is compared with where the gates sent it; so for `count` runs
-    that begin evenly spread over the profile. Texts that differ from the profile as a whole are not in it.
+    Five-fold cross-validation: the predictor learns from four fifths of the profile and predicts the mean batch of
+    the rest, whose sequences make batches (drawn with replacement). How all of the profile differs from the texts
+    to come is not in it.
 
     Args:
         make: a fresh predictor, not fitted.
         profiled: the profile.
         predicted: tokens of each expert in the mean batch, shape (layers, experts).
         batch_tokens: of a batch.
-        count: batches.
+        count: batches. seed: of the draws.
 
     Returns:
         Whole tokens of each expert, shape (count, layers, experts); each layer's sum is that of `predicted`.
     """
-    size = min(batch_tokens, max(1, profiled.tokens // 2))
-    found = []
-    for start in np.linspace(0, profiled.tokens - size, count).astype(int):
-        run = profiled.slice(start, start + size)
-        outside = np.r_[0:start, start + size : profiled.tokens]
-        fitted = make().fit(profiled.take(outside))
-        error = run.popularity() - np.asarray(fitted.predict(run.token_id, run), float)
-        batch = np.maximum(predicted + error * (batch_tokens / size), 0.0)
-        batch *= predicted.sum(axis=1, keepdims=True) / batch.sum(axis=1, keepdims=True)
-        found.append([whole_tokens(layer) for layer in batch])
-    return np.array(found)
+    rng, errors = np.random.default_rng(seed), []
+    folds = np.array_split(np.arange(profiled.tokens), min(FOLDS, profiled.tokens))
+    for fold, batches in zip(folds, np.array_split(np.arange(count), len(folds)), strict=True):
+        left_out = profiled.take(fold)
+        fitted = make().fit(profiled.take(np.setdiff1d(np.arange(profiled.tokens), fold)))
+        mean = np.asarray(fitted.predict(left_out.token_id, left_out), float) / left_out.tokens
+        sequences = [left_out.take(left_out.sequence == k) for k in np.unique(left_out.sequence)]
+        counts = np.array([each.popularity() for each in sequences])
+        drawn = max(1, round(batch_tokens * len(sequences) / left_out.tokens))
+        for _ in batches:
+            real = counts[rng.integers(len(sequences), size=drawn)].sum(axis=0)
+            errors.append(batch_tokens * (real * profiled.top_k / real.sum(axis=1, keepdims=True) - mean))
+    batches = np.maximum(predicted + np.array(errors), 0.0)
+    batches *= predicted.sum(axis=1, keepdims=True) / batches.sum(axis=2, keepdims=True)
+    return np.array([[whole_tokens(layer) for layer in batch] for batch in batches])
