@@ -216,7 +216,7 @@ def verdict(untuned: Judged, tuned: Judged, oracle: Judged) -> dict[str, Any]:
     """Whether tuning lowered the score of unseen batches, as shares of the untuned one, paired batch by batch.
 
     `room`: what the plan for the real counts saves; `saved`, `saved_low`, `saved_high`: what tuning does, with its
-    95% interval. It cannot be judged where the room is below half the interval, from one batch, or where one failed.
+    95% interval. Not judged where the room is below half the interval, from one batch, or where one failed.
     """
     found: dict[str, Any] = {"verdict": "cannot be judged", "room": None, "saved": None}
     found |= {"saved_low": None, "saved_high": None}
