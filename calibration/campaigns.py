@@ -33,6 +33,7 @@ READERS: tuple[Reader, ...] = (
     measured_start.account,
     measured_start.scaling,
     measured_compute.vcpu,
+    measured_compute.scaling,
     measured_compute.expert,
     measured_compute.jitter,
     measured_compute.runtime_bytes,
@@ -88,9 +89,6 @@ def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, se
     profile, missing = _with_packages(profile, new, measured)
     for path in [path for path in fits if path[:2] == ("start", "packages") and path[2] in missing]:
         del fits[path]
-    if ("start", "keep_alive_s") in fits:
-        start = profile.start.model_copy(update={"keep_alive_halving_s": None})
-        profile = profile.model_copy(update={"start": start})
     cores = measured_compute.visible_cores(measured, base.compute.visible_cores)
     if cores is not None:
         compute = profile.compute.model_copy(update={"visible_cores": cores})

@@ -280,9 +280,11 @@ profile's constant comes from these data, so the row is no validation; `same run
 fitted, but others of the same runs were; `unseen`: these data were not used. The profile is a zip package on
 x86.
 
-What the larger errors say: the profile's burst rate is never reached, since its bandwidth by memory, which
-comes from S3 downloads of 2020, is lower at every size; uploads to S3 take that bandwidth too, and were slower;
-a prefix's documented limits are a lower bound.
+Rates of compute are absolute, each source's by itself: a ratio between sizes says nothing of how fast they are.
+
+What the larger errors say: images of 2020 ran in guests without AVX2 and FMA, and are of their time; the profile's
+burst rate is never reached, since its bandwidth by memory, which comes from S3 downloads of 2020, is lower at
+every size; uploads to S3 take that bandwidth too, and were slower; a prefix's documented limits are a lower bound.
 """
 FAN_IN_TEXT = """\
 Bert MoE, 12 x 4, 10,240 tokens, 3008 MB, `pipelined` by 64 tokens, packaged profile, warm; {count} seeds, the

@@ -90,6 +90,7 @@ class Instances:
         function.started += 1
         platform, memory_mb, now = self._platform, function.memory_mb, self._env.now
         slowdown = platform.failures.straggler_factor if platform.failures.stragglers.next() else 1.0
+        slowdown *= function.package.slowness.next()
         return Instance(
             f"{function.name}/{function.started}",
             Link(platform.network.rates(memory_mb), now),

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from moe.errors import InputError, nearest, shortened
-from simulator.cloud.streams import Streams, fixed
-from simulator.draws import Draws, Halvings, Lifetimes
+from simulator.cloud.streams import UNUSED, Streams, fixed
+from simulator.draws import Choices, Draws, Halvings, Lifetimes
 from simulator.plan import ProblemPlatform
-from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.closed_form import mean_speed, processors
+from simulator.profiles.schema import Architecture, PlatformProfile
+
+SAME = Choices(np.ones(1), np.ones(1), UNUSED)
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Package:
         init_is_billed: whether it is part of the billed duration.
         gb_s_usd: price of a GB-s on its architecture.
         fetch_bytes_per_s: of the code beyond a small package.
+        slowness: an instance's compute time over that of the closed form's, by the processor that it gets.
     """
 
     provisioning: Draws
@@ -30,6 +36,7 @@ class Package:
     init_is_billed: bool
     gb_s_usd: float
     fetch_bytes_per_s: float = math.inf
+    slowness: Choices = SAME
 
     @classmethod
     def of(cls, name: str, profile: PlatformProfile, streams: Streams) -> Package:
@@ -42,6 +49,7 @@ class Package:
             init_is_billed=bool(rule.on(prices.date)),
             gb_s_usd=(prices.gb_s if package.architecture == "x86_64" else prices.gb_s_arm64).median,
             fetch_bytes_per_s=profile.start.fetch_bytes_per_s.median,
+            slowness=_slowness(profile, package.architecture, streams),
         )
 
     @classmethod
@@ -49,9 +57,19 @@ class Package:
         """The ideal platform's."""
         return cls(fixed(0.0), fixed(0.0), True, constants.price_per_gb_s)
 
+    def still(self) -> Package:
+        """The same whose instances all get a processor of the mean speed."""
+        return replace(self, slowness=Choices(np.array([self.slowness.mean]), np.ones(1), UNUSED))
+
     def provisioning_s(self, package_bytes: float = 0.0) -> float:
         """The next draw, with the fetch of so many bytes beyond a small package, s."""
         return self.provisioning.next() + package_bytes / self.fetch_bytes_per_s
+
+
+def _slowness(profile: PlatformProfile, architecture: Architecture, streams: Streams) -> Choices:
+    """Times over those of the closed form, which knows the default architecture's mean."""
+    shares, speeds = processors(profile, architecture)
+    return Choices(mean_speed(profile, profile.architecture) / speeds, shares, streams["processors"])
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,11 @@ class Starts:
     def ideal(cls, constants: ProblemPlatform) -> Starts:
         """The ideal platform's: T_str, and an instance stays."""
         return cls(fixed(constants.warm_start_s), Package.ideal(constants), fixed(math.inf))
+
+    def still(self) -> Starts:
+        """The same with warm starts at their median, and instances that all get a processor of the mean speed."""
+        still = {name: package.still() for name, package in self.packages.items()}
+        return replace(self, warm=fixed(self.warm.median), package=self.package.still(), packages=still)
 
     def package_named(self, name: str | None) -> Package:
         """A package; None: the default. Raises InputError: there is none of that name."""

@@ -151,11 +151,19 @@ def test_a_signal_during_imports_is_one_line(number: int, module: str, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_command_line_is_read_before_anything_heavy_is_imported() -> None:
+    """Else a typing error, and --help, take a second."""
+    script = "import sys, experiments.cli; print({'numpy', 'pydantic', 'yaml', 'optimizer'} & set(sys.modules))"
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.check_output([sys.executable, "-P", "-c", script], text=True, env=variables) == "set()\n"
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_a_command_that_is_stopped_or_killed(number: int, tmp_path: Path) -> None:
     """Half an hour of two cores, of which nobody knows what they compute; and what was finished is kept."""
-    process = started("map", MAP, "--out", str(tmp_path / "map"))
+    quick_cells = [f"--set=draws.{key}=4" for key in ("least", "most")]
+    process = started("map", MAP, "--workers", "2", *quick_cells, "--out", str(tmp_path / "map"))
     until = time.monotonic() + 300
     while not list(tmp_path.glob("map/cells/map-*")):  # workers are at work
         assert time.monotonic() < until
