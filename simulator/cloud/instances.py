@@ -89,14 +89,15 @@ class Instances:
     def _new(self, function: Function) -> Instance:
         function.started += 1
         platform, memory_mb, now = self._platform, function.memory_mb, self._env.now
-        slowdown = platform.failures.straggler_factor if platform.failures.stragglers.next() else 1.0
+        straggles = platform.failures.straggler_factor if platform.failures.stragglers.next() else 1.0
+        factor = platform.compute.instance.next()
         return Instance(
             f"{function.name}/{function.started}",
-            Link(platform.network.rates(memory_mb), now),
-            Link(platform.upload_rates(memory_mb), now),
+            Link(platform.network.rates(memory_mb).slower(factor), now),
+            Link(platform.network.upload_rates(memory_mb).slower(factor), now),
             now,
             now + platform.start.keep_alive.next(),
-            slowdown,
+            straggles * factor,
         )
 
     def _provision(self, function: Function) -> None:
@@ -108,5 +109,6 @@ class Instances:
     def _replace_provisioned(self, function: Function) -> None:
         """A provisioned instance is gone: another one is there after provisioning and INIT."""
         package = function.package
-        seconds = package.provisioning_s(function.package_bytes) + package.init.next()
+        size = function.package_bytes
+        seconds = package.provisioning_s(size) + package.init_s(self._platform.start.init_limit_s, size)
         self._env.timeout(seconds).callbacks.append(lambda _: self._provision(function))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 import numpy as np
@@ -30,33 +30,51 @@ class LinkRates:
     burst_bytes: float = math.inf
     sustained: float = math.inf
 
+    def slower(self, factor: float) -> LinkRates:
+        """Those of an instance on which everything takes so many times longer."""
+        return self if factor == 1.0 else replace(self, function=self.function / factor)
+
 
 @dataclass(frozen=True)
 class Network:
-    """Bandwidth of functions: `rates` by their memory (MB)."""
+    """Bandwidth of functions, by their memory (MB): what comes in, and what goes out."""
 
     rates: Callable[[int], LinkRates]
+    upload_rates: Callable[[int], LinkRates]
 
     @classmethod
     def of(cls, profile: PlatformProfile) -> Network:
         """A profile's."""
-        return cls(rates_by_memory(profile, profile.network.function_bytes_per_s_per_mb))
+        network, storage = profile.network, profile.storage
+        upload = network.function_upload_bytes_per_s_per_mb or network.function_bytes_per_s_per_mb
+        upload_connection = storage.put_connection_bytes_per_s or storage.connection_bytes_per_s
+        return cls(
+            _rates_by_memory(profile, network.function_bytes_per_s_per_mb, storage.connection_bytes_per_s),
+            _rates_by_memory(profile, upload, upload_connection),
+        )
 
     @classmethod
     def ideal(cls, constants: ProblemPlatform) -> Network:
         """The ideal platform's: B_s."""
         bandwidth = dict(zip(constants.memory_mb, constants.storage_bandwidths.tolist(), strict=True))
-        return cls(lambda memory_mb: LinkRates(bandwidth.get(memory_mb, constants.gate_bandwidth)))
+
+        def rates(memory_mb: int) -> LinkRates:
+            return LinkRates(bandwidth.get(memory_mb, constants.gate_bandwidth))
+
+        return cls(rates, rates)
 
 
-def rates_by_memory(profile: PlatformProfile, bytes_per_s_per_mb: Constant) -> Callable[[int], LinkRates]:
-    """Rates of a function of each memory size (MB), up to the profile's burst."""
-    network, connection = profile.network, profile.storage.connection_bytes_per_s.median
-    per_mb, burst_bytes_per_s = bytes_per_s_per_mb.median, network.burst_bytes_per_s.median
-    burst_bytes, sustained = network.burst_bytes.median, network.sustained_bytes_per_s.median
+def _rates_by_memory(
+    profile: PlatformProfile, bytes_per_s_per_mb: Constant, connection: Constant
+) -> Callable[[int], LinkRates]:
+    """Rates of a function of each memory size (MB), up to the profile's burst and what a process can take."""
+    network, per_mb, each = profile.network, bytes_per_s_per_mb.median, connection.median
+    most, burst_bytes = network.burst_bytes_per_s.median, network.burst_bytes.median
+    if network.process_bytes_per_s is not None:
+        most = min(most, network.process_bytes_per_s.median)
 
     def rates(memory_mb: int) -> LinkRates:
-        return LinkRates(min(memory_mb * per_mb, burst_bytes_per_s), connection, burst_bytes, sustained)
+        return LinkRates(min(memory_mb * per_mb, most), each, burst_bytes, network.sustained_at(memory_mb))
 
     return rates
 

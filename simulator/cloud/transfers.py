@@ -38,14 +38,14 @@ class Get(Phase):
         if len(self.sizes) == 1 and (self.parts or storage.parts) == 1:
             total = self.sizes[0]
             sent_s = at + call.platform.get_work_s(call.record.memory_mb)
-            end = link.alone(sent_s + _first_byte_s(call, storage.gets, sent_s, self.exchange), total)
+            end = link.alone(sent_s + _first_byte_s(call, storage.gets, sent_s, total, self.exchange), total)
         else:
             parts, _ = storage.parts_of(self.sizes, self.parts)
             total, sent = (
                 float(parts.sum()),
                 _sent(at, len(parts), call.platform.get_work_s(call.record.memory_mb)),
             )
-            end = _last(link, sent + _first_bytes_s(call, storage.gets, sent, self.exchange), parts, at)
+            end = _last(link, sent + _first_bytes_s(call, storage.gets, sent, parts, self.exchange), parts, at)
         note_bytes(call, total, 0.0, self.exchange)
         call.record.add_phase(self.phase, at, end)
         return end
@@ -75,7 +75,7 @@ class GetAsReady(Phase):
         sent = np.maximum(at, np.where(np.isnan(times_s), call.env.now, times_s))
         sizes = np.asarray(self.sizes, float)
         sent = sent + call.platform.get_work_s(call.record.memory_mb)
-        begins = sent + _first_bytes_s(call, call.platform.storage.gets, sent, self.exchange)
+        begins = sent + _first_bytes_s(call, call.platform.storage.gets, sent, sizes, self.exchange)
         end = max(_last(call.instance.inbound, begins, sizes, at), call.env.now)
         note_bytes(call, float(sizes.sum()), 0.0, self.exchange)
         if sent.min() > at:
@@ -119,16 +119,17 @@ class Put(Phase):
         if len(self.sizes) == 1 and (self.parts or storage.parts) == 1:
             total = self.sizes[0]
             sent_s = at + call.platform.put_work_s(call.record.memory_mb)
-            end = link.alone(sent_s + _first_byte_s(call, storage.puts, sent_s, self.exchange), total)
+            end = link.alone(sent_s + _first_byte_s(call, storage.puts, sent_s, total, self.exchange), total)
         else:
             parts, uploads = storage.parts_of(self.sizes, self.parts)
             total, begin = float(parts.sum()), at
+            empty = np.zeros(uploads)
             if uploads:
-                begin += float(_first_bytes_s(call, storage.puts, np.full(uploads, at), self.exchange).max())
+                begin += float(_first_bytes_s(call, storage.puts, empty + at, empty, self.exchange).max())
             sent = _sent(begin, len(parts), call.platform.put_work_s(call.record.memory_mb))
-            end = _last(link, sent + _first_bytes_s(call, storage.puts, sent, self.exchange), parts, begin)
+            end = _last(link, sent + _first_bytes_s(call, storage.puts, sent, parts, self.exchange), parts, begin)
             if uploads:
-                end += float(_first_bytes_s(call, storage.puts, np.full(uploads, end), self.exchange).max())
+                end += float(_first_bytes_s(call, storage.puts, empty + end, empty, self.exchange).max())
         note_bytes(call, 0.0, total, self.exchange)
         call.record.add_phase(self.phase, at, end)
         if self.ready is not None:
@@ -153,12 +154,13 @@ class PutInOrder(Phase):
 
     def run(self, call: Call, at: float) -> float:
         """Upload them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
-        through = call.instance.outbound.stream(at, self.sizes[self.order])
+        sizes = self.sizes[self.order]
+        through = call.instance.outbound.stream(at, sizes)
         work_s = call.platform.put_work_s(call.record.memory_mb)
         if work_s:
             through = through + work_s * np.arange(1, len(through) + 1)
         self.ready.times_s[:] = np.inf  # never, if S3 refuses one too often
-        ready = through + _first_bytes_s(call, call.platform.storage.puts, through, self.exchange)
+        ready = through + _first_bytes_s(call, call.platform.storage.puts, through, sizes, self.exchange)
         self.ready.times_s[self.order] = ready
         note_bytes(call, 0.0, float(self.sizes.sum()), self.exchange)
         end = float(ready.max())
@@ -225,19 +227,19 @@ class Pipeline(Phase):
         ):
             asked = now if now > available else next_look_s(call, now, available)
             asked += get_work_s
-            downloaded = download(asked + get(asked), size_in)
+            downloaded = download(asked + get(asked, size_in), size_in)
             computed = downloaded + work_s
             if sent_bytes < 0:  # nothing to upload yet
                 first_compute, first_upload, now = downloaded, computed, computed
             else:
-                uploaded = upload(now + put_work_s + put(now + put_work_s), sent_bytes)
+                uploaded = upload(now + put_work_s + put(now + put_work_s, sent_bytes), sent_bytes)
                 uploads.append(uploaded)
                 if platform.own_work.moved_by_cpu:
                     now = computed + (uploaded - now)
                 else:
                     now = uploaded if uploaded > computed else computed
             sent_bytes = size_out
-        ended = upload(now + put_work_s + put(now + put_work_s), sent_bytes)
+        ended = upload(now + put_work_s + put(now + put_work_s, sent_bytes), sent_bytes)
         if self.ready is not None:
             self.ready.times_s[:] = [*uploads, ended]
         return [(began, downloaded), (first_compute, now), (first_upload, ended)]
@@ -277,18 +279,23 @@ def _note_requests(call: Call, requests: Requests, served: int, refused: int, ex
         record.exchange_puts += served * exchange
 
 
-def _first_byte_s(call: Call, requests: Requests, sent_s: float, exchange: bool) -> float:
+def _first_byte_s(call: Call, requests: Requests, sent_s: float, size: float, exchange: bool) -> float:
     """From one request (sent at `sent_s`) to its first byte, s; the call's row counts it. Raises CallFailed."""
     call.platform.storage.forget(call.env.now)
     with _asking(call, requests, exchange):
-        return requests.one(sent_s)
+        return requests.one(sent_s, size)
 
 
-def _first_bytes_s(call: Call, requests: Requests, sent_s: np.ndarray, exchange: bool) -> np.ndarray:
-    """From each request (sent at `sent_s`, shape (requests,)) to its first byte, s. Raises CallFailed."""
+def _first_bytes_s(
+    call: Call, requests: Requests, sent_s: np.ndarray, sizes: np.ndarray, exchange: bool
+) -> np.ndarray:
+    """From each request (sent at `sent_s`, for `sizes` bytes, shapes (requests,)) to its first byte, s.
+
+    Raises CallFailed.
+    """
     call.platform.storage.forget(call.env.now)
     with _asking(call, requests, exchange):
-        return requests.many(sent_s)
+        return requests.many(sent_s, sizes)
 
 
 def _sent(at: float, count: int, work_s: float) -> np.ndarray:

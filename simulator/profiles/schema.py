@@ -32,6 +32,7 @@ from simulator.profiles.constant import (
 from simulator.profiles.walk import Keys, leaves, mapped
 
 DEFAULT_PROFILE = "aws-us-east-1-2026"
+PAPER_PROFILE = "paper"  # the same as far as the paper's model goes
 GB = 2**30  # as S3 charges bytes
 Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
 
@@ -47,12 +48,17 @@ class PackageConstants(FileModel):
 
 
 class StartConstants(FileModel):
-    """Start of an instance and of a call; `package` is the one that functions have unless they say otherwise."""
+    """Start of an instance and of a call; `package` is the one that functions have unless they say otherwise.
+
+    `image_bytes_per_s`: at which an image's bytes beyond a small one are read the first time, in its INIT; None:
+    they are fetched before it, as a zip's are.
+    """
 
     warm_s: Seconds
     package: str
     packages: dict[str, PackageConstants] = Field(min_length=1)
     fetch_bytes_per_s: BytesPerSecond
+    image_bytes_per_s: BytesPerSecond | None = None
     init_limit_s: Seconds
     keep_alive_s: Seconds
     keep_alive_halving_s: Seconds | None = (
@@ -111,7 +117,10 @@ class FailureConstants(FileModel):
 
 
 class ComputeConstants(FileModel):
-    """Compute of a function."""
+    """Compute of a function.
+
+    `instance_factor`: how much longer everything takes on an instance, whatever its call; None: all are alike.
+    """
 
     visible_cores: VisibleCores
 
@@ -119,6 +128,7 @@ class ComputeConstants(FileModel):
     flops_per_vcpu: Annotated[Constant, in_unit("FLOP/s")]
     weight_bandwidth_per_vcpu: BytesPerSecond
     jitter: Ratio
+    instance_factor: Ratio | None = None
     runtime_bytes: Bytes
 
 
@@ -126,15 +136,33 @@ class NetworkConstants(FileModel):
     """Network of a function, each way.
 
     `function_upload_bytes_per_s_per_mb`: where uploads are slower than downloads. `moved_by_cpu`: what limits a
-    function's transfers is its own CPU, so that an upload does not overlap with compute.
+    function's transfers is its own CPU, so that an upload does not overlap with compute. `process_bytes_per_s`:
+    what one process decrypts and copies over all its connections; None: as much as the network brings.
+    `sustained`: whether the sustained rate is the same at each memory size, or asked for by memory, `scaled`.
     """
 
     function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")]
     function_upload_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
     moved_by_cpu: bool = False
+    process_bytes_per_s: BytesPerSecond | None = None
+    sustained: Literal["default", "scaled"] = "default"
     sustained_bytes_per_s: BytesPerSecond
+    scaled_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
     burst_bytes_per_s: BytesPerSecond
     burst_bytes: Bytes
+
+    @model_validator(mode="after")
+    def _scales(self) -> "NetworkConstants":
+        if self.sustained == "scaled" and self.scaled_bytes_per_s_per_mb is None:
+            raise ValueError("sustained: scaled needs scaled_bytes_per_s_per_mb")
+        return self
+
+    def sustained_at(self, memory_mb: float) -> float:
+        """The sustained rate of a function, bytes/s, each way."""
+        sustained, scaled = self.sustained_bytes_per_s.median, self.scaled_bytes_per_s_per_mb
+        if self.sustained == "default" or scaled is None:
+            return sustained
+        return max(sustained, scaled.median * memory_mb)
 
 
 class ExpressConstants(FileModel):
@@ -153,7 +181,10 @@ class ExpressConstants(FileModel):
 class StorageConstants(FileModel):
     """S3 as a function sees it; latencies, limits and prices of the class that is used.
 
-    `get_vcpu_s`, `put_vcpu_s`: work of the function's own vCPU for each request, before it is sent.
+    `get_vcpu_s`, `put_vcpu_s`: work of the function's own vCPU for each request, before it is sent. Of the
+    standard class, each None where it is not so: `get_drift`, `put_drift`: a factor on latencies that changes each
+    hour; `slow_share` of the requests have their bytes over a slow connection, at `slow_bytes_per_s`.
+    `put_connection_bytes_per_s`: of uploads; None: as of downloads.
     """
 
     storage_class: Literal["standard", "express"] = "standard"
@@ -161,7 +192,12 @@ class StorageConstants(FileModel):
     put_latency_s: Seconds
     get_vcpu_s: Seconds | None = None
     put_vcpu_s: Seconds | None = None
+    get_drift: Ratio | None = None
+    put_drift: Ratio | None = None
+    slow_share: Annotated[Constant, in_unit("1"), within(0, 1)] | None = None
+    slow_bytes_per_s: BytesPerSecond | None = None
     connection_bytes_per_s: BytesPerSecond
+    put_connection_bytes_per_s: BytesPerSecond | None = None
     get_limit_per_s: RequestsPerSecond
     put_limit_per_s: RequestsPerSecond
     prefixes: AtLeastOne
@@ -238,6 +274,10 @@ class StorageClass:
     put_usd: float
     get_usd_per_byte: float = 0.0
     put_usd_per_byte: float = 0.0
+    get_drift: Constant | None = None
+    put_drift: Constant | None = None
+    slow_share: Constant | None = None
+    slow_bytes_per_s: Constant | None = None
 
 
 class PlatformProfile(Shown, FileModel):
@@ -286,7 +326,8 @@ class PlatformProfile(Shown, FileModel):
         prefixes = chosen.prefixes.median
         limits = chosen.get_limit_per_s.median * prefixes, chosen.put_limit_per_s.median * prefixes
         usd = prices.s3_get.median, prices.s3_put.median
-        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd)
+        seldom = chosen.get_drift, chosen.put_drift, chosen.slow_share, chosen.slow_bytes_per_s
+        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd, 0.0, 0.0, *seldom)
 
 
 def profile_names() -> list[str]:
@@ -304,14 +345,18 @@ def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
     """
     if Path(name_or_path).suffix not in (".yaml", ".yml"):
         return validated(PlatformProfile, _packaged(str(name_or_path), "profile"), name_or_path)
-    data = read_mapping(name_or_path)
-    if "base" in data:
-        data = overlaid(_packaged(str(data.pop("base")), f"{name_or_path}: base"), data)
-    return validated(PlatformProfile, data, name_or_path)
+    return validated(PlatformProfile, _based(read_mapping(name_or_path), name_or_path), name_or_path)
+
+
+def _based(data: dict[str, Any], name: str | Path) -> dict[str, Any]:
+    """A profile's mapping upon that of the packaged one that its `base` names, if any. Raises InputError."""
+    if "base" not in data:
+        return data
+    return overlaid(_packaged(str(data.pop("base")), f"{name}: base"), data)
 
 
 def _packaged(name: str, what: str) -> dict[str, Any]:
     """The file of a packaged profile. Raises InputError, which begins with `what`."""
     if name not in profile_names():
         raise InputError(f"{what}: no profile {shortened(name)}{nearest(name, profile_names())}")
-    return read_mapping(str(resources.files("simulator") / "profiles" / f"{name}.yaml"))
+    return _based(read_mapping(str(resources.files("simulator") / "profiles" / f"{name}.yaml")), name)

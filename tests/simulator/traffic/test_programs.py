@@ -24,7 +24,7 @@ from tests.simulator.traffic.cases import UNUSED, at_once
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "experiments" / "configs" / "traffic"
 MEASURED = ROOT.parent / "shared" / "data" / "aws" / "sebs_resnet50_coldpath_by_memory_2020.csv"
-PROFILE = load_profile()
+PROFILE = load_profile("paper")
 
 
 def function(*program: dict[str, Any], **settings: Any) -> dict[str, Any]:
