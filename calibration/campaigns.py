@@ -50,7 +50,8 @@ OF_AWS = (
     ("start", "image_bytes_per_s"),
     ("compute", "instance_factor"),
     ("network", "process_bytes_per_s"),
-    *(("storage", name) for name in ("get_drift", "put_drift", "slow_share", "slow_bytes_per_s")),
+    *(("storage", f"{kind}_drift") for kind in ("get", "put")),
+    *(("storage", f"slow_{kind}s") for kind in ("get", "put")),
     ("storage", "put_connection_bytes_per_s"),
 )
 """What no campaign measures and only AWS's hosts and network do: of the embedded endpoint it does not hold."""

@@ -40,11 +40,11 @@ def seconds(profile: PlatformProfile, memory_mb: int, phase: Phase, count: int =
     return np.array([row.ended_s - row.started_s for row in calls(profile, memory_mb, phase, count)])
 
 
-def of_many_instances(profile: PlatformProfile, memory_mb: int, phase: Phase, instances: int = 900) -> np.ndarray:
-    """What the handler takes in one call of each of many instances, s, shape (instances,)."""
+def seconds_at_once(profile: PlatformProfile, memory_mb: int, phase: Phase, count: int = 400) -> np.ndarray:
+    """The same of calls at the same time, each on an instance of its own: no two of these are alike."""
     service = LambdaService(simpy.Environment(), platform(profile))
-    service.deploy("probe", memory_mb, warm=instances)
-    for _ in range(instances):
+    service.deploy("probe", memory_mb, warm=count)
+    for _ in range(count):
         service.invoke(Record(0, 0, "probe", "probe", memory_mb), (phase,))
     service.env.run()
     return np.array([row.ended_s - row.started_s for row in service.records])

@@ -140,7 +140,7 @@ def resnet50_fit(table: pd.DataFrame, origin: Origin, profile: PlatformProfile) 
 def resnet50_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
     beside = partial(Measured, unit="ms", data="fitted", source="SeBS, 2020")
     for _, row in _resnet50(table).iterrows():
-        took = probes.seconds(profile, int(row.memory_mb), Compute(flops=RESNET50_FLOP))
+        took = probes.seconds_at_once(profile, int(row.memory_mb), Compute(flops=RESNET50_FLOP))
         yield beside(
             f"ResNet-50 of an image at {row.memory_mb:,} MB, p50",
             measured=row.compute_ms_p50,
@@ -206,7 +206,7 @@ def instance_fit(table: pd.DataFrame, origin: Origin, profile: PlatformProfile) 
 def instance_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
     """The tail of whole computations, each on an instance of its own."""
     tails = _compute_tails(table).p99_over_p50
-    took = probes.of_many_instances(profile, 1769, Compute(vcpu_s=1.0))
+    took = probes.seconds_at_once(profile, 1769, Compute(vcpu_s=1.0), 900)
     yield Measured(
         "computation on many instances, p99 over p50",
         "",

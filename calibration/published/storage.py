@@ -113,7 +113,7 @@ def by_memory_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[M
         yield beside(
             f"S3 {'GET' if download else 'PUT'} {size / MBYTE:.1f} MB at {row.memory_mb:,} MB, p50",
             measured=row[f"{prefix}_ms_p50"],
-            simulated=float(np.median(probes.seconds(profile, int(row.memory_mb), phase))) / MS,
+            simulated=float(np.median(probes.seconds_at_once(profile, int(row.memory_mb), phase))) / MS,
             spread=None,
             spread_of=of_calls(row, f"{prefix}_ms_p50", f"{prefix}_ms_p99"),
             data="same runs" if download else "unseen",

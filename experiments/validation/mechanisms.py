@@ -165,7 +165,9 @@ def situation(
     effects = [_effect(everything.name, base, base, target_s)]
     for variant in (
         Variant("cold starts (all warm)", profile, warm=True),
-        Variant("latency tails (medians)", without_tails(profile)),
+        Variant("chance (all medians)", without_tails(profile)),
+        Variant("slow requests (none)", without(profile, "storage", "slow_gets", "slow_puts")),
+        Variant("other instances (all alike)", without(profile, "compute", "instance_factor")),
         Variant("token bucket (always burst)", with_sustained_burst(profile)),
         Variant("sharing (each transfer alone)", profile, shared=False),
     ):
@@ -215,8 +217,15 @@ def play(problem: DeploymentProblem, plan: DeploymentPlan, variant: Variant, see
 
 
 def without_tails(profile: PlatformProfile) -> PlatformProfile:
-    """The profile with every distribution replaced by its median."""
-    return profile.mapped(lambda constant: constant.with_value(constant.median))
+    """The profile with every distribution replaced by its median, and no request slow by chance."""
+    calm = without(profile, "storage", "slow_gets", "slow_puts")
+    return calm.mapped(lambda constant: constant.with_value(constant.median))
+
+
+def without(profile: PlatformProfile, group: str, *names: str) -> PlatformProfile:
+    """The profile without some of its mechanisms: keys of a group that are None where they are off."""
+    section = getattr(profile, group).model_copy(update=dict.fromkeys(names))
+    return profile.model_copy(update={group: section})
 
 
 def with_sustained_burst(profile: PlatformProfile) -> PlatformProfile:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from simulator.cloud.streams import Streams, fixed
 from simulator.draws import Chances, Draws, Retries
 from simulator.plan import ProblemPlatform
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, StorageClass
+from simulator.profiles.schema import PlatformProfile, SlowConstants
 
 Times: TypeAlias = "array[float]"
 HOUR_S, HOURS = 3600.0, 1024
@@ -106,14 +106,21 @@ class Drift:
 
 @dataclass(frozen=True)
 class SlowRequests:
-    """Some requests, by chance, whose bytes come over a slow connection: at a rate of their own (bytes/s)."""
+    """Some requests, by chance, take a while longer: by `delay` (s) from so many bytes on, below in proportion."""
 
     chances: Chances
-    bytes_per_s: Draws
+    delay: Draws
+    from_bytes: float
+
+    @classmethod
+    def of(cls, kind: str, slow: SlowConstants, streams: Streams) -> SlowRequests:
+        """A profile's, of one kind of request."""
+        chances, delay = streams.chances(f"{kind}_slow", slow.share), streams.draws(f"{kind}_delay", slow.delay_s)
+        return cls(chances, delay, slow.from_bytes.median)
 
     def seconds(self, size: float) -> float:
-        """What the next request of so many bytes waits for them besides, s."""
-        return size / self.bytes_per_s.next() if self.chances.next() else 0.0
+        """What the next request, of so many bytes, takes besides, s."""
+        return self.delay.next() * min(1.0, size / self.from_bytes) if self.chances.next() else 0.0
 
 
 class Requests:
@@ -146,8 +153,6 @@ class Requests:
 
     def one(self, at: float, size: float = 0.0) -> float:
         """From sending a request for `size` bytes at `at` to its first byte, s, refusals and backoffs included.
-
-        A slow connection's bytes count here, not on the function's link, which they leave free.
 
         Raises:
             StorageError: it was refused as often as the caller tries.
@@ -232,19 +237,20 @@ class Storage:
         """A profile's: the storage class that is used."""
         chosen, storage = profile.storage_class, profile.storage
 
-        def requests(kind: str, latency: Constant, limit_per_s: float, drift: Constant | None) -> Requests:
+        def requests(kind: Literal["get", "put"], latency: Constant, limit_per_s: float) -> Requests:
+            drift, slow = chosen.beyond[kind]
             return Requests(
                 latency=streams.draws(f"{kind}_latency", latency),
                 limit=RequestLimit(int(limit_per_s)),
                 errors=streams.chances(f"{kind}_error", storage.error) if storage.error.median else None,
                 retries=streams.retries(f"{kind}_retries", profile.retries),
                 drift=None if drift is None else Drift(streams.draws(f"{kind}_drift", drift)),
-                slow=_slow(kind, chosen, streams),
+                slow=None if slow is None else SlowRequests.of(kind, slow, streams),
             )
 
         return cls(
-            gets=requests("get", chosen.get_latency_s, chosen.get_limit_per_s, chosen.get_drift),
-            puts=requests("put", chosen.put_latency_s, chosen.put_limit_per_s, chosen.put_drift),
+            gets=requests("get", chosen.get_latency_s, chosen.get_limit_per_s),
+            puts=requests("put", chosen.put_latency_s, chosen.put_limit_per_s),
             parts=int(storage.parts.median),
             least_part_bytes=storage.least_part_bytes.median,
             get_usd_per_byte=chosen.get_usd_per_byte,
@@ -277,13 +283,3 @@ class Storage:
             return whole, 0
         counts = np.clip(whole // max(1.0, self.least_part_bytes), 1, most).astype(int)
         return np.repeat(whole / counts, counts), int((counts > 1).sum())
-
-
-def _slow(kind: str, chosen: StorageClass, streams: Streams) -> SlowRequests | None:
-    """Slow requests of a kind, where the storage class has them."""
-    if chosen.slow_share is None or chosen.slow_bytes_per_s is None:
-        return None
-    return SlowRequests(
-        streams.chances(f"{kind}_slow", chosen.slow_share),
-        streams.draws(f"{kind}_slow_rate", chosen.slow_bytes_per_s),
-    )

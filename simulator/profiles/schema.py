@@ -3,8 +3,8 @@
 File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -178,12 +178,20 @@ class ExpressConstants(FileModel):
     put_per_gb: USD
 
 
+class SlowConstants(FileModel):
+    """Requests that are slow by chance: a share of them takes `delay_s` longer, smaller ones in proportion."""
+
+    share: Annotated[Constant, in_unit("1"), within(0, 1)]
+    delay_s: Seconds
+    from_bytes: Annotated[Constant, in_unit("bytes"), within(1)]
+
+
 class StorageConstants(FileModel):
     """S3 as a function sees it; latencies, limits and prices of the class that is used.
 
     `get_vcpu_s`, `put_vcpu_s`: work of the function's own vCPU for each request, before it is sent. Of the
     standard class, each None where it is not so: `get_drift`, `put_drift`: a factor on latencies that changes each
-    hour; `slow_share` of the requests have their bytes over a slow connection, at `slow_bytes_per_s`.
+    hour; `slow_gets`, `slow_puts`: what few requests take besides.
     `put_connection_bytes_per_s`: of uploads; None: as of downloads.
     """
 
@@ -194,8 +202,8 @@ class StorageConstants(FileModel):
     put_vcpu_s: Seconds | None = None
     get_drift: Ratio | None = None
     put_drift: Ratio | None = None
-    slow_share: Annotated[Constant, in_unit("1"), within(0, 1)] | None = None
-    slow_bytes_per_s: BytesPerSecond | None = None
+    slow_gets: SlowConstants | None = None
+    slow_puts: SlowConstants | None = None
     connection_bytes_per_s: BytesPerSecond
     put_connection_bytes_per_s: BytesPerSecond | None = None
     get_limit_per_s: RequestsPerSecond
@@ -264,7 +272,10 @@ class ClusterConstants(FileModel):
 
 @dataclass(frozen=True)
 class StorageClass:
-    """One storage class of S3: latencies, limits of all prefixes together (requests/s), prices (USD)."""
+    """One storage class of S3: latencies, limits of all prefixes together (requests/s), prices (USD).
+
+    `beyond`: of each kind of request, what changes its latency: its drift, and slow ones.
+    """
 
     get_latency_s: Constant
     put_latency_s: Constant
@@ -274,10 +285,9 @@ class StorageClass:
     put_usd: float
     get_usd_per_byte: float = 0.0
     put_usd_per_byte: float = 0.0
-    get_drift: Constant | None = None
-    put_drift: Constant | None = None
-    slow_share: Constant | None = None
-    slow_bytes_per_s: Constant | None = None
+    beyond: Mapping[str, tuple[Constant | None, SlowConstants | None]] = field(
+        default_factory=lambda: {"get": (None, None), "put": (None, None)}
+    )
 
 
 class PlatformProfile(Shown, FileModel):
@@ -326,8 +336,11 @@ class PlatformProfile(Shown, FileModel):
         prefixes = chosen.prefixes.median
         limits = chosen.get_limit_per_s.median * prefixes, chosen.put_limit_per_s.median * prefixes
         usd = prices.s3_get.median, prices.s3_put.median
-        seldom = chosen.get_drift, chosen.put_drift, chosen.slow_share, chosen.slow_bytes_per_s
-        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd, 0.0, 0.0, *seldom)
+        beyond = {
+            "get": (chosen.get_drift, chosen.slow_gets),
+            "put": (chosen.put_drift, chosen.slow_puts),
+        }
+        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd, beyond=beyond)
 
 
 def profile_names() -> list[str]:

@@ -178,7 +178,9 @@ def test_the_standard_campaign_finds_a_platform_again(name: str, tmp_path: Path)
 @pytest.mark.parametrize("by_itself", [True, False])
 def test_the_standard_campaign_finds_the_work_of_transfers(by_itself: bool, tmp_path: Path) -> None:
     true = by_cpu(by_itself)
-    made = calibrate_campaigns([measured(true, 11, tmp_path / "standard", TRANSFERS)], load_profile("paper")).profile
+    made = calibrate_campaigns(
+        [measured(true, 11, tmp_path / "standard", TRANSFERS)], load_profile("paper")
+    ).profile
     assert made.network.moved_by_cpu is by_itself
     for name, (value, _) in OF_CPU.items():
         assert constant_at(made, name.split("/")).median == pytest.approx(value, rel=0.05), name
