@@ -280,9 +280,9 @@ profile's constant comes from these data, so the row is no validation; `same run
 fitted, but others of the same runs were; `unseen`: these data were not used. The profile is a zip package on
 x86.
 
-What the larger errors say: the profile's burst rate is never reached, since its bandwidth by memory, which
-comes from S3 downloads of 2020, is lower at every size; uploads to S3 take that bandwidth too, and were slower;
-a prefix's documented limits are a lower bound.
+What the larger errors say: keep-alive today is not that of 2020; TCP's slow start is left out, so that objects
+of 2 MB come too fast to Lambda, while latency from EC2 is half of Lambda's; uploads of 2020 were slower than those
+of 2024, from which the profile's rate comes; a prefix's documented limits are a lower bound.
 """
 FAN_IN_TEXT = """\
 Bert MoE, 12 x 4, 10,240 tokens, 3008 MB, `pipelined` by 64 tokens, packaged profile, warm; {count} seeds, the

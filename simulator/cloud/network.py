@@ -8,7 +8,8 @@ connection). All three agree.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
@@ -161,8 +162,36 @@ class Link:
         self.bytes_moved += float(sizes.sum())
         return found
 
-    def _share(self, begins: list[float], todo: list[float]) -> list[float]:
-        """When each of some objects, in the order of their starts (s), is through; the link is at its end then."""
+    def pool(
+        self, start: float, sizes: Sequence[float], connections: int, first_byte_s: Callable[[float, float], float]
+    ) -> float:
+        """When the last of some objects is through, moved in their order over so many connections.
+
+        Args:
+            start: when the first are asked for, s. sizes: bytes of each.
+            first_byte_s: from asking for an object, at a time (s) and of so many bytes, to its first byte, s.
+        """
+        first, left = list(sizes[:connections]), iter(sizes[connections:])
+        begins = [(start + first_byte_s(start, size), size) for size in first]
+
+        def following(now: float) -> tuple[float, float] | None:
+            size = next(left, None)
+            return None if size is None else (now + first_byte_s(now, size), size)
+
+        begins.sort()
+        self.bytes_moved += float(sum(sizes))
+        return max(self._share([at for at, _ in begins], [size for _, size in begins], following), default=start)
+
+    def _share(
+        self,
+        begins: list[float],
+        todo: list[float],
+        following: Callable[[float], tuple[float, float] | None] | None = None,
+    ) -> list[float]:
+        """When each of some objects, in the order of their starts (s), is through; the link is at its end then.
+
+        `following`: start and bytes of one more whenever one is through, until there is none.
+        """
         ends, count = [0.0] * len(begins), len(begins)
         function, connection = self.rates.function, self.rates.connection
         burst, sustained = self.rates.burst_bytes, self.rates.sustained
@@ -203,6 +232,13 @@ class Link:
                 service, k = heappop(active)
                 ends[k] = now
                 running -= 1
+                more = None if following is None else following(now)
+                if more is not None:
+                    place = bisect_right(begins, more[0], arrived)
+                    begins.insert(place, more[0])
+                    todo.insert(place, more[1])
+                    ends.append(0.0)
+                    count += 1
         self._at, self._tokens = now, tokens
         return ends
 

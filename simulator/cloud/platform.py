@@ -124,9 +124,13 @@ class Cpu:
         """The ideal platform's: the problem gives its work in seconds."""
         return cls(jitter=fixed(1.0), instance=fixed(1.0), visible_cores=lambda _: math.inf)
 
+    def threads(self, memory_mb: int, threads: int | None = None) -> float:
+        """Threads that run at once where the function is not stopped: as many, but no more than it sees cores."""
+        return min(self.visible_cores(memory_mb), threads or math.inf)
+
     def vcpus(self, memory_mb: int, threads: int | None = None) -> float:
         """vCPUs that `threads` keep busy (None: one for each core that the function sees)."""
-        return min(memory_mb / self.mb_per_vcpu, self.visible_cores(memory_mb), threads or math.inf)
+        return min(memory_mb / self.mb_per_vcpu, self.threads(memory_mb, threads))
 
 
 @dataclass(frozen=True)

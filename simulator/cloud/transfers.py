@@ -24,13 +24,15 @@ class Get(Phase):
     """Download objects from S3, all at once: each waits its latency, then shares the function's bandwidth.
 
     A large object is downloaded in parts where the platform does so, each by a request of its own; `parts`: over
-    how many connections at most, instead of the platform's.
+    how many connections at most, instead of the platform's. `at_once`: connections of all objects together, each
+    of which asks for the next object or part once it is through; None: as many as there are.
     """
 
     sizes: Sequence[float]
     phase: str
     exchange: bool = False
     parts: int | None = None
+    at_once: int | None = None
 
     def run(self, call: Call, at: float) -> float:
         """Download them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
@@ -41,14 +43,31 @@ class Get(Phase):
             end = link.alone(sent_s + _first_byte_s(call, storage.gets, sent_s, total, self.exchange), total)
         else:
             parts, _ = storage.parts_of(self.sizes, self.parts)
-            total, sent = (
-                float(parts.sum()),
-                _sent(at, len(parts), call.platform.get_work_s(call.record.memory_mb)),
-            )
-            end = _last(link, sent + _first_bytes_s(call, storage.gets, sent, parts, self.exchange), parts, at)
+            total, work_s = float(parts.sum()), call.platform.get_work_s(call.record.memory_mb)
+            end = _moved(call, link, storage.gets, parts, at, work_s, self)
         note_bytes(call, total, 0.0, self.exchange)
         call.record.add_phase(self.phase, at, end)
         return end
+
+
+@dataclass(slots=True)
+class List(Phase):
+    """List keys in S3: so many requests one after the other, each of up to 1,000 keys.
+
+    One takes the latency of a GET, and counts as a PUT, whose price it has (Amazon S3 pricing).
+    """
+
+    requests: int = 1
+
+    def run(self, call: Call, at: float) -> float:
+        """Ask, and ask for the rest. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
+        begin, record = at, call.record
+        for _ in range(self.requests):
+            at += call.platform.get_work_s(record.memory_mb)
+            at += _first_byte_s(call, call.platform.storage.gets, at, 0.0, False)
+            record.gets, record.puts = record.gets - 1, record.puts + 1
+        record.add_phase("wait", begin, at)
+        return at
 
 
 @dataclass(slots=True)
@@ -104,7 +123,7 @@ class Put(Phase):
 
     A large object is uploaded in parts where the platform does so: a request that creates the upload, one for each
     part, and when all bytes are there one that completes it. `ready` is told when the objects are in S3.
-    `parts`: as in `Get`.
+    `parts`, `at_once`: as in `Get`.
     """
 
     sizes: Sequence[float]
@@ -112,6 +131,7 @@ class Put(Phase):
     exchange: bool = False
     ready: Ready | None = None
     parts: int | None = None
+    at_once: int | None = None
 
     def run(self, call: Call, at: float) -> float:
         """Upload them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
@@ -126,8 +146,8 @@ class Put(Phase):
             empty = np.zeros(uploads)
             if uploads:
                 begin += float(_first_bytes_s(call, storage.puts, empty + at, empty, self.exchange).max())
-            sent = _sent(begin, len(parts), call.platform.put_work_s(call.record.memory_mb))
-            end = _last(link, sent + _first_bytes_s(call, storage.puts, sent, parts, self.exchange), parts, begin)
+            work_s = call.platform.put_work_s(call.record.memory_mb)
+            end = _moved(call, link, storage.puts, parts, begin, work_s, self)
             if uploads:
                 end += float(_first_bytes_s(call, storage.puts, empty + end, empty, self.exchange).max())
         note_bytes(call, 0.0, total, self.exchange)
@@ -296,6 +316,21 @@ def _first_bytes_s(
     call.platform.storage.forget(call.env.now)
     with _asking(call, requests, exchange):
         return requests.many(sent_s, sizes)
+
+
+def _moved(
+    call: Call, link: Link, requests: Requests, sizes: np.ndarray, at: float, work_s: float, phase: Get | Put
+) -> float:
+    """When the last of a phase's objects or parts is through, asked for from `at` on. Raises CallFailed."""
+    connections = phase.at_once or len(sizes)
+    if connections >= len(sizes):
+        sent = _sent(at, len(sizes), work_s)
+        return _last(link, sent + _first_bytes_s(call, requests, sent, sizes, phase.exchange), sizes, at)
+    call.platform.storage.forget(call.env.now)
+    with _asking(call, requests, phase.exchange):
+        return link.pool(
+            at, sizes.tolist(), connections, lambda now, size: work_s + requests.one(now + work_s, size)
+        )
 
 
 def _sent(at: float, count: int, work_s: float) -> np.ndarray:

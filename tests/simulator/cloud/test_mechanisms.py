@@ -6,12 +6,15 @@ If these fail, a plan's latency and bill look steadier than they are on AWS, or 
 import numpy as np
 import pytest
 import simpy
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simulator.cloud.call import Phase
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.network import Link, LinkRates
 from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Platform, ideal_platform, platform_of_profile
-from simulator.cloud.transfers import Get, Put
+from simulator.cloud.transfers import Get, List, Put
 from simulator.profiles.constant import Constant, Quantiles
 from simulator.profiles.schema import PAPER_PROFILE, PlatformProfile, load_profile
 from simulator.records import Record
@@ -183,6 +186,75 @@ def test_an_init_that_is_broken_off_need_not_read_again() -> None:
     whole_s = package.init_s(10.0, 62e6 * 3)
     assert 30.0 + 0.2 < whole_s < 30.0 + 2 * 0.6  # its own INIT twice, its bytes once
     assert package.init_s(10.0, 0.0) < 1
+
+
+def scheduled_s(share: float, cpu_s: float, waits_s: float, pieces: int, period_s: float = 0.02) -> float:
+    """A thread that works and waits in turns, stopped for the rest of each period once its quota is used."""
+    now, left, period = 0.0, share * period_s, 0
+    for _ in range(pieces):
+        todo = cpu_s / pieces
+        while todo > 1e-12:
+            if int(now / period_s + 1e-9) > period:
+                period, left = int(now / period_s + 1e-9), share * period_s
+            if left <= 1e-12:
+                now = (period + 1) * period_s
+                continue
+            run = min(todo, left, (period + 1) * period_s - now)
+            now, left, todo = now + run, left - run, todo - run
+        now += waits_s / pieces
+    return now
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "cpu_s", "waits_s"), [(442, 1.0, 2.0), (442, 1.0, 5.0), (884, 0.5, 0.2), (1769, 1.0, 0.5)]
+)
+def test_waiting_is_hidden_where_a_function_is_stopped_anyway(
+    memory_mb: int, cpu_s: float, waits_s: float
+) -> None:
+    """Against a scheduler with a quota in each period, as cgroups have it: max(cpu / share, cpu + wait)."""
+    calm = alike("compute")
+    calm = profile("compute", calm, jitter=calm.compute.jitter.with_value(1.0))
+    (seconds,) = took(rows(calm, Compute(vcpu_s=cpu_s, threads=1, waits_s=waits_s), [0.0], memory_mb, warm=1))
+    share = memory_mb / 1769
+    assert seconds == pytest.approx(max(cpu_s / share, cpu_s + waits_s))
+    assert seconds == pytest.approx(scheduled_s(share, cpu_s, waits_s, 500), rel=0.05)
+
+
+@given(st.lists(st.floats(1e3, 5e7), min_size=1, max_size=12), st.integers(1, 5), st.floats(0.001, 0.5))
+def test_a_pool_of_connections_is_what_its_steps_come_to(
+    sizes: list[float], connections: int, latency_s: float
+) -> None:
+    """Against small steps in time: each connection waits, moves its object at its share, takes the next."""
+    rates = LinkRates(8e7, connection=3e7)
+    found = Link(rates, 0.0).pool(0.0, sizes, connections, lambda at, size: latency_s)
+    queue, waiting, moving, now, step = list(sizes), [], [], 0.0, 0.002
+    while queue or waiting or moving:
+        while queue and len(waiting) + len(moving) < connections:
+            waiting.append([now + latency_s, queue.pop(0)])
+        moving += [left for at, left in waiting if at <= now]
+        waiting = [each for each in waiting if each[0] > now]
+        rate = min(rates.connection, rates.function / max(1, len(moving)))
+        moving = [left - rate * step for left in moving if left > rate * step]
+        now += step
+    assert found == pytest.approx(now, rel=0.05, abs=3 * step * len(sizes))
+
+
+def test_a_pool_asks_in_turn_and_counts_its_requests() -> None:
+    calm = profile("compute", without_chance(AWS), instance_factor=None)
+    (row,) = rows(calm, Get([9.3 * MB] * 6, "input_download", at_once=2), [0.0], 3008, warm=1)
+    assert row.ended_s - row.started_s == pytest.approx(3 * (0.02 + 9.3 * MB * 2 / 160e6))
+    assert (row.gets, row.bytes_in) == (6, pytest.approx(6 * 9.3 * MB))
+    (row,) = rows(calm, Put([1 * MB] * 3, at_once=1), [0.0], 3008, warm=1)
+    assert row.ended_s - row.started_s == pytest.approx(3 * (0.02 + 1 * MB / 55e6))
+    assert row.puts == 3
+
+
+def test_listing_keys_waits_for_each_page_and_costs_what_a_put_does() -> None:
+    calm = profile("compute", without_chance(AWS), instance_factor=None)
+    (row,) = rows(calm, List(4), [0.0], warm=1)
+    assert row.ended_s - row.started_s == pytest.approx(4 * 0.02)
+    assert (row.gets, row.puts) == (0, 4)
+    assert row.request_cost_usd == pytest.approx(2e-7 + 4 * 5e-6)
 
 
 def test_all_of_it_is_off_for_the_paper_and_on_the_ideal_platform() -> None:

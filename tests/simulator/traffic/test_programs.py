@@ -222,6 +222,15 @@ def test_a_caller_tries_a_child_again_and_sends_its_payload_again() -> None:
     assert sum(row.bytes_out for row in rows if row.function == "a") == 1e6 * len(attempts)
 
 
+def test_a_program_lists_keys_and_moves_objects_over_a_few_connections() -> None:
+    phases = [{"list": {"requests": 2}}, {"get": {"bytes": 1e6, "objects": 5, "at_once": 2}}]
+    few = play(scenario({"a": function(*phases, memory_mb=3008)}))[1][0]
+    phases[1]["get"] = {"bytes": 1e6, "objects": 5}
+    many = play(scenario({"a": function(*phases, memory_mb=3008)}))[1][0]
+    assert (few.gets, few.puts, few.bytes_in) == (many.gets, many.puts, many.bytes_in) == (5, 2, 5e6)
+    assert few.billed_s > many.billed_s
+
+
 # -- the bill ---------------------------------------------------------------------------------------------
 
 
