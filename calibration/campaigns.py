@@ -33,6 +33,7 @@ READERS: tuple[Reader, ...] = (
     measured_start.account,
     measured_start.scaling,
     measured_compute.vcpu,
+    measured_compute.scaling,
     measured_compute.expert,
     measured_compute.jitter,
     measured_compute.runtime_bytes,

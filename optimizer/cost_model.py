@@ -16,6 +16,7 @@ from simulator.plan import (
     LayerPlan,
     ProblemLayer,
     ProblemPlatform,
+    handed_on_as_payload,
     memory_indices,
 )
 
@@ -185,6 +186,17 @@ def payload_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:
     return x.replica_tokens * x.token_in_bytes / p.direct_bandwidth_bytes_per_s
 
 
+def hand_on_s(p: ProblemPlatform, layer: ProblemLayer) -> float:
+    """With `direct`, what Eq. 11 leaves out: the gate's function has all results and the next one needs them. They
+    go in one payload where that is not too large, else up to storage and down again."""
+    if not p.direct_hands_on:
+        return 0.0
+    size = float(layer.tokens.sum()) * layer.token_out_bytes
+    if handed_on_as_payload(p, size):
+        return size / p.direct_bandwidth_bytes_per_s
+    return 2 * (p.storage_delay_s + size / p.gate_bandwidth)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What deployments of a layer come to with one method; arrays of the deployments' shape, led by beta's.
@@ -252,7 +264,8 @@ def outcome(
     if communication == "direct":
         t = direct_s(p, x)
         input_s = payload_s(p, x)
-        return Outcome(billed_gb_s(x, t), requests_usd(p, x, 0), t, input_s, 0.0, layer.next_load_s)
+        rest = hand_on_s(p, layer) + layer.next_load_s
+        return Outcome(billed_gb_s(x, t), requests_usd(p, x, 0), t, input_s, 0.0, rest)
     upload = upload_s(p, layer)
     floor, rest = max(upload, layer.next_load_s), download_s(p, layer)
     if communication == "storage":

@@ -8,8 +8,9 @@ Settled here, where the paper leaves it open:
 - A method that one layer cannot use (`direct`, payloads too large) is left out there only (`per-layer`): in
   that method's problem the layer takes the best of the other methods, its cost with the method is infinite.
   `paper` leaves the method out of all layers.
-- Where a method meets the limit in no way, its layers' costs and latencies are those of its fastest plan, not
-  infinite: in a mix the method may still be what makes one slow layer fast enough.
+- Where a method meets the limit in no way, its layers' costs and latencies are those of the cheapest among its
+  fastest plans, not infinite: in a mix the method may still be what makes one slow layer fast enough.
+- Layers that are alike may swap their plans of a method: the fastest comes first.
 - Step 4 takes the cheapest single method among those that meet the limit; only if none does, among all, and
   the plan says that it is infeasible.
 - The inner solvers `scip` and `gurobi` (the paper's) have a time limit for each problem; where they find no plan
@@ -17,6 +18,7 @@ Settled here, where the paper leaves it open:
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -26,7 +28,14 @@ from optimizer.evaluation import ROUNDING, Solution, evaluate_layer, fixed_laten
 from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
 from optimizer.exact.lagrangian import cheapest_within
 from optimizer.miqcp import NoIncumbent, fixed_method_miqcp
-from simulator.plan import COMMUNICATIONS, Communication, DeploymentProblem, LayerPlan, objective_value
+from simulator.plan import (
+    COMMUNICATIONS,
+    Communication,
+    DeploymentProblem,
+    LayerPlan,
+    ProblemLayer,
+    objective_value,
+)
 
 Mode: TypeAlias = Literal["per-layer", "paper"]
 
@@ -98,6 +107,7 @@ def solve_ods(
         else:
             plans[method] = fixed_method_miqcp(problem, fronts, method, beta, inner, time_limit_s)
     bound = optimum(problem) if fronts is None else fronts.bound(problem)
+    plans = {method: _fastest_first(problem, layers) for method, layers in plans.items()}
     cost, latency = _layer_costs(problem, plans)
     if np.isinf(cost).all(axis=0).any():
         raise NoIncumbent(f"ods-{inner}", time_limit_s, None)
@@ -133,12 +143,33 @@ def optimum(problem: DeploymentProblem) -> float | None:
 def fixed_method_exact(
     problem: DeploymentProblem, fronts: ModelFronts, method: Communication, beta: Beta = "per-layer"
 ) -> tuple[LayerPlan | None, ...]:
-    """The cheapest plan within the limit with one method for all layers that can use it; of least latency
-    where none meets the limit. None for the layers that cannot (they took the best of the others)."""
+    """The cheapest plan within the limit with one method for all layers that can use it; where none meets the
+    limit, the cheapest of the fastest. None for the layers that cannot (they took the best of the others)."""
     only = fronts.restricted([(method,)] * len(problem.layers))
     layers, _ = cheapest_layers(problem, only, beta)
     usable = [len(found[method]) > 0 for found in fronts.by_method]
     return tuple(layer if can else None for layer, can in zip(layers, usable, strict=True))
+
+
+def _fastest_first(
+    problem: DeploymentProblem, plans: tuple[LayerPlan | None, ...]
+) -> tuple[LayerPlan | None, ...]:
+    """One method's plans, those of layers that are alike by rising latency."""
+    alike: dict[ProblemLayer, list[int]] = {}
+    for e, layer in enumerate(problem.layers):
+        alike.setdefault(layer, []).append(e)
+    found = list(plans)
+    for places in alike.values():
+        own = [plan for e in places if (plan := plans[e]) is not None]
+        if len(own) > 1:
+            own.sort(key=partial(_latency_s, problem, places[0]))
+            for e, plan in zip(places, own, strict=True):
+                found[e] = plan
+    return tuple(found)
+
+
+def _latency_s(problem: DeploymentProblem, e: int, plan: LayerPlan) -> float:
+    return evaluate_layer(problem, e, plan)[2]
 
 
 def _layer_costs(

@@ -13,7 +13,7 @@ from simulator.plan import (
     ProblemLayer,
     ProblemPlatform,
 )
-from simulator.profiles.closed_form import closed_form, expert_seconds
+from simulator.profiles.closed_form import closed_form, expert_seconds, transformer_seconds
 from simulator.profiles.schema import PlatformProfile
 
 # The paper's 14 sizes (128, 768, 960, ... 3072 MB), and 3008 MB, the maximum that its baselines use.
@@ -62,17 +62,14 @@ def make_problem(
         )
     batch_tokens = float(popularity.sum(axis=1).max()) / spec.top_k
     platform = problem_platform(profile, memory_mb, max_replicas)
-    non_moe_flops_per_s = (
-        profile.compute.flops_per_vcpu.median * non_moe_memory_mb / profile.compute.mb_per_vcpu.median
-    )
-    non_moe_s = spec.non_moe_flops * batch_tokens / non_moe_flops_per_s
+    non_moe_s = transformer_seconds(profile, non_moe_memory_mb, spec.non_moe_flops * batch_tokens)
     return DeploymentProblem(
         name=name or spec.name,
         objective=objective,
         platform=platform,
         layers=_layers(spec, popularity, profile, platform, non_moe_s, non_moe_memory_mb),
         head_s=_load_s(platform, spec.embedding_bytes + spec.non_moe_parameter_bytes),
-        tail_s=spec.tail_flops * batch_tokens / non_moe_flops_per_s,
+        tail_s=transformer_seconds(profile, non_moe_memory_mb, spec.tail_flops * batch_tokens),
         latency_limit_s=latency_limit_s,
         batch_tokens=batch_tokens,
         top_k=spec.top_k,
@@ -113,12 +110,15 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
     (call_0, token_0), (call_1, token_1) = (
         expert_seconds(each, memory_mb, 1.0, 1.0) for each in (made_of, profile)
     )
-    non_moe = float(token_1[0] / token_0[0])  # a vCPU's speed by memory, the same at any size
     runtime = profile.compute.runtime_bytes.median - made_of.compute.runtime_bytes.median
 
     def loaded(seconds: float) -> float:
         fixed_0, fixed_1 = (_load_s(each, 0.0) for each in (before, after))
         return fixed_1 + (seconds - fixed_0) * before.gate_bandwidth / after.gate_bandwidth
+
+    def non_moe(each: ProblemLayer) -> float:
+        size = each.non_moe_memory_mb or memory_mb[-1]
+        return transformer_seconds(profile, size, 1.0) / transformer_seconds(made_of, size, 1.0)
 
     def layer(each: ProblemLayer) -> ProblemLayer:
         per_call = None if each.seconds_per_call is None else np.array(each.seconds_per_call) * call_1 / call_0
@@ -127,7 +127,7 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             update={
                 "seconds_per_token": tuple((np.array(each.seconds_per_token) * token_1 / token_0).tolist()),
                 "seconds_per_call": None if per_call is None else tuple(per_call.tolist()),
-                "non_moe_s": each.non_moe_s * non_moe,
+                "non_moe_s": each.non_moe_s * non_moe(each),
                 "next_load_s": loaded(each.next_load_s),
                 "experts": tuple(experts),
             }
@@ -138,7 +138,7 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             "platform": after,
             "layers": tuple(layer(each) for each in problem.layers),
             "head_s": loaded(problem.head_s),
-            "tail_s": problem.tail_s * non_moe,
+            "tail_s": problem.tail_s * non_moe(problem.layers[-1]),
         }
     )
 
@@ -155,6 +155,7 @@ def problem_platform(profile: PlatformProfile, memory_mb: Sequence[int], max_rep
         warm_start_s=derived.warm_start_s,
         payload_limit_bytes=profile.payload.limit_bytes.median,
         payload_encoding_factor=profile.payload.encoding_factor.median,
+        direct_hands_on=True,
         price_per_gb_s=profile.prices.gb_s.median,
         price_per_invocation=profile.prices.invocation.median,
         price_per_put=profile.storage_class.put_usd,

@@ -107,6 +107,31 @@ class Chances:
         return self._block.pop()
 
 
+class Choices:
+    """An endless stream of one of some values, each with its probability.
+
+    Args:
+        values, shares: both of shape (values,). rng: the stream's own generator.
+    """
+
+    def __init__(self, values: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> None:
+        self._values, self._shares, self._rng = values, shares, rng
+        self._block: list[float] = []
+
+    @property
+    def mean(self) -> float:
+        """The mean of the values."""
+        return float(self._values @ self._shares)
+
+    def next(self) -> float:
+        """The next value."""
+        if len(self._values) == 1:
+            return float(self._values[0])
+        if not self._block:
+            self._block = self._rng.choice(self._values, BLOCK, p=self._shares).tolist()
+        return self._block.pop()
+
+
 class Retries:
     """A caller's retries: exponential backoff, of which a random share is waited.
 

@@ -46,7 +46,11 @@ MaxReplicas: TypeAlias = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 
 
 class ProblemPlatform(FileModel):
-    """The platform's constants as the closed form sees them."""
+    """The platform's constants as the closed form sees them.
+
+    `direct_hands_on`: whether with `direct` the gate's function collects the results and hands them on, as Lambda
+    needs it (docs/formats.md); False: they reach the next function by themselves, in no time (the paper).
+    """
 
     memory_mb: tuple[MemoryMB, ...] = Field(min_length=1)
     max_replicas: MaxReplicas
@@ -60,6 +64,7 @@ class ProblemPlatform(FileModel):
     price_per_put: NonNegative = 0.0
     price_per_get: NonNegative = 0.0
     payload_encoding_factor: Annotated[float, Field(ge=1)] = 1.0
+    direct_hands_on: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> "ProblemPlatform":
@@ -318,6 +323,11 @@ def payload_bytes(layer: ProblemLayer, platform: ProblemPlatform, replica_tokens
     """Left side of Eq. 12f: the larger payload of a replica, encoded, bytes; shape of `replica_tokens`."""
     larger = max(layer.token_in_bytes, layer.token_out_bytes)
     return np.asarray(replica_tokens, float) * larger * platform.payload_encoding_factor
+
+
+def handed_on_as_payload(platform: ProblemPlatform, size_bytes: float) -> bool:
+    """Whether the results of a `direct` layer, raw bytes, fit one payload from its gate to the next function."""
+    return size_bytes * platform.payload_encoding_factor <= platform.payload_limit_bytes
 
 
 def constraint_violations(problem: DeploymentProblem, plan: DeploymentPlan) -> list[Violation]:

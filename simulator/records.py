@@ -22,6 +22,7 @@ PHASES = (
     "input_download",
     "compute",
     "upload",
+    "hand_on",
     "gather",
 )
 

@@ -12,6 +12,7 @@ from calibration.fitting.laws import Distribution, Level
 from calibration.fitting.regression import least_bounds, start_and_slope
 from calibration.measured.rows import Measurements, runs_of, timed
 from simulator.plan import MB
+from simulator.profiles.closed_form import mean_speed, scaled_vcpus
 from simulator.profiles.constant import Fit, VisibleCores
 from simulator.profiles.schema import PlatformProfile
 
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLOAT_BYTES, MATRICES = 4, 2  # of an expert's weights
+SEVERAL = 1.5  # vCPUs from which on they say how much faster several are
+LEAST_EXPONENT = 0.01  # where several are no faster at all
 
 
-def vcpu(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
-    """FLOP/s grow with memory up to what the threads can use: each run tells both bounds, or one of them."""
+def _products(measured: Measurements, profile: PlatformProfile) -> pd.DataFrame:
+    """Timed products of matrices with their FLOP/s, of arm64 as x86_64 would have them."""
     rows = timed(measured.of("multiply"))
+    if not len(rows):
+        return rows
+    speeds = rows.architecture.map(lambda architecture: mean_speed(profile, architecture))
+    return rows.assign(flops_per_s=rows.work_flop / rows.took_s / speeds)
+
+
+def vcpu(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
+    """FLOP/s grow with memory up to what the threads can use: each run tells both bounds, or one of them."""
+    rows = _products(measured, profile)
     if not len(rows):
         return
     runs = [_vcpu_of(run) for _, run in rows.groupby("run_key", sort=True)]
@@ -42,12 +54,47 @@ def vcpu(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
         yield measured.quantity(("compute", name), unit, Level(), known, what, "run", f"{name}, {unit}")
 
 
+def _points(run: pd.DataFrame) -> np.ndarray:
+    """Memory, threads that have a core, and FLOP/s, shape (points, 3)."""
+    rates = run.assign(threads=np.minimum(run.work_threads, run.cores.clip(lower=1)))
+    return rates.groupby(["memory_mb", "threads"]).flops_per_s.median().reset_index().to_numpy(float)
+
+
 def _vcpu_of(run: pd.DataFrame) -> tuple[float, float]:
-    """MB of a vCPU and FLOP/s of one, of a run; NaN where its memory sizes do not tell them."""
-    rates = run.assign(y=run.work_flop / run.took_s, threads=np.minimum(run.work_threads, run.cores.clip(lower=1)))
-    points = rates.groupby(["memory_mb", "threads"]).y.median().reset_index().to_numpy(float)
+    """MB of a vCPU and FLOP/s of one, of a run; NaN where its memory sizes do not tell them.
+
+    By what one thread does where that was measured: n vCPUs are less than n times as fast.
+    """
+    points = _points(run)
+    alone = points[points[:, 1] == 1]
+    points = alone if len(alone) else points
     by_memory, by_threads = least_bounds(points[:, :2], points[:, 2])
     return by_threads / by_memory, by_threads
+
+
+def scaling(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
+    """How much faster several vCPUs are than one: each run's products on several threads over those on one."""
+    rows = _products(measured, profile)
+    if not len(rows):
+        return
+    mb_per_vcpu = profile.compute.mb_per_vcpu.median
+
+    def exponents(run: pd.DataFrame) -> np.ndarray:
+        points, (_, alone) = _points(run), _vcpu_of(run)
+        vcpus = np.minimum(points[:, 0] / mb_per_vcpu, points[:, 1])
+        several = vcpus >= SEVERAL
+        found = np.log(points[several, 2] / alone) / np.log(vcpus[several])
+        return np.maximum(found[np.isfinite(found)], LEAST_EXPONENT)
+
+    yield measured.quantity(
+        ("compute", "scaling_exponent"),
+        "1",
+        Level(),
+        runs_of(rows, exponents),
+        f"products of matrices on {SEVERAL:g} vCPUs and more over those of one",
+        "run",
+        "exponent of vCPUs",
+    )
 
 
 def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
@@ -55,29 +102,48 @@ def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantit
     rows = timed(measured.of("expert"))
     if not len(rows):
         return
-    mb_per_vcpu = profile.compute.mb_per_vcpu.median
+    compute, by = profile.compute, ["memory_mb", "work_hidden", "work_intermediate", "architecture"]
 
-    def lines(run: pd.DataFrame) -> list[tuple[float, float]]:
+    def lines(run: pd.DataFrame) -> list[tuple[float, float, float]]:
+        """vCPUs, FLOP/s of one, and bytes/s of all."""
         found = []
-        for (memory_mb, hidden, width), each in run.groupby(["memory_mb", "work_hidden", "work_intermediate"]):
+        for (memory_mb, hidden, width, kind), each in run.groupby(by):
             points = each.groupby("work_tokens").took_s.median().reset_index().to_numpy(float)
             if len(points) > 1:
                 per_token_s, per_call_s = start_and_slope(points[:, 0], points[:, 1])
-                vcpus, values = memory_mb / mb_per_vcpu, MATRICES * hidden * width
-                found.append(
-                    (2 * values / (per_token_s * vcpus), FLOAT_BYTES * values / (per_call_s * min(1.0, vcpus)))
-                )
+                vcpus, values = memory_mb / compute.mb_per_vcpu.median, MATRICES * hidden * width
+                faster = float(scaled_vcpus(vcpus, compute.scaling_exponent.median)) * mean_speed(profile, kind)
+                found.append((vcpus, 2 * values / (per_token_s * faster), FLOAT_BYTES * values / per_call_s))
         return found
 
     runs = [np.array(found) for _, run in rows.groupby("run_key", sort=True) if (found := lines(run))]
-    for k, (name, unit, what) in enumerate(
+    bounds = [_read_bounds(run[:, 0], run[:, 2]) for run in runs]
+    told = "an expert's time beyond its tokens, its weights read once"
+    for name, unit, values, what in (
         (
-            ("flops_per_vcpu", "FLOP/s", "an expert's time per token, by its number of tokens"),
-            ("weight_bandwidth_per_vcpu", "bytes/s", "an expert's time beyond its tokens, its weights read once"),
-        )
+            "flops_per_vcpu",
+            "FLOP/s",
+            [run[:, 1] for run in runs],
+            "an expert's time per token, by its number of tokens",
+        ),
+        ("weight_bandwidth_per_vcpu", "bytes/s", [own for own, _ in bounds], told),
+        (
+            "weight_bandwidth_per_function",
+            "bytes/s",
+            [all_of for _, all_of in bounds],
+            f"{told}, whatever the memory",
+        ),
     ):
-        values = [run[:, k] for run in runs]
-        yield measured.quantity(("compute", name), unit, Level(), values, what, "run", f"{name}, {unit}")
+        known = [value for value in values if np.isfinite(value).all()]
+        yield measured.quantity(("compute", name), unit, Level(), known, what, "run", f"{name}, {unit}")
+
+
+def _read_bounds(vcpus: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """bytes/s of a vCPU and of a function, each of shape (1,); NaN where the memory sizes do not tell them."""
+    own, all_of = least_bounds(np.stack([vcpus, np.ones_like(vcpus)], axis=1), rates)
+    if np.isnan(own) and np.isnan(all_of):  # a single size: what it reads is its vCPUs'
+        own = np.median(rates / vcpus)
+    return np.array([own]), np.array([all_of])
 
 
 def jitter(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:

@@ -17,7 +17,7 @@ import numpy as np
 from calibration.calibrated import Calibration, check_values, marked
 from calibration.check.checks import Measured
 from calibration.fitting.bootstrap import Quantity, fit
-from calibration.published import compute, network, start, storage
+from calibration.published import compute, network, rates, start, storage
 from calibration.tables import Origin, Period, read_table
 from moe.errors import InputError
 from simulator.profiles.schema import PlatformProfile, VisibleCores, load_profile
@@ -69,8 +69,10 @@ FILES = (
     PublicFile("pacslab_slapp_function_duration_by_memory_*.csv", None, compute.functions_check),
     PublicFile("lambda_linpack_gflops_by_memory_*.csv", None, compute.linpack_check),
     PublicFile("lambda_vcpu_tiers*.csv", compute.visible_cores_fit, compute.visible_cores_check),
-    PublicFile("sebs_aws_s3_by_memory_*.csv", compute.resnet50_fit, compute.resnet50_check),
+    PublicFile("sebs_aws_s3_by_memory_*.csv", None, compute.resnet50_check),
     PublicFile("sebs_aws_s3_by_memory_*.csv", compute.instance_fit, compute.instance_check),
+    PublicFile("compute_rates*.csv", rates.rates_fit, rates.rates_check),
+    PublicFile("mlperf_inference_single_node*.csv", rates.efficiency_fit, None),
     PublicFile("ec2_ondemand_prices_*.csv", compute.cluster_price_fit, None, "us-east-1"),
 )
 """In the order of the pages; later ones see what earlier ones fitted. Not held against a profile: prices, which
@@ -78,9 +80,16 @@ are no measurement; the sum of many clients' throughput, which the simulator doe
 
 
 def files_in(folder: Path, reader: Callable[[PublicFile], T | None]) -> list[tuple[Path, str | None, T]]:
-    """Path, region and reader of the folder's files that have one. Raises InputError: it has none."""
+    """Path, region and reader of the files in a folder, or in folders in it, that have one.
+
+    Raises InputError: it has none.
+    """
     wanted = [(file, read) for file in FILES if (read := reader(file)) is not None]
-    there = [(max(paths), file.region, read) for file, read in wanted if (paths := [*folder.glob(file.pattern)])]
+    there = [
+        (max(paths, key=lambda path: path.name), file.region, read)
+        for file, read in wanted
+        if (paths := [*folder.rglob(file.pattern)])
+    ]
     if not there:
         names = ", ".join(sorted({file.pattern for file, _ in wanted}))
         raise InputError(f"{folder}: none of the public files is there; expected {names}")

@@ -31,13 +31,16 @@ def test(faults: bool, seed: int, arguments: tuple[str, ...]) -> int:
 
     from joblib import cpu_count
 
+    from experiments.tools.workers import ONE_THREAD
+
     if not (ROOT / "tests").is_dir():
         raise InputError("test: the tests are in the checkout, not in what is installed: expected ./smoe there")
 
     spread = ["-n", str(cpu_count() + IDLE_WORKERS), "--dist", "worksteal"]
     chosen = [*FAULT_TESTS, "-m", "faults"] if faults else []
     asked = [sys.executable, "-m", "pytest", *spread, *chosen, *arguments]
-    variables = os.environ | ({"SMOE_FAULTS_SEED": str(seed)} if faults else {})
+    variables = os.environ | ONE_THREAD | ({"SMOE_FAULTS_SEED": str(seed)} if faults else {})
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # else hundreds of processes compile the same sources
     return subprocess.run(asked, cwd=ROOT, env=variables, check=False).returncode
 
 

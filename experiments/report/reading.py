@@ -50,6 +50,8 @@ class ExperimentResult(ResultFile):
     batch_tokens: int
     batches: int
     latency_limit_s: float | None
+    planning_limit_s: float | None = None
+    late_share: float | None = None
     routing_recorded_on: dict[str, Any]
     layers_of_recording: list[int]
     prediction: list[Predicted]

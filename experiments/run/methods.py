@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
+from optimizer.margin import Lateness
 from simulator.profiles.schema import ClusterConstants
 from simulator.records import Bill
 from simulator.serving.cluster import PERIODS, ClusterRun, Period
@@ -42,11 +43,14 @@ class Row:
         method: its name. platform: `lambda` or `cluster`.
         billed_usd: the experts' functions alone (the paper's bill); of a cluster the MoE layers' share.
         full_usd: billed + the experts' requests; total_usd: everything (None where it does not apply).
-        latency_s: of a warm batch, head to tail; cold_latency_s: of a first batch with no warm instance.
+        latency_s: of a warm batch, head to tail; cold_latency_s: of the same batches with no warm instance.
         tokens_per_s: batch tokens / latency_s.
         overflowed: calls beyond the planned replicas, since more tokens came than were foreseen.
         period: for which a cluster is charged; None for Lambda.
-        feasible: whether the plan kept its constraints for the predicted popularity; None: does not apply.
+        feasible: whether the plan keeps its constraints by the closed form, for the predicted popularity; None:
+            does not apply.
+        late_share: of the played warm batches, those over the limit; late_share_low, late_share_high: Wilson's 95%
+            interval of it. None without a limit.
     """
 
     method: str
@@ -59,12 +63,22 @@ class Row:
     tokens_per_s: float
     overflowed: int | None = None
     feasible: bool | None = None
+    late_share: float | None = None
+    late_share_low: float | None = None
+    late_share_high: float | None = None
     period: Period | None = None
 
+    def is_late(self, late_share: float | None) -> bool:
+        """Whether more of its batches were late than may be (None: none may)."""
+        return self.late_share is not None and self.late_share > (late_share or 0.0)
 
-def lambda_row(method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bool | None) -> Row:
+
+def lambda_row(
+    method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bool | None, limit_s: float | None
+) -> Row:
     """The row of a plan that was played warm, and cold."""
     bill: Bill = warm.bill
+    late = Lateness.of(warm.latency_s, limit_s)
     million_tokens = warm.served_tokens / MILLION
     return Row(
         method=method,
@@ -77,6 +91,9 @@ def lambda_row(method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bo
         tokens_per_s=warm.tokens_per_s,
         overflowed=warm.overflowed,
         feasible=feasible,
+        late_share=late and late.share,
+        late_share_low=late and late.low,
+        late_share_high=late and late.high,
     )
 
 
@@ -197,6 +214,19 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
         f"{first}. Its experts cost {_compared(second)} the MoE layers' share of a CPU cluster charged only for "
         f"the seconds used, {_compared(month)} one paid by the month and mostly idle, and {_compared(hour)} one "
         "paid an hour for every batch: how the cluster is charged decides more than how the experts are deployed."
+    )
+
+
+def lateness(rows: list[Row], limit_s: float | None, late_share: float | None) -> str:
+    """What is found of the limit, a sentence with a space before it; empty without a limit."""
+    best = row_named(rows, "ODS") or rows[0]
+    if limit_s is None or best.late_share is None:
+        return ""
+    said = "No batch" if best.late_share == 0 else f"{best.late_share:.0%} of the batches"
+    asked = "" if late_share is None else f", where {late_share:.0%} may be"
+    return (
+        f" {said} of the {best.method} plan {'was' if best.late_share == 0 else 'were'} later than the limit of "
+        f"{limit_s:.3g} s{asked} (95% interval {best.late_share_low:.0%} to {best.late_share_high:.0%})."
     )
 
 

@@ -21,13 +21,15 @@ the CPU cluster is charged by the second used, by the month, or an hour for ever
 ODS: the paper's plan for the predicted popularity of the experts; ODS, oracle: for the real one;
 exact optimum: the cheapest plan there is for the predicted popularity; best uniform: one memory and
 one replica count for every expert; LambdaML: the largest memory for every expert, no replicas.
+late: share of the played warm batches over the limit; !: more than may be (target.late_share).
 *: the plan misses the target, by the closed form, for the predicted popularity."""
 
 
 def show(result: dict[str, Any], folder: RunFolder) -> None:
     """Print the answer: the table, what was found, where to look."""
     out.print()
-    out.print(answer_table(rows_in(result), f"{result['model']}, {result['batch_tokens']:,} tokens a batch"))
+    title = f"{result['model']}, {result['batch_tokens']:,} tokens a batch"
+    out.print(answer_table(rows_in(result), title, result["late_share"]))
     out.print(LEGEND, style="dim", soft_wrap=True)
     out.print(f"\n{recorded_on(result)}.")
     out.print(f"\n{result['finding']}\n")
@@ -38,14 +40,14 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
     )
 
 
-def answer_table(rows: list[Row], title: str) -> Table:
-    """Cost and speed of every method, for a terminal of 100 columns."""
+def answer_table(rows: list[Row], title: str, late_share: float | None) -> Table:
+    """Cost and speed of every method, for a terminal of 100 columns; marked where more batches are late."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("", no_wrap=True)
-    for name in ("billed\n$/M", "full\n$/M", "total\n$/M", "warm\ns", "cold\ns", "tokens\n/s"):
+    for name in ("billed\n$/M", "full\n$/M", "total\n$/M", "warm\ns", "late", "cold\ns", "tokens\n/s"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("of\nLambdaML", "of CPU\nsec", "of CPU\nmonth", "of CPU\nhour"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -57,6 +59,7 @@ def answer_table(rows: list[Row], title: str) -> Table:
             row.method + (" *" if row.feasible is False else ""),
             *(_money(value) for value in (row.billed_usd, row.full_usd, row.total_usd)),
             f"{row.latency_s:.2f}",
+            _late(row, late_share),
             f"{row.cold_latency_s:.2f}" if row.cold_latency_s is not None else "",
             f"{row.tokens_per_s:,.0f}",
             _times(over["billed_over_lambdaml"]) if is_lambda else "",
@@ -87,6 +90,8 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
         text = f"Routing made up: {law['law']}, {shape} {law[shape]:g}, drift {law['drift']:g}"
     elif "imported_from" in origin:
         text = f"Routing read from {origin['imported_from']}" + (f", {origin['part']}" if "part" in origin else "")
+        if "dropped_tokens" in origin:
+            text += f", without {origin['dropped_tokens']:,} tokens of padding"
     else:
         model, corpus = origin.get("model", "an unnamed model"), origin.get("corpus", "unnamed text")
         text = f"Routing recorded on {model}, {corpus}"
@@ -99,6 +104,12 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
 
 def _money(value: float | None) -> str:
     return "" if value is None else rounded(value)
+
+
+def _late(row: Row, late_share: float | None) -> str:
+    if row.late_share is None:
+        return ""
+    return f"{row.late_share:.0%}" + ("!" if row.is_late(late_share) else "")
 
 
 def _times(value: float | None) -> str:

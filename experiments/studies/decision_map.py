@@ -63,7 +63,7 @@ class Found:
     Attributes:
         cells: by rows of y. worth: of each uncertain constant, how much knowing it would save, USD per million
             tokens, mean over the cells (partial perfect information); the first is what to measure next.
-        everything: what knowing all of them would save. measured: constants with an interval of their own.
+        everything: what knowing all of them would save. measured: constants with the interval of a fit.
     """
 
     cells: list[Cell]
@@ -202,7 +202,7 @@ def _bills(
     spent = bill(rows)
     requests = spent.total_cost_usd - sum(row.compute_cost_usd for row in rows)
     gb_s = sum(row.billed_gb_s for row in rows)
-    prices, cluster = profile.prices, run_on_cluster(spec, place.tokens, place.batch_tokens, profile.cluster)
+    prices, cluster = profile.prices, run_on_cluster(spec, place.tokens, place.batch_tokens, profile)
     seconds = SECONDS_PER_HOUR / place.batches_per_hour
     each = {
         "lambda": spent.total_cost_usd + cold * prices.gb_s.median,

@@ -99,7 +99,7 @@ def _row(
     (usd, experts, speed), (base_usd, base_experts, base_speed) = (
         _played(problem, x, profile, batch_tokens, seed) for x in (plan, lambdaml)
     )
-    cluster = run_on_cluster(spec, tokens, batch_tokens, profile.cluster)
+    cluster = run_on_cluster(spec, tokens, batch_tokens, profile)
     second = profile.cluster.price_per_hour.median / 3600 * cluster.latency_s / batch_tokens * MILLION
     return PresetRow(
         model=spec.name,

@@ -280,9 +280,12 @@ profile's constant comes from these data, so the row is no validation; `same run
 fitted, but others of the same runs were; `unseen`: these data were not used. The profile is a zip package on
 x86.
 
-What the larger errors say: keep-alive today is not that of 2020; TCP's slow start is left out, so that objects
-of 2 MB come too fast to Lambda, while latency from EC2 is half of Lambda's; uploads of 2020 were slower than those
-of 2024, from which the profile's rate comes; a prefix's documented limits are a lower bound.
+Rates of compute are absolute, each source's by itself: a ratio between sizes says nothing of how fast they are.
+
+What the larger errors say: images of 2020 ran in guests without AVX2 and FMA, and are of their time, as its
+keep-alive is; TCP's slow start is left out, so that objects of 2 MB come too fast to Lambda; latency from EC2 is
+half of Lambda's; uploads of 2020 were slower than those of 2024, from which the profile's rate comes; a
+prefix's documented limits are a lower bound.
 """
 FAN_IN_TEXT = """\
 Bert MoE, 12 x 4, 10,240 tokens, 3008 MB, `pipelined` by 64 tokens, packaged profile, warm; {count} seeds, the

@@ -69,8 +69,8 @@ def best_uniform(
     popularity: Literal["uniform", "known"] = "uniform",
     methods: Sequence[Communication] = PREFERRED,
 ) -> Solution:
-    """One memory, one replica count and one method for all experts: the cheapest within the limit, or the
-    fastest where none meets it.
+    """One memory, one replica count and one method for all experts: the cheapest within the limit, of equally
+    cheap ones the fastest; where none meets it the fastest, of equally fast ones the cheapest.
 
     Args:
         problem: the problem; what the plan comes to is evaluated on its popularity.
@@ -85,7 +85,7 @@ def best_uniform(
     if popularity not in ("uniform", "known"):
         raise InputError(f"popularity: expected 'uniform' or 'known', got {shortened(popularity)}")
     level = equally_popular(problem) if popularity == "uniform" else problem
-    best: tuple[tuple[bool, float], DeploymentPlan] | None = None
+    best: tuple[tuple[bool, float, float], DeploymentPlan] | None = None
     for method in methods:
         tables = _tables(level, method, beta)
         allowed = np.all([table.allowed for table in tables], axis=0)
@@ -93,7 +93,10 @@ def best_uniform(
             plan = _uniform_plan(level, tables, int(j), int(g) + 1, beta)
             result = evaluate(level, plan)
             late = not result.feasible
-            rank = (late, result.latency_s if late else result.objective_value)
+            first, second = result.objective_value, result.latency_s
+            if late:
+                first, second = second, first
+            rank = (late, float(f"{first:.12g}"), second)  # what differs by rounding is equal
             if best is None or rank < best[0]:
                 best = rank, plan
     if best is None:

@@ -26,7 +26,7 @@ class Found:
 
     Attributes:
         options, fronts: of each layer; the fronts hold the labels that matter, not all.
-        selection: one label of each; the fastest labels where none meets the budget.
+        selection: one label of each; where none meets the budget, the cheapest of the fastest.
         bound: no plan within the budget costs less.
         price: cost of a second of latency.
     """
@@ -97,6 +97,9 @@ def cheapest_within(
     """
     model = _Model(problem, methods, otherwise)
     if not _reach(model, budget_s):
+        for search in model.searches:
+            while search.refine_fastest():
+                pass
         return model.found(fastest(model.pairs()), np.inf, 0.0)
     relaxed, bound, price = _seek_price(model, budget_s, gap)
     best = relaxed.greedy

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from optimizer.exact.candidates import Window
-from optimizer.exact.knapsack import hulls
+from optimizer.exact.knapsack import ROUNDING, hulls
 from optimizer.exact.layer_fronts import BLOCK, LayerFront, LayerOptions
 from simulator.plan import Communication
 
@@ -118,6 +118,22 @@ class LayerSearch:
             rows = self._rows[method]
             parts = [part for x in alike for part in _parts(rows, x.first, x.last, PARTS)]
             self._look(method, parts, alike[0].window)
+        return True
+
+    def refine_fastest(self) -> bool:
+        """Split the range that may hold the cheapest label among the fastest, of a layer whose least latency is
+        known; False where no range may."""
+        latest_s = self.least_known(None) * (1 + ROUNDING)
+
+        def least(x: LayerFront | Range) -> float:
+            return float(x.cost[x.latency_s <= latest_s].min(initial=np.inf))
+
+        best = min(self.ranges, key=least, default=None)
+        if best is None or least(best) >= least(self.known) * (1 - ROUNDING):
+            return False
+        self.ranges = [x for x in self.ranges if x is not best]
+        self._probe(best)
+        self._look(best.method, _parts(self._rows[best.method], best.first, best.last, PARTS), best.window)
         return True
 
     def _narrowed(self, x: Range, price: float | None, margin: float) -> Range:

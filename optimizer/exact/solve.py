@@ -168,8 +168,8 @@ def latency_budget_s(problem: DeploymentProblem) -> float:
 def cheapest_layers(
     problem: DeploymentProblem, fronts: ModelFronts, beta: Beta
 ) -> tuple[tuple[LayerPlan, ...], float]:
-    """The cheapest layers' plans within the latency limit, and the sum of their latencies in s; the fastest
-    plans where none meets the limit."""
+    """The cheapest layers' plans within the latency limit, and the sum of their latencies in s; where
+    none meets the limit, the cheapest of the fastest plans."""
     pairs = [x.pair() for x in fronts.fronts]
     budget = latency_budget_s(problem)
     found = cheapest(pairs, budget)

@@ -89,7 +89,8 @@ class Instances:
     def _new(self, function: Function) -> Instance:
         function.started += 1
         platform, memory_mb, now = self._platform, function.memory_mb, self._env.now
-        straggles = platform.failures.straggler_factor if platform.failures.stragglers.next() else 1.0
+        slowdown = platform.failures.straggler_factor if platform.failures.stragglers.next() else 1.0
+        slowdown *= function.package.slowness.next()
         factor = platform.compute.instance.next()
         return Instance(
             f"{function.name}/{function.started}",
@@ -97,7 +98,7 @@ class Instances:
             Link(platform.network.upload_rates(memory_mb).slower(factor), now),
             now,
             now + platform.start.keep_alive.next(),
-            straggles * factor,
+            slowdown * factor,
         )
 
     def _provision(self, function: Function) -> None:

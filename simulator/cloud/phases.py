@@ -60,7 +60,7 @@ class Compute(Phase):
             seconds *= next(self.times)
         seconds *= platform.compute.jitter.next() * call.instance.slowdown
         if self.waits_s:
-            at_full_speed = vcpus / platform.compute.threads(call.record.memory_mb, self.threads)
+            at_full_speed = vcpus / platform.compute.vcpus_unthrottled(call.record.memory_mb, self.threads)
             seconds = max(seconds, seconds * at_full_speed + self.waits_s)
         end = at + seconds
         call.record.add_phase("compute", at, end)

@@ -22,6 +22,7 @@ from simulator.cloud.storage import Storage
 from simulator.cloud.streams import UNUSED, Streams, fixed
 from simulator.draws import Chances, Draws, Lifetimes, Retries
 from simulator.plan import DeploymentProblem, ProblemPlatform
+from simulator.profiles.closed_form import mean_speed, scaled_vcpus
 from simulator.profiles.schema import PlatformProfile
 
 SECONDS_PER_HOUR = 3600.0
@@ -102,6 +103,7 @@ class Cpu:
     visible_cores: Callable[[int], float]
     mb_per_vcpu: float = 1.0
     flops_per_vcpu: float = 1.0
+    scaling_exponent: float = 1.0
 
     @classmethod
     def of(cls, profile: PlatformProfile, streams: Streams) -> Cpu:
@@ -116,7 +118,8 @@ class Cpu:
             ),
             visible_cores=compute.visible_cores.at,
             mb_per_vcpu=compute.mb_per_vcpu.median,
-            flops_per_vcpu=compute.flops_per_vcpu.median,
+            flops_per_vcpu=compute.flops_per_vcpu.median * mean_speed(profile, profile.architecture),
+            scaling_exponent=compute.scaling_exponent.median,
         )
 
     @classmethod
@@ -124,13 +127,15 @@ class Cpu:
         """The ideal platform's: the problem gives its work in seconds."""
         return cls(jitter=fixed(1.0), instance=fixed(1.0), visible_cores=lambda _: math.inf)
 
-    def threads(self, memory_mb: int, threads: int | None = None) -> float:
-        """Threads that run at once where the function is not stopped: as many, but no more than it sees cores."""
-        return min(self.visible_cores(memory_mb), threads or math.inf)
-
     def vcpus(self, memory_mb: int, threads: int | None = None) -> float:
-        """vCPUs that `threads` keep busy (None: one for each core that the function sees)."""
-        return min(memory_mb / self.mb_per_vcpu, self.threads(memory_mb, threads))
+        """Whole vCPUs' worth of work that `threads` do (None: one for each core that the function sees)."""
+        vcpus = min(memory_mb / self.mb_per_vcpu, self.visible_cores(memory_mb), threads or math.inf)
+        return float(scaled_vcpus(vcpus, self.scaling_exponent))
+
+    def vcpus_unthrottled(self, memory_mb: int, threads: int | None = None) -> float:
+        """The same while the function is not stopped: a thread runs on a core of its own."""
+        cores = min(self.visible_cores(memory_mb), threads or math.inf)
+        return float(scaled_vcpus(cores, self.scaling_exponent))
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,7 @@ class Platform:
     """Constants and random streams of one simulation, in the groups of the profile.
 
     `is_ideal` marks the closed form's platform: there a call with a payload has a warm start as well, loads of
-    non-MoE functions take the problem's durations as they stand, and handing on results is free.
+    non-MoE functions take the durations of the problem, and `direct` hands results on where the problem says so.
     """
 
     name: str
@@ -248,7 +253,7 @@ class Platform:
     def still(self) -> Platform:
         """The same platform with every distribution at its median, and nothing that goes wrong."""
         return self.changed(
-            start={"warm": fixed(self.start.warm.median)},
+            start=self.start.still(),
             compute={"jitter": fixed(self.compute.jitter.median), "instance": fixed(1.0)},
             payload={"overhead": fixed(self.payload.overhead.median)},
             storage=self.storage.still(),

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from moe.errors import InputError, nearest, shortened
-from simulator.cloud.streams import Streams, fixed
-from simulator.draws import Draws, Halvings, Lifetimes
+from simulator.cloud.streams import UNUSED, Streams, fixed
+from simulator.draws import Choices, Draws, Halvings, Lifetimes
 from simulator.plan import ProblemPlatform
-from simulator.profiles.schema import PlatformProfile
+from simulator.profiles.closed_form import mean_speed, processors
+from simulator.profiles.schema import Architecture, PlatformProfile
+
+SAME = Choices(np.ones(1), np.ones(1), UNUSED)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Package:
         gb_s_usd: price of a GB-s on its architecture.
         fetch_bytes_per_s: of the code beyond a small package, before INIT.
         read_bytes_per_s: of what is read only when it is first used, in INIT; inf: all is there by then.
+        slowness: an instance's compute time over that of the closed form's, by the processor that it gets.
     """
 
     provisioning: Draws
@@ -32,6 +38,7 @@ class Package:
     gb_s_usd: float
     fetch_bytes_per_s: float = math.inf
     read_bytes_per_s: float = math.inf
+    slowness: Choices = SAME
 
     @classmethod
     def of(cls, name: str, profile: PlatformProfile, streams: Streams) -> Package:
@@ -46,12 +53,17 @@ class Package:
             gb_s_usd=(prices.gb_s if package.architecture == "x86_64" else prices.gb_s_arm64).median,
             fetch_bytes_per_s=profile.start.fetch_bytes_per_s.median if lazily is None else math.inf,
             read_bytes_per_s=math.inf if lazily is None else lazily.median,
+            slowness=_slowness(profile, package.architecture, streams),
         )
 
     @classmethod
     def ideal(cls, constants: ProblemPlatform) -> Package:
         """The ideal platform's."""
         return cls(fixed(0.0), fixed(0.0), True, constants.price_per_gb_s)
+
+    def still(self) -> Package:
+        """The same whose instances all get a processor of the mean speed."""
+        return replace(self, slowness=Choices(np.array([self.slowness.mean]), np.ones(1), UNUSED))
 
     def provisioning_s(self, package_bytes: float = 0.0) -> float:
         """The next draw, with the fetch of so many bytes beyond a small package, s."""
@@ -67,6 +79,12 @@ class Package:
         if own_s + read_s <= limit_s:
             return own_s + read_s
         return limit_s + own_s + max(0.0, read_s - max(0.0, limit_s - own_s))
+
+
+def _slowness(profile: PlatformProfile, architecture: Architecture, streams: Streams) -> Choices:
+    """Times over those of the closed form, which knows the default architecture's mean."""
+    shares, speeds = processors(profile, architecture)
+    return Choices(mean_speed(profile, profile.architecture) / speeds, shares, streams["processors"])
 
 
 @dataclass(frozen=True)
@@ -109,6 +127,11 @@ class Starts:
     def ideal(cls, constants: ProblemPlatform) -> Starts:
         """The ideal platform's: T_str, and an instance stays."""
         return cls(fixed(constants.warm_start_s), Package.ideal(constants), fixed(math.inf))
+
+    def still(self) -> Starts:
+        """The same with warm starts at their median, and instances that all get a processor of the mean speed."""
+        still = {name: package.still() for name, package in self.packages.items()}
+        return replace(self, warm=fixed(self.warm.median), package=self.package.still(), packages=still)
 
     def package_named(self, name: str | None) -> Package:
         """A package; None: the default. Raises InputError: there is none of that name."""

@@ -9,7 +9,7 @@ from simulator.profiles.constant import Constant
 from simulator.profiles.schema import PlatformProfile, RetryConstants
 
 UNUSED = np.random.default_rng(0)  # of what is never drawn
-SPARE = 6
+SPARE = 5
 
 
 class Streams:
@@ -51,6 +51,7 @@ def _names(profile: PlatformProfile) -> list[str]:
         *([] if halved else ["keep_alive"]),
         *("retries", "handler_error", "instance_life", "get_latency", "put_latency"),
         *("jitter", "payload_overhead", "stragglers"),
+        "processors",
         *(f"spare {k}" for k in range(SPARE)),
         *("get_error", "get_retries", "put_error", "put_retries"),
         *(f"{kind}_{what}" for kind in ("get", "put") for what in ("drift", "slow", "delay")),

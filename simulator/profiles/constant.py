@@ -101,7 +101,8 @@ class Constant(FileModel):
         """The constant with another value, or the value in place of its distribution, as unsure as it was."""
         interval = self.interval
         if interval is not None and self.median:
-            interval = interval[0] * value / self.median, interval[1] * value / self.median
+            factor = value / self.median
+            interval = interval[0] * factor, interval[1] * factor
         return self.model_copy(update={"value": float(value), "interval": interval})
 
     def scaled(self, factor: float, most: float = math.inf) -> "Constant":

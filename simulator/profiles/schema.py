@@ -34,6 +34,7 @@ from simulator.profiles.walk import Keys, leaves, mapped
 DEFAULT_PROFILE = "aws-us-east-1-2026"
 PAPER_PROFILE = "paper"  # the same as far as the paper's model goes
 GB = 2**30  # as S3 charges bytes
+Architecture: TypeAlias = Literal["x86_64", "arm64"]
 Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
 
 
@@ -42,7 +43,7 @@ class PackageConstants(FileModel):
 
     package_type: Literal["zip", "image"]
     runtime: str
-    architecture: Literal["x86_64", "arm64"] = "x86_64"
+    architecture: Architecture = "x86_64"
     provisioning_s: Seconds
     init_s: Seconds
 
@@ -116,9 +117,27 @@ class FailureConstants(FileModel):
     instances_lost_per_hour: Annotated[Constant, in_unit("1/h")]
 
 
-class ComputeConstants(FileModel):
-    """Compute of a function.
+class ProcessorConstants(FileModel):
+    """One generation of processors: the `share` of instances that get it.
 
+    `speed`: FLOP/s of a vCPU over `flops_per_vcpu`. `int8_speed`, `bf16_speed`: over fp32 on the same processor.
+    """
+
+    share: Annotated[Constant, in_unit("1"), within(0, 1)]
+    speed: Ratio
+    int8_speed: Ratio
+    bf16_speed: Ratio
+
+
+class ComputeConstants(FileModel):
+    """Compute of a function; all speeds are over `flops_per_vcpu`, so that what scales it scales them.
+
+    `flops_per_vcpu`: fp32 work of an expert (128 tokens a call and more) on a vCPU of x86_64.
+    `scaling_exponent`: n vCPUs are n to this power times as fast, from one vCPU on; below they are n times.
+    `transformer_speed`: of attention and the language-model head, which are no single large products.
+    `weight_bandwidth_per_vcpu`, `weight_bandwidth_per_function`: reading weights from memory, not from a cache;
+    the second is the most that all vCPUs of a function get.
+    `arm64`: the generations of processors that functions of arm64 get, by name.
     `instance_factor`: how much longer everything takes on an instance, whatever its call; None: all are alike.
     """
 
@@ -126,7 +145,13 @@ class ComputeConstants(FileModel):
 
     mb_per_vcpu: Annotated[Constant, in_unit("MB")]
     flops_per_vcpu: Annotated[Constant, in_unit("FLOP/s")]
+    scaling_exponent: Ratio
+    transformer_speed: Ratio
+    int8_speed: Ratio
+    bf16_speed: Ratio
+    arm64: dict[str, ProcessorConstants] = Field(min_length=1)
     weight_bandwidth_per_vcpu: BytesPerSecond
+    weight_bandwidth_per_function: BytesPerSecond
     jitter: Ratio
     instance_factor: Ratio | None = None
     runtime_bytes: Bytes
@@ -257,12 +282,16 @@ class BetterTransformerConstants(FileModel):
 
 
 class ClusterConstants(FileModel):
-    """The CPU cluster that serverless is compared with."""
+    """The CPU cluster that serverless is compared with.
+
+    `core_speed`: FLOP/s of a core over those of a Lambda vCPU (`compute.flops_per_vcpu`).
+    `efficiency`: share of its cores' FLOP/s that the whole machine gets out of a large batch.
+    """
 
     instance: str
     cores: Ratio
-    flops_per_core: Annotated[Constant, in_unit("FLOP/s")]
-    efficiency: Ratio
+    core_speed: Ratio
+    efficiency: Annotated[Constant, in_unit("1"), within(0, 1)]
     memory_bytes_per_s: BytesPerSecond
     smallest_task_flops: Annotated[Constant, in_unit("FLOP"), within(1)]
     better_transformer: BetterTransformerConstants
@@ -323,6 +352,11 @@ class PlatformProfile(Shown, FileModel):
         """The profile with every constant changed."""
         found: PlatformProfile = mapped(self, change)
         return found
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the package that functions have unless they say otherwise."""
+        return self.start.packages[self.start.package].architecture
 
     @property
     def storage_class(self) -> StorageClass:

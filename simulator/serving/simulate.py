@@ -108,6 +108,7 @@ def simulate(
     routing: Sequence[np.ndarray] | None = None,
     runs: int = 1,
     warm: bool = True,
+    apart: bool = False,
     decode: Decode | None = None,
     poll_s: float = 0.0,
     seed: int = 0,
@@ -123,6 +124,8 @@ def simulate(
             and replicas that meet more than fits overflow. None: the problem's tokens, divided.
         runs: batches without `routing`; with it, each of its batches is served once.
         warm: whether planned instances are initialised before the first batch.
+        apart: whether each batch finds what the first one found (without `warm`: no instance) and begins at 0 s;
+            else it finds the instances that the batch before it has left.
         decode: token-by-token generation after each batch: every layer is invoked again for each step.
         poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
         seed: of all random streams.
@@ -140,14 +143,18 @@ def simulate(
     check_plan_fits(problem, plan)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
-    service = LambdaService(simpy.Environment(), platform.changed(own_work={"poll_s": poll_s}))
-    deploy_plan(service, problem, plan, warm)
-    if routing is None:
-        passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
-    else:
-        passes = [_as_routed(service, problem, plan, serving, number, real) for number, real in enumerate(routing)]
-    in_order = [one for each in passes for one in (each, *_decode_steps(each, decode))]
-    return _outcome(passes, _serve(service, in_order).reshape(len(passes), -1))
+    platform = platform.changed(own_work={"poll_s": poll_s})
+    passes: list[ForwardPass] = []
+    durations_s: list[np.ndarray] = []
+    batches = list(enumerate([None] * runs if routing is None else routing))
+    for served in [[each] for each in batches] if apart else [batches]:
+        service = LambdaService(simpy.Environment(), platform)
+        deploy_plan(service, problem, plan, warm)
+        here = [_pass(service, problem, plan, serving, number, real) for number, real in served]
+        in_order = [one for each in here for one in (each, *_decode_steps(each, decode))]
+        durations_s.append(_serve(service, in_order).reshape(len(here), -1))
+        passes += here
+    return _outcome(passes, np.concatenate(durations_s))
 
 
 def _outcome(passes: list[ForwardPass], durations_s: np.ndarray) -> SimulatedRun:
@@ -156,18 +163,19 @@ def _outcome(passes: list[ForwardPass], durations_s: np.ndarray) -> SimulatedRun
     Args:
         durations_s: of each pass, then of its steps, shape (batches, 1 + steps).
     """
-    service, problem, plan = passes[0].service, passes[0].problem, passes[0].plan
+    problem, plan = passes[0].problem, passes[0].plan
+    records = [row for service in dict.fromkeys(each.service for each in passes) for row in service.records]
     latency_s, limit_s = durations_s[:, 0], problem.latency_limit_s
     violations = constraint_violations(problem, plan)
     if limit_s is not None and (latency_s > limit_s * (1 + 1e-9)).any():
         violations.append((None, None, "latency"))
     planned = sum(int(layer.replicas.sum()) for layer in plan.layers)
     return SimulatedRun(
-        records=service.records,
+        records=records,
         latency_s=latency_s,
         decode_s=durations_s[:, 1:],
         served_tokens=problem.served_tokens,
-        bill=bill(service.records).per_batch(len(passes)),
+        bill=bill(records).per_batch(len(passes)),
         violations=tuple(violations),
         overflowed=sum(sum(int(g.sum()) for g in each.replicas) - planned for each in passes),
         failed=tuple(
@@ -222,27 +230,23 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _as_planned(
-    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, serving: Serving, batch: int
-) -> ForwardPass:
-    """A pass with the problem's tokens, divided evenly."""
-    tokens = [layer.tokens for layer in problem.layers]
-    replicas = [layer.replicas for layer in plan.layers]
-    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch, whole_tokens=False, limits=False)
-
-
-def _as_routed(
+def _pass(
     service: LambdaService,
     problem: DeploymentProblem,
     plan: DeploymentPlan,
     serving: Serving,
     batch: int,
-    routed: np.ndarray,
+    routed: np.ndarray | None,
 ) -> ForwardPass:
-    """A pass with real, whole tokens, on as many replicas as they need, or as planned."""
-    tokens = _layers_of(problem, routed)
-    replicas = replicas_run(problem, plan, tokens, serving.overflow)
-    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch)
+    """A pass with real, whole tokens, on as many replicas as they need; or with the problem's, divided evenly."""
+    if routed is None:
+        tokens = [layer.tokens for layer in problem.layers]
+        replicas = [layer.replicas for layer in plan.layers]
+    else:
+        tokens = _layers_of(problem, routed)
+        replicas = replicas_run(problem, plan, tokens, serving.overflow)
+    real = routed is not None
+    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch, whole_tokens=real, limits=real)
 
 
 def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarray]:

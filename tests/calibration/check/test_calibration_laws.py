@@ -1,9 +1,11 @@
 """Probing a known platform gives its profile back: if these fail, a profile is of no real platform either."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import ndtr
 
@@ -14,11 +16,12 @@ from calibration.fitting.laws import table_of
 from experiments.profiles.reading import write_profile
 from lambda_probe.campaign.file import load_campaign
 from lambda_probe.campaign.run import run_campaign
+from lambda_probe.campaign.works import Multiply
 from simulator.draws import LARGEST_Z, quantiles_at
 from simulator.profiles.constant import Constant, Dated, Quantiles
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.walk import constant_at, with_constant
-from tests.calibration.check.campaign_of import MEMORY_MB, PLAIN, probe, write
+from tests.calibration.check.campaign_of import MEMORY_MB, PLAIN, Prober, probe, write
 
 IMAGE = "python3.12-x86_64-image"
 OTHER = {
@@ -33,7 +36,9 @@ OTHER = {
     "concurrency/scaling_per_s": 20.0,
     "compute/mb_per_vcpu": 1400.0,
     "compute/flops_per_vcpu": 25e9,
-    "compute/weight_bandwidth_per_vcpu": 18e9,
+    "compute/scaling_exponent": 0.8,
+    "compute/weight_bandwidth_per_vcpu": 5e9,
+    "compute/weight_bandwidth_per_function": 14e9,
     "compute/jitter": {0.5: 1.0, 0.99: 1.2},
     "compute/runtime_bytes": 90.0 * 2**20,
     "network/function_bytes_per_s_per_mb": 50e3,
@@ -196,6 +201,20 @@ def test_a_platform_without_such_work_gets_none_of_it(seed: int, tmp_path: Path)
     made = calibrate_campaigns([folder], by_cpu()).profile
     assert not made.network.moved_by_cpu
     assert {name: constant_at(made, name.split("/")) for name in OF_CPU} == dict.fromkeys(OF_CPU)
+
+
+def test_a_campaign_on_arm64_gives_the_rate_of_x86_that_its_speed_is_over(tmp_path: Path) -> None:
+    """Else its functions are slowed down twice: by what was measured of them, and by their architecture."""
+    true = load_profile()
+    for generation in ("graviton2", "graviton3"):
+        true = with_constant(true, ("compute", "arm64", generation, "speed"), 0.7)
+    prober = Prober(SimulatedBackend(with_constant(true, ("compute", "flops_per_vcpu"), 30e9), 0))
+    for memory_mb in (512, 1024, 1769, 3008):
+        function = prober.function(f"multiply-{memory_mb}", memory_mb, "python3.12-arm64-zip")
+        function = replace(function, package=replace(function.package, architecture="arm64"))
+        prober.call("multiply", function, Multiply(5e9, 1, 6), 2)
+    made = calibrate_campaigns([write(pd.DataFrame(prober.rows), tmp_path)], true).profile
+    assert made.compute.flops_per_vcpu.median == pytest.approx(30e9, rel=0.02)
 
 
 @pytest.mark.slow

@@ -155,7 +155,8 @@ def test_a_signal_during_imports_is_one_line(number: int, module: str, tmp_path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_a_command_that_is_stopped_or_killed(number: int, tmp_path: Path) -> None:
     """Half an hour of two cores, of which nobody knows what they compute; and what was finished is kept."""
-    process = started("map", MAP, "--out", str(tmp_path / "map"))
+    quick_cells = [f"--set=draws.{key}=4" for key in ("least", "most")]
+    process = started("map", MAP, "--workers", "2", *quick_cells, "--out", str(tmp_path / "map"))
     until = time.monotonic() + 300
     while not list(tmp_path.glob("map/cells/map-*")):  # workers are at work
         assert time.monotonic() < until

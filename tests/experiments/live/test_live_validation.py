@@ -25,6 +25,7 @@ from experiments.live.settings import LiveSettings, settings_for
 from lambda_probe.live.model import LiveBatch
 from lambda_probe.live.rows import LiveRow
 from moe.errors import InputError
+from moe.pretrained.settings import GateSettings
 from moe.spec import load_spec
 from optimizer.problem import make_problem
 from simulator.plan import DeploymentPlan, DeploymentProblem
@@ -162,13 +163,13 @@ def test_bad_input_is_one_line_and_nothing_is_created(smoe: Run, arguments: list
 @pytest.mark.slow
 def test_one_plan_is_validated_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command as a user runs it, with a plan of their own: outputs right, files there, nothing left."""
-    small = LiveSettings(loads=(8,), quick=True)
+    small = LiveSettings(gates=GateSettings(experts=2), loads=(8,), quick=True)
     monkeypatch.setattr(LiveSettings, "made_quick", lambda self: small)
     pytest.importorskip("awslambdaric")
     plan = {
         "schema": "deployment-plan/1",
         "solver": "mine",
-        "layers": [{"communication": "storage", "experts": [{"memory_mb": 512, "replicas": 1}] * 4}] * 2,
+        "layers": [{"communication": "storage", "experts": [{"memory_mb": 512, "replicas": 1}] * 2}] * 2,
     }
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     out = tmp_path / "out"
@@ -192,13 +193,24 @@ def test_one_plan_is_validated_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     assert {"validation.md", "validation.png", "rows.parquet", "profile.yaml"} <= {x.name for x in out.iterdir()}
 
 
+SMALL = """
+import runpy
+from dataclasses import replace
+from experiments.live.settings import LiveSettings
+
+LiveSettings.made_quick = lambda self: replace(self, loads=(8,), repeats=1, quick=True)
+runpy.run_module("experiments", run_name="__main__")
+"""
+"""The command line, with a quick validation that serves eight sequences at a time."""
+
+
 @pytest.mark.slow
 def test_a_validation_that_is_stopped_keeps_its_calls_and_leaves_nothing_else(tmp_path: Path) -> None:
     """SIGTERM in the middle of a batch: functions, endpoint and temporary files go, what was served stays."""
     pytest.importorskip("awslambdaric")
     temporary, out = tmp_path / "tmp", tmp_path / "out"
     temporary.mkdir()
-    command = [sys.executable, "-m", "experiments", "validate", "--quick", "--set", "repeats=1", "--out", str(out)]
+    command = [sys.executable, "-c", SMALL, "validate", "--quick", "--set", "repeats=1", "--out", str(out)]
     variables = {**os.environ, "TMPDIR": str(temporary)}
     root = Path(__file__).resolve().parents[3]
     with subprocess.Popen(command, cwd=root, env=variables, stdout=-1, stderr=-1, text=True) as running:

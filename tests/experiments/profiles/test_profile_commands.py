@@ -143,7 +143,7 @@ def test_every_public_file_is_judged(smoe: Run, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("calibration.check.probes.MANY", 200)
     code, printed, _ = smoe("profile", "check", "--public", str(SHARED), "--json")
     rows = json.loads(printed)["quantities"]
-    assert (code, len(rows)) == (0, 110)
+    assert (code, len(rows)) == (0, 137)
     assert {row["verdict"] for row in rows} == {"within", "outside", "spread unknown"}
     assert all((row["spread"] is None) == (row["verdict"] == "spread unknown") for row in rows)
 

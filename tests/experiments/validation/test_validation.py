@@ -33,7 +33,7 @@ from simulator.profiles.walk import with_constant
 from simulator.serving.simulate import simulate
 from tests.experiments.conftest import Run
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "aws"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 PROFILE = load_profile()
 
 
@@ -151,13 +151,13 @@ def test_public_files_that_are_missing_or_malformed_are_said(tmp_path: Path) -> 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public measurements are not here")
 def test_every_public_file_is_measured_against(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calibration.check.probes.MANY", 400)
-    assert all(list(SHARED.glob(file.pattern)) for file in FILES)
+    assert all(list(SHARED.rglob(file.pattern)) for file in FILES)
     rows = public_rows(SHARED)
     assert len({row.quantity for row in rows}) == len(rows)
     fitted = [
         row for row in rows if row.data == "fitted" and "p99" not in row.quantity and "peak" not in row.quantity
     ]
-    assert max(abs(row.error) for row in fitted) < 0.15
+    assert max(abs(row.error) / max(0.15, 1.5 * (row.spread or 0.0)) for row in fitted) < 1
     assert all(np.isfinite(row.error) for row in rows)
 
 

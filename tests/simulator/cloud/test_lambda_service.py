@@ -12,8 +12,10 @@ from simulator.cloud.call import Function
 from simulator.cloud.lambda_service import LambdaService, Prewarming
 from simulator.cloud.phases import Compute, Fail, Sleep
 from simulator.cloud.platform import Platform, platform_of_profile
+from simulator.cloud.streams import fixed
 from simulator.draws import Chances, Draws
 from simulator.plan import ProblemPlatform
+from simulator.profiles.closed_form import expert_seconds
 from simulator.profiles.constant import Constant, Samples
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.walk import with_constant
@@ -223,8 +225,42 @@ def test_work_takes_what_the_vcpus_allow() -> None:
 
     assert seconds(884, 1) == pytest.approx(1769 / 884)
     assert seconds(3008, 1) == pytest.approx(1.0)  # one thread is no faster beyond one vCPU
-    assert seconds(3008, None) == pytest.approx(1769 / 3008)
-    assert seconds(10240, None) == pytest.approx(1769 / 10240)
+    assert seconds(3008, None) == pytest.approx((1769 / 3008) ** 0.91)
+    assert seconds(10240, None) == pytest.approx((1769 / 10240) ** 0.91)
+
+
+def test_a_function_of_arm64_gets_one_of_two_processors_for_good() -> None:
+    """Three in four instances are of the slower kind; on average work takes what the closed form says."""
+    profile = load_profile("paper")
+    start = profile.start.model_copy(update={"package": "python3.12-arm64-zip"})
+    arm = platform(profile.model_copy(update={"start": start})).changed(compute={"jitter": fixed(1.0)})
+    service, flops = LambdaService(simpy.Environment(), arm), 45e9
+    service.deploy("f", 1769, warm=800)
+    for at in [0.0] * 800 + [30.0] * 800:
+        service.after(at, lambda: service.invoke(Record(0, 0, "f", "f", 1769), (Compute(flops=flops),)))
+    service.env.run()
+    took: dict[str, set[float]] = {}
+    for row in service.records:
+        start_s, end_s = row.phases["compute"]
+        took.setdefault(row.instance, set()).add(round(end_s - start_s, 6))
+    assert len(took) == 800
+    assert all(len(seconds) == 1 for seconds in took.values()), "an instance keeps its processor"
+    seconds = np.array([min(each) for each in took.values()])
+    assert set(seconds) == {round(1 / 0.62, 6), round(1 / 1.07, 6)}
+    closed_form_s = expert_seconds(profile.model_copy(update={"start": start}), [1769], 0.0, flops)[1][0]
+    assert seconds.mean() == pytest.approx(closed_form_s, rel=0.03)
+
+
+def test_one_function_of_arm64_on_an_x86_platform_is_slower() -> None:
+    """Its instances are as fast over x86_64 as the profile says, whatever package the others have."""
+    service = LambdaService(
+        simpy.Environment(), platform(load_profile("paper")).changed(compute={"jitter": fixed(1.0)})
+    )
+    service.deploy("f", 1769, warm=1, package="python3.12-arm64-zip")
+    service.invoke(Record(0, 0, "f", "f", 1769), (Compute(flops=45e9),))
+    service.env.run()
+    start_s, end_s = service.records[0].phases["compute"]
+    assert min(abs(end_s - start_s - 1 / speed) for speed in (0.62, 1.07)) < 1e-9
 
 
 def test_a_straggler_computes_slower_and_stays_so(aws: Platform) -> None:

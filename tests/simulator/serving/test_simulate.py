@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.report.latency_path import latency_by_phase
 from moe.errors import InputError
 from moe.spec import load_spec
 from optimizer.problem import make_problem
@@ -203,6 +204,43 @@ def test_the_trace_has_a_track_for_each_instance_and_no_phase_outside_its_call(t
             and phase["ts"] + phase["dur"] <= c["ts"] + c["dur"] + 1
             for c in calls
         )
+
+
+@pytest.mark.parametrize("tokens", [512, 8192])  # results handed on in one payload, and through S3
+def test_a_gate_of_direct_sends_waits_and_hands_on_and_each_has_its_own_time(tokens: int) -> None:
+    """Where they are one phase, a batch looks as if it uploaded for seconds while its experts load and compute."""
+    problem = small_problem(tokens)
+    run = simulate(problem, plan_of(problem, "direct", replicas=4), PROFILE)
+    for layer in range(6):
+        rows = [row for row in run.records if row.layer == layer]
+        gate = next(row for row in rows if row.role == "non-moe")
+        sent, waited, handed = (gate.phases[name] for name in ("upload", "wait", "hand_on"))
+        last = max(row.ended_s for row in rows if row.role == "expert")
+        assert sent[0] < sent[1] == waited[0] < waited[1] == pytest.approx(last)
+        assert handed[0] == pytest.approx(last)
+        assert handed[1] <= gate.ended_s + 1e-9
+    where = latency_by_phase(run.records)
+    assert where is not None
+    heads = [row for row in run.records if row.role == "expert" and row.layer == 0]
+    least = min(end - start for row in heads for start, end in [row.phases["parameter_download"]])
+    assert where["parameter_download"] >= 6 * least
+    assert where["hand_on"] > 0
+
+
+def test_batches_apart_are_all_cold_and_each_is_as_if_it_were_the_first() -> None:
+    """Else a cold batch is compared with the mean of warm ones that served other tokens."""
+    problem, batches = small_problem(), routing(3)
+    plan = plan_of(problem, "storage")
+    still_cold = simulate(problem, plan, PROFILE, routing=batches, warm=False, apart=True)
+    assert all(row.cold for row in still_cold.records)
+    warm = simulate(problem, plan, PROFILE, routing=batches)
+    assert (still_cold.latency_s > warm.latency_s).all()
+    assert sorted({row.batch for row in still_cold.records}) == [0, 1, 2]
+    for batch in range(3):
+        rows = [row for row in still_cold.records if row.batch == batch]
+        assert min(row.requested_s for row in rows) == 0.0
+    ideal = [simulate(problem, plan, routing=[each]).latency_s[0] for each in batches]
+    assert simulate(problem, plan, routing=batches, apart=True).latency_s == pytest.approx(ideal)
 
 
 @pytest.mark.parametrize("method", ["storage", "pipelined"])
