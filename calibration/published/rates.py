@@ -225,7 +225,7 @@ def _source(row: Any) -> str:
 
 def _expert_simulated(profile: PlatformProfile, memory_mb: int) -> float:
     """FLOP/s of a function in an expert's fp32 work."""
-    return float(G / np.median(probes.seconds(profile, memory_mb, Compute(flops=G))))
+    return float(G / np.median(probes.seconds_at_once(profile, memory_mb, Compute(flops=G))))
 
 
 def product_rate(profile: PlatformProfile, memory_mb: int, precision: str) -> float:

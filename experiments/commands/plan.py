@@ -104,7 +104,8 @@ def plan(
     try:
         if late_share is not None:
             margin = _margin(planning, late_share, profile, solver, seed)
-        solved, ods = _solved(planning, problem_path, solver, chosen, seed, margin and margin.planning_limit_s)
+        limit_s = None if margin is None else margin.planning_limit_s
+        solved, ods = _solved(planning, problem_path, solver, chosen, seed, limit_s)
     except Infeasible as error:
         if as_json:
             print_json({"feasible": False, "least_latency_s": error.least_latency_s})

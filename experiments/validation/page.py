@@ -282,9 +282,10 @@ machines that are gone: images of 2020 ran in guests without AVX2 and FMA. The p
 
 Rates of compute are absolute, each source's by itself: a ratio between sizes says nothing of how fast they are.
 
-What the larger errors say: the profile's burst rate is never reached, since its bandwidth by memory, which
-comes from S3 downloads of 2020, is lower at every size; uploads to S3 take that bandwidth too, and were slower;
-a prefix's documented limits are a lower bound.
+What the larger errors say: images of 2020 ran in guests without AVX2 and FMA, and are of their time, as its
+keep-alive is; TCP's slow start is left out, so that objects of 2 MB come too fast to Lambda; latency from EC2 is
+half of Lambda's; uploads of 2020 were slower than those of 2024, from which the profile's rate comes; a
+prefix's documented limits are a lower bound.
 """
 FAN_IN_TEXT = """\
 Bert MoE, 12 x 4, 10,240 tokens, 3008 MB, `pipelined` by 64 tokens, packaged profile, warm; {count} seeds, the

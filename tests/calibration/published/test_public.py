@@ -191,7 +191,7 @@ def test_shuffled_public_files_give_the_same_profile(tmp_path: Path) -> None:
 @shared
 def test_every_public_file_is_fitted_and_the_packaged_profile_agrees() -> None:
     made = calibrate_public(SHARED, BASE)
-    assert len(made.fits) == 32
+    assert len(made.fits) == 34
     assert made.profile.compute.visible_cores.up_to_mb == BASE.compute.visible_cores.up_to_mb
     assert 360 < constant_at(made.profile, ("start", "keep_alive_halving_s")).median <= 380
     far = {"network.burst_bytes_per_s": 0.25, "network.function_bytes_per_s_per_mb": 0.11}
