@@ -131,6 +131,23 @@ def with_tokens(problem: DeploymentProblem, popularity: np.ndarray) -> Deploymen
     return problem.model_copy(update={"layers": tuple(layers)})
 
 
+def with_memory(problem: DeploymentProblem, runtime_bytes: float, token_bytes: float) -> DeploymentProblem:
+    """The problem whose experts need other memory than its model's sizes say.
+
+    Args:
+        problem: the problem.
+        runtime_bytes: of a function without parameters, M_itrm.
+        token_bytes: of each token, D_in + D_o + m: what its input and output do not take is m.
+    """
+    layers = []
+    for layer in problem.layers:
+        held = max(0.0, token_bytes - layer.token_in_bytes - layer.token_out_bytes)
+        memory = {"intermediate_bytes": runtime_bytes, "intermediate_bytes_per_token": held}
+        experts = [x.model_copy(update=memory) for x in layer.experts]
+        layers.append(layer.model_copy(update={"experts": tuple(experts)}))
+    return problem.model_copy(update={"layers": tuple(layers)})
+
+
 def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: PlatformProfile) -> DeploymentProblem:
     """The problem as `make_problem` would have made it of another profile, without the model it was made for.
 

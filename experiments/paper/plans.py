@@ -10,8 +10,11 @@ import numpy as np
 from experiments.paper.routing import Cell, with_interval
 from experiments.run.routing import HeldOutBatches, Routing
 from experiments.tools.paper_numbers import SLOWER_THAN_LAMBDAML
+from optimizer.margin import Lateness, batches_needed, planning_limit_s
 from optimizer.popularity import predictor
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
+from optimizer.realised import realise
+from optimizer.robust import held_out_batches
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.serving.layer import AS_PAPER, Serving
@@ -39,6 +42,44 @@ def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:
     latency_s = solve(problem, "lambdaml").latency_s
     assert latency_s is not None
     return problem.with_limit(latency_s / (1 - SLOWER_THAN_LAMBDAML))
+
+
+def planning_limit(
+    cell: Cell, routing: Routing, problem: DeploymentProblem, late_share: float | None, by_play: bool = False
+) -> float | None:
+    """What plans are made for: the problem's limit less the margin that keeps enough batches within it.
+
+    Args:
+        routing: whose profile says by how much `bayes` errs.
+        problem: of the predicted popularity, with its limit.
+        late_share: of the batches may be late; None: the limit itself.
+        by_play: whether batches are played to find it, or served by the closed form, as the figure's own are.
+    """
+    if late_share is None:
+        return problem.latency_limit_s
+    batches = held_out_batches(
+        lambda: predictor("bayes", counting="expected"),
+        routing.profiled,
+        np.array([layer.tokens for layer in problem.layers]),
+        cell.batch_tokens,
+        batches_needed(late_share),
+        cell.seed,
+    )
+
+    def latencies_s(plan: DeploymentPlan) -> np.ndarray:
+        if by_play:
+            how: dict[str, Any] = {"serving": AS_PAPER, "seed": cell.seed}
+            return simulate(problem, plan, cell.platform, routing=list(batches), **how).latency_s
+        return np.array([realise(problem, plan, tokens).latency_s for tokens in batches])
+
+    return planning_limit_s(problem, late_share, latencies_s)
+
+
+def late_columns(latencies_s: Sequence[float] | np.ndarray, limit_s: float, independent: float) -> dict[str, Any]:
+    """Share of the served batches over the limit, with Wilson's interval."""
+    late = Lateness.of(np.asarray(latencies_s), limit_s, independent)
+    assert late is not None
+    return {"late_share": late.share, "late_share_low": late.low, "late_share_high": late.high}
 
 
 def play(

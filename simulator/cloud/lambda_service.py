@@ -234,16 +234,11 @@ class LambdaService:
         self._conclude(call, now)
 
     def _cold_start(self, call: Call, now: float) -> float:
-        """Provisioning and INIT from `now` on; returns when the handler starts.
-
-        An INIT over the limit is broken off there, and done again as part of the first call.
-        """
-        platform, record, package = self.platform, call.record, call.function.package
+        """Provisioning and INIT from `now` on; returns when the handler starts."""
+        record, package, size = call.record, call.function.package, call.function.package_bytes
         record.cold = True
-        provisioned = now + package.provisioning_s(call.function.package_bytes)
-        init_s = package.init.next()
-        if init_s > platform.start.init_limit_s:
-            init_s += platform.start.init_limit_s
+        provisioned = now + package.provisioning_s(size)
+        init_s = package.init_s(self.platform.start.init_limit_s, size)
         record.phases["provisioning"] = (now, provisioned)
         record.phases["init"] = (provisioned, provisioned + init_s)
         call.billed_before_s += init_s if package.init_is_billed else 0.0

@@ -168,7 +168,7 @@ def _uploaded_s(layer: Layer, size: float) -> float:
     """From the start of the layer until `size` bytes that its gate uploads first are in S3, by medians, s."""
     platform, memory_mb = layer.platform, non_moe_memory_mb(layer.problem, layer.e)
     put_s = platform.put_work_s(memory_mb) + platform.storage.puts.latency.median
-    return put_s + size / platform.upload_rates(memory_mb).function
+    return put_s + size / platform.network.upload_rates(memory_mb).function
 
 
 def _unknown(objects: int) -> Ready:

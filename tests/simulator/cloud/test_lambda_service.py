@@ -26,7 +26,7 @@ from tests.conftest import reference
 
 @pytest.fixture
 def aws() -> Platform:
-    return platform(load_profile())
+    return platform(load_profile("paper"))
 
 
 def platform(profile: PlatformProfile) -> Platform:
@@ -92,7 +92,7 @@ def test_a_cold_call_is_billed_its_init(aws: Platform) -> None:
 
 
 def on(day: date, package: str = "python3.12-x86_64-zip") -> PlatformProfile:
-    profile = load_profile()
+    profile = load_profile("paper")
     return profile.model_copy(
         update={
             "prices": profile.prices.model_copy(update={"date": day}),
@@ -144,7 +144,9 @@ def test_measured_samples_are_drawn_as_they_are() -> None:
     constant = Constant(
         value=Samples(samples=(0.1, 0.2, 0.4)), unit="s", source="ours", date="2026", confidence="low"
     )
-    profile = with_constant(load_profile(), ("start", "packages", "python3.12-x86_64-zip", "init_s"), constant)
+    profile = with_constant(
+        load_profile("paper"), ("start", "packages", "python3.12-x86_64-zip", "init_s"), constant
+    )
     aws = platform(profile).changed(start={"keep_alive": Draws(1.0, np.random.default_rng(0))})
     spans = [row.phases["init"] for row in serve(aws, [10.0 * k for k in range(60)]).records]
     assert {round(end - start, 6) for start, end in spans} == {0.1, 0.2, 0.4}
@@ -215,7 +217,7 @@ def test_an_asynchronous_call_that_fails_is_tried_after_one_and_two_minutes(aws:
 
 
 def test_work_takes_what_the_vcpus_allow() -> None:
-    aws = platform(load_profile()).changed(compute={"jitter": Draws(1.0, np.random.default_rng(0))})
+    aws = platform(load_profile("paper")).changed(compute={"jitter": Draws(1.0, np.random.default_rng(0))})
 
     def seconds(memory_mb: int, threads: int | None) -> float:
         service = LambdaService(simpy.Environment(), aws)
@@ -232,7 +234,7 @@ def test_work_takes_what_the_vcpus_allow() -> None:
 
 def test_a_function_of_arm64_gets_one_of_two_processors_for_good() -> None:
     """Three in four instances are of the slower kind; on average work takes what the closed form says."""
-    profile = load_profile()
+    profile = load_profile("paper")
     start = profile.start.model_copy(update={"package": "python3.12-arm64-zip"})
     arm = platform(profile.model_copy(update={"start": start})).changed(compute={"jitter": fixed(1.0)})
     service, flops = LambdaService(simpy.Environment(), arm), 45e9
@@ -254,7 +256,9 @@ def test_a_function_of_arm64_gets_one_of_two_processors_for_good() -> None:
 
 def test_one_function_of_arm64_on_an_x86_platform_is_slower() -> None:
     """Its instances are as fast over x86_64 as the profile says, whatever package the others have."""
-    service = LambdaService(simpy.Environment(), platform(load_profile()).changed(compute={"jitter": fixed(1.0)}))
+    service = LambdaService(
+        simpy.Environment(), platform(load_profile("paper")).changed(compute={"jitter": fixed(1.0)})
+    )
     service.deploy("f", 1769, warm=1, package="python3.12-arm64-zip")
     service.invoke(Record(0, 0, "f", "f", 1769), (Compute(flops=45e9),))
     service.env.run()

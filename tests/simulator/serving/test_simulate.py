@@ -28,7 +28,7 @@ from simulator.serving.overflow import Overflow, replicas_that_fit
 from simulator.serving.simulate import Decode, simulate
 from simulator.serving.timeline import chrome_trace, write_chrome_trace
 
-PROFILE = load_profile()
+PROFILE = load_profile("paper")
 
 
 def small_problem(tokens: float = 512) -> DeploymentProblem:
