@@ -28,9 +28,9 @@ class Source:
 
     Attributes:
         file: its name. repository: owner and name on GitHub. commit: of the measurements. paths: what the file was
-            made of, in the repository: files, or folders with all in them; none: too large to fetch. licence: the
-            repository's; `none`: its numbers are facts to cite, its files are not to be passed on. table: makes the
-            file of those; None: the page says what its columns are.
+            made of, in the repository: files, or folders with all in them; none: too large to fetch.
+        licence: the repository's; `none`: its numbers are facts to cite, its files are not to be passed on.
+        table: makes the file of those; None: the page says what its columns are.
     """
 
     file: str
