@@ -61,9 +61,10 @@ def held_out_batches(
 ) -> np.ndarray:
     """Batches that may come: what was predicted, plus the error of a prediction for a batch out of the profile.
 
-    Five-fold cross-validation: the predictor learns from four fifths of the profile and predicts the mean batch of
-    the rest, whose sequences make batches (drawn with replacement). How all of the profile differs from the texts
-    to come is not in it.
+    Five-fold cross-validation: the predictor learns from four fifths of the profile and predicts the rest, which
+    gives five errors of all experts. A batch to come errs as a sixth one would: normally, with their mean and
+    covariance, wider by 1 + 1/5 since the mean is known from five. How the texts to come differ from all of the
+    profile is not in it.
 
     Args:
         make: a fresh predictor, not fitted.
@@ -74,19 +75,19 @@ def held_out_batches(
 
     Returns:
         Whole tokens of each expert, shape (count, layers, experts); each layer's sum is that of `predicted`.
+
+    Raises InputError for a profile of fewer than five tokens.
     """
-    rng, errors = np.random.default_rng(seed), []
-    folds = np.array_split(np.arange(profiled.tokens), min(FOLDS, profiled.tokens))
-    for fold, batches in zip(folds, np.array_split(np.arange(count), len(folds)), strict=True):
+    if profiled.tokens < FOLDS:
+        raise InputError(f"profiled_tokens: expected at least {FOLDS}, got {profiled.tokens}")
+    every, errors = np.arange(profiled.tokens), []
+    for fold in np.array_split(every, FOLDS):
         left_out = profiled.take(fold)
-        fitted = make().fit(profiled.take(np.setdiff1d(np.arange(profiled.tokens), fold)))
-        mean = np.asarray(fitted.predict(left_out.token_id, left_out), float) / left_out.tokens
-        sequences = [left_out.take(left_out.sequence == k) for k in np.unique(left_out.sequence)]
-        counts = np.array([each.popularity() for each in sequences])
-        drawn = max(1, round(batch_tokens * len(sequences) / left_out.tokens))
-        for _ in batches:
-            real = counts[rng.integers(len(sequences), size=drawn)].sum(axis=0)
-            errors.append(batch_tokens * (real * profiled.top_k / real.sum(axis=1, keepdims=True) - mean))
-    batches = np.maximum(predicted + np.array(errors), 0.0)
+        fitted = make().fit(profiled.take(np.setdiff1d(every, fold)))
+        error = left_out.popularity() - np.asarray(fitted.predict(left_out.token_id, left_out), float)
+        errors.append(error * (batch_tokens / left_out.tokens))
+    mean = np.mean(errors, axis=0)
+    drawn = np.random.default_rng(seed).normal(size=(count, FOLDS)) * np.sqrt((1 + 1 / FOLDS) / (FOLDS - 1))
+    batches = np.maximum(predicted + mean + np.tensordot(drawn, errors - mean, axes=1), 0.0)
     batches *= predicted.sum(axis=1, keepdims=True) / batches.sum(axis=2, keepdims=True)
     return np.array([[whole_tokens(layer) for layer in batch] for batch in batches])
