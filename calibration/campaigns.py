@@ -98,9 +98,6 @@ def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, se
     profile, missing = _with_packages(profile, new, measured)
     for path in [path for path in fits if path[:2] == ("start", "packages") and path[2] in missing]:
         del fits[path]
-    if ("start", "keep_alive_s") in fits:
-        start = profile.start.model_copy(update={"keep_alive_halving_s": None})
-        profile = profile.model_copy(update={"start": start})
     cores = measured_compute.visible_cores(measured, base.compute.visible_cores)
     if cores is not None:
         compute = profile.compute.model_copy(update={"visible_cores": cores})

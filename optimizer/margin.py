@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from moe.errors import InputError
 from moe.statistics import wilson
 from optimizer.evaluation import with_evaluation
 from optimizer.exact import least_latency_s
@@ -85,11 +86,16 @@ def solve_for(
 def time_kept_s(latencies_s: np.ndarray, late_share: float) -> float:
     """What the next batch exceeds with a probability of at most `late_share`, if it is like these: an order
     statistic, whatever their distribution (the j-th of n is exceeded with (n + 1 - j)/(n + 1), Wilks, Annals of
-    Mathematical Statistics 12, 1941). Infinite where they are too few, or too many of them failed.
+    Mathematical Statistics 12, 1941). Infinite where too many failed. Raises InputError where they are too few.
     """
     n = len(latencies_s)
     j = math.ceil((1 - late_share) * (n + 1) - 1e-9)
-    return float(np.sort(np.nan_to_num(latencies_s, nan=np.inf))[j - 1]) if j <= n else math.inf
+    if j > n:
+        least = math.ceil(1 / late_share - 1 - 1e-9)
+        raise InputError(
+            f"late_share: expected at least {least} known batches for a share of {late_share:g}, got {n}"
+        )
+    return float(np.sort(np.nan_to_num(latencies_s, nan=np.inf))[j - 1])
 
 
 @dataclass(frozen=True)

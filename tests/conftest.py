@@ -24,6 +24,13 @@ def reference(name: str) -> tuple[DeploymentProblem, DeploymentPlan, dict[str, A
     return problem, plan, json.loads((EXAMPLES / "expected.json").read_text())[name]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests are not traced with --cov: it doubles their time, and most of it is in other processes anyway."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.no_cover)
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder."""

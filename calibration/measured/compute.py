@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calibration.fitting.bootstrap import Quantity
-from calibration.fitting.laws import Distribution, Level
+from calibration.fitting.laws import Around, Level
 from calibration.fitting.regression import least_bounds, start_and_slope
 from calibration.measured.rows import Measurements, runs_of, timed
 from simulator.plan import MB
@@ -72,29 +72,53 @@ def _vcpu_of(run: pd.DataFrame) -> tuple[float, float]:
     return by_threads / by_memory, by_threads
 
 
+def mb_per_vcpu(measured: Measurements, profile: PlatformProfile) -> Callable[[pd.DataFrame], float]:
+    """MB of a vCPU, as a run itself tells it: what rests on it is as unsure as it is; else the profile's."""
+    rows = _products(measured, profile)
+    told = len(rows) and not measured.mb_per_core
+    known = {key: _vcpu_of(run)[0] for key, run in rows.groupby("run_key")} if told else {}
+
+    def of(run: pd.DataFrame) -> float:
+        found = known.get(run.run_key.iloc[0], np.nan)
+        return found if np.isfinite(found) else profile.compute.mb_per_vcpu.median
+
+    return of
+
+
+def _exponents(run: pd.DataFrame, vcpu_mb: float) -> np.ndarray:
+    """How much faster several vCPUs are than one, of each memory size and number of threads that has several."""
+    points, (_, alone) = _points(run), _vcpu_of(run)
+    vcpus = np.minimum(points[:, 0] / vcpu_mb, points[:, 1])
+    several = vcpus >= SEVERAL
+    found = np.log(points[several, 2] / alone) / np.log(vcpus[several])
+    return np.maximum(found[np.isfinite(found)], LEAST_EXPONENT)
+
+
 def scaling(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
     """How much faster several vCPUs are than one: each run's products on several threads over those on one."""
-    rows = _products(measured, profile)
-    if not len(rows):
-        return
-    mb_per_vcpu = profile.compute.mb_per_vcpu.median
-
-    def exponents(run: pd.DataFrame) -> np.ndarray:
-        points, (_, alone) = _points(run), _vcpu_of(run)
-        vcpus = np.minimum(points[:, 0] / mb_per_vcpu, points[:, 1])
-        several = vcpus >= SEVERAL
-        found = np.log(points[several, 2] / alone) / np.log(vcpus[several])
-        return np.maximum(found[np.isfinite(found)], LEAST_EXPONENT)
-
+    rows, of_vcpu = _products(measured, profile), mb_per_vcpu(measured, profile)
     yield measured.quantity(
         ("compute", "scaling_exponent"),
         "1",
         Level(),
-        runs_of(rows, exponents),
+        runs_of(rows, lambda run: _exponents(run, of_vcpu(run))) if len(rows) else [],
         f"products of matrices on {SEVERAL:g} vCPUs and more over those of one",
         "run",
         "exponent of vCPUs",
     )
+
+
+def _faster(measured: Measurements, profile: PlatformProfile) -> Callable[[pd.DataFrame, float], float]:
+    """How many times as fast as one vCPU so many are: by the exponent that a run tells; else the profile's."""
+    of_vcpu, rows = mb_per_vcpu(measured, profile), _products(measured, profile)
+    known = {key: _exponents(run, of_vcpu(run)) for key, run in rows.groupby("run_key")} if len(rows) else {}
+
+    def of(run: pd.DataFrame, vcpus: float) -> float:
+        found = known.get(run.run_key.iloc[0], np.empty(0))
+        exponent = float(np.median(found)) if len(found) else profile.compute.scaling_exponent.median
+        return float(scaled_vcpus(vcpus, exponent))
+
+    return of
 
 
 def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
@@ -102,7 +126,8 @@ def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantit
     rows = timed(measured.of("expert"))
     if not len(rows):
         return
-    compute, by = profile.compute, ["memory_mb", "work_hidden", "work_intermediate", "architecture"]
+    by = ["memory_mb", "work_hidden", "work_intermediate", "architecture"]
+    of_vcpu, faster = mb_per_vcpu(measured, profile), _faster(measured, profile)
 
     def lines(run: pd.DataFrame) -> list[tuple[float, float, float]]:
         """vCPUs, FLOP/s of one, and bytes/s of all."""
@@ -111,9 +136,9 @@ def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantit
             points = each.groupby("work_tokens").took_s.median().reset_index().to_numpy(float)
             if len(points) > 1:
                 per_token_s, per_call_s = start_and_slope(points[:, 0], points[:, 1])
-                vcpus, values = memory_mb / compute.mb_per_vcpu.median, MATRICES * hidden * width
-                faster = float(scaled_vcpus(vcpus, compute.scaling_exponent.median)) * mean_speed(profile, kind)
-                found.append((vcpus, 2 * values / (per_token_s * faster), FLOAT_BYTES * values / per_call_s))
+                vcpus, values = memory_mb / of_vcpu(run), MATRICES * hidden * width
+                speed = faster(run, vcpus) * mean_speed(profile, kind)
+                found.append((vcpus, 2 * values / (per_token_s * speed), FLOAT_BYTES * values / per_call_s))
         return found
 
     runs = [np.array(found) for _, run in rows.groupby("run_key", sort=True) if (found := lines(run))]
@@ -161,7 +186,7 @@ def jitter(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
     yield measured.quantity(
         ("compute", "jitter"),
         "1",
-        Distribution(),
+        Around(),
         runs_of(rows, ratios),
         "the same computation on the same instance, over what it takes there",
         "probability",
@@ -176,10 +201,11 @@ def runtime_bytes(measured: Measurements, _: PlatformProfile) -> Iterator[Quanti
         "bytes",
         Level(),
         runs_of(measured.of("warm"), lambda run: (run.max_memory_mb.dropna() * MB)[lambda x: x > 0]),
-        "Max Memory Used of warm calls that do nothing",
+        "Max Memory Used of warm calls that do nothing, in whole MB",
         "run",
         "memory used, bytes",
         most="medium",
+        resolution=MB,
     )
 
 

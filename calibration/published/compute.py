@@ -121,8 +121,8 @@ def single_thread_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterat
 
 
 def resnet50_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
-    """An image at several memory sizes, in guests of 2020 that had neither AVX2 nor FMA: of its time."""
-    beside = partial(Measured, unit="ms", data="unseen", source="SeBS, 2020")
+    """An image at several memory sizes, in guests of 2020 that had neither AVX2 nor FMA."""
+    beside = partial(Measured, unit="ms", data="of its time", source="SeBS, 2020")
     for _, row in _resnet50(table).iterrows():
         took = probes.seconds_at_once(profile, int(row.memory_mb), Compute(flops=RESNET50_FLOP))
         yield beside(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
 from experiments.commands.options import print_json
-from experiments.plan.front import FrontData, draw_front, front_data
 from moe.errors import InputError
-from moe.files import write_whole
-from simulator.plan import DeploymentPlan, DeploymentProblem
+
+if TYPE_CHECKING:
+    from experiments.plan.front import FrontData
+    from simulator.plan import DeploymentPlan, DeploymentProblem
 
 SHOWN = 12
 """Points of the front that a terminal shows."""
@@ -28,6 +29,9 @@ def show_front(
     as_json: bool,
 ) -> None:
     """Make the front, write and draw what is asked for, and print it. Raises InputError."""
+    from experiments.plan.front import draw_front, front_data
+    from moe.files import write_whole
+
     for option, path, endings in (
         ("--out", out, (".csv", ".parquet")),
         ("--set figure", figure, (".png", ".svg")),
@@ -64,6 +68,7 @@ def _as_json(data: FrontData) -> dict[str, object]:
 
 
 def _print(data: FrontData) -> None:
+    import numpy as np
     from rich.table import Table
 
     from experiments.tools.console import out

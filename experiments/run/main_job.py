@@ -143,6 +143,7 @@ def _planning_limit_s(run: Run) -> float | None:
         run.predicted,
         work.batch_tokens,
         batches_needed(late_share),
+        experiment.seed,
     )
 
     def latencies_s(plan: DeploymentPlan) -> np.ndarray:

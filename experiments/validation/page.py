@@ -277,8 +277,8 @@ more cases.
 PUBLIC_TEXT = """\
 A probe of the packaged profile, played by the simulator, beside what others measured on AWS. `fitted`: the
 profile's constant comes from these data, so the row is no validation; `same runs`: this quantity was not
-fitted, but others of the same runs were; `unseen`: these data were not used. The profile is a zip package on
-x86.
+fitted, but others of the same runs were; `unseen`: these data were not used; `of its time`: nor were these, of
+machines that are gone: images of 2020 ran in guests without AVX2 and FMA. The profile is a zip package on x86.
 
 Rates of compute are absolute, each source's by itself: a ratio between sizes says nothing of how fast they are.
 

@@ -15,6 +15,8 @@ from moe.trace import RoutingTrace, resampled
 from optimizer.popularity import Predictor
 from simulator.serving.replicas import whole_tokens
 
+FOLDS = 5
+
 
 def bootstrap(
     make: Callable[[], Predictor],
@@ -55,31 +57,37 @@ def held_out_batches(
     predicted: np.ndarray,
     batch_tokens: int,
     count: int,
+    seed: int = 0,
 ) -> np.ndarray:
     """Batches that may come: what was predicted, plus the error of a prediction for a batch out of the profile.
 
-    A run of consecutive tokens of the profile, a batch of them or half the profile, is left out, the predictor
-    learns from the rest, and what it says of the run is compared with where the gates sent it; so for `count` runs
-    that begin evenly spread over the profile. Texts that differ from the profile as a whole are not in it.
+    Five-fold cross-validation: the predictor learns from four fifths of the profile and predicts the rest, which
+    gives five errors of all experts. A batch to come errs as a sixth one would: normally, with their mean and
+    covariance, wider by 1 + 1/5 since the mean is known from five. How the texts to come differ from all of the
+    profile is not in it.
 
     Args:
         make: a fresh predictor, not fitted.
         profiled: the profile.
         predicted: tokens of each expert in the mean batch, shape (layers, experts).
         batch_tokens: of a batch.
-        count: batches.
+        count: batches. seed: of the draws.
 
     Returns:
         Whole tokens of each expert, shape (count, layers, experts); each layer's sum is that of `predicted`.
+
+    Raises InputError for a profile of fewer than five tokens.
     """
-    size = min(batch_tokens, max(1, profiled.tokens // 2))
-    found = []
-    for start in np.linspace(0, profiled.tokens - size, count).astype(int):
-        run = profiled.slice(start, start + size)
-        outside = np.r_[0:start, start + size : profiled.tokens]
-        fitted = make().fit(profiled.take(outside))
-        error = run.popularity() - np.asarray(fitted.predict(run.token_id, run), float)
-        batch = np.maximum(predicted + error * (batch_tokens / size), 0.0)
-        batch *= predicted.sum(axis=1, keepdims=True) / batch.sum(axis=1, keepdims=True)
-        found.append([whole_tokens(layer) for layer in batch])
-    return np.array(found)
+    if profiled.tokens < FOLDS:
+        raise InputError(f"profiled_tokens: expected at least {FOLDS}, got {profiled.tokens}")
+    every, errors = np.arange(profiled.tokens), []
+    for fold in np.array_split(every, FOLDS):
+        left_out = profiled.take(fold)
+        fitted = make().fit(profiled.take(np.setdiff1d(every, fold)))
+        error = left_out.popularity() - np.asarray(fitted.predict(left_out.token_id, left_out), float)
+        errors.append(error * (batch_tokens / left_out.tokens))
+    mean = np.mean(errors, axis=0)
+    drawn = np.random.default_rng(seed).normal(size=(count, FOLDS)) * np.sqrt((1 + 1 / FOLDS) / (FOLDS - 1))
+    batches = np.maximum(predicted + mean + np.tensordot(drawn, errors - mean, axes=1), 0.0)
+    batches *= predicted.sum(axis=1, keepdims=True) / batches.sum(axis=2, keepdims=True)
+    return np.array([[whole_tokens(layer) for layer in batch] for batch in batches])

@@ -17,14 +17,17 @@ class Sleep(Phase):
 
     Args:
         times: each attempt takes `seconds` times the next of these; None: once.
+        gets: S3 requests that it stands for.
     """
 
     seconds: float
     phase: str = "wait"
     times: Iterator[float] | None = None
+    gets: int = 0
 
     def run(self, call: Call, at: float) -> float:
         """Take `seconds`."""
+        call.record.gets += self.gets
         seconds = self.seconds if self.times is None else self.seconds * next(self.times)
         call.record.add_phase(self.phase, at, at + seconds)
         return at + seconds
@@ -98,7 +101,7 @@ class Fail(Phase):
 class FirstCall(Phase):
     """Phases of an instance's first call (imports, a model's load), done again by the next one if they fail.
 
-    An instance that was warm or provisioned from the start has done its INIT, not these.
+    An instance that was warm or provisioned from the start has done its INIT, not these unless it was deployed so.
 
     Args:
         program: the phases. name: what the instance remembers them by.

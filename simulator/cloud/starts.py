@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from moe.errors import InputError, nearest, shortened
+from simulator.cloud.billing import Rates
 from simulator.cloud.streams import UNUSED, Streams, fixed
 from simulator.draws import Choices, Draws, Halvings, Lifetimes
 from simulator.plan import ProblemPlatform
@@ -26,7 +27,7 @@ class Package:
         provisioning: placement, sandbox and fetch of a small package, s.
         init: duration of INIT, s; it does not depend on memory.
         init_is_billed: whether it is part of the billed duration.
-        gb_s_usd: price of a GB-s on its architecture.
+        rates: prices of a GB-s on its architecture.
         fetch_bytes_per_s: of the code beyond a small package, before INIT.
         read_bytes_per_s: of what is read only when it is first used, in INIT; inf: all is there by then.
         slowness: an instance's compute time over that of the closed form's, by the processor that it gets.
@@ -35,7 +36,7 @@ class Package:
     provisioning: Draws
     init: Draws | Lifetimes
     init_is_billed: bool
-    gb_s_usd: float
+    rates: Rates
     fetch_bytes_per_s: float = math.inf
     read_bytes_per_s: float = math.inf
     slowness: Choices = SAME
@@ -50,7 +51,7 @@ class Package:
             provisioning=streams.draws(f"{name}.provisioning", package.provisioning_s),
             init=streams.draws(f"{name}.init", package.init_s),
             init_is_billed=bool(rule.on(prices.date)),
-            gb_s_usd=(prices.gb_s if package.architecture == "x86_64" else prices.gb_s_arm64).median,
+            rates=Rates.of(prices, package.architecture),
             fetch_bytes_per_s=profile.start.fetch_bytes_per_s.median if lazily is None else math.inf,
             read_bytes_per_s=math.inf if lazily is None else lazily.median,
             slowness=_slowness(profile, package.architecture, streams),
@@ -59,7 +60,7 @@ class Package:
     @classmethod
     def ideal(cls, constants: ProblemPlatform) -> Package:
         """The ideal platform's."""
-        return cls(fixed(0.0), fixed(0.0), True, constants.price_per_gb_s)
+        return cls(fixed(0.0), fixed(0.0), True, Rates(((0.0, constants.price_per_gb_s),)))
 
     def still(self) -> Package:
         """The same whose instances all get a processor of the mean speed."""

@@ -13,7 +13,6 @@ class ClosedFormConstants:
     """What Eq. 3-11 need of a platform (docs/formats.md): medians only, no tails, bursts or contention.
 
     Attributes:
-        speed: compute of each memory size over one vCPU's of x86_64, shape (sizes,).
         storage_bandwidth_bytes_per_s: B_s of each memory size, shape (sizes,): one rate for both ways, of an
             expert that downloads weights and input and uploads as much as one of them.
         direct_bandwidth_bytes_per_s: B_f, raw bytes before encoding.
@@ -21,7 +20,6 @@ class ClosedFormConstants:
         warm_start_s: T_str.
     """
 
-    speed: np.ndarray
     storage_bandwidth_bytes_per_s: np.ndarray
     direct_bandwidth_bytes_per_s: float
     storage_delay_s: float
@@ -38,7 +36,6 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     if payload.function_bytes_per_s_per_mb is not None:  # the closed form has one B_f for all sizes
         direct = min(direct, payload.function_bytes_per_s_per_mb.median * float(np.median(memory)))
     return ClosedFormConstants(
-        speed=speed(profile, memory),
         storage_bandwidth_bytes_per_s=_storage_bandwidth(profile, memory),
         direct_bandwidth_bytes_per_s=direct / payload.encoding_factor.median,
         storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)

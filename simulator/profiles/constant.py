@@ -49,9 +49,9 @@ class Fit(FileModel):
     """What a calibrated value rests on.
 
     `method` is the family or estimator; `samples` counts values in `runs` independent runs (fit and selection,
-    without the test); `draws` are of the value (of a distribution its median), one for each resampling
-    of runs; `interval` is the 95% interval of the value, of a distribution of its median (of one around
-    1, its 99% quantile), from a bootstrap over runs; `held_out_error` is the relative error on the runs by which
+    without the test); `interval` is the 95% interval of the value, of a distribution of its median (of one around
+    1, its 99% quantile): Student's t over what each of all runs says, or the bracket that the data cannot tell
+    apart; `draws` are of the same number, as wide; `held_out_error` is the relative error on the runs by which
     nothing was chosen; `sha256` is of the sorted lines of the `file`.
     """
 

@@ -36,6 +36,7 @@ PAPER_PROFILE = "paper"  # the same as far as the paper's model goes
 GB = 2**30  # as S3 charges bytes
 Architecture: TypeAlias = Literal["x86_64", "arm64"]
 Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
+GBSeconds: TypeAlias = Annotated[Constant, in_unit("GB-s")]
 
 
 class PackageConstants(FileModel):
@@ -254,24 +255,60 @@ class PayloadConstants(FileModel):
     encoding_factor: Ratio
 
 
-class PriceConstants(FileModel):
-    """What AWS charges; `date` is the day whose rules hold. The free tier is what is left of it, 0: off."""
+class TierConstants(FileModel):
+    """The price of a GB-s beyond so many in a month, all functions of an architecture together."""
 
+    architecture: Architecture
+    above_gb_s: GBSeconds
+    gb_s: USD
+
+
+class PriceConstants(FileModel):
+    """What AWS charges: `price_list_date` is the day of the prices, `date` the day whose rules hold.
+
+    The free tier is what is left of it, 0: off. `used_gb_s`: what the account has used this month, which decides
+    the tier. `savings_plan`: a Compute Savings Plan's discount, on duration and provisioned concurrency. An
+    asynchronous event is one request up to `event_first_bytes`, and one more for each `event_step_bytes` begun.
+    """
+
+    price_list_date: date
     date: date
     gb_s: USD
     gb_s_arm64: USD
+    tiers: dict[str, TierConstants]
+    used_gb_s: GBSeconds
+    savings_plan: Annotated[Constant, in_unit("1"), within(0, 1)]
     invocation: USD
+    event_first_bytes: Annotated[Constant, in_unit("bytes"), within(1)]
+    event_step_bytes: Annotated[Constant, in_unit("bytes"), within(1)]
     s3_put: USD
     s3_get: USD
     billing_step_s: Dated
     init_is_billed: Dated
     image_init_is_billed: Dated
     tmp_gb_s: USD
-    free_gb_s: Annotated[Constant, in_unit("GB-s")]
+    free_gb_s: GBSeconds
     free_invocations: Ratio
     provisioned_gb_s: USD
+    provisioned_gb_s_arm64: USD
     provisioned_duration_gb_s: USD
+    provisioned_duration_gb_s_arm64: USD
+    provisioned_init_is_billed: Dated
     provisioned_step_s: Seconds
+
+    def of(self, name: str, architecture: Architecture) -> float:
+        """A price that differs by architecture, less the Savings Plan's discount, USD."""
+        constant: Constant = getattr(self, name if architecture == "x86_64" else f"{name}_arm64")
+        return constant.median * (1 - self.savings_plan.median)
+
+    def tiers_of(self, architecture: Architecture) -> tuple[tuple[float, float], ...]:
+        """From how many GB-s of the rest of the month on a GB-s costs what, USD; rising from 0."""
+        off, used = 1 - self.savings_plan.median, self.used_gb_s.median
+        mine = [x for x in self.tiers.values() if x.architecture == architecture]
+        every = [(0.0, self.of("gb_s", architecture)), *((x.above_gb_s.median, x.gb_s.median * off) for x in mine)]
+        every.sort()
+        now = max(k for k, (above, _) in enumerate(every) if above <= used)
+        return ((0.0, every[now][1]), *((above - used, usd) for above, usd in every[now + 1 :]))
 
 
 class BetterTransformerConstants(FileModel):
@@ -354,6 +391,11 @@ class PlatformProfile(Shown, FileModel):
         return found
 
     @property
+    def gb_s_usd(self) -> float:
+        """What the next GB-s of a function costs, USD: on its package's architecture, in the month's tier."""
+        return self.prices.tiers_of(self.architecture)[0][1]
+
+    @property
     def architecture(self) -> Architecture:
         """Of the package that functions have unless they say otherwise."""
         return self.start.packages[self.start.package].architecture
@@ -400,6 +442,11 @@ def _based(data: dict[str, Any], name: str | Path) -> dict[str, Any]:
     if "base" not in data:
         return data
     return overlaid(_packaged(str(data.pop("base")), f"{name}: base"), data)
+
+
+def price_list_date(profile: str | Path) -> str:
+    """The day of the prices of a profile, by name or file, ISO: what every result says. Raises InputError."""
+    return load_profile(profile).prices.price_list_date.isoformat()
 
 
 def _packaged(name: str, what: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How sure a profile is: its constants at draws of their fits, or times factors as wide as they are unsure.
 
-Draw k of the fits of all constants that rest on the same runs is of the same resampling of these: what they have
-in common stays together (docs/calibration.md). Factors are for decisions that must hold for the true platform:
+Draw k of the fits of all constants that rest on as many runs weighs these runs alike: what they have in common
+stays together (docs/calibration.md). Factors are for decisions that must hold for the true platform:
 every uncertain constant has one, measured or not. They are lognormal, and independent of each other.
 """
 

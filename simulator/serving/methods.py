@@ -22,8 +22,8 @@ from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Invoke, Latch, Signal, Target, WaitFor
 from simulator.cloud.phases import Compute, Return
 from simulator.cloud.transfers import Get, GetAsReady, Pipeline, Put, PutInOrder, Ready
-from simulator.plan import Communication, handed_on_as_payload
-from simulator.serving.layer import Layer, loading, non_moe_memory_mb
+from simulator.plan import Communication, handed_on_as_payload, non_moe_memory_mb
+from simulator.serving.layer import Layer, loading
 from simulator.serving.rehearsal import expected_end_s
 from simulator.serving.replicas import Replica, minibatches
 

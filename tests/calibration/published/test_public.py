@@ -222,8 +222,8 @@ def test_an_experts_rate_is_derived_from_products_and_not_from_images_of_2020(tm
     assert found.constant.median == pytest.approx(2 * 0.78 * (33.8e9 + 25.5e9) / 2, rel=1e-5)
     assert found.fit.interval is not None
     low, high = found.fit.interval
-    assert 2 * 0.62 * 25.5e9 < low < 33e9, "what one row and the least conversion say"
-    assert 56e9 < high < 2 * 0.85 * 33.8e9
+    assert 0.999 * 2 * 0.62 * 25.5e9 < low < 33e9, "what one row and the least conversion say"
+    assert 56e9 < high < 1.001 * 2 * 0.85 * 33.8e9
     assert found.constant.date == "2022-06"
     assert (found.constant.confidence, found.constant.kept) == ("medium", None)
 
@@ -239,8 +239,8 @@ def test_absolute_rates_are_within_what_their_sources_leave_open() -> None:
     assert all(abs(row.error) < 0.3 for row in products)
     bert = [row for row in rows if row.quantity.startswith("BERT-")]
     assert len(bert) == 7
-    assert all(abs(row.error) < 0.25 for row in bert), "from 8 to 512 tokens: small batches pay for their weights"
+    assert all(abs(row.error) < 0.15 for row in bert), "from 8 to 512 tokens: small batches pay for their weights"
     assert abs(held["GEMM 2048^3, EPYC 7742 (Zen 2), per core"].error) < 0.1
     images = [row for row in rows if row.quantity.startswith("ResNet-50")]
     assert len(images) == 4
-    assert all(row.data == "unseen" and row.error > 0.5 for row in images), "of guests without AVX2: held out"
+    assert all(row.data == "of its time" and row.error > 0.5 for row in images), "guests without AVX2: held out"

