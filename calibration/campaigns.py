@@ -47,6 +47,15 @@ READERS: tuple[Reader, ...] = (
 """In this order: later ones see what earlier ones fitted, and stand where both fit the same constant."""
 MAIN = ("expert", "multiply", "warm")
 """Probes whose package is the main one, the first that was measured."""
+OF_AWS = (
+    ("start", "image_bytes_per_s"),
+    ("compute", "instance_factor"),
+    ("network", "process_bytes_per_s"),
+    *(("storage", f"{kind}_drift") for kind in ("get", "put")),
+    *(("storage", f"slow_{kind}s") for kind in ("get", "put")),
+    ("storage", "put_connection_bytes_per_s"),
+)
+"""What no campaign measures and only AWS's hosts and network do: of the embedded endpoint it does not hold."""
 
 
 def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, seed: int = 0) -> Calibration:
@@ -97,6 +106,8 @@ def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, se
     if by_cpu is not None:
         network = profile.network.model_copy(update={"moved_by_cpu": by_cpu})
         profile = profile.model_copy(update={"network": network})
+        for path in OF_AWS if by_cpu else ():
+            profile = with_constant(profile, path, None)
     prices, rules = billing_rules(measured, profile.prices)
     profile = profile.model_copy(update={"prices": prices})
     made: list[Fitted] = list(fits.values())

@@ -24,8 +24,8 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from moe.errors import InputError, nearest, shortened
-from optimizer.evaluation import ROUNDING, Solution, evaluate_layer, fixed_latency_s
-from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.evaluation import ROUNDING, Solution, evaluate_layer, fixed_cost, fixed_latency_s, latency_budget_s
+from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, model_fronts
 from optimizer.exact.lagrangian import cheapest_within
 from optimizer.miqcp import NoIncumbent, fixed_method_miqcp
 from simulator.plan import (
@@ -113,7 +113,8 @@ def solve_ods(
         raise NoIncumbent(f"ods-{inner}", time_limit_s, None)
     if methods == "paper":
         cost[np.isinf(cost).any(axis=1)] = np.inf
-    chosen, rounds, single = _select(cost, latency, latency_budget_s(problem), fixed_latency_s(problem))
+    fixed = fixed_cost(problem), fixed_latency_s(problem)
+    chosen, rounds, single = _select(cost, latency, latency_budget_s(problem), *fixed)
     layers = [plans[COMMUNICATIONS[a]][e] for e, a in enumerate(chosen)]
     least = float(cost.min(axis=0).sum())
     most = float(np.where(np.isfinite(cost), cost, 0.0).max(axis=0).sum())
@@ -137,7 +138,7 @@ def fixed_method_within(problem: DeploymentProblem, method: Communication) -> tu
 def optimum(problem: DeploymentProblem) -> float | None:
     """The least objective of any plan within the limit (per-layer beta); None where it is out of reach."""
     found = cheapest_within(problem, PREFERRED, latency_budget_s(problem))
-    return found.bound if np.isfinite(found.bound) else None
+    return found.bound + fixed_cost(problem) if np.isfinite(found.bound) else None
 
 
 def fixed_method_exact(
@@ -169,7 +170,7 @@ def _fastest_first(
 
 
 def _latency_s(problem: DeploymentProblem, e: int, plan: LayerPlan) -> float:
-    return evaluate_layer(problem, e, plan)[2]
+    return evaluate_layer(problem, e, plan).latency_s
 
 
 def _layer_costs(
@@ -181,14 +182,13 @@ def _layer_costs(
     for a, method in enumerate(COMMUNICATIONS):
         for e, layer in enumerate(plans[method]):
             if layer is not None:
-                gb_s, requests_usd, latency[a, e] = evaluate_layer(problem, e, layer)
-                usd = gb_s * problem.platform.price_per_gb_s + requests_usd
-                cost[a, e] = objective_value(problem.objective, gb_s, usd)
+                found = evaluate_layer(problem, e, layer)
+                cost[a, e], latency[a, e] = objective_value(found, problem.objective), found.latency_s
     return cost, latency
 
 
 def _select(
-    cost: np.ndarray, latency: np.ndarray, budget_s: float, fixed_s: float
+    cost: np.ndarray, latency: np.ndarray, budget_s: float, fixed: float, fixed_s: float
 ) -> tuple[np.ndarray, list[OdsRound], bool]:
     """Steps 2-4 of Alg. 1: the method of each layer, the rounds, and whether step 4 was taken."""
     every = np.arange(cost.shape[1])
@@ -203,7 +203,7 @@ def _select(
         done = model_latency.sum() <= within
         layer = None if done or not droppable else int(droppable[0])
         method = None if layer is None else COMMUNICATIONS[chosen[layer]]
-        rounds.append(OdsRound(model_cost, fixed_s + float(model_latency.sum()), layer, method))
+        rounds.append(OdsRound(fixed + model_cost, fixed_s + float(model_latency.sum()), layer, method))
         if done:
             return chosen, rounds, False
         if layer is None:

@@ -7,7 +7,9 @@ import numpy as np
 from moe.errors import InputError
 from moe.spec import MoESpec
 from simulator.plan import (
+    MB,
     DeploymentProblem,
+    NonMoESize,
     Objective,
     ProblemExpert,
     ProblemLayer,
@@ -62,18 +64,55 @@ def make_problem(
         )
     batch_tokens = float(popularity.sum(axis=1).max()) / spec.top_k
     platform = problem_platform(profile, memory_mb, max_replicas)
-    non_moe_s = transformer_seconds(profile, non_moe_memory_mb, spec.non_moe_flops * batch_tokens)
+    non_moe = _non_moe(spec, profile, platform, non_moe_memory_mb, platform.gate_bandwidth, batch_tokens)
     return DeploymentProblem(
         name=name or spec.name,
         objective=objective,
         platform=platform,
-        layers=_layers(spec, popularity, profile, platform, non_moe_s, non_moe_memory_mb),
-        head_s=_load_s(platform, spec.embedding_bytes + spec.non_moe_parameter_bytes),
-        tail_s=transformer_seconds(profile, non_moe_memory_mb, spec.tail_flops * batch_tokens),
+        layers=_layers(spec, popularity, profile, platform, non_moe),
+        head_s=non_moe.head_s,
+        tail_s=non_moe.tail_s,
         latency_limit_s=latency_limit_s,
         batch_tokens=batch_tokens,
         top_k=spec.top_k,
+        non_moe=tuple(
+            _non_moe(spec, profile, platform, size, bandwidth, batch_tokens)
+            for size, bandwidth in zip(memory_mb, platform.storage_bandwidths.tolist(), strict=True)
+            if _needed_bytes(spec, profile, batch_tokens) <= size * MB
+        ),
     )
+
+
+def _non_moe(
+    spec: MoESpec,
+    profile: PlatformProfile,
+    platform: ProblemPlatform,
+    memory_mb: int,
+    bandwidth: float,
+    batch_tokens: float,
+) -> NonMoESize:
+    """Gate and non-MoE functions of a memory size: their compute, and loads at their B_s."""
+
+    def load_s(size_bytes: float) -> float:
+        return platform.warm_start_s + platform.storage_delay_s + size_bytes / bandwidth
+
+    tail_load_s = load_s(spec.embedding_bytes if spec.tail_flops else 0)
+    return NonMoESize(
+        memory_mb=memory_mb,
+        storage_bandwidth_bytes_per_s=bandwidth,
+        head_s=load_s(spec.embedding_bytes + spec.non_moe_parameter_bytes),
+        tail_s=transformer_seconds(profile, memory_mb, spec.tail_flops * batch_tokens),
+        non_moe_s=(transformer_seconds(profile, memory_mb, spec.non_moe_flops * batch_tokens),) * spec.moe_layers,
+        next_load_s=(*[load_s(spec.non_moe_parameter_bytes)] * (spec.moe_layers - 1), tail_load_s),
+    )
+
+
+def _needed_bytes(spec: MoESpec, profile: PlatformProfile, batch_tokens: float) -> float:
+    """Memory of the largest non-MoE function: runtime, embedding and attention block, and of each token of the
+    batch its hidden state, query, key, value, attention's result, and top_k experts' results."""
+    parameters = spec.embedding_bytes + spec.non_moe_parameter_bytes
+    tokens = batch_tokens * (5 + spec.top_k) * spec.token_bytes
+    return profile.compute.runtime_bytes.median + parameters + tokens
 
 
 def with_tokens(problem: DeploymentProblem, popularity: np.ndarray) -> DeploymentProblem:
@@ -129,13 +168,28 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
     )
     runtime = profile.compute.runtime_bytes.median - made_of.compute.runtime_bytes.median
 
-    def loaded(seconds: float) -> float:
-        fixed_0, fixed_1 = (_load_s(each, 0.0) for each in (before, after))
-        return fixed_1 + (seconds - fixed_0) * before.gate_bandwidth / after.gate_bandwidth
+    fixed_0, fixed_1 = (each.warm_start_s + each.storage_delay_s for each in (before, after))
+    bandwidths = dict(zip(memory_mb, after.storage_bandwidths.tolist(), strict=True))
+
+    def loaded(seconds: float, was: float = before.gate_bandwidth, now: float = after.gate_bandwidth) -> float:
+        return fixed_1 + (seconds - fixed_0) * was / now
+
+    def size(each: NonMoESize) -> NonMoESize:
+        was, now = each.storage_bandwidth_bytes_per_s, bandwidths[each.memory_mb]
+        return NonMoESize(
+            memory_mb=each.memory_mb,
+            storage_bandwidth_bytes_per_s=now,
+            head_s=loaded(each.head_s, was, now),
+            tail_s=each.tail_s * by_size(each.memory_mb),
+            non_moe_s=tuple(x * by_size(each.memory_mb) for x in each.non_moe_s),
+            next_load_s=tuple(loaded(x, was, now) for x in each.next_load_s),
+        )
+
+    def by_size(size: int) -> float:
+        return transformer_seconds(profile, size, 1.0) / transformer_seconds(made_of, size, 1.0)
 
     def non_moe(each: ProblemLayer) -> float:
-        size = each.non_moe_memory_mb or memory_mb[-1]
-        return transformer_seconds(profile, size, 1.0) / transformer_seconds(made_of, size, 1.0)
+        return by_size(each.non_moe_memory_mb or memory_mb[-1])
 
     def layer(each: ProblemLayer) -> ProblemLayer:
         per_call = None if each.seconds_per_call is None else np.array(each.seconds_per_call) * call_1 / call_0
@@ -156,6 +210,7 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             "layers": tuple(layer(each) for each in problem.layers),
             "head_s": loaded(problem.head_s),
             "tail_s": problem.tail_s * non_moe(problem.layers[-1]),
+            "non_moe": tuple(size(each) for each in problem.non_moe if each.memory_mb in bandwidths),
         }
     )
 
@@ -173,7 +228,7 @@ def problem_platform(profile: PlatformProfile, memory_mb: Sequence[int], max_rep
         payload_limit_bytes=profile.payload.limit_bytes.median,
         payload_encoding_factor=profile.payload.encoding_factor.median,
         direct_hands_on=True,
-        price_per_gb_s=profile.prices.gb_s.median,
+        price_per_gb_s=profile.gb_s_usd,
         price_per_invocation=profile.prices.invocation.median,
         price_per_put=profile.storage_class.put_usd,
         price_per_get=profile.storage_class.get_usd,
@@ -185,15 +240,12 @@ def _layers(
     popularity: np.ndarray,
     profile: PlatformProfile,
     platform: ProblemPlatform,
-    non_moe_s: float,
-    non_moe_memory_mb: int,
+    non_moe: NonMoESize,
 ) -> tuple[ProblemLayer, ...]:
     """The layers: U_j is arithmetic per token, a call's fixed time reads the weights once."""
     per_call, per_token = expert_seconds(
         profile, platform.memory_mb, spec.expert_parameter_bytes, spec.expert_flops
     )
-    load_s = _load_s(platform, spec.non_moe_parameter_bytes)
-    tail_load_s = _load_s(platform, spec.embedding_bytes if spec.tail_flops else 0)
     return tuple(
         ProblemLayer(
             token_in_bytes=spec.token_bytes,
@@ -202,10 +254,10 @@ def _layers(
             seconds_per_call=tuple(per_call.tolist()),
             non_moe_s=non_moe_s,
             next_load_s=next_load_s,
-            non_moe_memory_mb=non_moe_memory_mb,
+            non_moe_memory_mb=non_moe.memory_mb,
             experts=_experts(spec, profile, tokens),
         )
-        for tokens, next_load_s in zip(popularity, [*[load_s] * (spec.moe_layers - 1), tail_load_s], strict=True)
+        for tokens, non_moe_s, next_load_s in zip(popularity, non_moe.non_moe_s, non_moe.next_load_s, strict=True)
     )
 
 
@@ -219,11 +271,6 @@ def _experts(spec: MoESpec, profile: PlatformProfile, tokens: np.ndarray) -> tup
         )
         for d in tokens.tolist()
     )
-
-
-def _load_s(platform: ProblemPlatform, size_bytes: float) -> float:
-    """A load of a non-MoE function: warm start, delay, bytes."""
-    return platform.warm_start_s + platform.storage_delay_s + size_bytes / platform.gate_bandwidth
 
 
 def _with_runtime(expert: ProblemExpert, more_bytes: float) -> ProblemExpert:

@@ -50,7 +50,7 @@ COLUMNS = {
     "bytes_in": "bytes that came into the instance",
     "bytes_out": "bytes that left it",
     "gets": "S3 GET requests",
-    "puts": "S3 PUT requests",
+    "puts": "S3 PUT and LIST requests, which have one price",
     "refused": "S3 requests answered with a 5xx (SlowDown, errors): not in gets and puts, not billed",
     "exchange_gets": "of gets, those that carry tokens between a non-MoE function and experts",
     "exchange_puts": "of puts, likewise",
@@ -207,7 +207,7 @@ def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
 
 def columns_of(record: Record) -> dict[str, Any]:
     """A row as plain values, columns as in COLUMNS."""
-    row = {name: getattr(record, name) for name in COLUMNS if not name.endswith(_PHASE_ENDINGS)}
+    row = {name: getattr(record, name) for name in _PLAIN}
     for phase in PHASES:
         row[f"{phase}_start_s"], row[f"{phase}_end_s"] = record.phases.get(phase, (math.nan, math.nan))
     return row
@@ -215,15 +215,15 @@ def columns_of(record: Record) -> dict[str, Any]:
 
 def from_pandas(table: pd.DataFrame) -> list[Record]:
     """The rows of a record table, the inverse of `to_pandas`; other columns are left out."""
-    names = [name for name in COLUMNS if not name.endswith(_PHASE_ENDINGS)]
     phases = [(phase, table[f"{phase}_start_s"].tolist(), table[f"{phase}_end_s"].tolist()) for phase in PHASES]
     records = []
-    for place, values in enumerate(zip(*(table[name].tolist() for name in names), strict=True)):
-        record = Record(**dict(zip(names, values, strict=True)))
+    for place, values in enumerate(zip(*(table[name].tolist() for name in _PLAIN), strict=True)):
+        record = Record(**dict(zip(_PLAIN, values, strict=True)))
         spans = ((phase, start_s[place], end_s[place]) for phase, start_s, end_s in phases)
         record.phases = {phase: (start, end) for phase, start, end in spans if not math.isnan(start)}
         records.append(record)
     return records
 
 
-_PHASE_ENDINGS = tuple(f"{phase}_{edge}_s" for phase in PHASES for edge in ("start", "end"))
+_OF_PHASES = {f"{phase}_{edge}_s" for phase in PHASES for edge in ("start", "end")}
+_PLAIN = tuple(name for name in COLUMNS if name not in _OF_PHASES)

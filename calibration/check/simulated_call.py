@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from lambda_probe.account.calls import Attempt
@@ -149,7 +149,7 @@ def _answer(played: Played, work: Work, service: LambdaService) -> dict[str, Any
         instance=row.instance,
         payload_bytes=math.ceil(work.size_bytes * factor) if isinstance(work, Send) else 0,
     )
-    return asdict(answer)
+    return {**vars(answer)}
 
 
 def _cpu_s(played: Played, work: Work, service: LambdaService) -> list[float]:

@@ -57,11 +57,12 @@ FILES = (
     PublicFile("skyrise_s3_latency_from_lambda_*.csv", None, storage.latency_summary_check),
     PublicFile("sebs_aws_s3_by_memory_*.csv", storage.by_memory_fit, storage.by_memory_check),
     PublicFile("s3_ec2_*_dvassallo_*.csv", storage.connection_fit, storage.connection_check),
-    PublicFile("skyrise_storage_aggregate_*.csv", None, storage.requests_check),
+    PublicFile("skyrise_storage_aggregate_*.csv", storage.upload_fit, storage.requests_check),
     PublicFile(
         "skyrise_lambda_network_intervals*.csv", network.intervals_fit, network.intervals_check, "us-east-1"
     ),
     PublicFile("skyrise_lambda_network_per_function*.csv", None, network.summary_check),
+    PublicFile("lambda_network_sjakthol_*.csv", None, network.by_memory_check),
     PublicFile(
         "lambda_memory_scaling_cebert_*.csv", compute.single_thread_fit, compute.single_thread_check, "us-east-2"
     ),
@@ -69,6 +70,7 @@ FILES = (
     PublicFile("lambda_linpack_gflops_by_memory_*.csv", None, compute.linpack_check),
     PublicFile("lambda_vcpu_tiers*.csv", compute.visible_cores_fit, compute.visible_cores_check),
     PublicFile("sebs_aws_s3_by_memory_*.csv", None, compute.resnet50_check),
+    PublicFile("sebs_aws_s3_by_memory_*.csv", compute.instance_fit, compute.instance_check),
     PublicFile("compute_rates*.csv", rates.rates_fit, rates.rates_check),
     PublicFile("mlperf_inference_single_node*.csv", rates.efficiency_fit, None),
     PublicFile("ec2_ondemand_prices_*.csv", compute.cluster_price_fit, None, "us-east-1"),

@@ -49,7 +49,7 @@ def _models() -> Sequence[type[FileModel]]:
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Plan for less than the limit, so that at most this share of --set samples is late.",
 )
-@click.option("--objective", type=click.Choice(["gb_s", "usd"]), help="Default: the problem's.")
+@click.option("--objective", type=click.Choice(["gb_s", "usd", "total"]), help="Default: the problem's.")
 @click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
 @click.option(
     "--profile",
@@ -104,7 +104,8 @@ def plan(
     try:
         if late_share is not None:
             margin = _margin(planning, late_share, profile, solver, seed)
-        solved, ods = _solved(planning, problem_path, solver, chosen, seed, margin and margin.planning_limit_s)
+        limit_s = None if margin is None else margin.planning_limit_s
+        solved, ods = _solved(planning, problem_path, solver, chosen, seed, limit_s)
     except Infeasible as error:
         if as_json:
             print_json({"feasible": False, "least_latency_s": error.least_latency_s})
@@ -225,9 +226,13 @@ def _show_plan(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
     if plan.gap:
         certificate = f", at most {plan.gap:.2%} above the optimum"
     click.echo(
-        f"{plan.solver}: {plan.billed_gb_s:.6g} GB-s billed, {plan.full_cost_usd:.6g} USD with requests, "
-        f"latency {plan.latency_s:.6g} s{certificate}; {plan.solve_s:.2f} s to solve"
+        f"{plan.solver}: {plan.total_cost_usd:.6g} USD in all, {plan.full_cost_usd:.6g} of it for the experts "
+        f"({plan.billed_gb_s:.6g} GB-s), latency {plan.latency_s:.6g} s{certificate}; "
+        f"{plan.solve_s:.2f} s to solve"
     )
+    if plan.non_moe_memory_mb is not None:
+        kept = "kept by warm instances" if plan.reload == "when-cold" else "as the problem says"
+        click.echo(f"gate and non-MoE functions of {plan.non_moe_memory_mb:,} MB, parameters {kept}")
     if not plan.feasible:
         click.echo(f"not feasible: {', '.join(_violation(v) for v in plan.violations)}")
 

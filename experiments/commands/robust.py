@@ -113,7 +113,7 @@ def robust(
     problem = read_problem(problem_path)
     criterion = Criterion(risk, quantile, limit_share, overflow)
     samples = load_samples(samples_path)
-    solved, found = timed(problem, "robust", lambda: plan_robustly(problem, samples, criterion, beta))
+    solved, found = timed(problem, "robust", lambda each: plan_robustly(each, samples, criterion, beta))
     if out is not None:
         write_json(out, solved)
     if as_json:

@@ -16,9 +16,10 @@ from simulator.profiles.constant import Dated
 HEAD = """# Calibration of `{name}` from {told}
 
 Base: `{base}`. `fit` is the fitted value (of a distribution its median, of a published jitter its 99% quantile)
-with its 95% interval (Student's t over all runs, or the bracket that the data cannot tell apart); errors are relative, on the runs that choose (selection) and on
-those that choose nothing (test). `-`: fewer than three runs cannot be split, one run has no interval. `kept`: the
-base profile's value describes most runs at least as well as a fit to the others, and stands.
+with its 95% interval (Student's t over all runs, or the bracket that the data cannot tell apart); errors are
+relative, on the runs that choose (selection) and on those that choose nothing (test). `-`: fewer than three runs
+cannot be split, one run has no interval. `kept`: the base profile's value describes most runs at least as well as
+a fit to the others, and stands.
 
 """
 COLUMNS = (

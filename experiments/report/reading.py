@@ -47,6 +47,7 @@ class ExperimentResult(ResultFile):
     about: str
     model: str
     profile: str
+    price_list_date: str | None = None
     batch_tokens: int
     batches: int
     latency_limit_s: float | None
@@ -77,6 +78,7 @@ class TrafficResult(ResultFile):
 
     name: str
     seed: int
+    price_list_date: str | None = None
     slo_s: float
     offered_requests_per_s: float | None
     confidence: str

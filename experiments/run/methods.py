@@ -91,9 +91,9 @@ def lambda_row(
         tokens_per_s=warm.tokens_per_s,
         overflowed=warm.overflowed,
         feasible=feasible,
-        late_share=late and late.share,
-        late_share_low=late and late.low,
-        late_share_high=late and late.high,
+        late_share=late.share if late else None,
+        late_share_low=late.low if late else None,
+        late_share_high=late.high if late else None,
     )
 
 
@@ -126,7 +126,7 @@ def row_named(rows: Iterable[Row], start: str) -> Row | None:
 
 
 def ratios(row: Row, rows: list[Row]) -> dict[str, float | None]:
-    """Billed cost and throughput of a row over LambdaML's, and billed cost over the cluster's three bills."""
+    """Both bills and throughput of a row over LambdaML's, and both bills over the cluster's three."""
     lambdaml = row_named(rows, "LambdaML")
     found: dict[str, float | None] = {
         "billed_over_lambdaml": row.billed_usd / lambdaml.billed_usd if lambdaml else None,
@@ -138,6 +138,9 @@ def ratios(row: Row, rows: list[Row]) -> dict[str, float | None]:
     for period in PERIODS:
         cluster = next((other for other in rows if other.period == period), None)
         found[f"billed_over_cluster_{period}"] = row.billed_usd / cluster.billed_usd if cluster else None
+        found[f"total_over_cluster_{period}"] = (
+            row.total_usd / cluster.total_usd if cluster and row.total_usd and cluster.total_usd else None
+        )
     return found
 
 
@@ -196,24 +199,24 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
         f"({experts_usd} for the experts' functions) at {best.tokens_per_s:,.0f} tokens/s "
         f"in batches of {batch_tokens:,} tokens"
     )
-    cost, speed = over["billed_over_lambdaml"], over["tokens_per_s_over_lambdaml"]
-    if cost is not None and speed is not None:
+    cost, total = over["billed_over_lambdaml"], over["total_over_lambdaml"]
+    speed = over["tokens_per_s_over_lambdaml"]
+    if cost is not None and total is not None and speed is not None:
         first += (
-            f"; its experts cost {_compared(cost)} LambdaML's, its throughput is {_compared(speed)} LambdaML's"
+            f"; that is {_compared(total)} LambdaML's whole bill ({_compared(cost)} its experts'), "
+            f"at a throughput {_compared(speed)} LambdaML's"
         )
-        total = over["total_over_lambdaml"]
-        if total is not None and cost < 1 < total:
-            first += (
-                f". All in all it costs {_compared(total)} LambdaML's: slower experts keep the gates' functions "
-                "waiting, which is billed, and which the paper's bill leaves out"
-            )
-    second, month, hour = (over[f"billed_over_cluster_{period}"] for period in ("second", "month", "hour"))
+        if cost < 1 < total:
+            first += "; what its experts save, gates and requests cost, which the paper's bill leaves out"
+    second, month, hour = (over[f"total_over_cluster_{period}"] for period in ("second", "month", "hour"))
     if second is None or month is None or hour is None:
         return first + "."
+    experts = _compared(over["billed_over_cluster_second"] or 1.0)
     return (
-        f"{first}. Its experts cost {_compared(second)} the MoE layers' share of a CPU cluster charged only for "
-        f"the seconds used, {_compared(month)} one paid by the month and mostly idle, and {_compared(hour)} one "
-        "paid an hour for every batch: how the cluster is charged decides more than how the experts are deployed."
+        f"{first}. The whole bill is {_compared(second)} that of a CPU cluster charged only for the seconds used "
+        f"(its experts': {experts} the MoE layers' share), {_compared(month)} one paid by the month and mostly "
+        f"idle, and {_compared(hour)} one paid an hour for every batch: how the cluster is charged decides more "
+        "than how the experts are deployed."
     )
 
 

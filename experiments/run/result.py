@@ -96,6 +96,7 @@ def result_of(run: Run) -> dict[str, Any]:
         "routing_recorded_on": dict(sorted(run.routing.held_out.origin.items())),
         "layers_of_recording": list(work.layers_of_recording or range(spec.moe_layers)),
         "profile": run.inputs.profile.name,
+        "price_list_date": run.inputs.profile.prices.price_list_date.isoformat(),
         "batch_tokens": work.batch_tokens,
         "batches": work.batches,
         "latency_limit_s": run.problem.latency_limit_s,

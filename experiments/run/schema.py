@@ -126,7 +126,9 @@ class Target(FileModel):
         description="share of the batches that may be late: plans are made for less than the limit; null: the "
         "limit itself, as in the paper",
     )
-    objective: Objective = Field("gb_s", description="gb_s: the paper's bill; usd: the experts' full bill")
+    objective: Objective = Field(
+        "gb_s", description="gb_s: the paper's bill; usd: the experts' full bill; total: the whole bill"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Target:

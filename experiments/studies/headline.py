@@ -15,11 +15,11 @@ from moe.routing.synthetic import zipf
 from moe.spec import MoESpec
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
+from simulator.plan import DeploymentPlan, Reload
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import Keys, constant_at, with_constant
-from simulator.records import bill
 from simulator.serving.cluster import PERIODS, run_on_cluster
-from simulator.serving.layer import Reload, Serving
+from simulator.serving.layer import AS_PAPER
 from simulator.serving.simulate import simulate
 
 
@@ -150,13 +150,11 @@ def evaluate(spec: MoESpec, profile: PlatformProfile, values: Mapping[str, float
     limited = problem.with_limit(lambdaml.latency_s / (1 - SLOWER_THAN_LAMBDAML))
     plan = solve(limited, "exact")
     reload: Reload = "when-cold" if values["parameters kept"] >= 0.5 else "every-invocation"
-    serving = Serving(start="just-in-time", reload=reload)
+    serving = AS_PAPER.model_copy(update={"reload": reload})
 
-    def play(chosen: object) -> tuple[float, float]:
-        runs = 1 if reload == "every-invocation" else 2  # the first batch downloads, the second is what is kept
-        run = simulate(limited, chosen, changed, serving=serving, runs=runs, seed=seed)  # type: ignore[arg-type]
-        last = bill(row for row in run.records if row.batch == runs - 1)
-        return last.compute_usd, float(run.latency_s[-1])
+    def play(chosen: DeploymentPlan) -> tuple[float, float]:
+        run = simulate(limited, chosen, changed, serving=serving, seed=seed)
+        return run.bill.compute_usd, run.mean_latency_s
 
     cost, latency_s = play(plan)
     base_cost, base_latency_s = play(lambdaml)

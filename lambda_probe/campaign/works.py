@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 
@@ -97,7 +97,7 @@ KINDS: dict[str, type] = {
 
 def event_of(work: Work) -> dict[str, Any]:
     """The event of a call that asks for some work."""
-    return {"do": work.do, **asdict(work)}
+    return {"do": work.do, **vars(work)}
 
 
 @dataclass(frozen=True)

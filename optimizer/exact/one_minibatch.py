@@ -1,7 +1,7 @@
 """The exact solver with one minibatch size for the whole model, as in the paper: an outer loop over it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,7 +85,8 @@ def _layer(options: LayerOptions, methods: Sequence[Communication], betas: np.nd
     none = LayerFront.empty()
     if not options.reached:
         return _Layer(options, options.front("storage"), none)
-    others = LayerFront.joined([none, *(options.front(x) for x in methods if x != "pipelined")])
+    fronts = [options.front(x).with_gate(options.gate) for x in methods if x != "pipelined"]
+    others = LayerFront.joined([none, *fronts])
     if "pipelined" not in methods:
         return _Layer(options, others, none)
     tokens = options.layer.tokens[options.layer.tokens > 0]
@@ -97,6 +98,7 @@ def _layer(options: LayerOptions, methods: Sequence[Communication], betas: np.nd
         if len(held):
             parts.append(options.labels("pipelined", held, witness=int(witness)))
     pipelined = LayerFront.concatenated(parts)
+    pipelined = replace(pipelined, cost=pipelined.cost + options.gate.exchange_usd)
     return _Layer(options, others, pipelined.take(np.argsort(pipelined.row, kind="stable")))
 
 

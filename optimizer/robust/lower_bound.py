@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from optimizer.cost_model import download_s, upload_s
-from optimizer.exact import latency_budget_s
+from optimizer.cost_model import download_s, load_s, upload_s
+from optimizer.evaluation import latency_budget_s
 from optimizer.exact.knapsack import ROUNDING, Front, fastest, relax, undominated
 from optimizer.exact.layer_fronts import LayerOptions
 from optimizer.problem import with_tokens
@@ -76,7 +76,7 @@ def _front(served: DeploymentProblem, e: int) -> Front:
     cost, latency = LayerOptions(relaxed, 0).front("storage").pair()
     # That layer has no bytes to upload and download; this one waits for them whatever the plan.
     experts_done = latency - platform.storage_delay_s
-    floor = max(upload_s(platform, layer), layer.next_load_s)
+    floor = max(upload_s(platform, layer), load_s(platform, layer.next_load_s))
     exchanged = cost, np.maximum(experts_done, floor) + download_s(platform, layer)
     direct = LayerOptions(served, e).front("direct").pair()
     cost, latency = (np.concatenate(part) for part in zip(exchanged, direct, strict=True))

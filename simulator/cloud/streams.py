@@ -54,6 +54,8 @@ def _names(profile: PlatformProfile) -> list[str]:
         "processors",
         *(f"spare {k}" for k in range(SPARE)),
         *("get_error", "get_retries", "put_error", "put_retries"),
+        *(f"{kind}_{what}" for kind in ("get", "put") for what in ("drift", "slow", "delay")),
+        "instance_factor",
     ]
 
 

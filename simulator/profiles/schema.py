@@ -3,8 +3,8 @@
 File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -32,9 +32,11 @@ from simulator.profiles.constant import (
 from simulator.profiles.walk import Keys, leaves, mapped
 
 DEFAULT_PROFILE = "aws-us-east-1-2026"
+PAPER_PROFILE = "paper"  # the same as far as the paper's model goes
 GB = 2**30  # as S3 charges bytes
 Architecture: TypeAlias = Literal["x86_64", "arm64"]
 Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
+GBSeconds: TypeAlias = Annotated[Constant, in_unit("GB-s")]
 
 
 class PackageConstants(FileModel):
@@ -48,12 +50,17 @@ class PackageConstants(FileModel):
 
 
 class StartConstants(FileModel):
-    """Start of an instance and of a call; `package` is the one that functions have unless they say otherwise."""
+    """Start of an instance and of a call; `package` is the one that functions have unless they say otherwise.
+
+    `image_bytes_per_s`: at which an image's bytes beyond a small one are read the first time, in its INIT; None:
+    they are fetched before it, as a zip's are.
+    """
 
     warm_s: Seconds
     package: str
     packages: dict[str, PackageConstants] = Field(min_length=1)
     fetch_bytes_per_s: BytesPerSecond
+    image_bytes_per_s: BytesPerSecond | None = None
     init_limit_s: Seconds
     keep_alive_s: Seconds
     keep_alive_halving_s: Seconds | None = (
@@ -132,6 +139,7 @@ class ComputeConstants(FileModel):
     `weight_bandwidth_per_vcpu`, `weight_bandwidth_per_function`: reading weights from memory, not from a cache;
     the second is the most that all vCPUs of a function get.
     `arm64`: the generations of processors that functions of arm64 get, by name.
+    `instance_factor`: how much longer everything takes on an instance, whatever its call; None: all are alike.
     """
 
     visible_cores: VisibleCores
@@ -146,6 +154,7 @@ class ComputeConstants(FileModel):
     weight_bandwidth_per_vcpu: BytesPerSecond
     weight_bandwidth_per_function: BytesPerSecond
     jitter: Ratio
+    instance_factor: Ratio | None = None
     runtime_bytes: Bytes
 
 
@@ -153,15 +162,33 @@ class NetworkConstants(FileModel):
     """Network of a function, each way.
 
     `function_upload_bytes_per_s_per_mb`: where uploads are slower than downloads. `moved_by_cpu`: what limits a
-    function's transfers is its own CPU, so that an upload does not overlap with compute.
+    function's transfers is its own CPU, so that an upload does not overlap with compute. `process_bytes_per_s`:
+    what one process decrypts and copies over all its connections; None: as much as the network brings.
+    `sustained`: whether the sustained rate is the same at each memory size, or asked for by memory, `scaled`.
     """
 
     function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")]
     function_upload_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
     moved_by_cpu: bool = False
+    process_bytes_per_s: BytesPerSecond | None = None
+    sustained: Literal["default", "scaled"] = "default"
     sustained_bytes_per_s: BytesPerSecond
+    scaled_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
     burst_bytes_per_s: BytesPerSecond
     burst_bytes: Bytes
+
+    @model_validator(mode="after")
+    def _scales(self) -> "NetworkConstants":
+        if self.sustained == "scaled" and self.scaled_bytes_per_s_per_mb is None:
+            raise ValueError("sustained: scaled needs scaled_bytes_per_s_per_mb")
+        return self
+
+    def sustained_at(self, memory_mb: float) -> float:
+        """The sustained rate of a function, bytes/s, each way."""
+        sustained, scaled = self.sustained_bytes_per_s.median, self.scaled_bytes_per_s_per_mb
+        if self.sustained == "default" or scaled is None:
+            return sustained
+        return max(sustained, scaled.median * memory_mb)
 
 
 class ExpressConstants(FileModel):
@@ -177,10 +204,21 @@ class ExpressConstants(FileModel):
     put_per_gb: USD
 
 
+class SlowConstants(FileModel):
+    """Requests that are slow by chance: a share of them takes `delay_s` longer, smaller ones in proportion."""
+
+    share: Annotated[Constant, in_unit("1"), within(0, 1)]
+    delay_s: Seconds
+    from_bytes: Annotated[Constant, in_unit("bytes"), within(1)]
+
+
 class StorageConstants(FileModel):
     """S3 as a function sees it; latencies, limits and prices of the class that is used.
 
-    `get_vcpu_s`, `put_vcpu_s`: work of the function's own vCPU for each request, before it is sent.
+    `get_vcpu_s`, `put_vcpu_s`: work of the function's own vCPU for each request, before it is sent. Of the
+    standard class, each None where it is not so: `get_drift`, `put_drift`: a factor on latencies that changes each
+    hour; `slow_gets`, `slow_puts`: what few requests take besides.
+    `put_connection_bytes_per_s`: of uploads; None: as of downloads.
     """
 
     storage_class: Literal["standard", "express"] = "standard"
@@ -188,7 +226,12 @@ class StorageConstants(FileModel):
     put_latency_s: Seconds
     get_vcpu_s: Seconds | None = None
     put_vcpu_s: Seconds | None = None
+    get_drift: Ratio | None = None
+    put_drift: Ratio | None = None
+    slow_gets: SlowConstants | None = None
+    slow_puts: SlowConstants | None = None
     connection_bytes_per_s: BytesPerSecond
+    put_connection_bytes_per_s: BytesPerSecond | None = None
     get_limit_per_s: RequestsPerSecond
     put_limit_per_s: RequestsPerSecond
     prefixes: AtLeastOne
@@ -212,24 +255,60 @@ class PayloadConstants(FileModel):
     encoding_factor: Ratio
 
 
-class PriceConstants(FileModel):
-    """What AWS charges; `date` is the day whose rules hold. The free tier is what is left of it, 0: off."""
+class TierConstants(FileModel):
+    """The price of a GB-s beyond so many in a month, all functions of an architecture together."""
 
+    architecture: Architecture
+    above_gb_s: GBSeconds
+    gb_s: USD
+
+
+class PriceConstants(FileModel):
+    """What AWS charges: `price_list_date` is the day of the prices, `date` the day whose rules hold.
+
+    The free tier is what is left of it, 0: off. `used_gb_s`: what the account has used this month, which decides
+    the tier. `savings_plan`: a Compute Savings Plan's discount, on duration and provisioned concurrency. An
+    asynchronous event is one request up to `event_first_bytes`, and one more for each `event_step_bytes` begun.
+    """
+
+    price_list_date: date
     date: date
     gb_s: USD
     gb_s_arm64: USD
+    tiers: dict[str, TierConstants]
+    used_gb_s: GBSeconds
+    savings_plan: Annotated[Constant, in_unit("1"), within(0, 1)]
     invocation: USD
+    event_first_bytes: Annotated[Constant, in_unit("bytes"), within(1)]
+    event_step_bytes: Annotated[Constant, in_unit("bytes"), within(1)]
     s3_put: USD
     s3_get: USD
     billing_step_s: Dated
     init_is_billed: Dated
     image_init_is_billed: Dated
     tmp_gb_s: USD
-    free_gb_s: Annotated[Constant, in_unit("GB-s")]
+    free_gb_s: GBSeconds
     free_invocations: Ratio
     provisioned_gb_s: USD
+    provisioned_gb_s_arm64: USD
     provisioned_duration_gb_s: USD
+    provisioned_duration_gb_s_arm64: USD
+    provisioned_init_is_billed: Dated
     provisioned_step_s: Seconds
+
+    def of(self, name: str, architecture: Architecture) -> float:
+        """A price that differs by architecture, less the Savings Plan's discount, USD."""
+        constant: Constant = getattr(self, name if architecture == "x86_64" else f"{name}_arm64")
+        return constant.median * (1 - self.savings_plan.median)
+
+    def tiers_of(self, architecture: Architecture) -> tuple[tuple[float, float], ...]:
+        """From how many GB-s of the rest of the month on a GB-s costs what, USD; rising from 0."""
+        off, used = 1 - self.savings_plan.median, self.used_gb_s.median
+        mine = [x for x in self.tiers.values() if x.architecture == architecture]
+        every = [(0.0, self.of("gb_s", architecture)), *((x.above_gb_s.median, x.gb_s.median * off) for x in mine)]
+        every.sort()
+        now = max(k for k, (above, _) in enumerate(every) if above <= used)
+        return ((0.0, every[now][1]), *((above - used, usd) for above, usd in every[now + 1 :]))
 
 
 class BetterTransformerConstants(FileModel):
@@ -259,7 +338,10 @@ class ClusterConstants(FileModel):
 
 @dataclass(frozen=True)
 class StorageClass:
-    """One storage class of S3: latencies, limits of all prefixes together (requests/s), prices (USD)."""
+    """One storage class of S3: latencies, limits of all prefixes together (requests/s), prices (USD).
+
+    `beyond`: of each kind of request, what changes its latency: its drift, and slow ones.
+    """
 
     get_latency_s: Constant
     put_latency_s: Constant
@@ -269,6 +351,9 @@ class StorageClass:
     put_usd: float
     get_usd_per_byte: float = 0.0
     put_usd_per_byte: float = 0.0
+    beyond: Mapping[str, tuple[Constant | None, SlowConstants | None]] = field(
+        default_factory=lambda: {"get": (None, None), "put": (None, None)}
+    )
 
 
 class PlatformProfile(Shown, FileModel):
@@ -306,6 +391,11 @@ class PlatformProfile(Shown, FileModel):
         return found
 
     @property
+    def gb_s_usd(self) -> float:
+        """What the next GB-s of a function costs, USD: on its package's architecture, in the month's tier."""
+        return self.prices.tiers_of(self.architecture)[0][1]
+
+    @property
     def architecture(self) -> Architecture:
         """Of the package that functions have unless they say otherwise."""
         return self.start.packages[self.start.package].architecture
@@ -322,7 +412,11 @@ class PlatformProfile(Shown, FileModel):
         prefixes = chosen.prefixes.median
         limits = chosen.get_limit_per_s.median * prefixes, chosen.put_limit_per_s.median * prefixes
         usd = prices.s3_get.median, prices.s3_put.median
-        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd)
+        beyond = {
+            "get": (chosen.get_drift, chosen.slow_gets),
+            "put": (chosen.put_drift, chosen.slow_puts),
+        }
+        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd, beyond=beyond)
 
 
 def profile_names() -> list[str]:
@@ -340,14 +434,23 @@ def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
     """
     if Path(name_or_path).suffix not in (".yaml", ".yml"):
         return validated(PlatformProfile, _packaged(str(name_or_path), "profile"), name_or_path)
-    data = read_mapping(name_or_path)
-    if "base" in data:
-        data = overlaid(_packaged(str(data.pop("base")), f"{name_or_path}: base"), data)
-    return validated(PlatformProfile, data, name_or_path)
+    return validated(PlatformProfile, _based(read_mapping(name_or_path), name_or_path), name_or_path)
+
+
+def _based(data: dict[str, Any], name: str | Path) -> dict[str, Any]:
+    """A profile's mapping upon that of the packaged one that its `base` names, if any. Raises InputError."""
+    if "base" not in data:
+        return data
+    return overlaid(_packaged(str(data.pop("base")), f"{name}: base"), data)
+
+
+def price_list_date(profile: str | Path) -> str:
+    """The day of the prices of a profile, by name or file, ISO: what every result says. Raises InputError."""
+    return load_profile(profile).prices.price_list_date.isoformat()
 
 
 def _packaged(name: str, what: str) -> dict[str, Any]:
     """The file of a packaged profile. Raises InputError, which begins with `what`."""
     if name not in profile_names():
         raise InputError(f"{what}: no profile {shortened(name)}{nearest(name, profile_names())}")
-    return read_mapping(str(resources.files("simulator") / "profiles" / f"{name}.yaml"))
+    return _based(read_mapping(str(resources.files("simulator") / "profiles" / f"{name}.yaml")), name)

@@ -22,8 +22,8 @@ from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Invoke, Latch, Signal, Target, WaitFor
 from simulator.cloud.phases import Compute, Return
 from simulator.cloud.transfers import Get, GetAsReady, Pipeline, Put, PutInOrder, Ready
-from simulator.plan import Communication, handed_on_as_payload
-from simulator.serving.layer import Layer, loading, non_moe_memory_mb
+from simulator.plan import Communication, handed_on_as_payload, non_moe_memory_mb
+from simulator.serving.layer import Layer, loading
 from simulator.serving.rehearsal import expected_end_s
 from simulator.serving.replicas import Replica, minibatches
 
@@ -168,7 +168,7 @@ def _uploaded_s(layer: Layer, size: float) -> float:
     """From the start of the layer until `size` bytes that its gate uploads first are in S3, by medians, s."""
     platform, memory_mb = layer.platform, non_moe_memory_mb(layer.problem, layer.e)
     put_s = platform.put_work_s(memory_mb) + platform.storage.puts.latency.median
-    return put_s + size / platform.upload_rates(memory_mb).function
+    return put_s + size / platform.network.upload_rates(memory_mb).function
 
 
 def _unknown(objects: int) -> Ready:

@@ -22,13 +22,16 @@ from simulator.plan import (
     Violation,
     check_plan_fits,
     constraint_violations,
+    non_moe_memory_mb,
 )
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
 from simulator.serving.forward_pass import ForwardPass
-from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function, non_moe_memory_mb
+from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function
 from simulator.serving.overflow import replicas_run
+from simulator.serving.rehearsal import PARAMETERS
 from simulator.serving.replicas import check_can_be_played, problem_of_size, whole_tokens
+from simulator.serving.settled import settled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +126,7 @@ def simulate(
         routing: real tokens of each expert, one (layers, experts) integer array a batch: then tokens are whole,
             and replicas that meet more than fits overflow. None: the problem's tokens, divided.
         runs: batches without `routing`; with it, each of its batches is served once.
-        warm: whether planned instances are initialised before the first batch.
+        warm: whether planned instances are initialised before the first batch, and have loaded what they keep.
         apart: whether each batch finds what the first one found (without `warm`: no instance) and begins at 0 s;
             else it finds the instances that the batch before it has left.
         decode: token-by-token generation after each batch: every layer is invoked again for each step.
@@ -141,6 +144,7 @@ def simulate(
     ((3,), True)
     """
     check_plan_fits(problem, plan)
+    problem, serving = settled(problem, plan, serving)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
     platform = platform.changed(own_work={"poll_s": poll_s})
@@ -149,7 +153,7 @@ def simulate(
     batches = list(enumerate([None] * runs if routing is None else routing))
     for served in [[each] for each in batches] if apart else [batches]:
         service = LambdaService(simpy.Environment(), platform)
-        deploy_plan(service, problem, plan, warm)
+        deploy_plan(service, problem, plan, warm, loaded=warm and serving.reload == "when-cold")
         here = [_pass(service, problem, plan, serving, number, real) for number, real in served]
         in_order = [one for each in here for one in (each, *_decode_steps(each, decode))]
         durations_s.append(_serve(service, in_order).reshape(len(here), -1))
@@ -257,15 +261,22 @@ def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarra
 
 
 def deploy_plan(
-    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, warm: bool, provisioned: bool = False
+    service: LambdaService,
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    warm: bool,
+    provisioned: bool = False,
+    loaded: bool = False,
 ) -> None:
-    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`.
+    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`, with
+    their parameters if `loaded`.
 
     Raises InputError: more replicas than can be played.
     """
 
     def deploy(name: str, memory_mb: int, instances: int) -> None:
-        service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned)
+        done = (PARAMETERS,) if loaded else ()
+        service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned, done=done)
 
     for e, layer in enumerate(plan.layers):
         check_can_be_played(e, layer.replicas)

@@ -15,7 +15,7 @@ from tests.optimizer.random_problems import distinct, every_label, random_proble
 
 def _check(problem: DeploymentProblem, optimum: float | None) -> DeploymentPlan:
     """Plan with ODS; the plan is no better than the optimum, and says so where it misses the limit."""
-    plan, found = timed(problem, "ods", lambda: solve_ods(problem))
+    plan, found = timed(problem, "ods", solve_ods)
     assert plan.lower_bound == (None if optimum is None else pytest.approx(optimum, rel=1e-6))
     assert plan.feasible == (not plan.violations)
     assert (plan.latency_s or 0) <= (problem.latency_limit_s or np.inf) * (1 + 1e-12) or not plan.feasible
@@ -80,9 +80,9 @@ def test_where_a_method_misses_the_limit_its_plan_is_the_cheapest_of_the_fastest
             if plan is None or not len(cost):
                 assert plan is None or not problem.layers[e].tokens.any()
                 continue
-            gb_s, requests_usd, latency_s = evaluate_layer(problem, e, plan)
-            paid = gb_s if problem.objective == "gb_s" else gb_s * problem.platform.price_per_gb_s + requests_usd
-            assert latency_s == pytest.approx(latency.min(), rel=1e-12)
+            found = evaluate_layer(problem, e, plan)
+            paid = found.billed_gb_s if problem.objective == "gb_s" else found.full_cost_usd
+            assert found.latency_s == pytest.approx(latency.min(), rel=1e-12)
             assert paid == pytest.approx(cost[latency <= latency.min() * (1 + 1e-12)].min(), rel=1e-9)
 
 
@@ -107,7 +107,9 @@ def test_layers_that_are_alike_take_their_plans_in_one_order() -> None:
         for x in (solve_ods(limited), solve_ods(limited, fronts=model_fronts(limited))):
             for method in set(COMMUNICATIONS):
                 latency = [
-                    evaluate_layer(limited, e, y)[2] for e, y in enumerate(x.layers) if y.communication == method
+                    evaluate_layer(limited, e, y).latency_s
+                    for e, y in enumerate(x.layers)
+                    if y.communication == method
                 ]
                 assert latency == sorted(latency)
 

@@ -28,7 +28,7 @@ SMALL = ProbePackage("python3.12-x86_64-zip")
 
 def still(**values: float) -> PlatformProfile:
     """The packaged profile without randomness in what these tests look at; other constants by their names."""
-    profile = load_profile()
+    profile = load_profile("paper")
     chosen = {
         "start/warm_s": 0.01,
         "payload/overhead_s": 0.02,
@@ -142,7 +142,7 @@ def test_failures_have_the_statuses_of_real_calls() -> None:
 
 
 def test_the_same_seed_measures_the_same() -> None:
-    first, second = (backend(load_profile()) for _ in range(2))
+    first, second = (backend(load_profile("paper")) for _ in range(2))
     for work in (GetObjects(1024, repeats=5), ExpertPass(10), Send("b", 1024)):
         assert one(first, work) == one(second, work)
 

@@ -191,7 +191,7 @@ def test_shuffled_public_files_give_the_same_profile(tmp_path: Path) -> None:
 @shared
 def test_every_public_file_is_fitted_and_the_packaged_profile_agrees() -> None:
     made = calibrate_public(SHARED, BASE)
-    assert len(made.fits) == 32
+    assert len(made.fits) == 34
     assert made.profile.compute.visible_cores.up_to_mb == BASE.compute.visible_cores.up_to_mb
     assert 360 < constant_at(made.profile, ("start", "keep_alive_halving_s")).median <= 380
     far = {"network.burst_bytes_per_s": 0.25, "network.function_bytes_per_s_per_mb": 0.11}
@@ -239,8 +239,8 @@ def test_absolute_rates_are_within_what_their_sources_leave_open() -> None:
     assert all(abs(row.error) < 0.3 for row in products)
     bert = [row for row in rows if row.quantity.startswith("BERT-")]
     assert len(bert) == 7
-    assert all(abs(row.error) < 0.25 for row in bert), "from 8 to 512 tokens: small batches pay for their weights"
+    assert all(abs(row.error) < 0.15 for row in bert), "from 8 to 512 tokens: small batches pay for their weights"
     assert abs(held["GEMM 2048^3, EPYC 7742 (Zen 2), per core"].error) < 0.1
     images = [row for row in rows if row.quantity.startswith("ResNet-50")]
     assert len(images) == 4
-    assert all(row.data == "unseen" and row.error > 0.5 for row in images), "of guests without AVX2: held out"
+    assert all(row.data == "of its time" and row.error > 0.5 for row in images), "guests without AVX2: held out"

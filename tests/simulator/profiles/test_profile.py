@@ -41,7 +41,10 @@ def test_the_closed_form_means_the_platform_that_the_simulator_runs() -> None:
     assert speed(load_profile(), np.array([128, 1769, 3008])) == pytest.approx(
         [128 / 1769, 1.0, (3008 / 1769) ** 0.91]
     )
-    assert derived.storage_bandwidth_bytes_per_s == pytest.approx([128 * 71500, 93e6, 93e6])
+    both_ways = 3 / (2 / 93e6 + 1 / 55e6)  # two thirds of an expert's bytes are downloads
+    assert derived.storage_bandwidth_bytes_per_s == pytest.approx([128 * 71500, both_ways, both_ways])
+    paper = closed_form(load_profile("paper"), [128, 1769, 3008])
+    assert paper.storage_bandwidth_bytes_per_s.tolist() == pytest.approx([128 * 71500, 93e6, 93e6])
     assert derived.storage_delay_s == pytest.approx(0.029)
     assert derived.direct_bandwidth_bytes_per_s == pytest.approx(37e6 * 3 / 4)
 

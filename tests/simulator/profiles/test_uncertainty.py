@@ -93,7 +93,7 @@ def test_a_walk_meets_every_constant(profile: PlatformProfile) -> None:
     assert with_work.constants()[("storage", "get_vcpu_s")] == work
     assert with_constant(with_work, ("storage", "get_vcpu_s"), None) == profile
     sources = profile.model_dump_json().count('"source"')
-    assert len(found) == sources - 4, "all that has a source, but visible cores and three rules of billing"
+    assert len(found) == sources - 5, "all that has a source, but visible cores and four rules of billing"
 
 
 def test_a_change_reaches_every_constant_and_nothing_else(profile: PlatformProfile) -> None:

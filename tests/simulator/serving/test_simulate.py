@@ -17,17 +17,18 @@ from simulator.plan import (
     DeploymentProblem,
     ExpertPlan,
     LayerPlan,
+    Reload,
     needed_memory_bytes,
     payload_bytes,
 )
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.records import COLUMNS
-from simulator.serving.layer import Reload, Serving
+from simulator.serving.layer import EAGER, Serving
 from simulator.serving.overflow import Overflow, replicas_that_fit
 from simulator.serving.simulate import Decode, simulate
 from simulator.serving.timeline import chrome_trace, write_chrome_trace
 
-PROFILE = load_profile()
+PROFILE = load_profile("paper")
 
 
 def small_problem(tokens: float = 512) -> DeploymentProblem:
@@ -247,7 +248,7 @@ def test_batches_apart_are_all_cold_and_each_is_as_if_it_were_the_first() -> Non
 def test_a_next_function_that_starts_just_in_time_waits_less_and_is_as_fast(method: Communication) -> None:
     problem = small_problem(4096)
     plan = plan_of(problem, method, memory_mb=1536)
-    ways = Serving(), Serving(next_layer_start="just-in-time")
+    ways = EAGER, Serving(next_layer_start="just-in-time")
     eager, late = (simulate(problem, plan, serving=serving) for serving in ways)
     assert late.mean_latency_s == pytest.approx(eager.mean_latency_s, rel=1e-9)
     assert late.bill.waiting_usd < 0.2 * eager.bill.waiting_usd
@@ -262,7 +263,8 @@ def test_results_gathered_as_they_come_are_there_no_later_than_all_at_the_end(me
         load_spec("minilm-moe", experts=4), np.tile([2000.0, 1200.0, 700.0, 100.0], (6, 1)), PROFILE
     )
     plan = plan_of(problem, method, memory_mb=1536)
-    runs = [simulate(problem, plan, serving=serving) for serving in (Serving(), Serving(gather="as-ready"))]
+    as_ready = Serving(next_layer_start="eager", gather="as-ready")
+    runs = [simulate(problem, plan, serving=serving) for serving in (EAGER, as_ready)]
     assert runs[1].mean_latency_s < runs[0].mean_latency_s
     moved = [sum(row.bytes_in for row in run.records) for run in runs]
     assert moved[0] == pytest.approx(moved[1])
@@ -286,7 +288,7 @@ def test_parameters_kept_in_a_warm_instance_are_downloaded_once(
     problem = small_problem()
     plan = plan_of(problem, method)
     ways: tuple[Reload, ...] = ("every-invocation", "when-cold")
-    runs = {how: simulate(problem, plan, profile, serving=Serving(reload=how), runs=3) for how in ways}
+    runs = {how: simulate(problem, plan, profile, serving=Serving(reload=how), runs=3, warm=False) for how in ways}
 
     def downloads(how: str, batch: int) -> int:
         return sum("parameter_download" in row.phases for row in runs[how].records if row.batch == batch)
@@ -295,3 +297,5 @@ def test_parameters_kept_in_a_warm_instance_are_downloaded_once(
     assert downloads("when-cold", 0) == downloads("every-invocation", 0)
     assert downloads("when-cold", 2) < 0.1 * downloads("when-cold", 0)
     assert runs["when-cold"].bill.billed_gb_s < runs["every-invocation"].bill.billed_gb_s
+    warm = simulate(problem, plan, profile, serving=Serving(reload="when-cold"))
+    assert not any("parameter_download" in row.phases for row in warm.records)

@@ -24,7 +24,7 @@ from tests.simulator.traffic.cases import UNUSED, at_once
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "experiments" / "configs" / "traffic"
 MEASURED = ROOT.parent / "shared" / "data" / "aws" / "sebs_resnet50_coldpath_by_memory_2020.csv"
-PROFILE = load_profile()
+PROFILE = load_profile("paper")
 
 
 def function(*program: dict[str, Any], **settings: Any) -> dict[str, Any]:
@@ -220,6 +220,15 @@ def test_a_caller_tries_a_child_again_and_sends_its_payload_again() -> None:
     assert max(attempts) == 3
     assert served.metrics.failed_share == pytest.approx(0.5**3, abs=0.07)
     assert sum(row.bytes_out for row in rows if row.function == "a") == 1e6 * len(attempts)
+
+
+def test_a_program_lists_keys_and_moves_objects_over_a_few_connections() -> None:
+    phases = [{"list": {"requests": 2}}, {"get": {"bytes": 1e6, "objects": 5, "at_once": 2}}]
+    few = play(scenario({"a": function(*phases, memory_mb=3008)}))[1][0]
+    phases[1]["get"] = {"bytes": 1e6, "objects": 5}
+    many = play(scenario({"a": function(*phases, memory_mb=3008)}))[1][0]
+    assert (few.gets, few.puts, few.bytes_in) == (many.gets, many.puts, many.bytes_in) == (5, 2, 5e6)
+    assert few.billed_s > many.billed_s
 
 
 # -- the bill ---------------------------------------------------------------------------------------------

@@ -76,7 +76,15 @@ def _with_runs_joined(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = float(np.mean([row[f"{name}_high"] - row[name] for row in runs]))
         half = max(over_runs.high - mean, own)
         joined |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
-    for name in ("full_usd", "total_usd", "latency_s", "late_share", "late_share_low", "late_share_high"):
+    for name in (
+        "full_usd",
+        "total_usd",
+        "total_eager_usd",
+        "latency_s",
+        "late_share",
+        "late_share_low",
+        "late_share_high",
+    ):
         joined[name] = float(np.mean([row[name] for row in runs]))
     return [joined, *(row for row in rows if row["name"] != BO)]
 

@@ -12,6 +12,7 @@ from experiments.paper.cluster import cluster_rows
 from experiments.paper.figure import Rows
 from experiments.paper.figures.fig13.rows import tuned_table
 from experiments.paper.plans import (
+    MILLION,
     late_columns,
     planning_limit,
     play,
@@ -29,6 +30,7 @@ from optimizer.popularity import predictor
 from optimizer.problem import with_tokens
 from optimizer.solvers import solve
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem
+from simulator.serving.layer import JUST_IN_TIME
 
 Part: TypeAlias = Literal["plans", "bo", "cluster", "split", "break-even"]
 
@@ -129,6 +131,7 @@ def _planned(planner: Planner, served: Served, cell: WayCell, tuning: Tuning) ->
 def _row(cell: WayCell, served: Served, name: str, plan: DeploymentPlan) -> dict[str, Any]:
     """A plan played on the test batches; `gb_s_each` and `latency_s_each` are of each batch."""
     run = play(cell, served.problem, plan, served.test)
+    just_in_time = play(cell, served.problem, plan, served.test, JUST_IN_TIME)
     each = [run.bill_of_batch(k).billed_gb_s for k in range(len(run.latency_s))]
     return (
         {"row": "serving", "name": name, "gb_s_each": each, "latency_s_each": run.latency_s.tolist()}
@@ -140,6 +143,7 @@ def _row(cell: WayCell, served: Served, name: str, plan: DeploymentPlan) -> dict
         }
         | late_columns(run.latency_s, served.limit_s, served.test.independent)
         | played_columns(run, served.test)
+        | {"total_usd": just_in_time.bill.total_cost_usd / cell.batch_tokens * MILLION}
     )
 
 
