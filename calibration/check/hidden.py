@@ -54,6 +54,17 @@ OPTIONAL: dict[Keys, tuple[str, float, float]] = {
 }
 """Of a third of the platforms: unit, and between which values."""
 
+NOT_MEASURED: tuple[Keys, ...] = (
+    ("compute", "instance_factor"),
+    ("network", "process_bytes_per_s"),
+    ("storage", "get_drift"),
+    ("storage", "put_drift"),
+    ("storage", "slow_gets"),
+    ("storage", "slow_puts"),
+    ("storage", "put_connection_bytes_per_s"),
+)
+"""What no campaign tells apart from the rest yet: hidden platforms have none of it."""
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -93,6 +104,8 @@ def hidden_platform(base: PlatformProfile, number: int) -> PlatformProfile:
     """
     rng = np.random.default_rng([17, number])
     profile = base
+    for path in NOT_MEASURED:
+        profile = with_constant(profile, path, None)
     for path, (low, high) in FACTORS.items():
         factor = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         profile = with_constant(profile, path, constant_at(profile, path).scaled(factor))

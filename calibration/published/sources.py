@@ -137,6 +137,13 @@ SOURCES = (
         "none",
     ),
     Source(
+        "lambda_network_sjakthol_2024.csv",
+        "sjakthol/aws-network-benchmark",
+        "b355d4fc",
+        ("analysis/2024/results-lambda.ipynb",),
+        "MIT",
+    ),
+    Source(
         "compute_rates.csv",
         "lithops-cloud/applications",
         "5fff92d",
