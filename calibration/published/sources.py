@@ -152,6 +152,14 @@ SOURCES = (
         "Apache-2.0",
         on_demand_prices,
     ),
+    Source("compute_rates.csv", "lithops-cloud/applications", "5fff92d", ("benchmarks/flops/aws_lambda",), "none"),
+    Source(
+        "mlperf_inference_single_node.csv",
+        "mlcommons/inference_results_v5.1",
+        "965182b0",
+        ("summary_results.json",),
+        "Apache-2.0",
+    ),
 )
 
 
