@@ -78,11 +78,17 @@ def test_all_that_an_instance_does_is_slower_or_faster_together() -> None:
     seconds = np.array(list(by_instance.values()))
     assert seconds.shape == (900, 2)
     assert seconds[:, 0] == pytest.approx(seconds[:, 1])
-    assert np.quantile(seconds[:, 0], 0.9) == pytest.approx(1.28 ** (1.2816 / 2.3263), rel=0.02)
     service = LambdaService(simpy.Environment(), platform(still))
     for instance in service.deploy("f", 512, warm=5).idle:
         assert instance.inbound.rates.function == pytest.approx(512 * 71500 / instance.slowdown)
         assert instance.outbound.rates.function == pytest.approx(512 * 71500 / instance.slowdown)
+
+
+def test_instances_differ_as_they_were_measured_to() -> None:
+    """p5 and p95 of products on 1,000 instances: 18.93 and 20.06 GFLOP/s, 19.57 the median (Lithops, 2022)."""
+    factors = platform(AWS).compute.instance.many(50_000)
+    assert np.quantile(factors, [0.05, 0.95]) == pytest.approx([19.57 / 20.06, 19.57 / 18.93], rel=0.01)
+    assert np.quantile(factors, 0.99) == pytest.approx(1.28, rel=0.03)
 
 
 def test_whole_calls_have_the_tail_that_sebs_measured() -> None:
