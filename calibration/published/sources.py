@@ -145,6 +145,13 @@ SOURCES = (
     ),
     Source("mlperf_inference_single_node.csv", "mlcommons/inference_results_v4.1", "198fc467", (), "Apache-2.0"),
     Source(
+        "lambda_network_sjakthol_2024.csv",
+        "sjakthol/aws-network-benchmark",
+        "b355d4fc",
+        ("analysis/2024/results-lambda.ipynb",),
+        "MIT",
+    ),
+    Source(
         "pacslab_slapp_function_duration_by_memory_2020.csv",
         "pacslab/SLApp-PerfCost-MdlOpt",
         "4173c982",
@@ -159,14 +166,6 @@ SOURCES = (
         ("pkg/providers/pricing/zz_generated.pricing_aws.go",),
         "Apache-2.0",
         on_demand_prices,
-    ),
-    Source("compute_rates.csv", "lithops-cloud/applications", "5fff92d", ("benchmarks/flops/aws_lambda",), "none"),
-    Source(
-        "mlperf_inference_single_node.csv",
-        "mlcommons/inference_results_v5.1",
-        "965182b0",
-        ("summary_results.json",),
-        "Apache-2.0",
     ),
 )
 
