@@ -178,7 +178,7 @@ def _curve(call: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int] | None:
     slow = rate < np.sqrt(rate[:2].max() * rate[-1])
     after = int(np.argmax(slow))
     late = rate[after + 1 :]  # the repeat at which the bucket ran dry is partly fast
-    if after == 0 or not len(late) or took_s[after:].min() < SLOW_S:
+    if after == 0 or not len(late) or took_s[after + 1 :].min() < SLOW_S:
         return None
     if rate[0] < FALL * late.max() or late.max() > STEADY * late.min():
         return None

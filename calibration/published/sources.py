@@ -28,9 +28,9 @@ class Source:
 
     Attributes:
         file: its name. repository: owner and name on GitHub. commit: of the measurements. paths: what the file was
-            made of, in the repository: files, or folders with all in them. licence: of the repository; `none`: its
-            numbers are facts to cite, its files are not to be passed on. table: makes the file of those; None: the
-            page says what its columns are.
+            made of, in the repository: files, or folders with all in them; none: too large to fetch.
+        licence: the repository's; `none`: its numbers are facts to cite, its files are not to be passed on.
+        table: makes the file of those; None: the page says what its columns are.
     """
 
     file: str
@@ -137,6 +137,14 @@ SOURCES = (
         "none",
     ),
     Source(
+        "compute_rates.csv",
+        "lithops-cloud/applications",
+        "5fff92d",
+        ("benchmarks/flops/aws_lambda/100_flops.pickle", "benchmarks/flops/aws_lambda/1000_flops.pickle"),
+        "facts",
+    ),
+    Source("mlperf_inference_single_node.csv", "mlcommons/inference_results_v4.1", "198fc467", (), "Apache-2.0"),
+    Source(
         "pacslab_slapp_function_duration_by_memory_2020.csv",
         "pacslab/SLApp-PerfCost-MdlOpt",
         "4173c982",
@@ -174,6 +182,8 @@ def fetch(folder: Path, sources: Sequence[Source] = SOURCES, host: str = GITHUB)
         table = folder / source.file
         if table.exists():
             yield f"{source.file}: is there; {mine} has what it was made of"
+        elif not source.paths:
+            yield f"{source.file}: not fetched; {host}{source.repository} at {source.commit} (docs/public-data.md)"
         elif source.table is None:
             yield f"{source.file}: to be made of {mine} (columns: docs/public-data.md)"
         else:

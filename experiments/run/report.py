@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LEGEND = """\
-whole bill: everything that is paid, USD per million tokens; experts' compute: of it the
-experts' functions (of the CPU cluster: the MoE layers' share), the paper's number; each
-with its share of LambdaML's. warm, cold: latency of a batch, with and without functions
-that are already running. The CPU cluster is charged by the second used, by the month,
-or an hour for every batch. ODS: the paper's plan for the predicted popularity of the
-experts; ODS, oracle: for the real one; exact optimum: the cheapest plan there is for the
-predicted popularity; best uniform: one memory and one replica count for every expert;
+whole bill: everything that is paid, USD per million tokens; experts' compute:
+of it the experts' functions (of the CPU cluster: the MoE layers' share), the
+paper's number; each with its share of LambdaML's. warm, cold: latency of a
+batch, with and without functions that are already running. The CPU cluster is
+charged by the second used, by the month, or an hour for every batch. ODS: the
+paper's plan for the predicted popularity of the experts; ODS, oracle: for the
+real one; exact optimum: the cheapest plan there is for the predicted
+popularity; best uniform: one memory and one replica count for every expert;
 LambdaML: the largest memory for every expert, no replicas.
 late: share of the played warm batches over the limit; !: more than may be
 (target.late_share).
-*: the plan misses the target, by the closed form, for the predicted popularity."""
+*: the plan misses the target, by the closed form, for the predicted
+popularity."""
 
 
 def show(result: dict[str, Any], folder: RunFolder) -> None:
