@@ -20,7 +20,8 @@ from calibration.measured.billing import billing_rules
 from calibration.measured.rows import Measurements, read_campaigns
 from moe.errors import InputError
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PackageConstants, PlatformProfile
+from simulator.profiles.groups import PackageConstants
+from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import constant_at, with_constant
 
 Reader: TypeAlias = Callable[[Measurements, PlatformProfile], Iterator[Quantity | Absent]]

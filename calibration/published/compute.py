@@ -20,8 +20,8 @@ from calibration.published.rates import G, product_rate
 from calibration.tables import Origin
 from simulator.cloud.phases import Compute
 from simulator.draws import quantile_at
-from simulator.profiles.constant import Fit
-from simulator.profiles.schema import PlatformProfile, VisibleCores
+from simulator.profiles.constant import Fit, VisibleCores
+from simulator.profiles.schema import PlatformProfile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,8 @@ from calibration.fitting.bootstrap import Quantity, fit
 from calibration.published import compute, network, rates, start, storage
 from calibration.tables import Origin, Period, read_table
 from moe.errors import InputError
-from simulator.profiles.schema import PlatformProfile, VisibleCores, load_profile
+from simulator.profiles.constant import VisibleCores
+from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.walk import constant_at, with_constant
 
 if TYPE_CHECKING:

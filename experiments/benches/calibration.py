@@ -14,7 +14,7 @@ from calibration.campaigns import calibrate_campaigns
 from calibration.check.hidden import Recovered, hidden_platform, measured, recovered
 from experiments.tools.workers import workers
 from lambda_probe.campaign.file import load_campaign
-from simulator.profiles.schema import load_profile
+from simulator.profiles.schema import PAPER_PROFILE, load_profile
 
 ALL = "all"
 
@@ -55,7 +55,7 @@ def study(platforms: int, seeds: int, campaign: str, count: int) -> Iterator[lis
 
 
 def _one(number: int, seed: int, campaign: str) -> list[Recovered]:
-    base = load_profile()
+    base = load_profile(PAPER_PROFILE)  # instances alike: no campaign measures how they differ
     true = hidden_platform(base, number)
     with TemporaryDirectory() as folder:
         there = measured(load_campaign(campaign), true, 1000 * number + seed, Path(folder) / "measured")

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
 from optimizer.margin import Lateness
-from simulator.profiles.schema import ClusterConstants
+from simulator.profiles.groups import ClusterConstants
 from simulator.records import Bill
 from simulator.serving.cluster import PERIODS, ClusterRun, Period
 from simulator.serving.simulate import SimulatedRun

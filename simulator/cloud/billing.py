@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass
 
 from simulator.plan import ProblemPlatform
-from simulator.profiles.schema import Architecture, PlatformProfile, PriceConstants
+from simulator.profiles.groups import Architecture, PriceConstants
+from simulator.profiles.schema import PlatformProfile
 from simulator.records import Record
 
 FREE_TMP_MB = 512

@@ -14,7 +14,8 @@ from simulator.cloud.streams import UNUSED, Streams, fixed
 from simulator.draws import Choices, Draws, Halvings, Lifetimes
 from simulator.plan import ProblemPlatform
 from simulator.profiles.closed_form import mean_speed, processors
-from simulator.profiles.schema import Architecture, PlatformProfile
+from simulator.profiles.groups import Architecture
+from simulator.profiles.schema import PlatformProfile
 
 SAME = Choices(np.ones(1), np.ones(1), UNUSED)
 

@@ -23,7 +23,8 @@ from simulator.cloud.streams import Streams, fixed
 from simulator.draws import Chances, Draws, Retries
 from simulator.plan import ProblemPlatform
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, SlowConstants
+from simulator.profiles.groups import SlowConstants
+from simulator.profiles.schema import PlatformProfile
 
 Times: TypeAlias = "array[float]"
 HOUR_S, HOURS = 3600.0, 1024

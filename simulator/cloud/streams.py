@@ -6,7 +6,8 @@ import numpy as np
 
 from simulator.draws import Chances, Draws, Retries
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, RetryConstants
+from simulator.profiles.groups import RetryConstants
+from simulator.profiles.schema import PlatformProfile
 
 UNUSED = np.random.default_rng(0)  # of what is never drawn
 SPARE = 5

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.profiles.schema import Architecture, PlatformProfile
+from simulator.profiles.groups import Architecture
+from simulator.profiles.schema import PlatformProfile
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def test_a_hidden_platform_is_found_again_as_surely_as_it_is_said(tmp_path: Path
     If this fails, a profile of one's own account has constants that are off, or intervals without the truth:
     `smoe bench calibration` looks at many.
     """
-    base, true = load_profile(), hidden.hidden_platform(load_profile(), 5)
+    base, true = load_profile("paper"), hidden.hidden_platform(load_profile("paper"), 5)
     assert true.network.burst_bytes.median < 200e6
     folder = hidden.measured(load_campaign("standard"), true, 5, tmp_path / "standard")
     rows = list(hidden.recovered(calibrate_campaigns([folder], base).fits, true, 5, 5))
@@ -216,7 +216,7 @@ def test_a_platform_without_such_work_gets_none_of_it(seed: int, tmp_path: Path)
 
 def test_a_campaign_on_arm64_gives_the_rate_of_x86_that_its_speed_is_over(tmp_path: Path) -> None:
     """Else its functions are slowed down twice: by what was measured of them, and by their architecture."""
-    true = load_profile()
+    true = load_profile("paper")
     for generation in ("graviton2", "graviton3"):
         true = with_constant(true, ("compute", "arm64", generation, "speed"), 0.7)
     prober = Prober(SimulatedBackend(with_constant(true, ("compute", "flops_per_vcpu"), 30e9), 0))
