@@ -127,7 +127,7 @@ def test_the_slowest_layer_gives_its_method_up_and_never_its_last() -> None:
     inf = np.inf
     cost = np.array([[1.0, 1.0], [2.0, inf], [4.0, 3.0]])
     latency = np.array([[5.0, 9.0], [2.0, inf], [1.0, 4.0]])
-    chosen, rounds, single = _select(cost, latency, budget_s=7.0, fixed_s=1.0)
+    chosen, rounds, single = _select(cost, latency, budget_s=7.0, fixed=0.0, fixed_s=1.0)
     # Layer 1 (9 s) gives up method 0; layer 0 (5 s) its method 0.
     assert [(x.layer, x.method, x.latency_s) for x in rounds] == [
         (1, "pipelined", 15.0),
