@@ -138,7 +138,7 @@ def test_the_slowest_layer_gives_its_method_up_and_never_its_last() -> None:
     assert not single
     # At 4.5 s layer 1, although the slowest, has but one method left; then none is left anywhere: step 4
     # takes the cheapest method that all layers can use, and nothing meets the limit.
-    chosen, rounds, single = _select(cost, latency, budget_s=4.5, fixed_s=1.0)
+    chosen, rounds, single = _select(cost, latency, budget_s=4.5, fixed=0.0, fixed_s=1.0)
     assert single
     assert [x.layer for x in rounds] == [1, 0, 0, None]
     assert chosen.tolist() == [0, 0]
