@@ -20,7 +20,8 @@ from calibration.measured.billing import billing_rules
 from calibration.measured.rows import Measurements, read_campaigns
 from moe.errors import InputError
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PackageConstants, PlatformProfile
+from simulator.profiles.groups import PackageConstants
+from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import constant_at, with_constant
 
 Reader: TypeAlias = Callable[[Measurements, PlatformProfile], Iterator[Quantity | Absent]]
@@ -33,6 +34,7 @@ READERS: tuple[Reader, ...] = (
     measured_start.account,
     measured_start.scaling,
     measured_compute.vcpu,
+    measured_compute.scaling,
     measured_compute.expert,
     measured_compute.jitter,
     measured_compute.runtime_bytes,
@@ -46,6 +48,15 @@ READERS: tuple[Reader, ...] = (
 """In this order: later ones see what earlier ones fitted, and stand where both fit the same constant."""
 MAIN = ("expert", "multiply", "warm")
 """Probes whose package is the main one, the first that was measured."""
+OF_AWS = (
+    ("start", "image_bytes_per_s"),
+    ("compute", "instance_factor"),
+    ("network", "process_bytes_per_s"),
+    *(("storage", f"{kind}_drift") for kind in ("get", "put")),
+    *(("storage", f"slow_{kind}s") for kind in ("get", "put")),
+    ("storage", "put_connection_bytes_per_s"),
+)
+"""What no campaign measures and only AWS's hosts and network do: of the embedded endpoint it does not hold."""
 
 
 def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, seed: int = 0) -> Calibration:
@@ -88,9 +99,6 @@ def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, se
     profile, missing = _with_packages(profile, new, measured)
     for path in [path for path in fits if path[:2] == ("start", "packages") and path[2] in missing]:
         del fits[path]
-    if ("start", "keep_alive_s") in fits:
-        start = profile.start.model_copy(update={"keep_alive_halving_s": None})
-        profile = profile.model_copy(update={"start": start})
     cores = measured_compute.visible_cores(measured, base.compute.visible_cores)
     if cores is not None:
         compute = profile.compute.model_copy(update={"visible_cores": cores})
@@ -99,6 +107,8 @@ def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, se
     if by_cpu is not None:
         network = profile.network.model_copy(update={"moved_by_cpu": by_cpu})
         profile = profile.model_copy(update={"network": network})
+        for path in OF_AWS if by_cpu else ():
+            profile = with_constant(profile, path, None)
     prices, rules = billing_rules(measured, profile.prices)
     profile = profile.model_copy(update={"prices": prices})
     made: list[Fitted] = list(fits.values())

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 DATE_COLUMNS = ("date", "run_date")
 MONTH = re.compile(r"20\d\d(-\d\d)?(-\d\d)?")
-UNDATED = {"lambda_vcpu_tiers.csv": "2021-02", "skyrise_lambda_network_per_function.csv": "2024-03"}
+UNDATED = {
+    "lambda_vcpu_tiers.csv": "2021-02",
+    "skyrise_lambda_network_per_function.csv": "2024-03",
+    "mlperf_inference_single_node.csv": "2025-09",
+}
 """Days of files that say them neither in a column nor in their name (README of the data)."""
 
 

@@ -84,7 +84,7 @@ def welch(a: np.ndarray, b: np.ndarray) -> Estimate:
     return Estimate(change, float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance))
 
 
-def wilson(wins: int, of: int) -> tuple[float, float]:
+def wilson(wins: float, of: float) -> tuple[float, float]:
     """95% interval of a probability that came true `wins` times `of` so many. Wilson, JASA 22, 1927."""
     p, n, z = wins / of, of, Z95
     middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

@@ -16,7 +16,9 @@ from simulator.plan import (
     LayerPlan,
     ProblemLayer,
     ProblemPlatform,
+    handed_on_as_payload,
     memory_indices,
+    non_moe_memory_mb,
 )
 
 
@@ -86,7 +88,9 @@ def _deployments(
 
 
 def head_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:
-    """T_h: warm start and download of the parameters."""
+    """T_h: warm start and download of the parameters, unless the instance keeps them."""
+    if p.reload == "when-cold":
+        return np.full_like(x.parameter_bytes / x.storage_bandwidth, p.warm_start_s)
     return x.parameter_bytes / x.storage_bandwidth + p.storage_delay_s + p.warm_start_s
 
 
@@ -145,7 +149,8 @@ def requests_usd(p: ProblemPlatform, x: Deployments, objects: np.ndarray | float
     """Price of an expert's requests: per replica its invocation, one GET of the parameters, and 2 PUT and 2
     GET for each object exchanged (none with `direct`, one with `storage`, n with `pipelined`)."""
     exchange = 2 * p.price_per_put + 2 * p.price_per_get
-    return (x.tokens > 0) * x.replicas * (p.price_per_invocation + p.price_per_get + objects * exchange)
+    load = 0.0 if p.reload == "when-cold" else p.price_per_get
+    return (x.tokens > 0) * x.replicas * (p.price_per_invocation + load + objects * exchange)
 
 
 # Latency of a layer (MoE-E2E), seconds
@@ -180,9 +185,25 @@ def download_s(p: ProblemPlatform, layer: ProblemLayer) -> float:
     return p.storage_delay_s + layer.tokens.sum() * layer.token_out_bytes / p.gate_bandwidth
 
 
+def load_s(p: ProblemPlatform, seconds: float) -> float:
+    """T_load: start of a non-MoE function and download of its parameters, unless the instance keeps them."""
+    return min(seconds, p.warm_start_s) if p.reload == "when-cold" else seconds
+
+
 def payload_s(p: ProblemPlatform, x: Deployments) -> np.ndarray:
     """Time that the input of a replica takes with `direct`: r D_in/B_f."""
     return x.replica_tokens * x.token_in_bytes / p.direct_bandwidth_bytes_per_s
+
+
+def hand_on_s(p: ProblemPlatform, layer: ProblemLayer) -> float:
+    """With `direct`, what Eq. 11 leaves out: the gate's function has all results and the next one needs them. They
+    go in one payload where that is not too large, else up to storage and down again."""
+    if not p.direct_hands_on:
+        return 0.0
+    size = float(layer.tokens.sum()) * layer.token_out_bytes
+    if handed_on_as_payload(p, size):
+        return size / p.direct_bandwidth_bytes_per_s
+    return 2 * (p.storage_delay_s + size / p.gate_bandwidth)
 
 
 @dataclass(frozen=True)
@@ -218,7 +239,7 @@ class Outcome:
         return max(self.floor_s, slowest) + float(np.max(self.input_s)) + self.rest_s
 
     def objective(self, problem: DeploymentProblem) -> np.ndarray:
-        """Cost of each expert in the objective's unit."""
+        """Cost of each expert in the objective's unit; with `total` the gate's part comes on top (`gate_bill`)."""
         if problem.objective == "gb_s":
             return self.gb_s
         return self.gb_s * problem.platform.price_per_gb_s + self.requests_usd
@@ -252,9 +273,10 @@ def outcome(
     if communication == "direct":
         t = direct_s(p, x)
         input_s = payload_s(p, x)
-        return Outcome(billed_gb_s(x, t), requests_usd(p, x, 0), t, input_s, 0.0, layer.next_load_s)
+        rest = hand_on_s(p, layer) + load_s(p, layer.next_load_s)
+        return Outcome(billed_gb_s(x, t), requests_usd(p, x, 0), t, input_s, 0.0, rest)
     upload = upload_s(p, layer)
-    floor, rest = max(upload, layer.next_load_s), download_s(p, layer)
+    floor, rest = max(upload, load_s(p, layer.next_load_s)), download_s(p, layer)
     if communication == "storage":
         t = storage_s(p, x)
         done = finish_s(p, x, t, upload)
@@ -267,3 +289,79 @@ def outcome(
     done = finish_s(p, x, t, first_minibatch_s(p, layer, beta))
     done = np.maximum(done, upload + last_minibatch_s(p, x, size))
     return Outcome(billed_gb_s(x, t), requests_usd(p, x, n), done, 0.0, floor, rest)
+
+
+# Gate and non-MoE functions, which the whole bill has in addition
+
+
+@dataclass(frozen=True)
+class GateBill:
+    """What a layer adds to the whole bill beside its experts, linear in the layer's latency, USD.
+
+    The gate's function uploads the inputs; the next non-MoE function starts just in time, so that it has loaded
+    when the results are there, and downloads them. With `direct` the gate waits for its experts, and is billed.
+
+    Attributes:
+        exchange_usd: with `storage` and `pipelined`.
+        direct_usd, wait_usd_per_s: with `direct`, and in addition for each second of the layer's latency.
+    """
+
+    exchange_usd: float = 0.0
+    direct_usd: float = 0.0
+    wait_usd_per_s: float = 0.0
+
+    def usd(self, communication: Communication, latency_s: np.ndarray | float) -> np.ndarray | float:
+        """With a method, for the layer's latency; of any shape."""
+        per_s, added = self.charge(communication)
+        return added + per_s * latency_s
+
+    def charge(self, communication: Communication, usd_per_s: float = 0.0) -> tuple[float, float]:
+        """What a second of the layer's latency costs where it already costs so much, and what is added, USD."""
+        if communication == "direct":
+            return usd_per_s + self.wait_usd_per_s, self.direct_usd
+        return usd_per_s, self.exchange_usd
+
+
+def gate_bill(problem: DeploymentProblem, e: int) -> GateBill:
+    """The gate's bill of layer e; nothing where no token reaches the layer: its gate's function goes on."""
+    p, layer = problem.platform, problem.layers[e]
+    if not (layer.tokens > 0).any():
+        return GateBill()
+    gate, after = (usd_per_s(problem, k) for k in (gate_of(problem, e), e + 1))
+    load = load_s(p, layer.next_load_s)
+    start = after * load + start_requests_usd(p, layer.next_load_s)
+    # With `direct` the latency has in it what the next function takes: its load, and what comes through storage.
+    through_storage = p.direct_hands_on and not handed_on_as_payload(p, layer.tokens.sum() * layer.token_out_bytes)
+    gather = download_s(p, layer) * through_storage
+    return GateBill(
+        exchange_usd=gate * upload_s(p, layer) + start + after * download_s(p, layer),
+        direct_usd=start
+        - gate * (load + gather)
+        + after * gather
+        + (p.price_per_put + p.price_per_get) * through_storage,
+        wait_usd_per_s=gate,
+    )
+
+
+def non_moe_usd(problem: DeploymentProblem) -> float:
+    """What no plan's layers change in the whole bill: head, tail and the compute of all non-MoE layers."""
+    p, layers = problem.platform, problem.layers
+    compute = [usd_per_s(problem, gate_of(problem, e)) * layer.non_moe_s for e, layer in enumerate(layers)]
+    head = usd_per_s(problem, 0) * load_s(p, problem.head_s) + start_requests_usd(p, problem.head_s)
+    return head + sum(compute) + usd_per_s(problem, gate_of(problem, len(layers))) * problem.tail_s
+
+
+def gate_of(problem: DeploymentProblem, e: int) -> int:
+    """Which non-MoE function is the gate of layer e, or the tail: it goes on over layers that no token reaches."""
+    return max((k + 1 for k in range(e) if (problem.layers[k].tokens > 0).any()), default=0)
+
+
+def usd_per_s(problem: DeploymentProblem, e: int) -> float:
+    """Price of a second of non-MoE function e."""
+    return problem.platform.price_per_gb_s * non_moe_memory_mb(problem, e) / 1024
+
+
+def start_requests_usd(p: ProblemPlatform, seconds: float) -> float:
+    """Price of a non-MoE function's invocation, and of the GET of its parameters if it loads any."""
+    loads = p.reload != "when-cold" and p.loaded_bytes(seconds) > 0
+    return p.price_per_invocation + loads * p.price_per_get

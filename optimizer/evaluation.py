@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 
 from moe.shown import Shown
-from optimizer.cost_model import chosen, outcome
+from optimizer.cost_model import GateBill, chosen, gate_bill, load_s, non_moe_usd, outcome
 from simulator.plan import (
     DeploymentPlan,
     DeploymentProblem,
     LayerPlan,
+    Objective,
+    Reload,
     Violation,
     constraint_violations,
     objective_value,
 )
+from simulator.serving.settled import served_so
 
 ROUNDING = 1e-12
 """A latency above its limit, or a cost above its bound, by less than this share is rounding."""
@@ -31,20 +34,28 @@ class Evaluation(Shown):
         billed_gb_s: the paper's bill: GB-s of all experts' functions.
         billed_cost_usd: that times the price.
         full_cost_usd: billed_cost_usd and the price of the requests that the experts cause.
+        total_cost_usd: the whole bill: full, and gate and non-MoE functions, each next one started just in time.
         latency_s: of the model, head to tail.
         layer_gb_s, layer_latency_s: of each MoE layer, shape (layers,).
         violations: constraints that the plan breaks, latency included.
-        objective_value: billed_gb_s or full_cost_usd, as the problem's objective says.
+        objective: the problem's.
     """
 
     billed_gb_s: float
     billed_cost_usd: float
     full_cost_usd: float
+    total_cost_usd: float
     latency_s: float
     layer_gb_s: np.ndarray
     layer_latency_s: np.ndarray
     violations: tuple[Violation, ...]
-    objective_value: float
+    objective: Objective
+
+    @property
+    def objective_value(self) -> float:
+        """The bill that the problem's objective counts."""
+        value: float = objective_value(self, self.objective)
+        return value
 
     @property
     def feasible(self) -> bool:
@@ -52,13 +63,30 @@ class Evaluation(Shown):
         return not self.violations
 
     def _facts(self) -> dict[str, Any]:
-        numbers = ("billed_gb_s", "full_cost_usd", "latency_s", "feasible")
+        numbers = ("billed_gb_s", "full_cost_usd", "total_cost_usd", "latency_s", "feasible")
         return {name: getattr(self, name) for name in numbers}
 
 
 def fixed_latency_s(problem: DeploymentProblem) -> float:
     """Latency that no plan changes: head, tail and the non-MoE layers."""
-    return problem.head_s + problem.tail_s + sum(layer.non_moe_s for layer in problem.layers)
+    head_s = load_s(problem.platform, problem.head_s)
+    return head_s + problem.tail_s + sum(layer.non_moe_s for layer in problem.layers)
+
+
+def latency_budget_s(problem: DeploymentProblem) -> float:
+    """Latency that the limit leaves to the MoE layers, s."""
+    limit = problem.latency_limit_s
+    return np.inf if limit is None else limit - fixed_latency_s(problem)
+
+
+def fixed_cost(problem: DeploymentProblem) -> float:
+    """Cost in the objective's unit that no plan's layers change: `total` has the rest of non-MoE functions."""
+    return non_moe_usd(problem) if problem.objective == "total" else 0.0
+
+
+def counted_gate(problem: DeploymentProblem, e: int) -> GateBill:
+    """The gate's bill of layer e as far as the objective counts it: with `total`."""
+    return gate_bill(problem, e) if problem.objective == "total" else GateBill()
 
 
 def evaluate(problem: DeploymentProblem, plan: DeploymentPlan) -> Evaluation:
@@ -74,37 +102,49 @@ def evaluate(problem: DeploymentProblem, plan: DeploymentPlan) -> Evaluation:
     (True, (12,))
     """
     violations = constraint_violations(problem, plan)
-    gb_s, requests, latency = np.array(
-        [evaluate_layer(problem, e, layer_plan) for e, layer_plan in enumerate(plan.layers)]
-    ).T
+    problem = served_so(problem, plan.non_moe_memory_mb, plan.reload)
+    layers = [evaluate_layer(problem, e, layer_plan) for e, layer_plan in enumerate(plan.layers)]
+    gb_s, latency = (np.array([getattr(x, name) for x in layers]) for name in ("billed_gb_s", "latency_s"))
     model_latency = float(fixed_latency_s(problem) + latency.sum())
     limit = problem.latency_limit_s
     if limit is not None and model_latency > limit * (1 + ROUNDING):
         violations.append((None, None, "latency"))
     billed = float(gb_s.sum())
-    billed_usd = billed * problem.platform.price_per_gb_s
-    full_usd = billed_usd + float(requests.sum())
     return Evaluation(
         billed_gb_s=billed,
-        billed_cost_usd=billed_usd,
-        full_cost_usd=full_usd,
+        billed_cost_usd=billed * problem.platform.price_per_gb_s,
+        full_cost_usd=sum(x.full_cost_usd for x in layers),
+        total_cost_usd=sum(x.total_cost_usd for x in layers) + non_moe_usd(problem),
         latency_s=model_latency,
         layer_gb_s=gb_s,
         layer_latency_s=latency,
         violations=tuple(violations),
-        objective_value=objective_value(problem.objective, billed, full_usd),
+        objective=problem.objective,
     )
 
 
-def evaluate_layer(problem: DeploymentProblem, e: int, plan: LayerPlan) -> tuple[float, float, float]:
-    """GB-s, price of the requests in USD, and latency in s of layer e under its part of a plan."""
+@dataclass(frozen=True)
+class LayerEvaluation:
+    """Bills and latency of one layer; the total is of its experts and its gate (`cost_model.GateBill`)."""
+
+    billed_gb_s: float
+    full_cost_usd: float
+    total_cost_usd: float
+    latency_s: float
+
+
+def evaluate_layer(problem: DeploymentProblem, e: int, plan: LayerPlan) -> LayerEvaluation:
+    """What layer e comes to under its part of a plan."""
     layer = problem.layers[e]
     reached = layer.tokens > 0
     if not reached.any():
-        return 0.0, 0.0, 0.0
+        return LayerEvaluation(0.0, 0.0, 0.0, 0.0)
     x = chosen(problem, e, plan)
     result = outcome(problem.platform, layer, x, plan.communication, float(plan.minibatch_tokens or 1))
-    return float(result.gb_s.sum()), float(result.requests_usd.sum()), result.latency_s(reached)
+    gb_s, latency = float(result.gb_s.sum()), result.latency_s(reached)
+    full = gb_s * problem.platform.price_per_gb_s + float(result.requests_usd.sum())
+    gate = gate_bill(problem, e).usd(plan.communication, latency)
+    return LayerEvaluation(gb_s, full, full + float(gate), latency)
 
 
 @dataclass(frozen=True)
@@ -114,12 +154,15 @@ class Solution:
     Attributes:
         layers: how each layer is deployed.
         lower_bound: no plan within the limit has a lower objective, in its unit; None if the solver knows none.
+        non_moe_memory_mb, reload: with the objective `total`, which decides them as well.
         name: of the solver, where options are part of it (`miqcp-scip`); None: the one that it was asked for by.
     """
 
     layers: tuple[LayerPlan, ...]
     lower_bound: float | None = None
     name: str | None = None
+    non_moe_memory_mb: int | None = None
+    reload: Reload | None = None
 
 
 def with_evaluation(
@@ -147,6 +190,7 @@ def with_evaluation(
             "billed_gb_s": result.billed_gb_s,
             "billed_cost_usd": result.billed_cost_usd,
             "full_cost_usd": result.full_cost_usd,
+            "total_cost_usd": result.total_cost_usd,
             "latency_s": result.latency_s,
             "feasible": result.feasible,
             "violations": result.violations,

@@ -8,8 +8,9 @@ Settled here, where the paper leaves it open:
 - A method that one layer cannot use (`direct`, payloads too large) is left out there only (`per-layer`): in
   that method's problem the layer takes the best of the other methods, its cost with the method is infinite.
   `paper` leaves the method out of all layers.
-- Where a method meets the limit in no way, its layers' costs and latencies are those of its fastest plan, not
-  infinite: in a mix the method may still be what makes one slow layer fast enough.
+- Where a method meets the limit in no way, its layers' costs and latencies are those of the cheapest among its
+  fastest plans, not infinite: in a mix the method may still be what makes one slow layer fast enough.
+- Layers that are alike may swap their plans of a method: the fastest comes first.
 - Step 4 takes the cheapest single method among those that meet the limit; only if none does, among all, and
   the plan says that it is infeasible.
 - The inner solvers `scip` and `gurobi` (the paper's) have a time limit for each problem; where they find no plan
@@ -17,16 +18,24 @@ Settled here, where the paper leaves it open:
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from moe.errors import InputError, nearest, shortened
-from optimizer.evaluation import ROUNDING, Solution, evaluate_layer, fixed_latency_s
-from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.evaluation import ROUNDING, Solution, evaluate_layer, fixed_cost, fixed_latency_s, latency_budget_s
+from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, model_fronts
 from optimizer.exact.lagrangian import cheapest_within
 from optimizer.miqcp import NoIncumbent, fixed_method_miqcp
-from simulator.plan import COMMUNICATIONS, Communication, DeploymentProblem, LayerPlan, objective_value
+from simulator.plan import (
+    COMMUNICATIONS,
+    Communication,
+    DeploymentProblem,
+    LayerPlan,
+    ProblemLayer,
+    objective_value,
+)
 
 Mode: TypeAlias = Literal["per-layer", "paper"]
 
@@ -98,12 +107,14 @@ def solve_ods(
         else:
             plans[method] = fixed_method_miqcp(problem, fronts, method, beta, inner, time_limit_s)
     bound = optimum(problem) if fronts is None else fronts.bound(problem)
+    plans = {method: _fastest_first(problem, layers) for method, layers in plans.items()}
     cost, latency = _layer_costs(problem, plans)
     if np.isinf(cost).all(axis=0).any():
         raise NoIncumbent(f"ods-{inner}", time_limit_s, None)
     if methods == "paper":
         cost[np.isinf(cost).any(axis=1)] = np.inf
-    chosen, rounds, single = _select(cost, latency, latency_budget_s(problem), fixed_latency_s(problem))
+    fixed = fixed_cost(problem), fixed_latency_s(problem)
+    chosen, rounds, single = _select(cost, latency, latency_budget_s(problem), *fixed)
     layers = [plans[COMMUNICATIONS[a]][e] for e, a in enumerate(chosen)]
     least = float(cost.min(axis=0).sum())
     most = float(np.where(np.isfinite(cost), cost, 0.0).max(axis=0).sum())
@@ -127,18 +138,39 @@ def fixed_method_within(problem: DeploymentProblem, method: Communication) -> tu
 def optimum(problem: DeploymentProblem) -> float | None:
     """The least objective of any plan within the limit (per-layer beta); None where it is out of reach."""
     found = cheapest_within(problem, PREFERRED, latency_budget_s(problem))
-    return found.bound if np.isfinite(found.bound) else None
+    return found.bound + fixed_cost(problem) if np.isfinite(found.bound) else None
 
 
 def fixed_method_exact(
     problem: DeploymentProblem, fronts: ModelFronts, method: Communication, beta: Beta = "per-layer"
 ) -> tuple[LayerPlan | None, ...]:
-    """The cheapest plan within the limit with one method for all layers that can use it; of least latency
-    where none meets the limit. None for the layers that cannot (they took the best of the others)."""
+    """The cheapest plan within the limit with one method for all layers that can use it; where none meets the
+    limit, the cheapest of the fastest. None for the layers that cannot (they took the best of the others)."""
     only = fronts.restricted([(method,)] * len(problem.layers))
     layers, _ = cheapest_layers(problem, only, beta)
     usable = [len(found[method]) > 0 for found in fronts.by_method]
     return tuple(layer if can else None for layer, can in zip(layers, usable, strict=True))
+
+
+def _fastest_first(
+    problem: DeploymentProblem, plans: tuple[LayerPlan | None, ...]
+) -> tuple[LayerPlan | None, ...]:
+    """One method's plans, those of layers that are alike by rising latency."""
+    alike: dict[ProblemLayer, list[int]] = {}
+    for e, layer in enumerate(problem.layers):
+        alike.setdefault(layer, []).append(e)
+    found = list(plans)
+    for places in alike.values():
+        own = [plan for e in places if (plan := plans[e]) is not None]
+        if len(own) > 1:
+            own.sort(key=partial(_latency_s, problem, places[0]))
+            for e, plan in zip(places, own, strict=True):
+                found[e] = plan
+    return tuple(found)
+
+
+def _latency_s(problem: DeploymentProblem, e: int, plan: LayerPlan) -> float:
+    return evaluate_layer(problem, e, plan).latency_s
 
 
 def _layer_costs(
@@ -150,14 +182,13 @@ def _layer_costs(
     for a, method in enumerate(COMMUNICATIONS):
         for e, layer in enumerate(plans[method]):
             if layer is not None:
-                gb_s, requests_usd, latency[a, e] = evaluate_layer(problem, e, layer)
-                usd = gb_s * problem.platform.price_per_gb_s + requests_usd
-                cost[a, e] = objective_value(problem.objective, gb_s, usd)
+                found = evaluate_layer(problem, e, layer)
+                cost[a, e], latency[a, e] = objective_value(found, problem.objective), found.latency_s
     return cost, latency
 
 
 def _select(
-    cost: np.ndarray, latency: np.ndarray, budget_s: float, fixed_s: float
+    cost: np.ndarray, latency: np.ndarray, budget_s: float, fixed: float, fixed_s: float
 ) -> tuple[np.ndarray, list[OdsRound], bool]:
     """Steps 2-4 of Alg. 1: the method of each layer, the rounds, and whether step 4 was taken."""
     every = np.arange(cost.shape[1])
@@ -172,7 +203,7 @@ def _select(
         done = model_latency.sum() <= within
         layer = None if done or not droppable else int(droppable[0])
         method = None if layer is None else COMMUNICATIONS[chosen[layer]]
-        rounds.append(OdsRound(model_cost, fixed_s + float(model_latency.sum()), layer, method))
+        rounds.append(OdsRound(fixed + model_cost, fixed_s + float(model_latency.sum()), layer, method))
         if done:
             return chosen, rounds, False
         if layer is None:

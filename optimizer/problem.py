@@ -7,13 +7,15 @@ import numpy as np
 from moe.errors import InputError
 from moe.spec import MoESpec
 from simulator.plan import (
+    MB,
     DeploymentProblem,
+    NonMoESize,
     Objective,
     ProblemExpert,
     ProblemLayer,
     ProblemPlatform,
 )
-from simulator.profiles.closed_form import closed_form, expert_seconds
+from simulator.profiles.closed_form import closed_form, expert_seconds, transformer_seconds
 from simulator.profiles.schema import PlatformProfile
 
 # The paper's 14 sizes (128, 768, 960, ... 3072 MB), and 3008 MB, the maximum that its baselines use.
@@ -62,21 +64,55 @@ def make_problem(
         )
     batch_tokens = float(popularity.sum(axis=1).max()) / spec.top_k
     platform = problem_platform(profile, memory_mb, max_replicas)
-    non_moe_flops_per_s = (
-        profile.compute.flops_per_vcpu.median * non_moe_memory_mb / profile.compute.mb_per_vcpu.median
-    )
-    non_moe_s = spec.non_moe_flops * batch_tokens / non_moe_flops_per_s
+    non_moe = _non_moe(spec, profile, platform, non_moe_memory_mb, platform.gate_bandwidth, batch_tokens)
     return DeploymentProblem(
         name=name or spec.name,
         objective=objective,
         platform=platform,
-        layers=_layers(spec, popularity, profile, platform, non_moe_s, non_moe_memory_mb),
-        head_s=_load_s(platform, spec.embedding_bytes + spec.non_moe_parameter_bytes),
-        tail_s=spec.tail_flops * batch_tokens / non_moe_flops_per_s,
+        layers=_layers(spec, popularity, profile, platform, non_moe),
+        head_s=non_moe.head_s,
+        tail_s=non_moe.tail_s,
         latency_limit_s=latency_limit_s,
         batch_tokens=batch_tokens,
         top_k=spec.top_k,
+        non_moe=tuple(
+            _non_moe(spec, profile, platform, size, bandwidth, batch_tokens)
+            for size, bandwidth in zip(memory_mb, platform.storage_bandwidths.tolist(), strict=True)
+            if _needed_bytes(spec, profile, batch_tokens) <= size * MB
+        ),
     )
+
+
+def _non_moe(
+    spec: MoESpec,
+    profile: PlatformProfile,
+    platform: ProblemPlatform,
+    memory_mb: int,
+    bandwidth: float,
+    batch_tokens: float,
+) -> NonMoESize:
+    """Gate and non-MoE functions of a memory size: their compute, and loads at their B_s."""
+
+    def load_s(size_bytes: float) -> float:
+        return platform.warm_start_s + platform.storage_delay_s + size_bytes / bandwidth
+
+    tail_load_s = load_s(spec.embedding_bytes if spec.tail_flops else 0)
+    return NonMoESize(
+        memory_mb=memory_mb,
+        storage_bandwidth_bytes_per_s=bandwidth,
+        head_s=load_s(spec.embedding_bytes + spec.non_moe_parameter_bytes),
+        tail_s=transformer_seconds(profile, memory_mb, spec.tail_flops * batch_tokens),
+        non_moe_s=(transformer_seconds(profile, memory_mb, spec.non_moe_flops * batch_tokens),) * spec.moe_layers,
+        next_load_s=(*[load_s(spec.non_moe_parameter_bytes)] * (spec.moe_layers - 1), tail_load_s),
+    )
+
+
+def _needed_bytes(spec: MoESpec, profile: PlatformProfile, batch_tokens: float) -> float:
+    """Memory of the largest non-MoE function: runtime, embedding and attention block, and of each token of the
+    batch its hidden state, query, key, value, attention's result, and top_k experts' results."""
+    parameters = spec.embedding_bytes + spec.non_moe_parameter_bytes
+    tokens = batch_tokens * (5 + spec.top_k) * spec.token_bytes
+    return profile.compute.runtime_bytes.median + parameters + tokens
 
 
 def with_tokens(problem: DeploymentProblem, popularity: np.ndarray) -> DeploymentProblem:
@@ -91,6 +127,23 @@ def with_tokens(problem: DeploymentProblem, popularity: np.ndarray) -> Deploymen
     layers = []
     for layer, tokens in zip(problem.layers, popularity.tolist(), strict=True):
         experts = [x.model_copy(update={"tokens": d}) for x, d in zip(layer.experts, tokens, strict=True)]
+        layers.append(layer.model_copy(update={"experts": tuple(experts)}))
+    return problem.model_copy(update={"layers": tuple(layers)})
+
+
+def with_memory(problem: DeploymentProblem, runtime_bytes: float, token_bytes: float) -> DeploymentProblem:
+    """The problem whose experts need other memory than its model's sizes say.
+
+    Args:
+        problem: the problem.
+        runtime_bytes: of a function without parameters, M_itrm.
+        token_bytes: of each token, D_in + D_o + m: what its input and output do not take is m.
+    """
+    layers = []
+    for layer in problem.layers:
+        held = max(0.0, token_bytes - layer.token_in_bytes - layer.token_out_bytes)
+        memory = {"intermediate_bytes": runtime_bytes, "intermediate_bytes_per_token": held}
+        experts = [x.model_copy(update=memory) for x in layer.experts]
         layers.append(layer.model_copy(update={"experts": tuple(experts)}))
     return problem.model_copy(update={"layers": tuple(layers)})
 
@@ -113,12 +166,30 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
     (call_0, token_0), (call_1, token_1) = (
         expert_seconds(each, memory_mb, 1.0, 1.0) for each in (made_of, profile)
     )
-    non_moe = float(token_1[0] / token_0[0])  # a vCPU's speed by memory, the same at any size
     runtime = profile.compute.runtime_bytes.median - made_of.compute.runtime_bytes.median
 
-    def loaded(seconds: float) -> float:
-        fixed_0, fixed_1 = (_load_s(each, 0.0) for each in (before, after))
-        return fixed_1 + (seconds - fixed_0) * before.gate_bandwidth / after.gate_bandwidth
+    fixed_0, fixed_1 = (each.warm_start_s + each.storage_delay_s for each in (before, after))
+    bandwidths = dict(zip(memory_mb, after.storage_bandwidths.tolist(), strict=True))
+
+    def loaded(seconds: float, was: float = before.gate_bandwidth, now: float = after.gate_bandwidth) -> float:
+        return fixed_1 + (seconds - fixed_0) * was / now
+
+    def size(each: NonMoESize) -> NonMoESize:
+        was, now = each.storage_bandwidth_bytes_per_s, bandwidths[each.memory_mb]
+        return NonMoESize(
+            memory_mb=each.memory_mb,
+            storage_bandwidth_bytes_per_s=now,
+            head_s=loaded(each.head_s, was, now),
+            tail_s=each.tail_s * by_size(each.memory_mb),
+            non_moe_s=tuple(x * by_size(each.memory_mb) for x in each.non_moe_s),
+            next_load_s=tuple(loaded(x, was, now) for x in each.next_load_s),
+        )
+
+    def by_size(size: int) -> float:
+        return transformer_seconds(profile, size, 1.0) / transformer_seconds(made_of, size, 1.0)
+
+    def non_moe(each: ProblemLayer) -> float:
+        return by_size(each.non_moe_memory_mb or memory_mb[-1])
 
     def layer(each: ProblemLayer) -> ProblemLayer:
         per_call = None if each.seconds_per_call is None else np.array(each.seconds_per_call) * call_1 / call_0
@@ -127,7 +198,7 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             update={
                 "seconds_per_token": tuple((np.array(each.seconds_per_token) * token_1 / token_0).tolist()),
                 "seconds_per_call": None if per_call is None else tuple(per_call.tolist()),
-                "non_moe_s": each.non_moe_s * non_moe,
+                "non_moe_s": each.non_moe_s * non_moe(each),
                 "next_load_s": loaded(each.next_load_s),
                 "experts": tuple(experts),
             }
@@ -138,7 +209,8 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             "platform": after,
             "layers": tuple(layer(each) for each in problem.layers),
             "head_s": loaded(problem.head_s),
-            "tail_s": problem.tail_s * non_moe,
+            "tail_s": problem.tail_s * non_moe(problem.layers[-1]),
+            "non_moe": tuple(size(each) for each in problem.non_moe if each.memory_mb in bandwidths),
         }
     )
 
@@ -155,7 +227,8 @@ def problem_platform(profile: PlatformProfile, memory_mb: Sequence[int], max_rep
         warm_start_s=derived.warm_start_s,
         payload_limit_bytes=profile.payload.limit_bytes.median,
         payload_encoding_factor=profile.payload.encoding_factor.median,
-        price_per_gb_s=profile.prices.gb_s.median,
+        direct_hands_on=True,
+        price_per_gb_s=profile.gb_s_usd,
         price_per_invocation=profile.prices.invocation.median,
         price_per_put=profile.storage_class.put_usd,
         price_per_get=profile.storage_class.get_usd,
@@ -167,15 +240,12 @@ def _layers(
     popularity: np.ndarray,
     profile: PlatformProfile,
     platform: ProblemPlatform,
-    non_moe_s: float,
-    non_moe_memory_mb: int,
+    non_moe: NonMoESize,
 ) -> tuple[ProblemLayer, ...]:
     """The layers: U_j is arithmetic per token, a call's fixed time reads the weights once."""
     per_call, per_token = expert_seconds(
         profile, platform.memory_mb, spec.expert_parameter_bytes, spec.expert_flops
     )
-    load_s = _load_s(platform, spec.non_moe_parameter_bytes)
-    tail_load_s = _load_s(platform, spec.embedding_bytes if spec.tail_flops else 0)
     return tuple(
         ProblemLayer(
             token_in_bytes=spec.token_bytes,
@@ -184,10 +254,10 @@ def _layers(
             seconds_per_call=tuple(per_call.tolist()),
             non_moe_s=non_moe_s,
             next_load_s=next_load_s,
-            non_moe_memory_mb=non_moe_memory_mb,
+            non_moe_memory_mb=non_moe.memory_mb,
             experts=_experts(spec, profile, tokens),
         )
-        for tokens, next_load_s in zip(popularity, [*[load_s] * (spec.moe_layers - 1), tail_load_s], strict=True)
+        for tokens, non_moe_s, next_load_s in zip(popularity, non_moe.non_moe_s, non_moe.next_load_s, strict=True)
     )
 
 
@@ -201,11 +271,6 @@ def _experts(spec: MoESpec, profile: PlatformProfile, tokens: np.ndarray) -> tup
         )
         for d in tokens.tolist()
     )
-
-
-def _load_s(platform: ProblemPlatform, size_bytes: float) -> float:
-    """A load of a non-MoE function: warm start, delay, bytes."""
-    return platform.warm_start_s + platform.storage_delay_s + size_bytes / platform.gate_bandwidth
 
 
 def _with_runtime(expert: ProblemExpert, more_bytes: float) -> ProblemExpert:

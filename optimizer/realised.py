@@ -60,7 +60,8 @@ class Realised:
 
     def cost(self, problem: DeploymentProblem) -> float:
         """The bill in the objective's unit."""
-        return objective_value(problem.objective, self.billed_gb_s, self.full_cost_usd)
+        value: float = objective_value(self, problem.objective)
+        return value
 
 
 Evaluate: TypeAlias = Callable[[DeploymentProblem, DeploymentPlan, np.ndarray], Sequence[Realised]]

@@ -24,7 +24,7 @@ from optimizer.baselines import (
     replicas_only,
 )
 from optimizer.evaluation import Solution, with_evaluation
-from optimizer.exact import Beta, solve_exact
+from optimizer.exact import PREFERRED, Beta, each_setting, solve_exact
 from optimizer.miqcp import PAPER_TIME_LIMIT_S, Backend, solve_miqcp
 from optimizer.ods import solve_ods
 from optimizer.robust import solve_robust
@@ -61,6 +61,9 @@ SOLVERS: dict[str, Solver] = {
     "random": random_methods,
 }
 """By name; each takes the problem, `beta`, `seed` if it draws random numbers, and options of its own."""
+
+EXPERTS_BILL_ONLY = ("miqcp", "robust")
+"""What cannot minimise the whole bill: programme (12) has no gates, nor have the samples' realised bills."""
 
 ENTRY_POINTS = "serverless_moe.solvers"
 
@@ -100,23 +103,32 @@ def solve(
         raise InputError(f"beta: expected 'per-layer' or 'global', got {shortened(beta)}")
     given = {"beta": beta, "seed": seed} | options
     arguments = {name: value for name, value in given.items() if name in takes}
-    return timed(problem, solver, lambda: _solution(solver, find_solver(solver)(problem, **arguments)))[0]
+    return timed(problem, solver, lambda each: _solution(solver, find_solver(solver)(each, **arguments)))[0]
 
 
-def timed(problem: DeploymentProblem, name: str, solver: Callable[[], Found]) -> tuple[DeploymentPlan, Found]:
+def timed(
+    problem: DeploymentProblem, name: str, solver: Callable[[DeploymentProblem], Found]
+) -> tuple[DeploymentPlan, Found]:
     """A solver's plan, timed, checked, evaluated and named, and what the solver returned: rounds of ODS, ...
+
+    With the objective `total` memory of the non-MoE functions and `reload` are chosen to suit the solver's layers.
 
     Args:
         problem: what the plan is for.
         name: of the plan's solver, unless the solution has one.
-        solver: solves the problem.
+        solver: solves the problem, or with `total` one with nothing but layers to decide.
 
-    Raises InputError for layers that do not fit the problem, and what the solver raises.
+    Raises InputError for layers that do not fit the problem, an objective that the solver does not know, and what
+    the solver raises.
     """
+    if problem.objective == "total" and name in EXPERTS_BILL_ONLY:
+        raise InputError(f"solver '{name}': expected objective gb_s or usd, got total")
     started = time.perf_counter()
-    found = solver()
+    settles = problem.objective != "total" or name == "exact"
+    found = solver(problem) if settles else each_setting(problem, PREFERRED, solver)
     solve_s = time.perf_counter() - started
-    answer = {"solver": found.name or name, "layers": found.layers}
+    answer: dict[str, object] = {"solver": found.name or name, "layers": found.layers}
+    answer |= {"non_moe_memory_mb": found.non_moe_memory_mb, "reload": found.reload}
     plan = validated(DeploymentPlan, answer, f"solver '{name}'")
     try:
         return with_evaluation(problem, plan, found.lower_bound, solve_s), found

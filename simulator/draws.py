@@ -7,7 +7,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 BLOCK = 1024
-LARGEST_Z = 3.5  # draws stop at the 1 in 4,300 quantile: beyond it the table says nothing
+LARGEST_Z = (
+    3.5  # draws stop at the 1 in 4,300 quantile, or at the farthest that the table has: beyond, it says nothing
+)
 
 
 class Draws:
@@ -46,8 +48,8 @@ class Draws:
 
     def _draw(self) -> np.ndarray:
         if isinstance(self._values, Mapping):
-            z = np.clip(self._rng.standard_normal(BLOCK), -LARGEST_Z, LARGEST_Z)
-            return _at_normal(self._values, z)
+            most = farthest_z(self._values)
+            return _at_normal(self._values, np.clip(self._rng.standard_normal(BLOCK), -most, most))
         return self._rng.choice(np.asarray(self._values), BLOCK)
 
 
@@ -105,6 +107,31 @@ class Chances:
         return self._block.pop()
 
 
+class Choices:
+    """An endless stream of one of some values, each with its probability.
+
+    Args:
+        values, shares: both of shape (values,). rng: the stream's own generator.
+    """
+
+    def __init__(self, values: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> None:
+        self._values, self._shares, self._rng = values, shares, rng
+        self._block: list[float] = []
+
+    @property
+    def mean(self) -> float:
+        """The mean of the values."""
+        return float(self._values @ self._shares)
+
+    def next(self) -> float:
+        """The next value."""
+        if len(self._values) == 1:
+            return float(self._values[0])
+        if not self._block:
+            self._block = self._rng.choice(self._values, BLOCK, p=self._shares).tolist()
+        return self._block.pop()
+
+
 class Retries:
     """A caller's retries: exponential backoff, of which a random share is waited.
 
@@ -149,10 +176,16 @@ def mean_of(values: Mapping[float, float] | np.ndarray | float) -> float:
     if not isinstance(values, Mapping):
         return float(np.mean(values))
     table = values
-    z = np.linspace(-LARGEST_Z, LARGEST_Z, 4001)
+    most = farthest_z(table)
+    z = np.linspace(-most, most, 4001)
     weight = np.diff(ndtr(z))
     values = _at_normal(table, (z[1:] + z[:-1]) / 2)
     return float((values * weight).sum() / weight.sum())
+
+
+def farthest_z(table: Mapping[float, float]) -> float:
+    """How many standard deviations from the median the draws of a table of quantiles may be, either way."""
+    return max(LARGEST_Z, float(np.abs(ndtri(np.array(list(table)))).max()))
 
 
 def _at_normal(table: Mapping[float, float], z: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ the simulator needs them at run time (overflow); the costs, Eq. 3-11, stand in `
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
@@ -20,12 +20,12 @@ MB = 2**20
 
 Communication: TypeAlias = Literal["pipelined", "storage", "direct"]
 COMMUNICATIONS: tuple[Communication, ...] = ("pipelined", "storage", "direct")
-Objective: TypeAlias = Literal["gb_s", "usd"]
+Objective: TypeAlias = Literal["gb_s", "usd", "total"]
+Reload: TypeAlias = Literal["every-invocation", "when-cold"]
 ViolationKind: TypeAlias = Literal["memory", "payload", "replicas", "minibatch", "latency"]
 Violation: TypeAlias = tuple[int | None, int | None, ViolationKind]
-Bill = TypeVar("Bill", float, float | None)
 
-OBJECTIVE_UNIT: dict[Objective, str] = {"gb_s": "GB-s", "usd": "USD"}
+OBJECTIVE_UNIT: dict[Objective, str] = {"gb_s": "GB-s", "usd": "USD", "total": "USD"}
 
 MOST_REPLICAS = 10_000
 """Of an expert: that a problem may allow, and that a simulation plays; the closed form judges any number."""
@@ -46,7 +46,12 @@ MaxReplicas: TypeAlias = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 
 
 class ProblemPlatform(FileModel):
-    """The platform's constants as the closed form sees them."""
+    """The platform's constants as the closed form sees them.
+
+    `gate_bandwidth_bytes_per_s`: null: the largest size's. `reload`: null: `every-invocation`, in `total` as pays.
+    `direct_hands_on`: whether with `direct` the gate's function collects the results and hands them on, as Lambda
+    needs it (docs/formats.md); False: they reach the next function by themselves, in no time (the paper).
+    """
 
     memory_mb: tuple[MemoryMB, ...] = Field(min_length=1)
     max_replicas: MaxReplicas
@@ -60,6 +65,9 @@ class ProblemPlatform(FileModel):
     price_per_put: NonNegative = 0.0
     price_per_get: NonNegative = 0.0
     payload_encoding_factor: Annotated[float, Field(ge=1)] = 1.0
+    gate_bandwidth_bytes_per_s: Positive | None = None
+    reload: Reload | None = None
+    direct_hands_on: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> "ProblemPlatform":
@@ -79,8 +87,13 @@ class ProblemPlatform(FileModel):
 
     @property
     def gate_bandwidth(self) -> float:
-        """B_s of gate and non-MoE functions, bytes/s: that of the largest size."""
-        return float(self.storage_bandwidths[-1])
+        """B_s of gate and non-MoE functions, bytes/s."""
+        return self.gate_bandwidth_bytes_per_s or float(self.storage_bandwidths[-1])
+
+    def loaded_bytes(self, load_s: float) -> float:
+        """What a non-MoE function downloads that starts and loads for so long; 0: it only starts."""
+        seconds = load_s - self.warm_start_s - self.storage_delay_s
+        return seconds * self.gate_bandwidth if seconds > 1e-12 else 0.0
 
 
 class ProblemExpert(FileModel):
@@ -110,6 +123,17 @@ class ProblemLayer(FileModel):
         return np.array([expert.tokens for expert in self.experts], float)
 
 
+class NonMoESize(FileModel):
+    """A memory size that gate and non-MoE functions may all have: its B_s, and the times of a problem with it."""
+
+    memory_mb: MemoryMB
+    storage_bandwidth_bytes_per_s: Positive
+    head_s: NonNegative
+    tail_s: NonNegative
+    non_moe_s: tuple[NonNegative, ...]
+    next_load_s: tuple[NonNegative, ...]
+
+
 class DeploymentProblem(Shown, FileModel):
     """One optimisation: popularity, sizes, platform constants and latency limit."""
 
@@ -123,10 +147,14 @@ class DeploymentProblem(Shown, FileModel):
     latency_limit_s: Positive | None = None
     batch_tokens: Positive | None = None
     top_k: int = Field(1, ge=1)
+    non_moe: tuple[NonMoESize, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "DeploymentProblem":
         sizes = len(self.platform.memory_mb)
+        for k, size in enumerate(self.non_moe):
+            if not len(size.non_moe_s) == len(size.next_load_s) == len(self.layers):
+                raise ValueError(f"non_moe.{k}: non_moe_s, next_load_s: expected a value for each layer")
         for e, layer in enumerate(self.layers):
             for key in ("seconds_per_token", "seconds_per_call"):
                 values = getattr(layer, key)
@@ -197,9 +225,12 @@ class DeploymentPlan(Shown, FileModel):
     solver: str
     objective: Objective = "gb_s"
     layers: tuple[LayerPlan, ...] = Field(min_length=1)
+    non_moe_memory_mb: MemoryMB | None = None
+    reload: Reload | None = None
     billed_gb_s: float | None = None
     billed_cost_usd: float | None = None
     full_cost_usd: float | None = None
+    total_cost_usd: float | None = None
     latency_s: float | None = None
     feasible: bool | None = None
     violations: tuple[Violation, ...] = ()
@@ -214,6 +245,7 @@ class DeploymentPlan(Shown, FileModel):
             "layers": " + ".join(f"{count} {method}" for method, count in methods.items()),
             "billed_gb_s": self.billed_gb_s,
             "full_cost_usd": self.full_cost_usd,
+            "total_cost_usd": self.total_cost_usd,
             "latency_s": self.latency_s,
             "gap": self.gap,
             "feasible": self.feasible,
@@ -222,15 +254,18 @@ class DeploymentPlan(Shown, FileModel):
     @property
     def objective_value(self) -> float:
         """The bill that its objective counts. Raises ValueError for a plan that was not evaluated."""
-        value = objective_value(self.objective, self.billed_gb_s, self.full_cost_usd)
+        value: float | None = objective_value(self, self.objective)
         if value is None:
             raise ValueError(f"plan of '{self.solver}': expected one with its bills, got none")
         return value
 
 
-def objective_value(objective: Objective, billed_gb_s: Bill, full_cost_usd: Bill) -> Bill:
-    """The one of two bills that the objective counts: GB-s of the experts' functions, or USD with requests."""
-    return billed_gb_s if objective == "gb_s" else full_cost_usd
+def objective_value(found: object, objective: Objective) -> Any:
+    """Of whatever has bills the one that the objective counts. Raises InputError where it has none such."""
+    bill = {"gb_s": "billed_gb_s", "usd": "full_cost_usd", "total": "total_cost_usd"}[objective]
+    if not hasattr(found, bill):
+        raise InputError(f"objective {objective}: expected gb_s or usd, the experts' bills; these are known here")
+    return getattr(found, bill)
 
 
 def read_problem(path: str | Path) -> DeploymentProblem:
@@ -290,6 +325,12 @@ def check_plan_fits(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
                 )
 
 
+def non_moe_memory_mb(problem: DeploymentProblem, e: int) -> int:
+    """Memory of non-MoE function e: its layer's, or the largest listed size; the tail has the last layer's."""
+    memory = problem.layers[min(e, len(problem.layers) - 1)].non_moe_memory_mb
+    return memory or problem.platform.memory_mb[-1]
+
+
 def memory_indices(problem: DeploymentProblem, layer: LayerPlan) -> np.ndarray:
     """j of each expert: the index of its memory in the problem's list, shape (experts,)."""
     return np.searchsorted(problem.platform.memory_mb, layer.memory_mb)
@@ -318,6 +359,11 @@ def payload_bytes(layer: ProblemLayer, platform: ProblemPlatform, replica_tokens
     """Left side of Eq. 12f: the larger payload of a replica, encoded, bytes; shape of `replica_tokens`."""
     larger = max(layer.token_in_bytes, layer.token_out_bytes)
     return np.asarray(replica_tokens, float) * larger * platform.payload_encoding_factor
+
+
+def handed_on_as_payload(platform: ProblemPlatform, size_bytes: float) -> bool:
+    """Whether the results of a `direct` layer, raw bytes, fit one payload from its gate to the next function."""
+    return size_bytes * platform.payload_encoding_factor <= platform.payload_limit_bytes
 
 
 def constraint_violations(problem: DeploymentProblem, plan: DeploymentPlan) -> list[Violation]:

@@ -22,6 +22,7 @@ PHASES = (
     "input_download",
     "compute",
     "upload",
+    "hand_on",
     "gather",
 )
 
@@ -49,7 +50,7 @@ COLUMNS = {
     "bytes_in": "bytes that came into the instance",
     "bytes_out": "bytes that left it",
     "gets": "S3 GET requests",
-    "puts": "S3 PUT requests",
+    "puts": "S3 PUT and LIST requests, which have one price",
     "refused": "S3 requests answered with a 5xx (SlowDown, errors): not in gets and puts, not billed",
     "exchange_gets": "of gets, those that carry tokens between a non-MoE function and experts",
     "exchange_puts": "of puts, likewise",

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-Data: TypeAlias = Literal["fitted", "same runs", "unseen"]
+Data: TypeAlias = Literal["fitted", "same runs", "unseen", "of its time"]
 MS, MBYTE, KB, MIB = 1e-3, 1e6, 1024.0, 2.0**20
 
 
@@ -21,7 +21,8 @@ class Measured:
         spread: relative standard deviation of the measurement; None where nothing tells it.
         spread_of: between what, or what is known instead.
         data: `fitted`: the profile's constant comes from these data; `same runs`: from the same runs, but not
-            from this quantity; `unseen`: it was not looked at.
+            from this quantity; `unseen`: it was not looked at; `of its time`: neither, and of machines that are
+            gone.
         source: whose measurement, and when.
     """
 

@@ -9,6 +9,7 @@ from moe.errors import InputError, nearest
 from simulator.cloud.call import Phase
 from simulator.cloud.invocation import Invoke, Target
 from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.network import Link, LinkRates
 from simulator.cloud.phases import Compute, Sleep
 from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.profiles.schema import PlatformProfile
@@ -39,6 +40,16 @@ def seconds(profile: PlatformProfile, memory_mb: int, phase: Phase, count: int =
     return np.array([row.ended_s - row.started_s for row in calls(profile, memory_mb, phase, count)])
 
 
+def seconds_at_once(profile: PlatformProfile, memory_mb: int, phase: Phase, count: int = 400) -> np.ndarray:
+    """The same of calls at the same time, each on an instance of its own: no two of these are alike."""
+    service = LambdaService(simpy.Environment(), platform(profile))
+    service.deploy("probe", memory_mb, warm=count)
+    for _ in range(count):
+        service.invoke(Record(0, 0, "probe", "probe", memory_mb), (phase,))
+    service.env.run()
+    return np.array([row.ended_s - row.started_s for row in service.records])
+
+
 def warm_starts(profile: PlatformProfile, count: int) -> np.ndarray:
     """From the request of a warm call to its handler, s, shape (count,)."""
     return np.array([row.started_s - row.requested_s for row in calls(profile, 1024, Compute(), count)])
@@ -65,9 +76,14 @@ def relative_seconds(profile: PlatformProfile, memory_mb: int, base_mb: int, thr
 
 
 def bytes_moved(profile: PlatformProfile, memory_mb: int, after_s: np.ndarray) -> np.ndarray:
-    """Bytes that a fresh instance has moved one way over many connections by each time; shape of `after_s` (s)."""
-    service = LambdaService(simpy.Environment(), platform(profile))
-    link = service.deploy("probe", memory_mb, warm=1).idle[0].inbound
+    """Bytes that the network of a fresh instance has moved one way by each time; shape of `after_s` (s).
+
+    As iperf measures it, which neither decrypts nor copies: so not bound by the function's CPU.
+    """
+    network = profile.network
+    burst_bytes_per_s, burst_bytes = network.burst_bytes_per_s.median, network.burst_bytes.median
+    rates = LinkRates(burst_bytes_per_s, burst_bytes=burst_bytes, sustained=network.sustained_at(memory_mb))
+    link = Link(rates, 0.0)
     pieces = np.full(int(after_s.max() * link.rates.function / 1e6) + 1, 1e6)
     through = np.append(0.0, link.stream(0.0, pieces))
     return np.interp(after_s, through, np.append(0.0, np.cumsum(pieces)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -10,12 +11,12 @@ import numpy as np
 
 from calibration.fitting.laws import Law, Runs, Value
 from calibration.tables import Origin
-from moe.statistics import percentile_interval, resamples
+from moe.statistics import t_half_width
 from simulator.profiles.constant import Constant, Fit
 
 Errors: TypeAlias = tuple[float, float | None]
 Confidence: TypeAlias = Literal["high", "medium", "low"]
-RESAMPLES, DRAWS = 200, 40
+DRAWS = 40
 LEAST_RUNS = 3  # that can be split into fit, selection and test
 
 
@@ -29,7 +30,9 @@ class Quantity:
         origin: the file or files. source: what the profile then names.
         x_label, y_label: of its picture, with units.
         most: the confidence that the data allow at most.
-        between: bounds between which the data cannot tell values apart; None: they tell any apart.
+        between: bounds between which the data cannot tell values apart; None: they tell any apart. Then the law's
+            value of all runs stands, whatever the base has, and they are the interval.
+        resolution: what cannot be told apart whatever the runs scatter, in `unit`; the interval is wider by it.
     """
 
     path: tuple[str, ...]
@@ -42,6 +45,7 @@ class Quantity:
     y_label: str
     most: Confidence = "high"
     between: tuple[float, float] | None = None
+    resolution: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,9 @@ def split(runs: Sequence[np.ndarray]) -> tuple[Runs, Runs, Runs]:
 def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
     """The constant of a quantity.
 
-    The family that describes the selection best is fitted again to fit and selection together; where the base's
-    value describes the selection at least as well, it is kept. The test runs choose nothing.
+    The family that describes the selection best is fitted again to fit and selection together. The base's value
+    is kept where it describes most runs at least as well as a fit to the others. The test runs choose nothing;
+    how sure the value is, all runs say.
     """
     law = quantity.law
     first, select, test = split(quantity.runs)
@@ -109,12 +114,9 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
     candidates = {name: value for name, value in candidates.items() if not law.misfits(value, first)} or candidates
     errors = {name: law.error(value, select) for name, value in candidates.items()} if select else {}
     method = min(errors, key=errors.__getitem__) if errors else next(iter(candidates))
-    used = [*first, *select]
-    value = law.candidates(used)[method]
-    chosen = _errors(law, candidates[method], before, select)
-    held_out = _errors(law, value, before, test)
-    keep = chosen is not None and chosen[1] is not None and chosen[1] <= chosen[0]
-    drawn = _drawn(quantity, used, value, method, seed)
+    used = [*first, *select] if quantity.between is None else quantity.runs
+    value = law.value(used, method)
+    drawn = _drawn(quantity, method, seed)
     fitted = Constant(
         value=value if not isinstance(value, float) else float(f"{value:.6g}"),
         unit=quantity.unit,
@@ -125,16 +127,33 @@ def fit(quantity: Quantity, before: Constant | None, seed: int = 0) -> Fitted:
             method=method,
             samples=sum(len(run) for run in used),
             runs=len(used),
-            interval=_interval(drawn),
-            draws=None if drawn is None or law.tail else tuple(_rounded(x, 6) for x in drawn[:DRAWS]),
-            held_out_error=_rounded(held_out[0]) if held_out else None,
+            interval=quantity.between
+            or interval([law.centre([run], method) for run in quantity.runs], quantity.resolution),
+            draws=None if drawn is None or law.tail else tuple(_rounded(x, 6) for x in drawn),
+            held_out_error=_rounded(law.error(value, test)) if test else None,
             region=quantity.origin.region,
             file=quantity.origin.file,
             sha256=quantity.origin.sha256,
         ),
     )
+    keep = (
+        bool(select) and quantity.between is None and before is not None and _describes(law, before, method, used)
+    )
     constant = before.model_copy(update={"kept": "better than the fit"}) if keep and before else fitted
+    chosen, held_out = (
+        _errors(law, candidates[method], before, select),
+        _errors(law, value, before, test),
+    )
     return Fitted(quantity, constant, before, fitted, chosen, held_out)
+
+
+def _describes(law: Law, before: Constant, method: str, runs: Runs) -> bool:
+    """Whether the base's value describes most runs at least as well as what is fitted to the others."""
+    better = [
+        law.error(before.value, [run]) <= law.error(law.value([*runs[:k], *runs[k + 1 :]], method), [run])
+        for k, run in enumerate(runs)
+    ]
+    return 2 * sum(better) > len(runs)
 
 
 def _errors(law: Law, value: Value, before: Constant | None, runs: Runs) -> Errors | None:
@@ -144,35 +163,42 @@ def _errors(law: Law, value: Value, before: Constant | None, runs: Runs) -> Erro
     return law.error(value, runs), None if before is None else law.error(before.value, runs)
 
 
-def _drawn(quantity: Quantity, runs: Runs, value: Value, method: str, seed: int) -> np.ndarray | None:
-    """Draws of the value (of a distribution its median); None where a single run tells no spread."""
-    if quantity.between is not None:
-        return np.random.default_rng(seed).uniform(*quantity.between, RESAMPLES)
-    law = quantity.law
-    drawn = resampled(lambda chosen: law.centre(chosen, method), runs, seed)
-    return None if drawn is None else drawn * (law.number(value) / law.centre(runs, method))
+def interval(values: Sequence[float], resolution: float = 0.0) -> tuple[float, float] | None:
+    """95% interval of what runs say, each by itself: Student's t of their logarithms. None of one run.
 
-
-def _interval(drawn: np.ndarray | None) -> tuple[float, float] | None:
-    if drawn is None:
-        return None
-    low, high = percentile_interval(drawn)
-    return _rounded(low), _rounded(high)
-
-
-def interval(centre: Callable[[Runs], float], runs: Runs, seed: int) -> tuple[float, float] | None:
-    """95% interval of an estimate. None of one run."""
-    return _interval(resampled(centre, runs, seed))
-
-
-def resampled(centre: Callable[[Runs], float], runs: Runs, seed: int) -> np.ndarray | None:
-    """An estimate of each of so many resamplings of whole runs: one run's values are not independent.
-
-    Shape (resamples,); None of one run. The same runs are drawn for all quantities of as many runs.
+    Args:
+        values: an estimate of each run, above 0. resolution: by which it is wider, as in `Quantity`.
     """
+    if len(values) < 2:
+        return None
+    logs = np.log(values)
+    low, high = np.exp(logs.mean() + t_half_width(logs) * np.array([-1.0, 1.0])).tolist()
+    return _outward(max(0.0, low - resolution), math.floor), _outward(high + resolution, math.ceil)
+
+
+def _outward(value: float, rounded: Callable[[float], int], digits: int = 5) -> float:
+    """Rounded to so many digits, up or down: an interval that is written is no narrower."""
+    if value <= 0 or not math.isfinite(value):
+        return value
+    unit = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
+    return float(f"{rounded(value / unit) * unit:.{digits}g}")
+
+
+def _drawn(quantity: Quantity, method: str, seed: int) -> np.ndarray | None:
+    """Draws of the value (of a distribution its median), as wide as its interval; None of one run.
+
+    Each draw weighs the runs anew, the same for all quantities of as many runs: what one run has too fast in one
+    constant and too slow in another stays together. Their logarithms have Student's t distribution about the mean.
+    """
+    rng, runs = np.random.default_rng(seed), quantity.runs
+    if quantity.between is not None:
+        return rng.uniform(*quantity.between, DRAWS)
     if len(runs) < 2:
         return None
-    return np.array([centre([runs[k] for k in row]) for row in resamples(len(runs), RESAMPLES, seed)])
+    logs = np.log([quantity.law.centre([run], method) for run in runs])
+    free = len(runs) - 1
+    weights = rng.standard_normal((DRAWS, len(runs))) * np.sqrt(free / rng.chisquare(free, (DRAWS, 1)))
+    return np.asarray(np.exp(logs.mean() + weights @ (logs - logs.mean()) / np.sqrt(free * len(runs))))
 
 
 def _confidence(runs: int, most: Confidence) -> Confidence:

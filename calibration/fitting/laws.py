@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from scipy.special import ndtri
@@ -24,7 +24,7 @@ from calibration.fitting.distributions import (
     ks_distance,
     quantile_error,
 )
-from calibration.fitting.regression import halving_period, theil_sen
+from calibration.fitting.regression import likely_periods, theil_sen
 from simulator.draws import quantile_at, quantiles_at
 from simulator.profiles.constant import Quantiles, Samples
 
@@ -57,8 +57,12 @@ class Law(Protocol):
     def candidates(self, runs: Runs) -> dict[str, Value]:
         """Values by the name of their family or estimator."""
 
+    def value(self, runs: Runs, method: str) -> Value:
+        """One of the candidates."""
+        return self.candidates(runs)[method]
+
     def centre(self, runs: Runs, method: str) -> float:
-        """What a candidate estimates, of a distribution the median: a bootstrap repeats it."""
+        """What a candidate estimates, of a distribution the median; of one run, what that says by itself."""
 
     def number(self, value: Value) -> float:
         """The number of a value that `centre` estimates."""
@@ -82,6 +86,10 @@ class Distribution(Law):
         """Every family's table."""
         samples = np.concatenate(runs)
         return {name: _rounded(family(samples)) for name, family in FAMILIES.items()}
+
+    def value(self, runs: Runs, method: str) -> Value:
+        """One family's table."""
+        return _rounded(FAMILIES[method](np.concatenate(runs)))
 
     def misfits(self, value: Value, runs: Runs) -> bool:
         """Whether many samples are farther from the table than chance takes them (Kolmogorov and Smirnov)."""
@@ -109,6 +117,20 @@ class Distribution(Law):
             samples,
             lambda value: quantiles_at(table_of(value), probability),
         )
+
+
+class Around(Distribution):
+    """A random factor around 1: what is to be known of it is not its median, but its 99% quantile."""
+
+    tail = True
+
+    def centre(self, runs: Runs, method: str) -> float:
+        """The 99% quantile of a lognormal: few samples of a run tell their spread better than their tail."""
+        return float(np.exp(ndtri(0.99) * np.log(np.concatenate(runs)).std()))
+
+    def number(self, value: Value) -> float:
+        """The 99% quantile."""
+        return quantile_at(table_of(value), 0.99)
 
 
 @dataclass(frozen=True)
@@ -211,52 +233,49 @@ class Bandwidth(Law):
         return Curve(x, y, predict)
 
 
-@dataclass(frozen=True)
 class Beneath(Law):
-    """A random quantity that is seen only together with another one: samples of their sum.
+    """A random quantity that is seen only together with another one: samples of their sum, and of the other alone.
 
-    A constant, or a least value plus a lognormal so that the sum's quantiles come near.
-
-    Attributes:
-        other: samples of the other quantity alone, shape (samples,).
+    A constant, or a least value plus a lognormal so that the sum's quantiles come near. A run has points
+    (sum, other), shape (samples, 2): two rows of samples, of which none belongs to another (`side_by_side`).
     """
-
-    other: np.ndarray
 
     def candidates(self, runs: Runs) -> dict[str, Value]:
         """Each family's table."""
-        sums = np.concatenate(runs)
-        middle = self.centre(runs, "")
+        middle = self.centre(runs)
         return {
             "constant beneath": float(f"{middle:.6g}"),
-            "shifted lognormal beneath": self._shifted_lognormal(sums, middle),
+            "shifted lognormal beneath": self._shifted_lognormal(np.concatenate(runs), middle),
         }
+
+    def value(self, runs: Runs, method: str) -> Value:
+        """One of them."""
+        return self.centre(runs) if method.startswith("constant") else self.candidates(runs)[method]
 
     def centre(self, runs: Runs, method: str = "") -> float:
         """The median difference of a sum and a value of the other quantity."""
-        differences = _thinned(np.concatenate(runs))[:, None] - _thinned(self.other)
+        sums, other = np.concatenate(runs).T
+        differences = _thinned(sums)[:, None] - _thinned(other)
         return max(float(np.median(differences)), LEAST_S)
 
     def error(self, value: Value, runs: Runs) -> float:
         """Mean relative distance of the sums' quantiles."""
-        sums = np.concatenate(runs)
+        sums, other = np.concatenate(runs).T
         levels = known_levels(JUDGED, len(sums), JUDGED_BY)
-        return float(np.abs(np.log(self._sums(table_of(value), levels) / np.quantile(sums, levels))).mean())
+        return float(np.abs(np.log(_summed(table_of(value), other, levels) / np.quantile(sums, levels))).mean())
 
     def curve(self, runs: Runs) -> Curve:
         """Sorted sums over their probability."""
-        sums = np.sort(np.concatenate(runs))
+        sums, other = np.concatenate(runs).T
         probability = (np.arange(len(sums)) + 0.5) / len(sums)
-        return Curve(probability, sums, lambda value: self._sums(table_of(value), probability.tolist()))
+        return Curve(
+            probability, np.sort(sums), lambda value: _summed(table_of(value), other, probability.tolist())
+        )
 
-    def _sums(self, table: dict[float, float], levels: Sequence[float]) -> np.ndarray:
-        """Quantiles of the sum, if the quantity has the table's."""
-        own = quantiles_at(table, THINNED)
-        return np.quantile(own[:, None] + _thinned(self.other), levels)
-
-    def _shifted_lognormal(self, sums: np.ndarray, middle: float) -> Quantiles:
+    def _shifted_lognormal(self, points: np.ndarray, middle: float) -> Quantiles:
         from scipy.optimize import minimize
 
+        sums, other = points.T
         levels = known_levels(JUDGED, len(sums), JUDGED_BY)
         wanted, z = np.log(np.quantile(sums, levels)), ndtri(np.array(LEVELS))
 
@@ -266,55 +285,41 @@ class Beneath(Law):
             return dict(zip(LEVELS, values.tolist(), strict=True))
 
         def error(x: np.ndarray) -> float:
-            return float(np.abs(np.log(self._sums(table(x), levels)) - wanted).mean())
+            return float(np.abs(np.log(_summed(table(x), other, levels)) - wanted).mean())
 
         start = np.array([math.log(middle / 2), -1.5, math.log(middle / 2)])
         return _rounded(table(minimize(error, start, method="Nelder-Mead", options={"maxiter": 250}).x))
 
 
-class Expiry(Law):
-    """Instances stay while they are idle for less than a period: points (idle s, warm share) into s."""
+class Idle(Law):
+    """Which share of instances is still there after an idle time: points (idle s, warm share, instances).
+
+    The law of a period that is likeliest; all periods within `LIKELY` of it are as good.
+    """
+
+    said: ClassVar[str]
+
+    def left(self, idle_s: np.ndarray, period_s: np.ndarray) -> np.ndarray:
+        """Share of instances that an idle time leaves."""
+        raise NotImplementedError
 
     def candidates(self, runs: Runs) -> dict[str, Value]:
-        """The middle of what is possible."""
-        return {"expiry, halfway between warm and gone": self.centre(runs)}
+        """The middle of what is likely."""
+        return {f"{self.said}, maximum likelihood": self.centre(runs)}
 
     def centre(self, runs: Runs, method: str = "") -> float:
-        """Halfway between the last idle time at which most are warm and the first one at which most are gone."""
-        return sum(self.between(runs)) / 2
+        """The middle of what is likely; where it has no end, its beginning."""
+        low, high = self.between(runs)
+        return low if high == math.inf else (low + high) / 2
 
     def between(self, runs: Runs) -> tuple[float, float]:
-        """The two idle times, s; the second is inf where none are gone."""
-        points = np.concatenate(runs)
-        times = np.unique(points[:, 0])
-        warm = np.array([points[points[:, 0] == x, 1].mean() >= 0.5 for x in times])
-        gone = times[~warm]
-        first_gone = float(gone[0]) if len(gone) else math.inf
-        return float(times[warm & (times < first_gone)].max(initial=0.0)), first_gone
+        """The least and the greatest likely period, s; the second is inf where no idle time was too long."""
+        low, high, _ = likely_periods(np.concatenate(runs), self.left)
+        return low, high
 
-    def error(self, value: Value, runs: Runs) -> float:
-        """Mean distance of the shares."""
-        curve = self.curve(runs)
-        return float(np.abs(curve.predict(value) - curve.y).mean())
-
-    def curve(self, runs: Runs) -> Curve:
-        """Warm share over idle time."""
-        points = np.concatenate(runs)
-        x, y = points[np.argsort(points[:, 0], kind="stable")].T
-        return Curve(x, y, lambda value: (x <= quantile_at(table_of(value), 0.5)).astype(float))
-
-
-class Halving(Law):
-    """Each idle period halves the instances: points (idle s, warm share) into s."""
-
-    def candidates(self, runs: Runs) -> dict[str, Value]:
-        """The middle of the periods that fit best."""
-        return {"halving, least absolute error": self.centre(runs)}
-
-    def centre(self, runs: Runs, method: str = "") -> float:
-        """The middle of the periods that fit best."""
-        points = np.concatenate(runs)
-        return sum(halving_period(points[:, 0], points[:, 1])) / 2
+    def likelihood(self, runs: Runs) -> float:
+        """Its logarithm, of the likeliest period."""
+        return likely_periods(np.concatenate(runs), self.left)[2]
 
     def error(self, value: Value, runs: Runs) -> float:
         """Mean distance of the shares: they are relative already."""
@@ -324,8 +329,28 @@ class Halving(Law):
     def curve(self, runs: Runs) -> Curve:
         """Warm share over idle time."""
         points = np.concatenate(runs)
-        x, y = points[np.argsort(points[:, 0], kind="stable")].T
-        return Curve(x, y, lambda value: 0.5 ** np.floor(x / quantile_at(table_of(value), 0.5)))
+        x, y = points[np.argsort(points[:, 0], kind="stable")].T[:2]
+        return Curve(x, y, lambda value: self.left(x, np.array(quantile_at(table_of(value), 0.5))))
+
+
+class Expiry(Idle):
+    """Instances stay while they are idle for less than a period."""
+
+    said = "expiry"
+
+    def left(self, idle_s: np.ndarray, period_s: np.ndarray) -> np.ndarray:
+        """All or none."""
+        return np.asarray(idle_s <= period_s, float)
+
+
+class Halving(Idle):
+    """Each idle period halves the instances."""
+
+    said = "halving"
+
+    def left(self, idle_s: np.ndarray, period_s: np.ndarray) -> np.ndarray:
+        """Half of them for each period that is over."""
+        return np.asarray(0.5 ** np.floor(idle_s / period_s))
 
 
 def table_of(value: Value) -> dict[float, float]:
@@ -333,6 +358,17 @@ def table_of(value: Value) -> dict[float, float]:
     if isinstance(value, Quantiles):
         return value.quantiles
     return empirical(value.draws_from) if isinstance(value, Samples) else {0.5: value}
+
+
+def side_by_side(sums: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Samples of a sum, beside as many quantiles of the other quantity alone: a run of `Beneath`."""
+    return np.column_stack([np.sort(sums), np.quantile(other, (np.arange(len(sums)) + 0.5) / len(sums))])
+
+
+def _summed(table: dict[float, float], other: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Quantiles of the sum of a quantity that has the table's, and the other."""
+    own = quantiles_at(table, THINNED)
+    return np.quantile(own[:, None] + _thinned(other), levels)
 
 
 def _thinned(samples: np.ndarray) -> np.ndarray:

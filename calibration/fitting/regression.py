@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+STRAY = 0.01  # share of instances that go, or stay, against any law
+LIKELY = 1.92  # of a log likelihood: half the 95% quantile of chi-squared with one degree of freedom
 TOLD = 0.05  # a bound is told by values that are so much worse described without it: mean |log ratio|
 
 
@@ -62,17 +65,26 @@ def burst_rate(until_s: np.ndarray, moved_bytes: np.ndarray, bucket_bytes: float
     return theil_sen(until_s[early], moved_bytes[early]).slope
 
 
-def halving_period(idle_s: np.ndarray, warm_share: np.ndarray) -> tuple[float, float]:
-    """The least and the greatest period T (whole s) by which a warm share 0.5^floor(idle / T) fits best.
+def likely_periods(
+    points: np.ndarray, left: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[float, float, float]:
+    """The least and the greatest likely period, s (inf: no end is seen), and the log likelihood of the likeliest.
+
+    Counts are binomial; `STRAY` of the instances do otherwise than the law says, so that one that is gone early
+    does not rule a period out.
 
     Args:
-        idle_s: shape (points,). warm_share: of the instances, in [0, 1], same shape. Best: least absolute error.
+        points: idle time (s), share of instances still there, instances; shape (points, 3).
+        left: share that an idle time leaves, by the period.
     """
-    periods = np.arange(min(30.0, idle_s.max() / 10), idle_s.max() + 1.0)
-    left = 0.5 ** np.floor(idle_s / periods[:, None])
-    error = np.abs(left - warm_share).sum(axis=1)
-    best = periods[error <= error.min() + 1e-9]
-    return float(best[0]), float(best[-1])
+    idle_s, share, count = points.T
+    periods = np.union1d(np.arange(1.0, idle_s.max() + 1.0), [*idle_s, idle_s.min() / 2])
+    expected = STRAY + (1 - 2 * STRAY) * left(idle_s, np.append(periods, np.inf)[:, None])
+    log = (count * (share * np.log(expected) + (1 - share) * np.log(1 - expected))).sum(axis=1)
+    likely = np.flatnonzero(log >= log.max() - LIKELY)
+    low = float(periods[min(likely[0], len(periods) - 1)]) if likely[0] else 0.0
+    high = float(np.append(periods, np.inf)[min(likely[-1] + 1, len(periods))])
+    return low, high, float(log.max())
 
 
 def least_bounds(units: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -135,16 +147,20 @@ def start_and_slope(x: np.ndarray, y: np.ndarray) -> Line:
     return Line(float(b), float(a))
 
 
-def used_up(sizes: np.ndarray, began_s: np.ndarray, ended_s: np.ndarray, sustained: float) -> np.ndarray:
+def used_up(
+    sizes: np.ndarray, began_s: np.ndarray, ended_s: np.ndarray, first_byte_s: np.ndarray, sustained: float
+) -> np.ndarray:
     """Bytes of a full token bucket that are gone before each of a row of transfers, shape (transfers,).
 
     Args:
-        sizes: bytes, in order. began_s, ended_s: s. All of shape (transfers,). sustained: refill, bytes/s.
+        sizes: bytes, in order. began_s, ended_s: s. first_byte_s: what a transfer waits for its first byte, while
+            a full bucket gains nothing, s. All of shape (transfers,). sustained: refill, bytes/s.
     """
     gone, last_s, found = 0.0, float(began_s[0]) if len(began_s) else 0.0, []
-    for size, began, ended in zip(sizes.tolist(), began_s.tolist(), ended_s.tolist(), strict=True):
+    rows = zip(*(each.tolist() for each in (sizes, began_s, ended_s, first_byte_s)), strict=True)
+    for size, began, ended, waits_s in rows:
         gone = max(0.0, gone - sustained * (began - last_s))
         found.append(gone)
-        gone = max(0.0, gone + size - sustained * (ended - began))
+        gone = max(0.0, gone + size - sustained * (ended - began - (0.0 if gone else waits_s)))
         last_s = ended
     return np.array(found)

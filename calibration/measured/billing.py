@@ -9,7 +9,7 @@ import numpy as np
 
 from calibration.measured.rows import Measurements
 from simulator.profiles.constant import Dated
-from simulator.profiles.schema import PriceConstants
+from simulator.profiles.groups import PriceConstants
 
 if TYPE_CHECKING:
     import pandas as pd

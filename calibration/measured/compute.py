@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calibration.fitting.bootstrap import Quantity
-from calibration.fitting.laws import Distribution, Level
+from calibration.fitting.laws import Around, Level
 from calibration.fitting.regression import least_bounds, start_and_slope
 from calibration.measured.rows import Measurements, runs_of, timed
 from simulator.plan import MB
+from simulator.profiles.closed_form import mean_speed, scaled_vcpus
 from simulator.profiles.constant import Fit, VisibleCores
 from simulator.profiles.schema import PlatformProfile
 
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLOAT_BYTES, MATRICES = 4, 2  # of an expert's weights
+SEVERAL = 1.5  # vCPUs from which on they say how much faster several are
+LEAST_EXPONENT = 0.01  # where several are no faster at all
 
 
-def vcpu(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
-    """FLOP/s grow with memory up to what the threads can use: each run tells both bounds, or one of them."""
+def _products(measured: Measurements, profile: PlatformProfile) -> pd.DataFrame:
+    """Timed products of matrices with their FLOP/s, of arm64 as x86_64 would have them."""
     rows = timed(measured.of("multiply"))
+    if not len(rows):
+        return rows
+    speeds = rows.architecture.map(lambda architecture: mean_speed(profile, architecture))
+    return rows.assign(flops_per_s=rows.work_flop / rows.took_s / speeds)
+
+
+def vcpu(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
+    """FLOP/s grow with memory up to what the threads can use: each run tells both bounds, or one of them."""
+    rows = _products(measured, profile)
     if not len(rows):
         return
     runs = [_vcpu_of(run) for _, run in rows.groupby("run_key", sort=True)]
@@ -42,12 +54,71 @@ def vcpu(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
         yield measured.quantity(("compute", name), unit, Level(), known, what, "run", f"{name}, {unit}")
 
 
+def _points(run: pd.DataFrame) -> np.ndarray:
+    """Memory, threads that have a core, and FLOP/s, shape (points, 3)."""
+    rates = run.assign(threads=np.minimum(run.work_threads, run.cores.clip(lower=1)))
+    return rates.groupby(["memory_mb", "threads"]).flops_per_s.median().reset_index().to_numpy(float)
+
+
 def _vcpu_of(run: pd.DataFrame) -> tuple[float, float]:
-    """MB of a vCPU and FLOP/s of one, of a run; NaN where its memory sizes do not tell them."""
-    rates = run.assign(y=run.work_flop / run.took_s, threads=np.minimum(run.work_threads, run.cores.clip(lower=1)))
-    points = rates.groupby(["memory_mb", "threads"]).y.median().reset_index().to_numpy(float)
+    """MB of a vCPU and FLOP/s of one, of a run; NaN where its memory sizes do not tell them.
+
+    By what one thread does where that was measured: n vCPUs are less than n times as fast.
+    """
+    points = _points(run)
+    alone = points[points[:, 1] == 1]
+    points = alone if len(alone) else points
     by_memory, by_threads = least_bounds(points[:, :2], points[:, 2])
     return by_threads / by_memory, by_threads
+
+
+def mb_per_vcpu(measured: Measurements, profile: PlatformProfile) -> Callable[[pd.DataFrame], float]:
+    """MB of a vCPU, as a run itself tells it: what rests on it is as unsure as it is; else the profile's."""
+    rows = _products(measured, profile)
+    told = len(rows) and not measured.mb_per_core
+    known = {key: _vcpu_of(run)[0] for key, run in rows.groupby("run_key")} if told else {}
+
+    def of(run: pd.DataFrame) -> float:
+        found = known.get(run.run_key.iloc[0], np.nan)
+        return found if np.isfinite(found) else profile.compute.mb_per_vcpu.median
+
+    return of
+
+
+def _exponents(run: pd.DataFrame, vcpu_mb: float) -> np.ndarray:
+    """How much faster several vCPUs are than one, of each memory size and number of threads that has several."""
+    points, (_, alone) = _points(run), _vcpu_of(run)
+    vcpus = np.minimum(points[:, 0] / vcpu_mb, points[:, 1])
+    several = vcpus >= SEVERAL
+    found = np.log(points[several, 2] / alone) / np.log(vcpus[several])
+    return np.maximum(found[np.isfinite(found)], LEAST_EXPONENT)
+
+
+def scaling(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
+    """How much faster several vCPUs are than one: each run's products on several threads over those on one."""
+    rows, of_vcpu = _products(measured, profile), mb_per_vcpu(measured, profile)
+    yield measured.quantity(
+        ("compute", "scaling_exponent"),
+        "1",
+        Level(),
+        runs_of(rows, lambda run: _exponents(run, of_vcpu(run))) if len(rows) else [],
+        f"products of matrices on {SEVERAL:g} vCPUs and more over those of one",
+        "run",
+        "exponent of vCPUs",
+    )
+
+
+def _faster(measured: Measurements, profile: PlatformProfile) -> Callable[[pd.DataFrame, float], float]:
+    """How many times as fast as one vCPU so many are: by the exponent that a run tells; else the profile's."""
+    of_vcpu, rows = mb_per_vcpu(measured, profile), _products(measured, profile)
+    known = {key: _exponents(run, of_vcpu(run)) for key, run in rows.groupby("run_key")} if len(rows) else {}
+
+    def of(run: pd.DataFrame, vcpus: float) -> float:
+        found = known.get(run.run_key.iloc[0], np.empty(0))
+        exponent = float(np.median(found)) if len(found) else profile.compute.scaling_exponent.median
+        return float(scaled_vcpus(vcpus, exponent))
+
+    return of
 
 
 def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity]:
@@ -55,29 +126,49 @@ def expert(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantit
     rows = timed(measured.of("expert"))
     if not len(rows):
         return
-    mb_per_vcpu = profile.compute.mb_per_vcpu.median
+    by = ["memory_mb", "work_hidden", "work_intermediate", "architecture"]
+    of_vcpu, faster = mb_per_vcpu(measured, profile), _faster(measured, profile)
 
-    def lines(run: pd.DataFrame) -> list[tuple[float, float]]:
+    def lines(run: pd.DataFrame) -> list[tuple[float, float, float]]:
+        """vCPUs, FLOP/s of one, and bytes/s of all."""
         found = []
-        for (memory_mb, hidden, width), each in run.groupby(["memory_mb", "work_hidden", "work_intermediate"]):
+        for (memory_mb, hidden, width, kind), each in run.groupby(by):
             points = each.groupby("work_tokens").took_s.median().reset_index().to_numpy(float)
             if len(points) > 1:
                 per_token_s, per_call_s = start_and_slope(points[:, 0], points[:, 1])
-                vcpus, values = memory_mb / mb_per_vcpu, MATRICES * hidden * width
-                found.append(
-                    (2 * values / (per_token_s * vcpus), FLOAT_BYTES * values / (per_call_s * min(1.0, vcpus)))
-                )
+                vcpus, values = memory_mb / of_vcpu(run), MATRICES * hidden * width
+                speed = faster(run, vcpus) * mean_speed(profile, kind)
+                found.append((vcpus, 2 * values / (per_token_s * speed), FLOAT_BYTES * values / per_call_s))
         return found
 
     runs = [np.array(found) for _, run in rows.groupby("run_key", sort=True) if (found := lines(run))]
-    for k, (name, unit, what) in enumerate(
+    bounds = [_read_bounds(run[:, 0], run[:, 2]) for run in runs]
+    told = "an expert's time beyond its tokens, its weights read once"
+    for name, unit, values, what in (
         (
-            ("flops_per_vcpu", "FLOP/s", "an expert's time per token, by its number of tokens"),
-            ("weight_bandwidth_per_vcpu", "bytes/s", "an expert's time beyond its tokens, its weights read once"),
-        )
+            "flops_per_vcpu",
+            "FLOP/s",
+            [run[:, 1] for run in runs],
+            "an expert's time per token, by its number of tokens",
+        ),
+        ("weight_bandwidth_per_vcpu", "bytes/s", [own for own, _ in bounds], told),
+        (
+            "weight_bandwidth_per_function",
+            "bytes/s",
+            [all_of for _, all_of in bounds],
+            f"{told}, whatever the memory",
+        ),
     ):
-        values = [run[:, k] for run in runs]
-        yield measured.quantity(("compute", name), unit, Level(), values, what, "run", f"{name}, {unit}")
+        known = [value for value in values if np.isfinite(value).all()]
+        yield measured.quantity(("compute", name), unit, Level(), known, what, "run", f"{name}, {unit}")
+
+
+def _read_bounds(vcpus: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """bytes/s of a vCPU and of a function, each of shape (1,); NaN where the memory sizes do not tell them."""
+    own, all_of = least_bounds(np.stack([vcpus, np.ones_like(vcpus)], axis=1), rates)
+    if np.isnan(own) and np.isnan(all_of):  # a single size: what it reads is its vCPUs'
+        own = np.median(rates / vcpus)
+    return np.array([own]), np.array([all_of])
 
 
 def jitter(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
@@ -95,7 +186,7 @@ def jitter(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
     yield measured.quantity(
         ("compute", "jitter"),
         "1",
-        Distribution(),
+        Around(),
         runs_of(rows, ratios),
         "the same computation on the same instance, over what it takes there",
         "probability",
@@ -110,10 +201,11 @@ def runtime_bytes(measured: Measurements, _: PlatformProfile) -> Iterator[Quanti
         "bytes",
         Level(),
         runs_of(measured.of("warm"), lambda run: (run.max_memory_mb.dropna() * MB)[lambda x: x > 0]),
-        "Max Memory Used of warm calls that do nothing",
+        "Max Memory Used of warm calls that do nothing, in whole MB",
         "run",
         "memory used, bytes",
         most="medium",
+        resolution=MB,
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from calibration.fitting.bootstrap import Absent, Quantity
 from calibration.fitting.laws import Level
 from calibration.fitting.regression import TOLD, start_and_slope, theil_sen
+from calibration.measured.compute import mb_per_vcpu
 from calibration.measured.rows import Measurements, timed
 from moe.statistics import t_half_width
 from simulator.profiles.schema import PlatformProfile
@@ -69,10 +70,10 @@ def typical(rows: pd.DataFrame, by: str, by_cpu: bool) -> np.ndarray:
 
 def request_work(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity | Absent]:
     """Requests for the smallest object take latency + work / vCPUs of one thread: the work, once a run."""
-    by_cpu = bool(moved_by_cpu(measured, profile))
+    by_cpu, of_vcpu = bool(moved_by_cpu(measured, profile)), mb_per_vcpu(measured, profile)
     for probe in ("get", "put"):
         rows = smallest(timed(measured.of(probe)))
-        found = [_work_of(run, profile, by_cpu) for _, run in rows.groupby("run_key", sort=True)]
+        found = [_work_of(run, of_vcpu(run), by_cpu) for _, run in rows.groupby("run_key", sort=True)]
         told = np.array([each for each in found if each is not None]).reshape(-1, 3)
         if not len(told):
             continue
@@ -93,14 +94,14 @@ def request_work(measured: Measurements, profile: PlatformProfile) -> Iterator[Q
         )
 
 
-def _work_of(run: pd.DataFrame, profile: PlatformProfile, by_cpu: bool) -> tuple[float, float, float] | None:
+def _work_of(run: pd.DataFrame, vcpu_mb: float, by_cpu: bool) -> tuple[float, float, float] | None:
     """Of a run: slope by 1 / vCPUs, by how much it changes what a request takes over the sizes, and the work.
 
     The slope may be below 0, and tells whether there is work; the work is at least 0, by relative errors, so
     that what the smallest function takes does not count most. None of one memory size.
     """
     points = typical(run, "memory_mb", by_cpu)
-    slowness, took_s = 1 / np.minimum(1.0, points[:, 0] / profile.compute.mb_per_vcpu.median), points[:, 1]
+    slowness, took_s = 1 / np.minimum(1.0, points[:, 0] / vcpu_mb), points[:, 1]
     if len(set(slowness.tolist())) < 2:
         return None
     slope = theil_sen(slowness, took_s, by_distance=True).slope

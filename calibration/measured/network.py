@@ -56,7 +56,8 @@ def _bytes_per_s(rows: pd.DataFrame, profile: PlatformProfile) -> pd.Series:
 def network(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity | Absent]:
     """Downloads: token bucket of those that use it up, bounds of the others' rates, once a run; then uploads."""
     by_cpu = bool(moved_by_cpu(measured, profile))
-    rows, sent = (_moves(timed(measured.of(probe))) for probe in ("get", "put"))
+    whole_mb = profile.compute.mb_per_vcpu.median
+    rows, sent = (_moves(timed(measured.of(probe)), whole_mb) for probe in ("get", "put"))
     sent = sent[sent.work_connections == 1]
     buckets, rates, up = [], [], []
     for key, run in rows.groupby("run_key", sort=True):
@@ -75,16 +76,29 @@ def network(measured: Measurements, profile: PlatformProfile) -> Iterator[Quanti
         by_connection = _seen(by_connection, connection.median, [(run[:, 3] / run[:, 1]).max() for run in rates])
         at_most = _seen(at_most, burst.median, [run[:, 3].max() for run in rates])
     bursts, sustained = ([getattr(x, name) for x in buckets] for name in ("burst_bytes", "sustained_bytes_per_s"))
-    for path, unit, numbers, what in (
-        (("network", "burst_bytes"), "bytes", bursts, "bytes beyond the sustained rate"),
-        (("network", "sustained_bytes_per_s"), "bytes/s", sustained, "rate at their end"),
-        (("network", "function_bytes_per_s_per_mb"), "bytes/s/MB", by_memory, "rate by memory"),
-        (("storage", "connection_bytes_per_s"), "bytes/s", by_connection, "rate of a connection"),
-        (("network", "burst_bytes_per_s"), "bytes/s", at_most, "rate that more memory does not raise"),
+    while_waiting = float(np.median(sustained)) * float(rows.first_byte_s.max()) if sustained else 0.0
+    for path, unit, numbers, what, resolution in (
+        (("network", "burst_bytes"), "bytes", bursts, "bytes beyond the sustained rate", while_waiting),
+        (("network", "sustained_bytes_per_s"), "bytes/s", sustained, "rate at their end", 0.0),
+        (("network", "function_bytes_per_s_per_mb"), "bytes/s/MB", by_memory, "rate by memory", 0.0),
+        (("storage", "connection_bytes_per_s"), "bytes/s", by_connection, "rate of a connection", 0.0),
+        (("network", "burst_bytes_per_s"), "bytes/s", at_most, "rate that more memory does not raise", 0.0),
     ):
         known = [np.array([value]) for value in numbers if np.isfinite(value) and value > 0]
+        if 2 * len(known) <= len(rates):
+            continue  # what most runs do not show is not there
         source = f"S3 downloads of several sizes, connections and memory sizes, {what}"
-        yield measured.quantity(path, unit, Level(), known, source, "run", f"{path[1]}, {unit}", most="medium")
+        yield measured.quantity(
+            path,
+            unit,
+            Level(),
+            known,
+            source,
+            "run",
+            f"{path[1]}, {unit}",
+            most="medium",
+            resolution=resolution,
+        )
     yield from uploads(measured, sent, np.array(up), by_memory)
 
 
@@ -107,15 +121,40 @@ def _bounds(points: np.ndarray) -> np.ndarray:
     return found
 
 
-def _moves(rows: pd.DataFrame) -> pd.DataFrame:
-    """Downloads with the connections that carry a part of at least 5 MiB each, and when they were under way."""
+def _moves(rows: pd.DataFrame, whole_mb: float) -> pd.DataFrame:
+    """Moves with the connections that carry a part of at least 5 MiB each, and when they were under way.
+
+    `first_byte_s`: until then nothing moves; what the smallest object takes a function with a vCPU in that run
+    (else the largest one), of several connections the first of as many.
+    """
+    small = smallest(rows)
+    small = small[small.memory_mb >= min(whole_mb, small.memory_mb.max())]
+    known = {key: run.took_s.to_numpy(float) for key, run in small.groupby("run_key")}
     rows = rows[(rows.work_connections == 1) | (rows.work_size_bytes >= rows.work_connections * LEAST_PART_BYTES)]
+    waits_s = {
+        (key, n): np.quantile(known[key], 1 - 0.5 ** (1 / n)) if key in known else 0.0
+        for key, n in set(zip(rows.run_key, rows.work_connections, strict=True))
+    }
     since_s = rows.groupby(["function", "instance", "sent_s"]).took_s.cumsum()
-    return rows.assign(ended=rows.started_s + since_s, began=rows.started_s + since_s - rows.took_s)
+    return rows.assign(
+        ended=rows.started_s + since_s,
+        began=rows.started_s + since_s - rows.took_s,
+        first_byte_s=[waits_s[each] for each in zip(rows.run_key, rows.work_connections, strict=True)],
+    )
+
+
+def _gone(rows: pd.DataFrame, sustained: float) -> np.ndarray:
+    """Bytes of an instance's bucket that are gone before each of its moves."""
+    names = ("work_size_bytes", "began", "ended", "first_byte_s")
+    size, began, ended, first_byte_s = (rows[name].to_numpy(float) for name in names)
+    return used_up(size, began, ended, first_byte_s, sustained)
 
 
 def _bucket(run: pd.DataFrame) -> TokenBucket | None:
-    """Of the downloads of a run that use a bucket up within one call: medians of what each tells."""
+    """Of the downloads of a run that use a bucket up within one call: medians of what each tells.
+
+    A full bucket gains nothing until the first byte: what would have flowed in meanwhile is not beyond it.
+    """
     found = []
     for _, instance in run.sort_values("began", kind="stable").groupby("instance", sort=True):
         for _, call in instance.groupby("sent_s", sort=True):
@@ -126,11 +165,9 @@ def _bucket(run: pd.DataFrame) -> TokenBucket | None:
             sustained, beyond = theil_sen(until_s[after:], moved[after:])
             if sustained <= 0:
                 continue
-            sizes, began, ended = (
-                instance[name].to_numpy(float) for name in ("work_size_bytes", "began", "ended")
-            )
-            gone = used_up(sizes, began, ended, sustained)[began >= float(call.began.iloc[0])][0]
-            found.append(TokenBucket(np.nan, beyond + gone, sustained))
+            gone = _gone(instance, sustained)[instance.began >= float(call.began.iloc[0])][0]
+            beyond += gone if gone else sustained * float(call.first_byte_s.iloc[0])
+            found.append(TokenBucket(np.nan, beyond, sustained))
     return TokenBucket(*np.median(np.array(found), axis=0)) if found else None
 
 
@@ -141,7 +178,7 @@ def _curve(call: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int] | None:
     slow = rate < np.sqrt(rate[:2].max() * rate[-1])
     after = int(np.argmax(slow))
     late = rate[after + 1 :]  # the repeat at which the bucket ran dry is partly fast
-    if after == 0 or not len(late) or took_s[after:].min() < SLOW_S:
+    if after == 0 or not len(late) or took_s[after + 1 :].min() < SLOW_S:
         return None
     if rate[0] < FALL * late.max() or late.max() > STEADY * late.min():
         return None
@@ -153,9 +190,8 @@ def _rates(run: pd.DataFrame, bucket: TokenBucket | None, by_cpu: bool) -> np.nd
     kept = []
     for _, rows in run.sort_values("began", kind="stable").groupby("instance", sort=True):
         if bucket is not None:
-            sizes, began, ended = (rows[name].to_numpy(float) for name in ("work_size_bytes", "began", "ended"))
-            gone = used_up(sizes, began, ended, bucket.sustained_bytes_per_s)
-            rows = rows[gone + sizes <= bucket.burst_bytes]
+            gone = _gone(rows, bucket.sustained_bytes_per_s)
+            rows = rows[gone + rows.work_size_bytes <= bucket.burst_bytes]
         kept.append(rows)
     found = []
     if not kept:

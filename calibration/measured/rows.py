@@ -69,10 +69,11 @@ class Measurements:
         y_label: str,
         most: Confidence = "high",
         between: tuple[float, float] | None = None,
+        resolution: float = 0.0,
     ) -> Quantity:
         """A quantity of these measurements; arguments as in `Quantity`."""
         said = f"{self.what}: {source}"
-        return Quantity(path, unit, law, runs, self.origin, said, x_label, y_label, most, between)
+        return Quantity(path, unit, law, runs, self.origin, said, x_label, y_label, most, between, resolution)
 
 
 def runs_of(rows: pd.DataFrame, values: Callable[[pd.DataFrame], Any]) -> list[np.ndarray]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.fitting.bootstrap import Quantity
-from calibration.fitting.laws import Bandwidth, Beneath, Distribution, Expiry, Halving, Level
-from calibration.fitting.regression import halving_period, theil_sen
+from calibration.fitting.bootstrap import Absent, Quantity
+from calibration.fitting.laws import Bandwidth, Beneath, Distribution, Expiry, Halving, Level, side_by_side
+from calibration.fitting.regression import theil_sen
 from calibration.measured.rows import Measurements, runs_of
 from simulator.profiles.schema import PlatformProfile
 
@@ -34,7 +33,12 @@ def warm(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
 
 def packages(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
     """INIT, and what else a cold call takes beyond a warm one."""
-    cold, warm_s = measured.of("cold"), _front_end_s(measured.of("warm"))
+    cold = measured.of("cold")
+    warm = {key: _front_end_s(run) for key, run in measured.of("warm").groupby("run_key")}
+
+    def sums(run: pd.DataFrame) -> np.ndarray:
+        return side_by_side(_before_init_s(run), warm[run.run_key.iloc[0]])
+
     for name, rows in cold.groupby("package"):
         place = ("start", "packages", str(name))
         small = rows[rows.padding_bytes == rows.padding_bytes.min()]
@@ -47,12 +51,13 @@ def packages(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
             "probability",
             f"INIT, {name}, s",
         )
-        if len(warm_s):
+        told = small[small.run_key.isin(list(warm))]
+        if len(told):
             yield measured.quantity(
                 (*place, "provisioning_s"),
                 "s",
-                Beneath(warm_s),
-                runs_of(small, _before_init_s),
+                Beneath(),
+                runs_of(told, sums),
                 "wall time of a cold call less Duration and Init Duration, from which warm starts were taken out",
                 "probability",
                 "before INIT, with a warm start, s",
@@ -83,33 +88,37 @@ def fetch(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
     )
 
 
-def keep_alive(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
-    """Whether an instance is still there after an idle time: all leave at once, or half of them each period."""
+def keep_alive(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity | Absent]:
+    """Whether an instance is still there after an idle time: all leave at once, or half of them each period.
+
+    Whichever is likelier. Idle times tell no more than a bracket.
+    """
     rows = measured.of("keep-alive")
     rows = rows[rows.idle_s.notna()].assign(y=lambda table: (~table.cold).astype(float))
-    runs = runs_of(rows, lambda run: run.groupby("idle_s").y.mean().reset_index().to_numpy(float))
+    runs = runs_of(rows, lambda run: run.groupby("idle_s").y.agg(["mean", "size"]).reset_index().to_numpy(float))
     if not runs:
         return
-    points = np.concatenate(runs)
-    last_warm_s, first_gone_s = Expiry().between(runs)
-    if first_gone_s == math.inf:
-        return  # none left: no idle time was long enough
     fixed, halves = Expiry(), Halving()
-    expiry_error = fixed.error(fixed.centre(runs), runs)
-    halving_error = halves.error(halves.centre(runs), runs)
-    bounds = (last_warm_s, first_gone_s) if expiry_error <= halving_error else halving_period(*points.T)
-    name, law = ("keep_alive_s", fixed) if expiry_error <= halving_error else ("keep_alive_halving_s", halves)
+    at_once = fixed.likelihood(runs) >= halves.likelihood(runs)
+    name, law = ("keep_alive_s", fixed) if at_once else ("keep_alive_halving_s", halves)
+    low, high = law.between(runs)
+    said = f"anything from {low:g} to {high:g} s fits alike"
+    if high == math.inf:
+        high = max(profile.start.instance_age_s.median, low)
+        said = f"at least {low:g} s: after no longer time were they gone; at most the {high:g} s that one lives"
     yield measured.quantity(
         ("start", name),
         "s",
         law,
         runs,
-        f"instances called again after idle times; anything from {bounds[0]:g} to {bounds[1]:g} s fits alike",
+        f"instances called again after idle times; {said}",
         "idle time, s",
         "share of instances still warm",
         most="medium",
-        between=bounds,
+        between=(low, high),
     )
+    if at_once:
+        yield Absent(("start", "keep_alive_halving_s"))
 
 
 def account(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
@@ -126,45 +135,54 @@ def account(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
 
 
 def scaling(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
-    """New instances that calls at once may start, and how many more some time later."""
+    """New instances that calls at once may start, and how many more some time later.
+
+    Both are counted: the truth is less than one instance away, and each run narrows it down.
+    """
     import pandas as pd
 
     rows = pd.concat([measured.of("burst"), measured.failed[measured.failed.probe == "burst"]])
     rows = rows[rows.status.isin(["ok", "throttled"]) & (rows.at_once > 1)]
-    first, later = [], []
-    for _, run in rows.groupby("run_key", sort=True):
-        told = [_of_function(calls) for _, calls in run.groupby(["function", "at_once"])]
-        first.append(np.array([started for started, _ in told if started]))
-        later.append(np.array([rate for _, rates in told for rate in rates]))
-    for name, unit, values, what in (
-        ("scaling_burst", "1", first, "calls at once on a new function that were not throttled"),
-        ("scaling_per_s", "1/s", later, "instances started beyond those that were there, by the time since"),
+    told = [_of_function(calls) for _, calls in rows.groupby(["run_key", "function"], sort=True)]
+    for name, unit, counted, what in (
+        ("scaling_burst", "1", [first for first, _ in told], "calls at once on a new function that were served"),
+        ("scaling_per_s", "1/s", [later for _, later in told], "instances started later, by the time since"),
     ):
+        brackets = np.array([each for each in counted if each is not None])
+        if not len(brackets):
+            continue
+        low, high = float(brackets[:, 0].max()), float(brackets[:, 1].min())
         yield measured.quantity(
             ("concurrency", name),
             unit,
             Level(),
-            [each for each in values if each.size],
+            [np.array([bracket.mean()]) for bracket in brackets],
             what,
-            "run",
+            "function",
             f"instances{'' if unit == '1' else ', ' + unit}",
             most="medium",
+            between=(low, high) if low <= high else None,
         )
 
 
-def _of_function(calls: pd.DataFrame) -> tuple[float, list[float]]:
-    """Of bursts on one function: instances of the first where it was throttled (else 0), rates of later ones."""
+def _of_function(calls: pd.DataFrame) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """Of bursts on one function: brackets of what the first may start, and of how many more there are each second.
+
+    None where it was not throttled: then they are not bounded.
+    """
     calls = calls.sort_values("sent_s", kind="stable")
     size = int(calls.at_once.iloc[0])
     bursts = [calls.iloc[k : k + size] for k in range(0, len(calls), size)]
-    if not (bursts[0].status == "throttled").any():
-        return 0.0, []
-    rates = []
-    for before, now in itertools.pairwise(bursts):
-        seconds = float(now.sent_s.min() - before.sent_s.min())
-        if (now.status == "throttled").any() and seconds > 0:
-            rates.append(float((now.status.eq("ok") & now.cold).sum()) / seconds)
-    return float((bursts[0].status == "ok").sum()), [rate for rate in rates if rate > 0]
+    throttled = [bool((burst.status == "throttled").any()) for burst in bursts]
+    if not throttled[0]:
+        return None, None
+    served, new = float((bursts[0].status == "ok").sum()), 0.0
+    last = throttled.index(False) - 1 if False in throttled else len(bursts) - 1
+    seconds = float(bursts[last].sent_s.min() - bursts[0].sent_s.min())
+    if not seconds:
+        return (served, served + 1), None
+    new = sum(float((burst.status.eq("ok") & burst.cold).sum()) for burst in bursts[1 : last + 1])
+    return (served, served + 1), (max(new - 1, 0.5) / seconds, (new + 1) / seconds)
 
 
 def _front_end_s(rows: pd.DataFrame) -> np.ndarray:

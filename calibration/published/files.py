@@ -17,10 +17,11 @@ import numpy as np
 from calibration.calibrated import Calibration, check_values, marked
 from calibration.check.checks import Measured
 from calibration.fitting.bootstrap import Quantity, fit
-from calibration.published import compute, network, start, storage
+from calibration.published import compute, network, rates, start, storage
 from calibration.tables import Origin, Period, read_table
 from moe.errors import InputError
-from simulator.profiles.schema import PlatformProfile, VisibleCores, load_profile
+from simulator.profiles.constant import VisibleCores
+from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.walk import constant_at, with_constant
 
 if TYPE_CHECKING:
@@ -57,18 +58,22 @@ FILES = (
     PublicFile("skyrise_s3_latency_from_lambda_*.csv", None, storage.latency_summary_check),
     PublicFile("sebs_aws_s3_by_memory_*.csv", storage.by_memory_fit, storage.by_memory_check),
     PublicFile("s3_ec2_*_dvassallo_*.csv", storage.connection_fit, storage.connection_check),
-    PublicFile("skyrise_storage_aggregate_*.csv", None, storage.requests_check),
+    PublicFile("skyrise_storage_aggregate_*.csv", storage.upload_fit, storage.requests_check),
     PublicFile(
         "skyrise_lambda_network_intervals*.csv", network.intervals_fit, network.intervals_check, "us-east-1"
     ),
     PublicFile("skyrise_lambda_network_per_function*.csv", None, network.summary_check),
+    PublicFile("lambda_network_sjakthol_*.csv", None, network.by_memory_check),
     PublicFile(
         "lambda_memory_scaling_cebert_*.csv", compute.single_thread_fit, compute.single_thread_check, "us-east-2"
     ),
     PublicFile("pacslab_slapp_function_duration_by_memory_*.csv", None, compute.functions_check),
     PublicFile("lambda_linpack_gflops_by_memory_*.csv", None, compute.linpack_check),
     PublicFile("lambda_vcpu_tiers*.csv", compute.visible_cores_fit, compute.visible_cores_check),
-    PublicFile("sebs_aws_s3_by_memory_*.csv", compute.resnet50_fit, compute.resnet50_check),
+    PublicFile("sebs_aws_s3_by_memory_*.csv", None, compute.resnet50_check),
+    PublicFile("sebs_aws_s3_by_memory_*.csv", compute.instance_fit, compute.instance_check),
+    PublicFile("compute_rates*.csv", rates.rates_fit, rates.rates_check),
+    PublicFile("mlperf_inference_single_node*.csv", rates.efficiency_fit, None),
     PublicFile("ec2_ondemand_prices_*.csv", compute.cluster_price_fit, None, "us-east-1"),
 )
 """In the order of the pages; later ones see what earlier ones fitted. Not held against a profile: prices, which
@@ -76,9 +81,16 @@ are no measurement; the sum of many clients' throughput, which the simulator doe
 
 
 def files_in(folder: Path, reader: Callable[[PublicFile], T | None]) -> list[tuple[Path, str | None, T]]:
-    """Path, region and reader of the folder's files that have one. Raises InputError: it has none."""
+    """Path, region and reader of the files in a folder, or in folders in it, that have one.
+
+    Raises InputError: it has none.
+    """
     wanted = [(file, read) for file in FILES if (read := reader(file)) is not None]
-    there = [(max(paths), file.region, read) for file, read in wanted if (paths := [*folder.glob(file.pattern)])]
+    there = [
+        (max(paths, key=lambda path: path.name), file.region, read)
+        for file, read in wanted
+        if (paths := [*folder.rglob(file.pattern)])
+    ]
     if not there:
         names = ", ".join(sorted({file.pattern for file, _ in wanted}))
         raise InputError(f"{folder}: none of the public files is there; expected {names}")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MEMORY_MB = 7076  # of Skyrise's functions
 SETTLED_S = 2.0  # from when their bucket is empty
 WHOLE_S = 5.0  # a run so long shows the sustained rate
+GBIT = 1e9 / 8
 
 
 def _full(table: pd.DataFrame) -> pd.DataFrame:
@@ -89,6 +90,20 @@ def intervals_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[M
                 spread=scatter(moved),
                 spread_of=f"{len(moved)} runs",
             )
+
+
+def by_memory_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:
+    """The sustained rate by memory size, in a VPC; a region is a run."""
+    beside = partial(Measured, unit="MB/s", data="unseen", source="sjakthol/aws-network-benchmark, 2024, in a VPC")
+    for memory, rows in table.groupby("memory_mb"):
+        rates = rows.baseline_gbps * GBIT / MBYTE
+        yield beside(
+            f"sustained rate, {memory:,} MB",
+            measured=rates.mean(),
+            simulated=profile.network.sustained_at(float(memory)) / MBYTE,
+            spread=scatter(rates),
+            spread_of=f"{len(rates)} regions",
+        )
 
 
 def summary_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[Measured]:

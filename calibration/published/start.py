@@ -16,7 +16,6 @@ from calibration.check import probes
 from calibration.check.checks import KB, MIB, MS, Data, Measured, scatter
 from calibration.fitting.bootstrap import Quantity
 from calibration.fitting.laws import Distribution, Halving, Level, Published, table_of
-from calibration.fitting.regression import halving_period
 from calibration.tables import Origin
 from simulator.draws import quantile_at
 from simulator.profiles.schema import PlatformProfile
@@ -142,20 +141,22 @@ def init_with_imports_check(table: pd.DataFrame, profile: PlatformProfile) -> It
 
 def keep_alive_fit(table: pd.DataFrame, origin: Origin, _: PlatformProfile) -> Iterator[Quantity]:
     """Share of instances that are still warm after an idle time; a number of instances is a run."""
-    points = ["idle_delta_s", "warm_fraction_mean"]
-    runs = [run[points].to_numpy(float) for _, run in table.groupby("initial_invocations")]
-    every = np.concatenate(runs) if runs else np.empty((0, 2))
-    told = "{:.0f} to {:.0f} s fit alike".format(*halving_period(*every.T)) if len(every) else ""
+    points = table.assign(instances=table.initial_invocations * table.n_repetitions)
+    columns = ["idle_delta_s", "warm_fraction_mean", "instances"]
+    runs = [run[columns].to_numpy(float) for _, run in points.groupby("initial_invocations")]
+    between = Halving().between(runs) if runs else None
     yield Quantity(
         ("start", "keep_alive_halving_s"),
         "s",
         Halving(),
         runs,
         origin,
-        f"SeBS, each such idle period halves the instances (2020); {told}",
+        "SeBS, each such idle period halves the instances (2020)"
+        + ("; {:.0f} to {:.0f} s fit alike".format(*between) if between else ""),
         "idle time, s",
         "share of instances still warm",
         most="low",
+        between=between,
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STANDARD, EXPRESS = "S3 Standard", "S3 Express One Zone"
+LARGEST_PART = 8 * MIB
 
 
 def latency_fit(table: pd.DataFrame, origin: Origin, _: PlatformProfile) -> Iterator[Quantity]:
@@ -107,16 +108,34 @@ def by_memory_check(table: pd.DataFrame, profile: PlatformProfile) -> Iterator[M
             continue
         size = row.download_bytes_p50 if download else row.upload_bytes_p50
         prefix = "download" if download else "upload"
-        phase = Get([size], "gather") if download else Put([size])
+        in_parts = 2 if size > LARGEST_PART else 1  # as boto3's upload_file does, which SeBS uses
+        phase = Get([size], "gather") if download else Put([size], parts=in_parts)
         yield beside(
             f"S3 {'GET' if download else 'PUT'} {size / MBYTE:.1f} MB at {row.memory_mb:,} MB, p50",
             measured=row[f"{prefix}_ms_p50"],
-            simulated=float(np.median(probes.seconds(profile, int(row.memory_mb), phase))) / MS,
+            simulated=float(np.median(probes.seconds_at_once(profile, int(row.memory_mb), phase))) / MS,
             spread=None,
             spread_of=of_calls(row, f"{prefix}_ms_p50", f"{prefix}_ms_p99"),
             data="same runs" if download else "unseen",
             source=f"SeBS, 2020, {row.benchmark.removesuffix('_py')}",
         )
+
+
+def upload_fit(table: pd.DataFrame, origin: Origin, profile: PlatformProfile) -> Iterator[Quantity]:
+    """A PUT over one connection: as much slower than a GET as writes of many clients; their number is a run."""
+    rows = table[(table.storage == STANDARD) & (table.quantity == "throughput")]
+    slower = (rows.write / rows.read).to_numpy(float)
+    yield Quantity(
+        ("storage", "put_connection_bytes_per_s"),
+        "bytes/s",
+        Level(),
+        [np.array([x]) for x in slower * profile.storage.connection_bytes_per_s.median],
+        origin,
+        "Skyrise, aggregate throughput, S3 writes over reads, times the rate of a GET over one connection",
+        "run",
+        "PUT over one connection, bytes/s",
+        most="low",
+    )
 
 
 def connection_fit(table: pd.DataFrame, origin: Origin, _: PlatformProfile) -> Iterator[Quantity]:

@@ -13,7 +13,8 @@ from moe.errors import InputError
 from moe.routing.synthetic import zipf_shares
 from moe.spec import MoESpec, load_spec
 from optimizer import NoIncumbent, cost_model
-from optimizer.exact import PREFERRED, front, latency_budget_s, least_latency_s
+from optimizer.evaluation import latency_budget_s
+from optimizer.exact import PREFERRED, front, least_latency_s
 from optimizer.exact.knapsack import Front, cheapest, undominated
 from optimizer.exact.layer_fronts import minibatch_breakpoints
 from optimizer.miqcp import Backend

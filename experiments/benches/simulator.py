@@ -18,6 +18,7 @@ import numpy as np
 import simpy
 
 from experiments.tools.cases import bert_problem, uniform_plan
+from simulator.cloud.billing import Rates
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
 from simulator.cloud.platform import ideal_platform
@@ -140,7 +141,7 @@ def _batch_time(problem: DeploymentProblem, plan: DeploymentPlan, name: str, rou
 def _this_simulator(w: Workload) -> int:
     rng = np.random.default_rng(0)
     at_once = Draws(0.0, rng)
-    package = Package(at_once, Lifetimes(w.cold_s, rng), True, 0.0000166667)
+    package = Package(at_once, Lifetimes(w.cold_s, rng), True, Rates(((0.0, 0.0000166667),)))
     start = {"warm": at_once, "package": package, "keep_alive": Draws(w.keep_alive_s, rng)}
     platform = ideal_platform(bert_problem(1, 1, 1)).changed(start=start)
     served = 0

@@ -17,7 +17,7 @@ def bench() -> None:
     \b
     Example: ./smoe bench simulator
              ./smoe bench validation --public measurements/ --out docs/validation.md
-             ./smoe bench optimizer
+             ./smoe bench calibration
     """
 
 
@@ -85,6 +85,44 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
         print_json(as_data(found))
     elif out is None:
         click.echo(markdown(found))
+
+
+@bench.command()
+@click.option("--platforms", default=8, show_default=True, help="Hidden platforms: nothing is as in the base.")
+@click.option("--draws", default=5, show_default=True, help="Campaigns on each, with seeds of their own.")
+@click.option("--campaign", default="standard", show_default=True, help="As in smoe probe.")
+@click.option("--workers", default=2, show_default=True)
+@json_option
+def calibration(platforms: int, draws: int, campaign: str, workers: int, as_json: bool) -> None:
+    """Campaigns on simulated platforms whose constants are known: are they found again, as surely as it is said?
+
+    \b
+    Example: ./smoe bench calibration --platforms 8 --draws 5
+    """
+    from dataclasses import asdict
+
+    from experiments.benches.calibration import believed, study
+
+    rows = []
+    for done, found in enumerate(study(platforms, draws, campaign, workers), 1):
+        rows += found
+        click.echo(f"{done} of {platforms * draws} campaigns", err=True)
+    table = believed(sorted(rows, key=lambda row: (row.platform, row.seed)))
+    if as_json:
+        print_json({"constants": [asdict(each) | {"coverage": each.coverage} for each in table]})
+        return
+    click.echo(
+        f"{'':<52}{'campaigns':>10}{'hold':>12}{'error':>9}{'worst':>9}{'KS':>7}{'kept':>6}{'brackets':>10}"
+    )
+    for each in table:
+        share = "" if each.coverage is None else f"{each.hold} of {each.intervals}"
+        ks = "" if each.ks is None else f"{each.ks:.3f}"
+        click.echo(
+            f"{each.name:<52}{each.measured:>10}{share:>12}{each.error:>9.1%}{each.worst:>9.1%}{ks:>7}"
+            f"{each.kept:>6}{each.brackets:>10}"
+        )
+    coverage = table[-1].coverage
+    click.echo("" if coverage is None else f"95% intervals that hold the truth: {coverage:.1%}")
 
 
 @bench.command()

@@ -38,6 +38,7 @@ def decision_map(
     from experiments.tools.provenance import write_provenance
     from moe.files import read_settings, validated
     from moe.held import filled, held
+    from simulator.profiles.schema import price_list_date
 
     asked = validated(DecisionMap, read_settings(config, settings), config)
     folder = out or Path("results") / "runs" / asked.name
@@ -47,7 +48,12 @@ def decision_map(
         with filled(folder) as partial:
             write_map(asked, found, partial)
             draw_map(asked, found, partial / "map")
-            write_provenance(partial, seed=asked.seed, asked=asked.model_dump(mode="json", by_alias=True))
+            write_provenance(
+                partial,
+                seed=asked.seed,
+                price_list_date=price_list_date(asked.profile),
+                asked=asked.model_dump(mode="json", by_alias=True),
+            )
     if as_json:
         print_json(asdict(found))
     else:

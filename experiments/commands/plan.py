@@ -25,6 +25,7 @@ from moe.errors import InputError
 
 if TYPE_CHECKING:
     from experiments.plan.draws import OverDraws
+    from experiments.plan.lateness import Margin
     from experiments.plan.options import Planning, PlanSettings
     from moe.files import FileModel
     from optimizer.ods import OdsSolution
@@ -43,9 +44,17 @@ def _models() -> Sequence[type[FileModel]]:
     "--solver", default="exact", show_default=True, help="exact, ods, miqcp, lambdaml, ...: docs/solvers.md."
 )
 @click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
-@click.option("--objective", type=click.Choice(["gb_s", "usd"]), help="Default: the problem's.")
+@click.option(
+    "--late-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Plan for less than the limit, so that at most this share of --set samples is late.",
+)
+@click.option("--objective", type=click.Choice(["gb_s", "usd", "total"]), help="Default: the problem's.")
 @click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
-@click.option("--profile", help="With draws: the profile that the problem was made of.")
+@click.option(
+    "--profile",
+    help="Of which the problem was made: with draws; with --late-share, to play the samples.",
+)
 @plugins_option
 @set_option
 @click.option(
@@ -59,6 +68,7 @@ def plan(
     problem_path: Path,
     solver: str,
     latency_limit: str | None,
+    late_share: float | None,
     objective: str | None,
     front: bool,
     profile: str | None,
@@ -75,6 +85,7 @@ def plan(
              ./smoe plan problem.json --front --set figure=front.png --out front.csv
              ./smoe plan problem.json --set group=2 --set group_by=load --out plan.json
              ./smoe plan problem.json --profile mine.yaml --set draws=20
+             ./smoe plan problem.json --late-share 0.05 --set samples=samples.parquet
     """
     from experiments.plan.options import Planning, changed
     from moe.plugins import look_in
@@ -85,9 +96,16 @@ def plan(
     (chosen,) = read_settings(settings)
     if not front and (chosen.figure is not None or chosen.tolerance):
         raise InputError("--set figure, tolerance: expected together with --front")
-    planning = Planning.of(changed(read_problem(problem_path), latency_limit, objective), chosen)
+    if front and late_share is not None:
+        raise InputError("--late-share: expected without --front, which has every limit")
+    problem = changed(read_problem(problem_path), latency_limit, objective)
+    planning = Planning.of(problem, chosen, late_share is not None)
+    margin = None
     try:
-        solved, ods = _solved(planning, problem_path, solver, chosen, seed)
+        if late_share is not None:
+            margin = _margin(planning, late_share, profile, solver, seed)
+        limit_s = None if margin is None else margin.planning_limit_s
+        solved, ods = _solved(planning, problem_path, solver, chosen, seed, limit_s)
     except Infeasible as error:
         if as_json:
             print_json({"feasible": False, "least_latency_s": error.least_latency_s})
@@ -107,17 +125,35 @@ def plan(
     _write(planning, solved, ods, out, chosen.trace)
     if as_json:
         found = solved.model_dump(mode="json", by_alias=True)
+        found |= {} if margin is None else margin.as_json(solved)
         print_json(found if over is None else found | {"over_draws": over.as_json()})
     else:
         _show(planning.problem, solved, ods, over)
+        if margin is not None:
+            click.echo(margin.shown(solved))
     return 0
 
 
+def _margin(planning: Planning, late_share: float, profile: str | None, solver: str, seed: int) -> Margin:
+    """What the plan is made for. The samples are the solver's as well where it takes some. Raises InputError."""
+    from experiments.plan.lateness import Margin
+    from optimizer.solvers import check_options
+    from simulator.profiles.schema import load_profile
+
+    if "samples" not in check_options(solver, ()):
+        planning.options.pop("samples", None)
+    return Margin.of(planning, late_share, load_profile(profile) if profile else None, seed)
+
+
 def _solved(
-    planning: Planning, source: Path, solver: str, chosen: PlanSettings, seed: int
+    planning: Planning, source: Path, solver: str, chosen: PlanSettings, seed: int, limit_s: float | None
 ) -> tuple[DeploymentPlan, OdsSolution | None]:
-    """The plan, and with `ods` its rounds. Raises InputError, Infeasible, NoIncumbent."""
+    """The plan, made for `limit_s` (None: the problem's limit), and with `ods` its rounds.
+
+    Raises InputError, Infeasible, NoIncumbent.
+    """
     from experiments.plan.trace import solve_traced
+    from optimizer.evaluation import with_evaluation
     from optimizer.exact import check_experts_fit
 
     try:
@@ -126,7 +162,9 @@ def _solved(
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     traced = chosen.trace is not None
-    return solve_traced(planning.problem, solver, traced, beta=chosen.beta, seed=seed, **planning.options)
+    tight = planning.problem if limit_s is None else planning.problem.with_limit(limit_s)
+    solved, ods = solve_traced(tight, solver, traced, beta=chosen.beta, seed=seed, **planning.options)
+    return with_evaluation(planning.problem, solved, solved.lower_bound, solved.solve_s), ods
 
 
 def _over_draws(
@@ -188,9 +226,13 @@ def _show_plan(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
     if plan.gap:
         certificate = f", at most {plan.gap:.2%} above the optimum"
     click.echo(
-        f"{plan.solver}: {plan.billed_gb_s:.6g} GB-s billed, {plan.full_cost_usd:.6g} USD with requests, "
-        f"latency {plan.latency_s:.6g} s{certificate}; {plan.solve_s:.2f} s to solve"
+        f"{plan.solver}: {plan.total_cost_usd:.6g} USD in all, {plan.full_cost_usd:.6g} of it for the experts "
+        f"({plan.billed_gb_s:.6g} GB-s), latency {plan.latency_s:.6g} s{certificate}; "
+        f"{plan.solve_s:.2f} s to solve"
     )
+    if plan.non_moe_memory_mb is not None:
+        kept = "kept by warm instances" if plan.reload == "when-cold" else "as the problem says"
+        click.echo(f"gate and non-MoE functions of {plan.non_moe_memory_mb:,} MB, parameters {kept}")
     if not plan.feasible:
         click.echo(f"not feasible: {', '.join(_violation(v) for v in plan.violations)}")
 

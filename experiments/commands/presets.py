@@ -52,7 +52,10 @@ def presets(
                 seed,
                 lambda done, total: update(done, total, done / (time.perf_counter() - began)),
             )
-        title = f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}"
+        title = (
+            f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}, "
+            f"USD per million tokens at prices of {platform.prices.price_list_date}"
+        )
         with filled(out) as partial:
             write_presets(rows, title, partial)
             draw_presets(rows, title, partial / "presets")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--profile", default="aws-us-east-1-2026", show_default=True, help="Platform profile.")
 @click.option("--latency-limit", type=float, help="Seconds, head to tail.")
 @click.option("--target-throughput", type=float, help="Tokens/s; sets the latency limit.")
-@click.option("--objective", type=click.Choice(["gb_s", "usd"]), default="gb_s", show_default=True)
+@click.option("--objective", type=click.Choice(["gb_s", "usd", "total"]), default="gb_s", show_default=True)
 @click.option("--out", required=True, type=FILE)
 @json_option
 def problem(

@@ -10,6 +10,7 @@ import click
 from experiments.commands.options import FILE, json_option, plugins_option, print_json, seed_option
 
 if TYPE_CHECKING:
+    from optimizer.popularity import Predictor
     from optimizer.robust import RobustSolution
     from simulator.plan import DeploymentPlan
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 @click.option("--counting", default="expected", show_default=True, help="hard or expected.")
 @click.option("--count", default=50, show_default=True, help="Samples.")
 @click.option("--resample-served", is_flag=True, help="Draw the served sequences too: for batches to come.")
+@click.option(
+    "--held-out", is_flag=True, help="Batches instead, with the errors on parts of the profile that are left out."
+)
 @click.option("--out", required=True, type=FILE)
 @plugins_option
 @seed_option
@@ -34,6 +38,7 @@ def samples(
     counting: str,
     count: int,
     resample_served: bool,
+    held_out: bool,
     out: Path,
     plugins: tuple[Path, ...],
     seed: int,
@@ -43,6 +48,7 @@ def samples(
 
     \b
     Example: ./smoe samples --profiled a.parquet --serve b.parquet --count 50 --out samples.parquet
+             ./smoe samples --profiled a.parquet --serve b.parquet --count 39 --held-out --out batches.parquet
     """
     from experiments.run.inputs import make_predictor
     from experiments.run.schema import Prediction
@@ -50,12 +56,20 @@ def samples(
     from moe.plugins import look_in
     from moe.trace import load_trace
     from optimizer.popularity.popularity_file import save_samples
-    from optimizer.robust import bootstrap
+    from optimizer.robust import bootstrap, held_out_batches
 
     look_in(Path.cwd(), *plugins)
     profiled, served = load_trace(profiled_path), load_trace(served_path)
     options = validated(Prediction, {"predictor": predictor, "variant": variant, "counting": counting}, "samples")
-    found = bootstrap(lambda: make_predictor(predictor, options), profiled, served, count, seed, resample_served)
+
+    def make() -> Predictor:
+        return make_predictor(predictor, options)
+
+    if held_out:
+        predicted = make().fit(profiled).predict(served.token_id, served)
+        found = held_out_batches(make, profiled, predicted, served.tokens, count, seed)
+    else:
+        found = bootstrap(make, profiled, served, count, seed, resample_served)
     save_samples(found, out)
     spread = float(found.std(axis=0).mean() / found.mean())
     if as_json:
@@ -99,7 +113,7 @@ def robust(
     problem = read_problem(problem_path)
     criterion = Criterion(risk, quantile, limit_share, overflow)
     samples = load_samples(samples_path)
-    solved, found = timed(problem, "robust", lambda: plan_robustly(problem, samples, criterion, beta))
+    solved, found = timed(problem, "robust", lambda each: plan_robustly(each, samples, criterion, beta))
     if out is not None:
         write_json(out, solved)
     if as_json:

@@ -14,6 +14,7 @@ from experiments.commands.options import ConfigFile, plugins_option, print_json,
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: results/runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change a key of the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Short for --set seed=N.")
+@click.option("--late-share", help="Short for --set target.late_share=SHARE, or null: the limit itself.")
 @click.option("--fresh", is_flag=True, help="Recompute what is already there.")
 @plugins_option
 @sweep_options
@@ -23,6 +24,7 @@ def run(
     out: Path | None,
     settings: tuple[str, ...],
     seed: int | None,
+    late_share: str | None,
     fresh: bool,
     plugins: tuple[Path, ...],
     as_json: bool,
@@ -47,6 +49,8 @@ def run(
     look_in(config.parent, *plugins)
     if seed is not None:
         settings = (*settings, f"seed={seed}")
+    if late_share is not None:
+        settings = (*settings, f"target.late_share={late_share}")
     sweep = load_sweep(config, settings, EXPERIMENTS)
     if sweep is not None:
         return run_and_show(sweep, out, fresh, workers, executor, ray_address, as_json)

@@ -59,7 +59,9 @@ def sensitivity(
         with filled(out) as partial:
             write_study(found, partial)
             draw_tornado(found, partial / "tornado")
-            write_provenance(partial, seed=seed, model=model, profile=profile, samples=samples)
+            day = platform.prices.price_list_date.isoformat()
+            about = {"model": model, "profile": profile, "price_list_date": day}
+            write_provenance(partial, seed=seed, samples=samples, **about)
     if as_json:
         print_json(asdict(found))
     else:

@@ -119,7 +119,21 @@ def _show(result: dict[str, Any], folder: Path) -> None:
         f"served; stopped: {result['stopped']}; best: trial {result['best_trial']}; of the gap to the oracle "
         + ("there is none to close" if gap is None else f"{gap:.0%} closed on unseen batches")
     )
+    click.echo(_verdict(result["tuning"]))
     click.echo(f"Theorem 2's tau: {taus['as_printed']:.1f} as printed, corrected: {corrected}")
     if result["cheaper_than_oracle"]:
         click.echo("Cheaper than the oracle: look at its latency before you believe it.")
     click.echo(f"{folder}/: history.parquet, table.parquet, plan.json, convergence.png, result.json")
+
+
+def _verdict(tuning: dict[str, Any]) -> str:
+    """What tuning saved on unseen batches, of what there was to save."""
+    if tuning["room"] is None:
+        return f"On unseen batches: {tuning['verdict']}: a batch failed."
+    interval = ""
+    if tuning["saved_low"] is not None:
+        interval = f" ({tuning['saved_low']:.2%} to {tuning['saved_high']:.2%})"
+    return (
+        f"On unseen batches: {tuning['verdict']}: {tuning['saved']:.2%}{interval} of the untuned score saved; "
+        f"the plan for the real counts saves {tuning['room']:.2%}."
+    )

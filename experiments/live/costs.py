@@ -15,9 +15,9 @@ from lambda_probe.campaign.costs import LONGEST_INIT_S, Estimate
 from lambda_probe.campaign.steps import DEPLOYING_S, STARTING_S
 from lambda_probe.live.functions import TIMEOUT_S, WARM_UP_S
 from moe.pretrained.export import ExportedModel
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentPlan, DeploymentProblem, non_moe_memory_mb
 from simulator.profiles.schema import PlatformProfile
-from simulator.serving.layer import non_moe_memory_mb
+from simulator.serving.layer import EAGER
 from simulator.serving.overflow import replicas_that_fit
 from simulator.serving.simulate import simulate
 
@@ -88,7 +88,9 @@ def _expected(
         wall_s += WARM_UP_S + STARTING_S
         for tokens, times in Counter(stage.batches).items():
             routing = [loads[tokens].routing]
-            run = simulate(problems[tokens], stage.plan, profile, routing=routing, poll_s=settings.poll_s)
+            run = simulate(
+                problems[tokens], stage.plan, profile, serving=EAGER, routing=routing, poll_s=settings.poll_s
+            )
             gb_s = sum(row.billed_gb_s for row in run.records)
             requests_usd = sum(row.request_cost_usd for row in run.records)
             total += times * np.array([len(run.records), gb_s, requests_usd])

@@ -28,6 +28,7 @@ from moe.errors import PlatformError
 from moe.pretrained.export import ExportedModel
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
+from simulator.serving.layer import EAGER
 from simulator.serving.simulate import SimulatedRun, simulate
 
 Say = Callable[[str], None]
@@ -217,6 +218,7 @@ class Session:
             live.plan,
             self.profile,
             routing=[load.routing] * len(live.batches),
+            serving=EAGER,
             poll_s=self.settings.poll_s,
             seed=self.seed,
         )

@@ -46,13 +46,12 @@ def cluster_rows(cell: Cell, batches: HeldOutBatches) -> list[dict[str, Any]]:
 
 
 def _runs(cell: Cell, batches: HeldOutBatches, fused: bool, charged: Charged = "time-share") -> list[ClusterRun]:
-    spec, cluster = cell.spec, cell.platform.cluster
     return [
         run_on_cluster(
-            spec,
+            cell.spec,
             tokens,
             cell.batch_tokens,
-            cluster,
+            cell.platform,
             better_transformer=fused,
             layer_type=cell.model.better_transformer,
             charged=charged,

@@ -21,6 +21,7 @@ from experiments.tools.kept import Store
 from experiments.tools.provenance import write_provenance
 from moe.errors import InputError
 from moe.files import read_model, write_whole
+from simulator.profiles.schema import price_list_date
 
 NAMES = (
     *("fig02", "fig03", "fig04", "fig10", "fig11", "fig12", "fig13", "fig14", "overheads"),
@@ -95,7 +96,8 @@ def run_figures(
                 f"Figure {x.figure.number}: already there ({out / x.figure.name}.csv); --fresh recomputes it"
             )
     if todo:
-        write_provenance(out, scale=scale, seed=seed)
+        prices_of = sorted({price_list_date(x.settings.profile) for x in todo})
+        write_provenance(out, scale=scale, seed=seed, price_list_dates=prices_of)
     failed = _record(todo)
     for number, x in enumerate(todo, 1):
         error = failed.get(x.figure.number)

@@ -10,11 +10,14 @@ import numpy as np
 from experiments.paper.routing import Cell, with_interval
 from experiments.run.routing import HeldOutBatches, Routing
 from experiments.tools.paper_numbers import SLOWER_THAN_LAMBDAML
+from optimizer.margin import Lateness, batches_needed, planning_limit_s
 from optimizer.popularity import predictor
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
+from optimizer.realised import realise
+from optimizer.robust import held_out_batches
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.serving.layer import JUST_IN_TIME
+from simulator.serving.layer import AS_PAPER, Serving
 from simulator.serving.simulate import SimulatedRun, simulate
 
 MILLION = 1e6
@@ -41,9 +44,53 @@ def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:
     return problem.with_limit(latency_s / (1 - SLOWER_THAN_LAMBDAML))
 
 
-def play(cell: Cell, problem: DeploymentProblem, plan: DeploymentPlan, batches: HeldOutBatches) -> SimulatedRun:
+def planning_limit(
+    cell: Cell, routing: Routing, problem: DeploymentProblem, late_share: float | None, by_play: bool = False
+) -> float | None:
+    """What plans are made for: the problem's limit less the margin that keeps enough batches within it.
+
+    Args:
+        routing: whose profile says by how much `bayes` errs.
+        problem: of the predicted popularity, with its limit.
+        late_share: of the batches may be late; None: the limit itself.
+        by_play: whether batches are played to find it, or served by the closed form, as the figure's own are.
+    """
+    if late_share is None:
+        return problem.latency_limit_s
+    batches = held_out_batches(
+        lambda: predictor("bayes", counting="expected"),
+        routing.profiled,
+        np.array([layer.tokens for layer in problem.layers]),
+        cell.batch_tokens,
+        batches_needed(late_share),
+        cell.seed,
+    )
+
+    def latencies_s(plan: DeploymentPlan) -> np.ndarray:
+        if by_play:
+            how: dict[str, Any] = {"serving": AS_PAPER, "seed": cell.seed}
+            return simulate(problem, plan, cell.platform, routing=list(batches), **how).latency_s
+        return np.array([realise(problem, plan, tokens).latency_s for tokens in batches])
+
+    return planning_limit_s(problem, late_share, latencies_s)
+
+
+def late_columns(latencies_s: Sequence[float] | np.ndarray, limit_s: float, independent: float) -> dict[str, Any]:
+    """Share of the served batches over the limit, with Wilson's interval."""
+    late = Lateness.of(np.asarray(latencies_s), limit_s, independent)
+    assert late is not None
+    return {"late_share": late.share, "late_share_low": late.low, "late_share_high": late.high}
+
+
+def play(
+    cell: Cell,
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    batches: HeldOutBatches,
+    serving: Serving = AS_PAPER,
+) -> SimulatedRun:
     """The test batches, served with a plan: warm, experts started just in time."""
-    return simulate(problem, plan, cell.platform, routing=batches.real, serving=JUST_IN_TIME, seed=cell.seed)
+    return simulate(problem, plan, cell.platform, routing=batches.real, serving=serving, seed=cell.seed)
 
 
 def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | None:
@@ -52,14 +99,15 @@ def usd_per_million(problem: DeploymentProblem, gb_s: float | None) -> float | N
 
 
 def played_columns(run: SimulatedRun, batches: HeldOutBatches) -> dict[str, Any]:
-    """A run's bills, USD per million tokens, its GB-s and its throughput, each with its interval over batches."""
+    """A run's bills, USD per million tokens, its GB-s and its throughput, each with its interval over batches; the
+    whole bill as of a run that is served `AS_PAPER`."""
     million = run.served_tokens / MILLION
     bills = [run.bill_of_batch(k) for k in range(len(run.latency_s))]
     n = batches.independent
     return (
         with_interval("billed_usd", [x.billed_cost_usd / million for x in bills], n)
         | {"full_usd": float(np.mean([x.full_cost_usd for x in bills])) / million}
-        | {"total_usd": float(np.mean([x.total_cost_usd for x in bills])) / million}
+        | {"total_eager_usd": float(np.mean([x.total_cost_usd for x in bills])) / million}
         | with_interval("billed_gb_s", [x.billed_gb_s for x in bills], n)
         | with_interval("tokens_per_s", run.served_tokens / run.latency_s, n)
         | {"latency_s": run.mean_latency_s, "overflowed": run.overflowed, "batches": batches.kind}

@@ -11,7 +11,7 @@ from pydantic import Field
 from moe.errors import InputError, nearest
 from moe.files import FileModel, read_model, validated
 from moe.pretrained.settings import GateKind
-from simulator.profiles.schema import DEFAULT_PROFILE
+from simulator.profiles.schema import PAPER_PROFILE
 
 Scale: TypeAlias = Literal["quick", "default", "paper-scale"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -71,7 +71,7 @@ class FigureSettings(FileModel):
     batch_tokens: int = Field(10240, ge=128)
     batches: int = Field(10, ge=2)
     sequence_tokens: int = Field(128, ge=8)
-    profile: str = DEFAULT_PROFILE
+    profile: str = PAPER_PROFILE
     seed: int = Field(0, ge=0)
 
 

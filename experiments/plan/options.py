@@ -41,7 +41,7 @@ class PlanSettings(SolverSettings):
     beta: Beta = Field("per-layer", description="whether pipelined layers have minibatches of their own size")
     group: int | None = Field(None, description="experts of a layer that share a function")
     group_by: GroupBy = Field("index", description="which ones")
-    samples: Path | None = Field(None, description="robust: popularity samples (smoe samples)")
+    samples: Path | None = Field(None, description="robust, --late-share: popularity samples (smoe samples)")
     history: Path | None = Field(None, description="reactive: popularity, or samples, of the last period")
     draws: int = Field(0, ge=0, description="again on so many draws of --profile: how sure the plan is")
     trace: Path | None = Field(None, description="ods: write its rounds and Theorem 1's ratio there (JSON)")
@@ -67,15 +67,21 @@ class Planning:
         problem: grouped, if asked for.
         grouping: which experts are in which group; None without.
         options: for `optimizer.solve`.
+        samples: popularity samples on which a margin is found, shape (samples, layers, experts); None without.
     """
 
     problem: DeploymentProblem
     grouping: Grouping | None
     options: dict[str, Any]
+    samples: np.ndarray | None = None
 
     @staticmethod
-    def of(problem: DeploymentProblem, settings: PlanSettings) -> Planning:
-        """What the command line asks for. Raises InputError."""
+    def of(problem: DeploymentProblem, settings: PlanSettings, margin: bool = False) -> Planning:
+        """What the command line asks for. Raises InputError.
+
+        Args:
+            margin: whether the samples are for the limit's margin, and so not only for the solver.
+        """
         from optimizer.grouped import group_experts
         from optimizer.popularity.popularity_file import load_samples
 
@@ -84,13 +90,14 @@ class Planning:
             options["samples"] = load_samples(settings.samples)
         if settings.history is not None:
             options["history"] = _history(settings.history)
-        if settings.group is None:
-            return Planning(problem, None, options)
-        grouping = group_experts(problem, settings.group, settings.group_by)
-        for name in ("samples", "history"):
-            if name in options:
-                options[name] = grouping.of_tokens(options[name])
-        return Planning(grouping.of_problem(problem), grouping, options)
+        grouping = None
+        if settings.group is not None:
+            grouping = group_experts(problem, settings.group, settings.group_by)
+            problem = grouping.of_problem(problem)
+            for name in ("samples", "history"):
+                if name in options:
+                    options[name] = grouping.of_tokens(options[name])
+        return Planning(problem, grouping, options, options.get("samples") if margin else None)
 
     def write_groups(self, plan_path: Path) -> None:
         """Write, beside the plan of a grouped problem, that problem and who is in which group."""

@@ -31,7 +31,7 @@ def solve_traced(
     given = {name: value for name, value in options.items() if value is not None}
     check_options(solver, given)
     if solver == "ods":
-        return timed(problem, solver, partial(solve_ods, problem, beta, **given))
+        return timed(problem, solver, partial(solve_ods, beta=beta, **given))
     if trace:
         raise InputError(f"--set trace: solver '{solver}' has no rounds; expected --solver ods")
     return solve(problem, solver, beta=beta, seed=seed, **given), None

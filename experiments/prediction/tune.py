@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from moe.errors import InputError
 from moe.files import FileModel, write_json, write_whole
+from moe.statistics import estimate
 from moe.trace import RoutingTrace
 from optimizer.bo import (
     Alg2,
@@ -38,7 +39,7 @@ from optimizer.popularity.table_file import load_layers, load_profile_table
 from optimizer.realised import BilledOverflow
 from simulator.plan import OBJECTIVE_UNIT, DeploymentPlan, DeploymentProblem, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.serving.layer import Serving
+from simulator.serving.layer import AS_PAPER
 from simulator.serving.simulate import simulate
 
 
@@ -85,7 +86,7 @@ class TuneOptions:
 def simulated(profile: PlatformProfile | None, overflow: BilledOverflow, seed: int) -> Evaluate:
     """Serving by the simulator: on a profile's platform, or without one on the ideal platform."""
 
-    serving = Serving(start="just-in-time", overflow=overflow)
+    serving = AS_PAPER.model_copy(update={"overflow": overflow})
 
     def evaluate(problem: DeploymentProblem, plan: DeploymentPlan, real: np.ndarray) -> list[Realised]:
         try:
@@ -211,6 +212,27 @@ def gap_closed(none: float, tuned: float, oracle: float) -> float | None:
     return (none - tuned) / (none - oracle) if none > oracle * (1 + 1e-9) else None
 
 
+def verdict(untuned: Judged, tuned: Judged, oracle: Judged) -> dict[str, Any]:
+    """Whether tuning lowered the score of unseen batches, as shares of the untuned one, paired batch by batch.
+
+    `room`: what the plan for the real counts saves; `saved`, `saved_low`, `saved_high`: what tuning does, with its
+    95% interval. Not judged where the room is below half the interval, from one batch, or where one failed.
+    """
+    found: dict[str, Any] = {"verdict": "cannot be judged", "room": None, "saved": None}
+    found |= {"saved_low": None, "saved_high": None}
+    if not all(np.isfinite(x.score) for x in (untuned, tuned, oracle)):
+        return found
+    saved = estimate((np.array(untuned.scores) - np.array(tuned.scores)) / untuned.score)
+    room = 1 - oracle.score / untuned.score
+    found |= {"room": room, "saved": saved.mean}
+    if saved.half_width is None:
+        return found
+    if room > saved.half_width:
+        helps, harms = saved.low > 0, saved.high < 0
+        found["verdict"] = "tuning helps" if helps else "tuning harms" if harms else "tuning does not help"
+    return found | {"saved_low": saved.low, "saved_high": saved.high}
+
+
 def _result(
     options: TuneOptions, judge: Judge, found: Tuned, tuned: Judged, test: Judge, planner: Planner
 ) -> dict[str, Any]:
@@ -239,6 +261,7 @@ def _result(
             "oracle": _numbers(test.oracle),
             "gap_closed": gap_closed(untuned.score, tuned.score, test.oracle.score),
         },
+        "tuning": verdict(untuned, tuned, test.oracle),
         "cheaper_than_oracle": tuned.cheaper_than_oracle,
         "tuned": {
             "pairs_written": tuning.pairs.written,

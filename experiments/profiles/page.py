@@ -37,12 +37,13 @@ def page(profile: PlatformProfile) -> str:
 
 
 def _basis(leaf: object) -> str:
-    """What a calibration says of a constant."""
-    fit, kept = getattr(leaf, "fit", None), getattr(leaf, "kept", None)
+    """What a calibration says of a constant, or how sure its source is."""
+    fit, kept, interval = (getattr(leaf, name, None) for name in ("fit", "kept", "interval"))
+    sure = "" if interval is None else f"95% {interval[0]:.4g} to {interval[1]:.4g}"
     if kept is not None:
-        return f"kept: {kept}"
+        return "; ".join(filter(None, (f"kept: {kept}", sure)))
     if fit is None:
-        return ""
+        return sure
     parts = [f"{fit.method}, {fit.samples:,} values in {fit.runs} runs"]
     if fit.interval is not None:
         parts.append(f"95% {fit.interval[0]:.4g} to {fit.interval[1]:.4g}")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lambda_probe.local import LocalEndpoint
 
 USUAL_CONCURRENCY = 1000  # of an AWS account, where nobody was asked
+LONG_IDLE_S = 600.0  # from which on a dry run says that a campaign mostly waits
 MOST_LINES = 60  # of a table on the terminal
 AWS_BUDGET_USD = 5.0
 SESSION_STRIDE = 1_000_003  # seeds of one campaign's sessions are so far apart
@@ -195,6 +196,11 @@ def show_plan(plan: Plan, found: Estimate, campaign: Campaign, platform: Platfor
     table.add_section()
     table.add_row("all", *_estimate_texts(found))
     console.out.print(table)
+    if found.idle_s >= LONG_IDLE_S:
+        console.out.print(
+            f"Of {found.wall_s / 60:,.0f} minutes, instances wait {found.idle_s / 60:,.0f} to see how long they "
+            "are kept: nothing is billed meanwhile, and the command goes on where it was stopped."
+        )
     if found.usd:
         console.out.print(
             f"Expected. At most {found.most_gb_s:,.0f} GB-s and ${found.most_usd:,.2f}: if every call ran into "

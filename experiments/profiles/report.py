@@ -16,9 +16,10 @@ from simulator.profiles.constant import Dated
 HEAD = """# Calibration of `{name}` from {told}
 
 Base: `{base}`. `fit` is the fitted value (of a distribution its median, of a published jitter its 99% quantile)
-with its 95% interval from a bootstrap over runs; errors are relative, on the runs that choose (selection) and on
-those that choose nothing (test). `-`: fewer than three runs cannot be split, one run has no interval. `kept`: the
-base profile's value describes the selection at least as well, and stands.
+with its 95% interval (Student's t over all runs, or the bracket that the data cannot tell apart); errors are
+relative, on the runs that choose (selection) and on those that choose nothing (test). `-`: fewer than three runs
+cannot be split, one run has no interval. `kept`: the base profile's value describes most runs at least as well as
+a fit to the others, and stands.
 
 """
 COLUMNS = (
@@ -68,7 +69,7 @@ def summary(made: Calibration, base: str) -> Iterator[str]:
         fit, number = found.fit, found.quantity.law.number
         between = f"[{fit.interval[0]:.4g}, {fit.interval[1]:.4g}]" if fit.interval else "(one run: no interval)"
         was = "had none" if found.before is None else f"was {number(found.before.value):.4g}"
-        stands = ", which describes the selection at least as well and is kept" if found.constant.kept else ""
+        stands = ", which describes most runs at least as well and is kept" if found.constant.kept else ""
         yield (
             f"{'.'.join(found.quantity.path)}: {number(found.fitted.value):.4g} {found.quantity.unit} {between} "
             f"by {fit.method}, {fit.samples:,} values in {fit.runs} runs; {was}{stands}"

@@ -36,9 +36,9 @@ ROW_NUMBER = "point"  # of a sweep's points: says where a row stands, not what i
 WALL_TIMES = "wall_times.csv"
 HALF_WIDTH = "ci95_half_width"  # of columns that say how sure another one is
 METHOD_NUMBERS = (
-    ("billed", "$/M", "billed_usd"),
-    ("full", "$/M", "full_usd"),
-    ("total", "$/M", "total_usd"),
+    ("whole bill", "$/M", "total_usd"),
+    ("experts' compute", "$/M", "billed_usd"),
+    ("experts, with requests", "$/M", "full_usd"),
     ("warm latency", "s", "latency_s"),
     ("throughput", "tokens/s", "tokens_per_s"),
     ("cold latency", "s", "cold_latency_s"),

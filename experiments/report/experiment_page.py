@@ -48,30 +48,30 @@ def _methods(result: ExperimentResult) -> Section:
     """Cost and throughput of the methods."""
     columns = [
         Column("method"),
-        Column(
-            "billed",
-            "USD/M tokens",
-            "USD per million tokens: the experts' functions; of the cluster: its MoE share",
-        ),
-        Column("full", "USD/M tokens", "billed, and the experts' requests"),
-        Column("total", "USD/M tokens", "everything"),
+        Column("whole bill", "USD/M tokens", "USD per million tokens, everything that is paid"),
+        Column("experts' compute", "USD/M tokens", "of it the experts' functions; of the cluster: its MoE share"),
+        Column("experts, with requests", "USD/M tokens", "the same and the experts' requests"),
         Column("warm latency", "s", "of a batch, head to tail"),
-        Column("cold latency", "s", "of a first batch, no instance running"),
+        Column("late", "%", "of the played warm batches, over the limit"),
+        Column("late, 95% interval", "", "Wilson's, of the share that is late; !: more than may be"),
+        Column("cold latency", "s", "of the same batches, no instance running"),
         Column("throughput", "tokens/s", "of a warm batch"),
-        Column("billed, of LambdaML's", "%"),
-        Column("total, of LambdaML's", "%"),
+        Column("whole bill, of LambdaML's", "%"),
+        Column("experts' compute, of LambdaML's", "%"),
         Column("optimality gap", "%", "of the plan, by the closed form; empty: not certified"),
         Column("keeps the target", "", "by the closed form, for the predicted popularity"),
         Column("overflowed calls", "", "replicas beyond the plan, since more tokens came than were foreseen"),
     ]
     gaps = {title_of(name): gap for name, gap in result.optimality_gap.items()}
-    rows = [_method_row(row, result.methods, gaps) for row in result.methods]
+    rows = [_method_row(row, result, gaps) for row in result.methods]
     methods = [row.method for row in result.methods]
-    bills = {"billed": "billed_usd", "full": "full_usd", "total": "total_usd"}
+    bills = {"whole bill": "total_usd", "experts, with requests": "full_usd", "experts' compute": "billed_usd"}
     series = [
         {"name": name, "values": [getattr(row, key) for row in result.methods]} for name, key in bills.items()
     ]
     limit = f", at most {result.latency_limit_s:.4g} s a batch" if result.latency_limit_s else ""
+    if limit and result.planning_limit_s and result.late_share is not None:
+        limit += f" for all but {result.late_share:.0%} (plans are made for {result.planning_limit_s:.4g} s)"
     return Section(
         "Cost and throughput of the methods",
         [
@@ -80,33 +80,49 @@ def _methods(result: ExperimentResult) -> Section:
             Plot(
                 "scatter",
                 "Cost over throughput",
-                {"table": "methods", "x": "throughput", "y": "billed", "by": "method", "log": True, "line": False},
+                {
+                    "table": "methods",
+                    "x": "throughput",
+                    "y": "whole bill",
+                    "by": "method",
+                    "log": True,
+                    "line": False,
+                },
                 "To the right is faster, down is cheaper; any column over any other.",
             ),
         ],
         [
-            f"Batches of {result.batch_tokens:,} tokens{limit}, on {result.profile}; "
+            f"Batches of {result.batch_tokens:,} tokens{limit}, on {result.profile}"
+            f"{f', prices of {result.price_list_date}' * bool(result.price_list_date)}; "
             f"means of {result.batches} batch{'es' * (result.batches > 1)}."
         ],
         result.claims,
     )
 
 
-def _method_row(row: Row, rows: list[Row], gaps: dict[str, float | None]) -> list[Value]:
-    over, gap = ratios(row, rows), gaps.get(row.method)
-    shares = (over["billed_over_lambdaml"], over["total_over_lambdaml"], gap)
+def _method_row(row: Row, result: ExperimentResult, gaps: dict[str, float | None]) -> list[Value]:
+    over, gap = ratios(row, result.methods), gaps.get(row.method)
+    shares = (over["total_over_lambdaml"], over["billed_over_lambdaml"], gap)
     return [
         row.method,
+        row.total_usd,
         row.billed_usd,
         row.full_usd,
-        row.total_usd,
         row.latency_s,
+        None if row.late_share is None else 100 * row.late_share,
+        _interval(row) + (" !" if row.is_late(result.late_share) else ""),
         row.cold_latency_s,
         row.tokens_per_s,
         *(None if share is None else 100 * share for share in shares),
         row.feasible,
         row.overflowed,
     ]
+
+
+def _interval(row: Row) -> str:
+    if row.late_share_low is None or row.late_share_high is None:
+        return ""
+    return f"{row.late_share_low:.0%} to {row.late_share_high:.0%}"
 
 
 def _bill(result: ExperimentResult) -> Section | None:

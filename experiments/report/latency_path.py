@@ -10,15 +10,18 @@ from simulator.records import PHASES, Record
 
 OTHER = "other"  # invocations, responses, and waiting for them
 # Of phases that go on at the same time the first counts: the work, then what it waits for.
-ORDER = ("compute", "input_download", "upload", "gather", "parameter_download", "init", "provisioning", "queue")
+ORDER = (
+    *("compute", "input_download", "upload", "hand_on", "gather"),
+    *("parameter_download", "init", "provisioning", "queue"),
+)
 
 
 def latency_by_phase(records: Sequence[Record]) -> dict[str, float] | None:
     """Seconds of each phase on the way of one batch, which add up to its latency; None where a call failed.
 
     The way: the head until it has computed; then for each MoE layer the gate's upload, the phases of the replica
-    that ended last, and from its end on those of the next non-MoE function, until that has computed; and so on to
-    the end of the tail.
+    that ended last, with `direct` the gate's handing on of the results, and those of the next non-MoE function
+    until that has computed; and so on to the end of the tail.
     """
     rows = [row for row in records if row.step == 0 and row.status == "ok"]
     gates = {row.layer: row for row in rows if row.role == "non-moe"}

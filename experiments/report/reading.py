@@ -47,9 +47,12 @@ class ExperimentResult(ResultFile):
     about: str
     model: str
     profile: str
+    price_list_date: str | None = None
     batch_tokens: int
     batches: int
     latency_limit_s: float | None
+    planning_limit_s: float | None = None
+    late_share: float | None = None
     routing_recorded_on: dict[str, Any]
     layers_of_recording: list[int]
     prediction: list[Predicted]
@@ -75,6 +78,7 @@ class TrafficResult(ResultFile):
 
     name: str
     seed: int
+    price_list_date: str | None = None
     slo_s: float
     offered_requests_per_s: float | None
     confidence: str

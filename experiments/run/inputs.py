@@ -44,7 +44,7 @@ def load_inputs(experiment: Experiment) -> Inputs:
     profile = load_profile(experiment.platform.profile)
     layers, trace = work.layers_of_recording, None
     if work.trace is not None:
-        trace = read_trace(work.trace, work.trace_part, spec, layers)
+        trace = read_trace(work.trace, work.trace_part, spec, layers, drop_padding=work.trace_drop_padding)
         if not work.bootstrap and trace.tokens < work.tokens:
             raise InputError(
                 f"{work.trace}: {work.tokens:,} tokens asked (profiled_tokens + batches x batch_tokens), "
@@ -59,7 +59,12 @@ def load_inputs(experiment: Experiment) -> Inputs:
 
 
 def read_trace(
-    path: str | Path, part: str | None, spec: MoESpec, layers: Sequence[int] | None, key: str = LAYERS_KEY
+    path: str | Path,
+    part: str | None,
+    spec: MoESpec,
+    layers: Sequence[int] | None,
+    key: str = LAYERS_KEY,
+    drop_padding: bool = False,
 ) -> RoutingTrace:
     """The routing in a file (all its layers), which must be of a model as the spec says. Raises InputError.
 
@@ -67,10 +72,11 @@ def read_trace(
         part: of a file with several corpora.
         layers: which of its layers stands for each of the model's; None: one to one.
         key: where `layers` was said.
+        drop_padding: leave out the tokens that are padding.
     """
     from moe.routing.foreign import import_trace
 
-    trace = import_trace(path, spec.experts, part)
+    trace = import_trace(path, spec.experts, part, drop_padding)
     if trace.top_k != spec.top_k:
         raise InputError(
             f"{path}: expected routing of top-{spec.top_k}, as {spec.name} has, got top-{trace.top_k}"

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
-from simulator.profiles.schema import ClusterConstants
+from optimizer.margin import Lateness
+from simulator.profiles.groups import ClusterConstants
 from simulator.records import Bill
 from simulator.serving.cluster import PERIODS, ClusterRun, Period
 from simulator.serving.simulate import SimulatedRun
@@ -42,11 +43,14 @@ class Row:
         method: its name. platform: `lambda` or `cluster`.
         billed_usd: the experts' functions alone (the paper's bill); of a cluster the MoE layers' share.
         full_usd: billed + the experts' requests; total_usd: everything (None where it does not apply).
-        latency_s: of a warm batch, head to tail; cold_latency_s: of a first batch with no warm instance.
+        latency_s: of a warm batch, head to tail; cold_latency_s: of the same batches with no warm instance.
         tokens_per_s: batch tokens / latency_s.
         overflowed: calls beyond the planned replicas, since more tokens came than were foreseen.
         period: for which a cluster is charged; None for Lambda.
-        feasible: whether the plan kept its constraints for the predicted popularity; None: does not apply.
+        feasible: whether the plan keeps its constraints by the closed form, for the predicted popularity; None:
+            does not apply.
+        late_share: of the played warm batches, those over the limit; late_share_low, late_share_high: Wilson's 95%
+            interval of it. None without a limit.
     """
 
     method: str
@@ -59,12 +63,22 @@ class Row:
     tokens_per_s: float
     overflowed: int | None = None
     feasible: bool | None = None
+    late_share: float | None = None
+    late_share_low: float | None = None
+    late_share_high: float | None = None
     period: Period | None = None
 
+    def is_late(self, late_share: float | None) -> bool:
+        """Whether more of its batches were late than may be (None: none may)."""
+        return self.late_share is not None and self.late_share > (late_share or 0.0)
 
-def lambda_row(method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bool | None) -> Row:
+
+def lambda_row(
+    method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bool | None, limit_s: float | None
+) -> Row:
     """The row of a plan that was played warm, and cold."""
     bill: Bill = warm.bill
+    late = Lateness.of(warm.latency_s, limit_s)
     million_tokens = warm.served_tokens / MILLION
     return Row(
         method=method,
@@ -77,6 +91,9 @@ def lambda_row(method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bo
         tokens_per_s=warm.tokens_per_s,
         overflowed=warm.overflowed,
         feasible=feasible,
+        late_share=late.share if late else None,
+        late_share_low=late.low if late else None,
+        late_share_high=late.high if late else None,
     )
 
 
@@ -109,7 +126,7 @@ def row_named(rows: Iterable[Row], start: str) -> Row | None:
 
 
 def ratios(row: Row, rows: list[Row]) -> dict[str, float | None]:
-    """Billed cost and throughput of a row over LambdaML's, and billed cost over the cluster's three bills."""
+    """Both bills and throughput of a row over LambdaML's, and both bills over the cluster's three."""
     lambdaml = row_named(rows, "LambdaML")
     found: dict[str, float | None] = {
         "billed_over_lambdaml": row.billed_usd / lambdaml.billed_usd if lambdaml else None,
@@ -121,6 +138,9 @@ def ratios(row: Row, rows: list[Row]) -> dict[str, float | None]:
     for period in PERIODS:
         cluster = next((other for other in rows if other.period == period), None)
         found[f"billed_over_cluster_{period}"] = row.billed_usd / cluster.billed_usd if cluster else None
+        found[f"total_over_cluster_{period}"] = (
+            row.total_usd / cluster.total_usd if cluster and row.total_usd and cluster.total_usd else None
+        )
     return found
 
 
@@ -179,24 +199,37 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
         f"({experts_usd} for the experts' functions) at {best.tokens_per_s:,.0f} tokens/s "
         f"in batches of {batch_tokens:,} tokens"
     )
-    cost, speed = over["billed_over_lambdaml"], over["tokens_per_s_over_lambdaml"]
-    if cost is not None and speed is not None:
+    cost, total = over["billed_over_lambdaml"], over["total_over_lambdaml"]
+    speed = over["tokens_per_s_over_lambdaml"]
+    if cost is not None and total is not None and speed is not None:
         first += (
-            f"; its experts cost {_compared(cost)} LambdaML's, its throughput is {_compared(speed)} LambdaML's"
+            f"; that is {_compared(total)} LambdaML's whole bill ({_compared(cost)} its experts'), "
+            f"at a throughput {_compared(speed)} LambdaML's"
         )
-        total = over["total_over_lambdaml"]
-        if total is not None and cost < 1 < total:
-            first += (
-                f". All in all it costs {_compared(total)} LambdaML's: slower experts keep the gates' functions "
-                "waiting, which is billed, and which the paper's bill leaves out"
-            )
-    second, month, hour = (over[f"billed_over_cluster_{period}"] for period in ("second", "month", "hour"))
+        if cost < 1 < total:
+            first += "; what its experts save, gates and requests cost, which the paper's bill leaves out"
+    second, month, hour = (over[f"total_over_cluster_{period}"] for period in ("second", "month", "hour"))
     if second is None or month is None or hour is None:
         return first + "."
+    experts = _compared(over["billed_over_cluster_second"] or 1.0)
     return (
-        f"{first}. Its experts cost {_compared(second)} the MoE layers' share of a CPU cluster charged only for "
-        f"the seconds used, {_compared(month)} one paid by the month and mostly idle, and {_compared(hour)} one "
-        "paid an hour for every batch: how the cluster is charged decides more than how the experts are deployed."
+        f"{first}. The whole bill is {_compared(second)} that of a CPU cluster charged only for the seconds used "
+        f"(its experts': {experts} the MoE layers' share), {_compared(month)} one paid by the month and mostly "
+        f"idle, and {_compared(hour)} one paid an hour for every batch: how the cluster is charged decides more "
+        "than how the experts are deployed."
+    )
+
+
+def lateness(rows: list[Row], limit_s: float | None, late_share: float | None) -> str:
+    """What is found of the limit, a sentence with a space before it; empty without a limit."""
+    best = row_named(rows, "ODS") or rows[0]
+    if limit_s is None or best.late_share is None:
+        return ""
+    said = "No batch" if best.late_share == 0 else f"{best.late_share:.0%} of the batches"
+    asked = "" if late_share is None else f", where {late_share:.0%} may be"
+    return (
+        f" {said} of the {best.method} plan {'was' if best.late_share == 0 else 'were'} later than the limit of "
+        f"{limit_s:.3g} s{asked} (95% interval {best.late_share_low:.0%} to {best.late_share_high:.0%})."
     )
 
 

@@ -23,7 +23,7 @@ def draw_methods(result: dict[str, Any], path: Path) -> None:
         cost.plot(row.billed_usd, place, "o", color=colour, markersize=8, zorder=3)
         cost.plot(total, place, "o", color=colour, markerfacecolor="white", markersize=7, zorder=3)
         cost.annotate(
-            f"   {rounded(row.billed_usd)} / {rounded(total)}",
+            f"   {rounded(total)} / {rounded(row.billed_usd)}",
             (total, place),
             va="center",
             fontsize=8,
@@ -32,7 +32,9 @@ def draw_methods(result: dict[str, Any], path: Path) -> None:
         speed.annotate(f"   {row.tokens_per_s:,.0f}", (row.tokens_per_s, place), va="center", fontsize=8)
     cost.set_yticks(range(len(rows)), [row.method for row in rows])
     cost.set_ylim(len(rows) - 0.4, -0.6)
-    cost.set_xlabel("USD per million tokens (log scale)\nfilled: the MoE layers' bill, hollow: everything")
+    cost.set_xlabel(
+        "USD per million tokens (log scale)\nhollow: the whole bill, filled: of it the experts' compute"
+    )
     speed.set_xlabel("tokens/s of a warm batch (log scale)")
     for axes, values in (
         (cost, [v for row in rows for v in (row.billed_usd, row.total_usd or row.billed_usd)]),

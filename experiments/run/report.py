@@ -14,22 +14,28 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LEGEND = """\
-billed: the experts' functions (of the CPU cluster: the MoE layers' share), USD per million tokens;
-full: billed and the experts' requests; total: everything. warm, cold: latency of a batch, with and
-without functions that are already running. of ...: the billed cost as a share of that row's, where
-the CPU cluster is charged by the second used, by the month, or an hour for every batch.
-ODS: the paper's plan for the predicted popularity of the experts; ODS, oracle: for the real one;
-exact optimum: the cheapest plan there is for the predicted popularity; best uniform: one memory and
-one replica count for every expert; LambdaML: the largest memory for every expert, no replicas.
-*: the plan misses the target, by the closed form, for the predicted popularity."""
+whole bill: everything that is paid, USD per million tokens; experts' compute:
+of it the experts' functions (of the CPU cluster: the MoE layers' share), the
+paper's number; each with its share of LambdaML's. warm, cold: latency of a
+batch, with and without functions that are already running. The CPU cluster is
+charged by the second used, by the month, or an hour for every batch. ODS: the
+paper's plan for the predicted popularity of the experts; ODS, oracle: for the
+real one; exact optimum: the cheapest plan there is for the predicted
+popularity; best uniform: one memory and one replica count for every expert;
+LambdaML: the largest memory for every expert, no replicas.
+late: share of the played warm batches over the limit; !: more than may be
+(target.late_share).
+*: the plan misses the target, by the closed form, for the predicted
+popularity."""
 
 
 def show(result: dict[str, Any], folder: RunFolder) -> None:
     """Print the answer: the table, what was found, where to look."""
     out.print()
-    out.print(answer_table(rows_in(result), f"{result['model']}, {result['batch_tokens']:,} tokens a batch"))
+    title = f"{result['model']}, {result['batch_tokens']:,} tokens a batch; USD per million tokens"
+    out.print(answer_table(rows_in(result), title, result["late_share"]))
     out.print(LEGEND, style="dim", soft_wrap=True)
-    out.print(f"\n{recorded_on(result)}.")
+    out.print(f"\n{recorded_on(result)}. Prices of {result['price_list_date']}.")
     out.print(f"\n{result['finding']}\n")
     out.print(
         f"Look at {folder.shown}/: methods.png is the table, timeline.png what every function of one batch did "
@@ -38,16 +44,15 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
     )
 
 
-def answer_table(rows: list[Row], title: str) -> Table:
-    """Cost and speed of every method, for a terminal of 100 columns."""
+def answer_table(rows: list[Row], title: str, late_share: float | None) -> Table:
+    """Cost and speed of every method, for a terminal of 80 columns; marked where more batches are late."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("", no_wrap=True)
-    for name in ("billed\n$/M", "full\n$/M", "total\n$/M", "warm\ns", "cold\ns", "tokens\n/s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("of\nLambdaML", "of CPU\nsec", "of CPU\nmonth", "of CPU\nhour"):
+    bills = ("whole\nbill", " of\nLambdaML", "experts'\ncompute", " of\nLambdaML")
+    for name in (*bills, "warm\ns", "late", "cold\ns", "tokens\n/s"):
         table.add_column(name, justify="right", no_wrap=True)
     last_plan = [row for row in rows if row.platform == "lambda"][-1]
     for row in rows:
@@ -55,15 +60,14 @@ def answer_table(rows: list[Row], title: str) -> Table:
         is_lambda = row.platform == "lambda"
         table.add_row(
             row.method + (" *" if row.feasible is False else ""),
-            *(_money(value) for value in (row.billed_usd, row.full_usd, row.total_usd)),
+            _money(row.total_usd),
+            _times(over["total_over_lambdaml"]) if is_lambda else "",
+            _money(row.billed_usd),
+            _times(over["billed_over_lambdaml"]) if is_lambda else "",
             f"{row.latency_s:.2f}",
+            _late(row, late_share),
             f"{row.cold_latency_s:.2f}" if row.cold_latency_s is not None else "",
             f"{row.tokens_per_s:,.0f}",
-            _times(over["billed_over_lambdaml"]) if is_lambda else "",
-            *(
-                _times(over[f"billed_over_cluster_{period}"]) if is_lambda else ""
-                for period in ("second", "month", "hour")
-            ),
             end_section=row is last_plan,
         )
     return table
@@ -87,6 +91,8 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
         text = f"Routing made up: {law['law']}, {shape} {law[shape]:g}, drift {law['drift']:g}"
     elif "imported_from" in origin:
         text = f"Routing read from {origin['imported_from']}" + (f", {origin['part']}" if "part" in origin else "")
+        if "dropped_tokens" in origin:
+            text += f", without {origin['dropped_tokens']:,} tokens of padding"
     else:
         model, corpus = origin.get("model", "an unnamed model"), origin.get("corpus", "unnamed text")
         text = f"Routing recorded on {model}, {corpus}"
@@ -99,6 +105,12 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
 
 def _money(value: float | None) -> str:
     return "" if value is None else rounded(value)
+
+
+def _late(row: Row, late_share: float | None) -> str:
+    if row.late_share is None:
+        return ""
+    return f"{row.late_share:.0%}" + ("!" if row.is_late(late_share) else "")
 
 
 def _times(value: float | None) -> str:

@@ -9,7 +9,17 @@ import numpy as np
 
 from experiments.run.folder import RunFolder
 from experiments.run.inputs import Inputs
-from experiments.run.methods import Row, as_records, claims, cluster_rows, finding, lambda_row, plan_file, title_of
+from experiments.run.methods import (
+    Row,
+    as_records,
+    claims,
+    cluster_rows,
+    finding,
+    lambda_row,
+    lateness,
+    plan_file,
+    title_of,
+)
 from experiments.run.routing import Routing
 from moe.files import write_json, write_whole
 from moe.trace import Batches
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Played:
-    """A plan and how it was played: warm over all served batches, and cold over the first."""
+    """A plan and how it was played over all served batches: warm, and each without a warm instance."""
 
     name: str
     plan: DeploymentPlan
@@ -46,6 +56,7 @@ class Run:
         prediction: step 2; the error of every predictor.
         predicted: step 2; tokens of each expert in the mean batch, shape (layers, experts).
         problem, plans: step 3; the plans by name, in the order in which they are shown.
+        planning_limit_s: step 3; what the plans are made for: the problem's limit less the margin.
         played: step 4; each plan, played.
     """
 
@@ -57,6 +68,7 @@ class Run:
     prediction: list[dict[str, Any]] = field(init=False)
     predicted: np.ndarray = field(init=False)
     problem: DeploymentProblem = field(init=False)
+    planning_limit_s: float | None = field(init=False)
     plans: list[tuple[str, DeploymentPlan]] = field(init=False)
     played: list[Played] = field(init=False)
 
@@ -64,8 +76,9 @@ class Run:
 def rows_of(run: Run) -> list[Row]:
     """A row for each way to serve the model: each plan, each charged period of the CPU cluster."""
     inputs, batch_tokens = run.inputs, run.inputs.experiment.workload.batch_tokens
-    rows = [lambda_row(title_of(p.name), p.warm, p.cold, p.plan.feasible) for p in run.played]
-    cluster = run_on_cluster(inputs.spec, run.batches.mean, batch_tokens, inputs.profile.cluster)
+    limit_s = run.problem.latency_limit_s
+    rows = [lambda_row(title_of(p.name), p.warm, p.cold, p.plan.feasible, limit_s) for p in run.played]
+    cluster = run_on_cluster(inputs.spec, run.batches.mean, batch_tokens, inputs.profile)
     return rows + cluster_rows(cluster, batch_tokens, inputs.profile.cluster)
 
 
@@ -83,15 +96,19 @@ def result_of(run: Run) -> dict[str, Any]:
         "routing_recorded_on": dict(sorted(run.routing.held_out.origin.items())),
         "layers_of_recording": list(work.layers_of_recording or range(spec.moe_layers)),
         "profile": run.inputs.profile.name,
+        "price_list_date": run.inputs.profile.prices.price_list_date.isoformat(),
         "batch_tokens": work.batch_tokens,
         "batches": work.batches,
         "latency_limit_s": run.problem.latency_limit_s,
+        "planning_limit_s": run.planning_limit_s,
+        "late_share": experiment.target.late_share,
         "prediction": run.prediction,
         "methods": as_records(rows),
         "bill_of_a_batch": {p.name: asdict(p.warm.bill) for p in run.played},
         "optimality_gap": {p.name: p.plan.gap for p in run.played},
         "claims": [str(claim) for claim in claims(rows)],
-        "finding": finding(rows, model, work.batch_tokens),
+        "finding": finding(rows, model, work.batch_tokens)
+        + lateness(rows, run.problem.latency_limit_s, experiment.target.late_share),
     }
 
 

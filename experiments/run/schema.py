@@ -13,6 +13,7 @@ from moe.files import FileModel, read_settings, source_of, validated
 from moe.pretrained.settings import GateKind
 from moe.routing.synthetic import SyntheticPopularity
 from moe.spec import load_spec
+from optimizer.margin import LATE_SHARE
 from simulator.plan import MaxReplicas, MemoryMB, Objective
 from simulator.profiles.schema import DEFAULT_PROFILE
 from simulator.serving.layer import Serving, Start
@@ -36,6 +37,9 @@ class Workload(FileModel):
         None, description="routing from a file instead (docs/workloads.md); record, corpus, gate are not used"
     )
     trace_part: str | None = Field(None, description="of a file of counts: the corpus, such as olmoe/c4")
+    trace_drop_padding: bool = Field(
+        False, description="leave out tokens of the file whose choices are all -1, or all 0 with top-k above 1"
+    )
     popularity: SyntheticPopularity | None = Field(
         None, description="routing made up by a law instead; record, corpus, gate are not used"
     )
@@ -78,6 +82,8 @@ class Workload(FileModel):
             raise ValueError("expected at most one of trace, popularity, got both")
         if self.trace_part is not None and self.trace is None:
             raise ValueError(f"trace_part: expected only with trace, got {self.trace_part}")
+        if self.trace_drop_padding and self.trace is None:
+            raise ValueError("trace_drop_padding: expected only with trace")
         if self.top_k > self.experts:
             raise ValueError(f"top_k: expected at most experts = {self.experts}, got {self.top_k}")
         return self
@@ -106,14 +112,23 @@ class PlatformChoice(FileModel):
 
 
 class Target(FileModel):
-    """What the deployment has to reach; at most one of the three."""
+    """What the deployment has to reach: at most one of the three, and how often it may be missed."""
 
     latency_limit_s: float | None = Field(None, gt=0, description="of a batch, head to tail")
     tokens_per_s: float | None = Field(None, gt=0, description="least throughput")
     throughput_of_lambdaml: float | None = Field(
         None, gt=0, description="least throughput, as a share of LambdaML's"
     )
-    objective: Objective = Field("gb_s", description="gb_s: the paper's bill; usd: the experts' full bill")
+    late_share: float | None = Field(
+        LATE_SHARE,
+        ge=0.005,
+        lt=1,
+        description="share of the batches that may be late: plans are made for less than the limit; null: the "
+        "limit itself, as in the paper",
+    )
+    objective: Objective = Field(
+        "gb_s", description="gb_s: the paper's bill; usd: the experts' full bill; total: the whole bill"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Target:

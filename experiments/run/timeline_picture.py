@@ -17,6 +17,7 @@ COLOURS = {
     "input_download": style.BLUE,
     "compute": style.GREEN,
     "upload": style.ORANGE,
+    "hand_on": style.RED,
     "gather": style.PURPLE,
 }
 LABELLED = 70  # instances that still have room for a name each

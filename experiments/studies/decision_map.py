@@ -14,7 +14,6 @@ import numpy as np
 
 from experiments.studies.decision_map_file import ON_CONSTANT, DecisionMap
 from experiments.studies.headline import S3_BANDWIDTH
-from experiments.studies.whole_bill import cheapest_in_all
 from experiments.studies.worth_of_knowing import worth_of_knowing
 from experiments.tools.kept import Store, Update, unseen
 from moe.files import FileModel
@@ -22,13 +21,14 @@ from moe.routing.synthetic import zipf
 from moe.spec import MoESpec, load_spec
 from moe.statistics import wilson
 from optimizer.problem import make_problem
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from optimizer.solvers import solve
+from simulator.plan import DeploymentPlan, DeploymentProblem, non_moe_memory_mb
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.uncertainty import Factors, drawn_factors
 from simulator.profiles.walk import constant_at, with_constant
-from simulator.records import bill
 from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
-from simulator.serving.layer import Serving
+from simulator.serving.layer import JUST_IN_TIME
+from simulator.serving.settled import served_so
 from simulator.serving.simulate import simulate
 
 CHOICES = ("lambda", "provisioned", "cluster")
@@ -63,7 +63,7 @@ class Found:
     Attributes:
         cells: by rows of y. worth: of each uncertain constant, how much knowing it would save, USD per million
             tokens, mean over the cells (partial perfect information); the first is what to measure next.
-        everything: what knowing all of them would save. measured: constants with an interval of their own.
+        everything: what knowing all of them would save. measured: constants with the interval of a fit.
     """
 
     cells: list[Cell]
@@ -171,21 +171,14 @@ def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float
     popularity = zipf(spec.moe_layers, spec.experts, at["skew"], np.random.default_rng(asked.seed))
     tokens = at["batch_tokens"] * spec.top_k * popularity
     problem = _problem(asked, spec, tokens, profile)
-    plan = cheapest_in_all(problem)
+    plan = solve(problem, "exact")
     return _Place(x, y, profile, tokens, at["batch_tokens"], at["batches_per_hour"], plan)
 
 
 def _problem(asked: DecisionMap, spec: MoESpec, tokens: np.ndarray, profile: PlatformProfile) -> DeploymentProblem:
     options: dict[str, Any] = {} if asked.memory_mb is None else {"memory_mb": asked.memory_mb}
-    return make_problem(
-        spec,
-        tokens,
-        profile,
-        objective="usd",
-        max_replicas=asked.max_replicas,
-        non_moe_memory_mb=asked.non_moe_memory_mb,
-        **options,
-    )
+    made = make_problem(spec, tokens, profile, objective="total", max_replicas=asked.max_replicas, **options)
+    return served_so(made, None, asked.reload)
 
 
 def _bills(
@@ -194,15 +187,12 @@ def _bills(
     """USD per million tokens of each choice on one draw of the platform, and both latencies, s."""
     profile = sure.applied(place.profile, draw)
     problem = _problem(asked, spec, place.tokens, profile)
-    runs = 2 if asked.reload == "when-cold" else 1
-    serving = Serving(start="just-in-time", reload=asked.reload)
-    run = simulate(problem, place.plan, profile, serving=serving, runs=runs, seed=asked.seed)
-    rows = [row for row in run.records if row.batch == runs - 1]
+    run = simulate(problem, place.plan, profile, serving=JUST_IN_TIME, seed=asked.seed)
+    rows, spent = run.records, run.bill
     cold, gb = _cold_and_size(profile, problem, place)
-    spent = bill(rows)
     requests = spent.total_cost_usd - sum(row.compute_cost_usd for row in rows)
     gb_s = sum(row.billed_gb_s for row in rows)
-    prices, cluster = profile.prices, run_on_cluster(spec, place.tokens, place.batch_tokens, profile.cluster)
+    prices, cluster = profile.prices, run_on_cluster(spec, place.tokens, place.batch_tokens, profile)
     seconds = SECONDS_PER_HOUR / place.batches_per_hour
     each = {
         "lambda": spent.total_cost_usd + cold * prices.gb_s.median,
@@ -225,7 +215,7 @@ def _cold_and_size(profile: PlatformProfile, problem: DeploymentProblem, place: 
     exp(-keep-alive x rate); each then pays its INIT.
     """
     memory = [int(x.memory_mb) * x.replicas for layer in place.plan.layers for x in layer.experts]
-    gates = (len(problem.layers) + 1) * max(problem.layers[0].non_moe_memory_mb or 0, 0)
+    gates = (len(problem.layers) + 1) * (place.plan.non_moe_memory_mb or non_moe_memory_mb(problem, 0))
     gb = (sum(memory) + gates) / 1024
     gone = np.exp(-profile.start.keep_alive_s.median * place.batches_per_hour / SECONDS_PER_HOUR)
     init_s = profile.start.packages[profile.start.package].init_s.median

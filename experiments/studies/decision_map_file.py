@@ -9,12 +9,11 @@ from pydantic import Field, model_validator
 
 from moe.errors import shortened
 from moe.files import FileModel
-from simulator.plan import MaxReplicas, MemoryMB
+from simulator.plan import MaxReplicas, MemoryMB, Reload
 from simulator.profiles.constant import Confidence
 from simulator.profiles.schema import DEFAULT_PROFILE, load_profile
 from simulator.profiles.uncertainty import SPREAD
 from simulator.profiles.walk import constant_at
-from simulator.serving.layer import Reload
 
 Axis = Literal["batch_tokens", "batches_per_hour", "flops_per_vcpu", "s3_bandwidth", "cluster_utilisation", "skew"]
 ON_CONSTANT: dict[str, tuple[str, ...]] = {
@@ -68,7 +67,6 @@ class DecisionMap(FileModel):
     skew: float = Field(0.5, ge=0)
     memory_mb: tuple[MemoryMB, ...] | None = None
     max_replicas: MaxReplicas = 8
-    non_moe_memory_mb: MemoryMB = 3008
     reload: Reload = "every-invocation"
     spread: dict[Confidence, float] = Field(
         default=dict(SPREAD),

@@ -17,7 +17,7 @@ from moe.files import write_whole
 LABELS = {
     "batch_tokens": "tokens of a batch",
     "batches_per_hour": "batches an hour",
-    "flops_per_vcpu": "FLOP/s of a Lambda vCPU",
+    "flops_per_vcpu": "FLOP/s of a Lambda vCPU, and with it of the cluster's cores",
     "s3_bandwidth": "bandwidth of a function to S3, times the profile's",
     "cluster_utilisation": "share of its paid time that the cluster serves",
     "skew": "skew of expert popularity (Zipf exponent)",
@@ -63,7 +63,7 @@ def page(asked: DecisionMap, found: Found) -> str:
     else:
         lines.append("Nothing: no constant's uncertainty changes a decision on this map.")
     known = [
-        (f"`{name}`", f"{worth:.3g}", "calibrated" if name in found.measured else "by its confidence")
+        (f"`{name}`", f"{worth:.3g}", "calibrated" if name in found.measured else "by its source")
         for name, worth in found.worth.items()
     ]
     lines += ["", table(("constant", "saves, USD per million tokens", "its uncertainty"), known)]

@@ -15,16 +15,12 @@ from moe.routing.synthetic import zipf
 from moe.spec import MoESpec
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
-from simulator.plan import DeploymentProblem
+from simulator.plan import DeploymentPlan, Reload
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import Keys, constant_at, with_constant
-from simulator.records import bill
 from simulator.serving.cluster import PERIODS, run_on_cluster
-from simulator.serving.layer import Reload, Serving
+from simulator.serving.layer import AS_PAPER
 from simulator.serving.simulate import simulate
-
-LINEAR_MB = 1769
-"""Up to here compute is linear in memory for certain; beyond it the exponent of `scaling` holds."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +51,20 @@ class Factor:
 
 FACTORS = (
     Factor(
-        "FLOP/s of a vCPU", 0.25, 4, 1, True, "x", "16 GFLOP/s of 2020; AVX-512 and fp32 peaks are 4 times that"
+        "FLOP/s of a vCPU", 0.58, 1.44, 1, True, "x", "45 GFLOP/s (26-65), products of matrices of 2017 and 2022"
     ),
-    Factor("compute beyond one vCPU", 0, 1, 1, False, "exponent", "1: linear in memory, 0: none beyond 1769 MB"),
-    Factor("reading weights", 0.25, 4, 1, True, "x", "memory bandwidth of a vCPU is known of one machine"),
+    Factor("compute beyond one vCPU", 0.85, 1, 0.91, False, "exponent", "1: linear in memory; measured on arm64"),
+    Factor("attention's speed", 0.33, 1.1, 0.711, True, "of experts'", "whole transformers reach 15-50 GFLOP/s"),
+    Factor("reading weights", 0.375, 3.1, 1, True, "x", "8 GB/s of a vCPU (3-25)"),
     Factor("S3 bandwidth", 0.25, 4, 1, True, "x", "2020's 0.07 MB/s per MB; burst and connections reach more"),
     Factor("S3 delay", 0.2, 2.5, 1, True, "x", "S3 Express 5 ms; the median moved 18 to 41 ms in a day"),
     Factor("warm start", 0.25, 4, 1, True, "x", "18 ms, STeLLAR 2021"),
     Factor("payload bandwidth", 0.25, 4, 1, True, "x", "two points of 2021"),
     Factor("payload encoding", 1, 2.7, 4 / 3, False, "bytes/byte", "raw 1, base64 4/3, numbers as JSON text 2.7"),
     Factor("price of a GB-s", 0.8, 1.1, 1, False, "x", "arm64 is 0.8; regions differ by 10%"),
+    Factor("cluster's core", 1.1, 2.8, 1.7, True, "vCPUs", "FLOP/s of a core over a Lambda vCPU's: m7a, c7i, c6i"),
     Factor("cluster's price", 0.3, 1.5, 1, True, "x", "spot to other sizes; on demand is 1"),
-    Factor("cluster's busy cores", 0.1, 1, 1, True, "share", "of 128, while MoE layers run"),
+    Factor("cluster's efficiency", 0.37, 1, 0.9, True, "share", "MLPerf: more cores, or with a promised latency"),
     Factor("cluster's paid time used", 0.02, 1, 0.2, True, "share", "of a month"),
     Factor("batches in a paid hour", 1, 900, 1, True, "1/h", "the paper's figures take one"),
     Factor(
@@ -83,8 +81,7 @@ S3_BANDWIDTH: tuple[Keys, ...] = (
     ("storage", "connection_bytes_per_s"),
 )
 SCALED: dict[str, tuple[Keys, ...]] = {
-    # The same processors on Lambda and in the cluster: only billing differs.
-    "FLOP/s of a vCPU": (("compute", "flops_per_vcpu"), ("cluster", "flops_per_core")),
+    "FLOP/s of a vCPU": (("compute", "flops_per_vcpu"),),  # a core of the cluster is so many times as fast
     "reading weights": (("compute", "weight_bandwidth_per_vcpu"),),
     "S3 bandwidth": S3_BANDWIDTH,
     "S3 delay": (("storage", "get_latency_s"), ("storage", "put_latency_s")),
@@ -95,8 +92,11 @@ SCALED: dict[str, tuple[Keys, ...]] = {
 }
 """Constants that a factor multiplies."""
 REPLACED: dict[str, Keys] = {
+    "compute beyond one vCPU": ("compute", "scaling_exponent"),
+    "attention's speed": ("compute", "transformer_speed"),
+    "cluster's core": ("cluster", "core_speed"),
     "payload encoding": ("payload", "encoding_factor"),
-    "cluster's busy cores": ("cluster", "efficiency"),
+    "cluster's efficiency": ("cluster", "efficiency"),
     "cluster's paid time used": ("cluster", "month_utilisation"),
 }
 """Constants that become a factor's value."""
@@ -144,47 +144,27 @@ def evaluate(spec: MoESpec, profile: PlatformProfile, values: Mapping[str, float
     changed = with_factors(profile, values)
     popularity = zipf(spec.moe_layers, spec.experts, values["skew"], np.random.default_rng(seed))
     tokens = values["tokens of a batch"] * popularity * spec.top_k
-    problem = _scaled(
-        make_problem(spec, tokens, changed, non_moe_memory_mb=LAMBDAML_MB), values["compute beyond one vCPU"]
-    )
+    problem = make_problem(spec, tokens, changed, non_moe_memory_mb=LAMBDAML_MB)
     lambdaml = solve(problem, "lambdaml", max_memory_mb=LAMBDAML_MB)
     assert lambdaml.latency_s is not None
     limited = problem.with_limit(lambdaml.latency_s / (1 - SLOWER_THAN_LAMBDAML))
     plan = solve(limited, "exact")
     reload: Reload = "when-cold" if values["parameters kept"] >= 0.5 else "every-invocation"
-    serving = Serving(start="just-in-time", reload=reload)
+    serving = AS_PAPER.model_copy(update={"reload": reload})
 
-    def play(chosen: object) -> tuple[float, float]:
-        runs = 1 if reload == "every-invocation" else 2  # the first batch downloads, the second is what is kept
-        run = simulate(limited, chosen, changed, serving=serving, runs=runs, seed=seed)  # type: ignore[arg-type]
-        last = bill(row for row in run.records if row.batch == runs - 1)
-        return last.compute_usd, float(run.latency_s[-1])
+    def play(chosen: DeploymentPlan) -> tuple[float, float]:
+        run = simulate(limited, chosen, changed, serving=serving, seed=seed)
+        return run.bill.compute_usd, run.mean_latency_s
 
     cost, latency_s = play(plan)
     base_cost, base_latency_s = play(lambdaml)
-    cluster = run_on_cluster(spec, tokens, values["tokens of a batch"], changed.cluster).cost_usd
+    cluster = run_on_cluster(spec, tokens, values["tokens of a batch"], changed).cost_usd
     per = {"hour": cluster["hour"] / values["batches in a paid hour"]}
     return Headline(
         cost=cost / base_cost,
         tokens_per_s=base_latency_s / latency_s,
         cluster={period: cost / per.get(period, cluster[period]) for period in PERIODS},
         feasible=bool(plan.feasible),
-    )
-
-
-def _scaled(problem: DeploymentProblem, exponent: float) -> DeploymentProblem:
-    """The problem with compute that grows with memory to a power beyond one vCPU."""
-    memory = np.array(problem.platform.memory_mb, float)
-    slower = np.maximum(1.0, memory / LINEAR_MB) ** (1 - exponent)
-    return problem.model_copy(
-        update={
-            "layers": tuple(
-                layer.model_copy(
-                    update={"seconds_per_token": tuple((np.array(layer.seconds_per_token) * slower).tolist())}
-                )
-                for layer in problem.layers
-            )
-        }
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.studies.whole_bill import cheapest_in_all
 from experiments.tools.markdown import number, table
 from moe.errors import InputError
 from moe.files import write_whole
@@ -36,8 +35,9 @@ class PresetRow:
 
     Attributes:
         model: preset. experts: of a layer. group: experts in a function. functions: deployed, replicas included.
-        usd, tokens_per_s: of the plan with the least total bill.
-        lambdaml_usd, lambdaml_tokens_per_s: all experts at the largest memory, no replicas.
+        usd, tokens_per_s: of the plan with the least whole bill.
+        lambdaml_usd, lambdaml_tokens_per_s: all experts at the largest memory, no replicas; memory of gates and
+            `reload`, of which its rule says nothing, as suits it best.
         experts_over_lambdaml: the paper's bill over LambdaML's.
         cluster_second_usd, cluster_month_usd: the CPU cluster by the second used, and by the month.
         cluster_tokens_per_s: its throughput.
@@ -90,16 +90,16 @@ def _row(
 ) -> PresetRow:
     tokens = batch_tokens * spec.top_k * zipf(spec.moe_layers, spec.experts, skew, np.random.default_rng(seed))
     problem = make_problem(
-        spec, tokens, profile, memory_mb=MEMORY_MB, non_moe_memory_mb=LARGEST_MB, objective="usd"
+        spec, tokens, profile, memory_mb=MEMORY_MB, non_moe_memory_mb=LARGEST_MB, objective="total"
     )
     problem = group_experts(problem, group, "load").of_problem(problem)
-    plan, lambdaml = cheapest_in_all(problem), solve(problem, "lambdaml", max_memory_mb=LARGEST_MB)
+    plan, lambdaml = solve(problem, "exact"), solve(problem, "lambdaml", max_memory_mb=LARGEST_MB)
     if not plan.feasible:
         raise InputError(f"{spec.name}: no plan fits the largest function: {plan.violations[:1]}")
     (usd, experts, speed), (base_usd, base_experts, base_speed) = (
         _played(problem, x, profile, batch_tokens, seed) for x in (plan, lambdaml)
     )
-    cluster = run_on_cluster(spec, tokens, batch_tokens, profile.cluster)
+    cluster = run_on_cluster(spec, tokens, batch_tokens, profile)
     second = profile.cluster.price_per_hour.median / 3600 * cluster.latency_s / batch_tokens * MILLION
     return PresetRow(
         model=spec.name,
@@ -132,8 +132,8 @@ def _played(
 
 
 HEADER = (
-    *("model", "functions", "total\n$/M", "tokens/s", "LambdaML\n$/M", "tokens/s"),
-    *("CPU, second\n$/M", "CPU, month\n$/M", "tokens/s", "experts\nof LambdaML", "in one\nfunction"),
+    *("model", "functions", "whole\nbill", "tokens\n/s", "LambdaML\nbill", "tokens\n/s"),
+    *("CPU\nsecond", "CPU\nmonth", "tokens\n/s", "experts' compute\nof LambdaML", "in one\nfunction"),
 )
 SHOWN = 9  # columns that fit a terminal
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from experiments.studies.presets import PresetRow
 
 SERIES = (
-    ("Lambda, least total bill", "usd", "tokens_per_s", "o", style.ORANGE),
+    ("Lambda, least whole bill", "usd", "tokens_per_s", "o", style.ORANGE),
     ("LambdaML", "lambdaml_usd", "lambdaml_tokens_per_s", "s", style.GREEN),
     ("CPU cluster, month", "cluster_month_usd", "cluster_tokens_per_s", "^", style.BLUE),
     ("CPU cluster, seconds used", "cluster_second_usd", "cluster_tokens_per_s", "v", style.SKY),
@@ -32,7 +32,7 @@ def draw_presets(rows: Sequence[PresetRow], title: str, path: Path) -> None:
         if speed != "cluster_tokens_per_s" or cost == "cluster_month_usd":
             right.plot([getattr(r, speed) for r in shown], places, marker, color=colour, alpha=0.9)
     left.set_yticks(places, [row.model for row in shown])
-    left.set_xlabel("total bill, USD per million tokens")
+    left.set_xlabel("whole bill, USD per million tokens")
     right.set_xlabel("throughput of one batch, tokens/s")
     for axes in (left, right):
         axes.set_xscale("log")

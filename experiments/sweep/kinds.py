@@ -94,11 +94,11 @@ def _shown_of_experiment(result: Result) -> dict[str, str]:
     from experiments.tools.style import rounded
 
     first = result["methods"][0]
-    of_lambdaml = first["billed_over_lambdaml"]
+    of_lambdaml = first["total_over_lambdaml"]
     return {
         "method": first["method"],
-        "billed $/M": rounded(first["billed_usd"]),
-        "total $/M": rounded(first["total_usd"]),
+        "whole bill $/M": rounded(first["total_usd"]),
+        "experts $/M": rounded(first["billed_usd"]),
         "tokens/s": f"{first['tokens_per_s']:,.0f}",
         "of LambdaML": "" if of_lambdaml is None else f"{of_lambdaml:.0%}",
     }

@@ -15,6 +15,7 @@ from experiments.tools.console import step
 from experiments.traffic.picture import draw_latency
 from moe.files import writing
 from moe.statistics import estimate, finite
+from simulator.profiles.schema import price_list_date
 from simulator.records import Bill, to_pandas
 from simulator.traffic.metrics import Batch
 from simulator.traffic.open_loop import Replication, Served, read_inputs, replication_rngs
@@ -122,6 +123,7 @@ def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any
         "name": scenario.name,
         "key": key,
         "seed": scenario.seed,
+        "price_list_date": price_list_date(scenario.profile),
         "slo_s": scenario.slo_s,
         "offered_requests_per_s": _or_none(scenario.arrivals.process.mean_rate_per_s),
         "confidence": _confidence(len(served)),

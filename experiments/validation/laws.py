@@ -154,8 +154,7 @@ def bytes_sent_and_received(served: Served, run: SimulatedRun, batch: int) -> tu
             parameters = problem.layers[row.layer].experts[row.expert].parameter_bytes
         else:
             load_s = problem.layers[row.layer - 1].next_load_s if row.layer else problem.head_s
-            seconds = load_s - constants.warm_start_s - constants.storage_delay_s
-            parameters = max(0.0, seconds) * constants.gate_bandwidth
+            parameters = constants.loaded_bytes(load_s)
         sent += row.bytes_out
         received += row.bytes_in - parameters
     return sent, received
@@ -166,7 +165,7 @@ def bill_by_hand(served: Served, rows: Iterable[Record]) -> float:
     prices, usd = served.profile.prices, 0.0
     for row in rows:
         ran = row.status not in ("throttled", "payload-too-large")
-        usd += row.billed_s * row.memory_mb / 1024 * prices.gb_s.median + ran * prices.invocation.median
+        usd += row.billed_s * row.memory_mb / 1024 * served.profile.gb_s_usd + ran * prices.invocation.median
         usd += row.gets * prices.s3_get.median + row.puts * prices.s3_put.median
     return usd
 

@@ -277,12 +277,15 @@ more cases.
 PUBLIC_TEXT = """\
 A probe of the packaged profile, played by the simulator, beside what others measured on AWS. `fitted`: the
 profile's constant comes from these data, so the row is no validation; `same runs`: this quantity was not
-fitted, but others of the same runs were; `unseen`: these data were not used. The profile is a zip package on
-x86.
+fitted, but others of the same runs were; `unseen`: these data were not used; `of its time`: nor were these, of
+machines that are gone: images of 2020 ran in guests without AVX2 and FMA. The profile is a zip package on x86.
 
-What the larger errors say: the profile's burst rate is never reached, since its bandwidth by memory, which
-comes from S3 downloads of 2020, is lower at every size; uploads to S3 take that bandwidth too, and were slower;
-a prefix's documented limits are a lower bound.
+Rates of compute are absolute, each source's by itself: a ratio between sizes says nothing of how fast they are.
+
+What the larger errors say: images of 2020 ran in guests without AVX2 and FMA, and are of their time, as its
+keep-alive is; TCP's slow start is left out, so that objects of 2 MB come too fast to Lambda; latency from EC2 is
+half of Lambda's; uploads of 2020 were slower than those of 2024, from which the profile's rate comes; a
+prefix's documented limits are a lower bound.
 """
 FAN_IN_TEXT = """\
 Bert MoE, 12 x 4, 10,240 tokens, 3008 MB, `pipelined` by 64 tokens, packaged profile, warm; {count} seeds, the

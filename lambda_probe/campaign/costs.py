@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lambda_probe.campaign.backend import BackendPrices, ProbeFunction
-from lambda_probe.campaign.steps import ATTEMPTS_PER_SAMPLE, DEPLOYING_S, STARTING_S, Step
+from lambda_probe.campaign.steps import ATTEMPTS_PER_SAMPLE, DEPLOYING_S, STARTING_S, Step, together
 from lambda_probe.campaign.works import GetObjects, PutObjects, Send
 
 LONGEST_INIT_S = 10.0
@@ -22,7 +22,8 @@ class Estimate:
     Attributes:
         functions: deployed, one after another. invocations: those that functions make included.
         gb_s, usd, wall_s: expected. most_invocations, most_gb_s, most_usd: if every call ran into its timeout, and
-            as many were needed as are allowed. most_call_usd: of the dearest call, burst or live batch.
+            as many were needed as are allowed. most_call_usd: of the dearest call, burst or live batch. idle_s: of
+            wall_s, what instances only wait to see how long they are kept.
     """
 
     functions: int
@@ -34,15 +35,18 @@ class Estimate:
     most_gb_s: float
     most_usd: float
     most_call_usd: float
+    idle_s: float = 0.0
 
 
 def estimate(steps: Iterable[Step], prices: BackendPrices) -> Estimate:
     """What steps are expected to come to, and the most that they can."""
-    names: set[str] = set()
-    expected, most, wall_s, dearest_usd = _Bill(), _Bill(), 0.0, 0.0
+    steps, names = list(steps), set[str]()
+    idle_s = sum(gap_s for _, gap_s in together(steps))
+    wall_s, dearest_usd = idle_s + sum(step.expected_s for step in steps), 0.0
+    expected, most = _Bill(), _Bill()
     for step in steps:
         calls = step.calls + step.samples * (step.manner == "sized")
-        new = [each for each in (step.target, step.function) if each is not None and each.name not in names]
+        new = [each for each in step.functions if each.name not in names]
         names.update(each.name for each in new)
         cold = calls if step.manner in ("cold", "burst") else 0
         expected.add(step, calls, prices, step.call_s, STARTING_S * cold)
@@ -55,7 +59,6 @@ def estimate(steps: Iterable[Step], prices: BackendPrices) -> Estimate:
             expected.start(function, prices, STARTING_S)
             most.start(function, prices, ATTEMPTS_PER_SAMPLE * worst_s)
             wall_s += DEPLOYING_S
-        wall_s += step.expected_s
     return Estimate(
         functions=len(names),
         invocations=expected.invocations,
@@ -66,6 +69,7 @@ def estimate(steps: Iterable[Step], prices: BackendPrices) -> Estimate:
         most_gb_s=most.gb_s,
         most_usd=most.usd(prices),
         most_call_usd=dearest_usd,
+        idle_s=idle_s,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from lambda_probe.campaign.backend import Backend, ProbeFunction
@@ -19,7 +19,7 @@ from lambda_probe.campaign.samples import (
     size_tried,
     too_large,
 )
-from lambda_probe.campaign.steps import ATTEMPTS_PER_SAMPLE, Plan, Step, scaled
+from lambda_probe.campaign.steps import ATTEMPTS_PER_SAMPLE, Plan, Step, scaled, together
 from lambda_probe.campaign.works import ExpertPass, Multiply, Nothing, Work
 from moe.errors import InputError
 
@@ -28,6 +28,25 @@ MOST_REFUSED = 3  # functions, before the first that could be deployed
 SIZINGS, LEAST_SHARE, MOST_GROWTH = 8, 0.8, 4.0
 
 Watch: TypeAlias = Callable[[float, float, str], None]
+
+
+@dataclass
+class _Tries:
+    """Calls for the samples that a step is `missing`."""
+
+    missing: int
+    calls: int = 0
+    bad: int = 0
+    why: str = ""
+
+    def note(self, why: str) -> None:
+        """One more call, and why it was no sample, empty if it was one."""
+        self.calls, self.bad, self.why = self.calls + 1, self.bad + 1 if why else 0, why
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether it is enough."""
+        return self.calls == ATTEMPTS_PER_SAMPLE * self.missing or self.bad == MOST_BAD
 
 
 class Session:
@@ -59,13 +78,13 @@ class Session:
     def run(self, plan: Plan) -> str:
         """All steps that have not ended; returns why it stopped before the last one, empty if it did not."""
         ended = {line.step for line in self._folder.lines if line.end is not None}
-        self._total_s = sum(step.expected_s for step in plan.steps)
+        groups = [(steps, gap_s + sum(step.expected_s for step in steps)) for steps, gap_s in together(plan.steps)]
+        self._total_s = sum(seconds for _, seconds in groups)
         try:
-            for step in plan.steps:
-                self._watch(self._done_s, self._total_s, _doing(step))
-                if step.key not in ended:
-                    self._play(step)
-                self._done_s += step.expected_s
+            for steps, seconds in groups:
+                self._watch(self._done_s, self._total_s, _doing(steps[0]))
+                self._play([step for step in steps if step.key not in ended], seconds)
+                self._done_s += seconds
         except BudgetReached:
             return f"the budget of {self._budget_usd:g} USD is used up ({self.spent_usd:.4f} USD were billed)"
         return ""
@@ -81,44 +100,54 @@ class Session:
 
     # -- a step -------------------------------------------------------------------------------------------
 
-    def _play(self, step: Step) -> None:
-        if not self._deploy(step):
+    def _play(self, steps: list[Step], seconds: float) -> None:
+        """Steps that have not ended; more than one only where their gaps pass together."""
+        steps = [step for step in steps if self._deploy(step, beside=steps)]
+        if not steps or (steps[0].manner in ("warm", "sized", "limit") and not self._start(steps[0])):
             return
-        if step.manner in ("warm", "sized", "limit") and not self._start(step):
-            return
-        if step.manner == "cold":
-            self._until(step, lambda: self._cold(step))
+        step = steps[0]
+        if step.manner == "limit":
+            self._limit(step)
+        elif step.manner == "idle":
+            self._until(steps, self._idle, seconds)
         elif step.manner == "sized":
             work = self._sized(step)
             if work is not None:
-                self._until(step, lambda: self._warm(step, work))
-        elif step.manner == "warm":
-            self._until(step, lambda: self._warm(step, step.work))
-        elif step.manner == "limit":
-            self._limit(step)
-        elif step.manner == "idle":
-            self._until(step, lambda: self._idle(step))
+                self._until(steps, lambda _: [self._warm(step, work)], seconds)
         else:
-            self._until(step, lambda: self._burst(step))
+            tried = {
+                "cold": lambda: self._cold(step),
+                "warm": lambda: self._warm(step, step.work),
+                "burst": lambda: self._burst(step),
+            }
+            self._until(steps, lambda _: [tried[step.manner]()], seconds)
 
-    def _until(self, step: Step, sample: Callable[[], str]) -> None:
-        """Until the step has its samples; in a session at most so many calls for each one that is missing.
+    def _until(self, steps: list[Step], sample: Callable[[list[Step]], list[str]], seconds: float) -> None:
+        """Until the steps have their samples; in a session at most so many calls for each one that is missing.
 
         Args:
-            sample: tries once; returns why it was none, empty if it was one.
+            sample: tries once for each of some steps; returns why it was none, empty if it was one.
+            seconds: that all are expected to take.
         """
-        calls, bad, why = 0, 0, ""
-        most = ATTEMPTS_PER_SAMPLE * (step.samples - self._calls.good[step.key])
-        while self._calls.good[step.key] < step.samples:
-            if calls == most or bad == MOST_BAD:
-                good = self._calls.good[step.key]
-                self._end(step, f"{good} of {step.samples} samples after {calls} calls in vain; the last: {why}")
-                return
-            why = sample()
-            calls, bad = calls + 1, bad + 1 if why else 0
-            share = self._calls.good[step.key] / step.samples
-            self._watch(self._done_s + share * step.expected_s, self._total_s, _doing(step))
-        self._end(step, "")
+        tries = {step.key: _Tries(step.samples - self._calls.good[step.key]) for step in steps}
+        while steps := [step for step in steps if self._goes_on(step, tries[step.key])]:
+            for step, why in zip(steps, sample(steps), strict=True):
+                tries[step.key].note(why)
+            share = self._calls.good[steps[0].key] / steps[0].samples
+            self._watch(self._done_s + share * seconds, self._total_s, _doing(steps[0]))
+
+    def _goes_on(self, step: Step, tries: _Tries) -> bool:
+        """Whether it has to be tried again; where not, the step ends."""
+        good = self._calls.good[step.key]
+        if good >= step.samples:
+            self._end(step, "")
+        elif tries.in_vain:
+            self._end(
+                step, f"{good} of {step.samples} samples after {tries.calls} calls in vain; the last: {tries.why}"
+            )
+        else:
+            return True
+        return False
 
     def _end(self, step: Step, why: str) -> None:
         self._folder.append(Line(step.key, end=why))
@@ -142,14 +171,23 @@ class Session:
         self._calls.keep(step, [measured], good=not why)
         return why
 
-    def _idle(self, step: Step) -> str:
-        """A burst, the gap, the burst again: one sample, kept together."""
-        before = self._calls.at_once(step)
-        self._backend.rest(step.idle_s)
-        after = [replace(each, idle_s=step.idle_s) for each in self._calls.at_once(step)]
-        why = next(filter(None, map(failure_of, (*before, *after))), "")
-        self._calls.keep(step, [[each] for each in (*before, *after)], good=not why)
-        return why
+    def _idle(self, steps: list[Step]) -> list[str]:
+        """A burst for each step, its gap, its burst again: all gaps pass together.
+
+        The longest begins first, so that no burst is in the way of another whose gap is over.
+        """
+        waiting = []
+        for step in sorted(steps, key=lambda each: each.idle_s, reverse=True):
+            before = self._calls.at_once(step)
+            self._calls.keep(step, [[each] for each in before])
+            waiting.append((self._backend.now_s() + step.idle_s, step, before))
+        whys = {}
+        for until_s, step, before in sorted(waiting, key=lambda each: each[0]):
+            self._backend.rest(until_s - self._backend.now_s())
+            after = [replace(each, idle_s=step.idle_s) for each in self._calls.at_once(step)]
+            why = whys[step.key] = next(filter(None, map(failure_of, (*before, *after))), "")
+            self._calls.keep(step, [[each] for each in after], good=not why)
+        return [whys[step.key] for step in steps]
 
     def _burst(self, step: Step) -> str:
         if step.function.name in self._calls.started:
@@ -179,14 +217,13 @@ class Session:
 
     # -- functions ----------------------------------------------------------------------------------------
 
-    def _deploy(self, step: Step) -> bool:
-        """The step's functions, and no others. False where the platform refuses one."""
-        wanted = [each for each in (step.target, step.function) if each is not None]
-        for name in set(self._deployed) - {each.name for each in wanted}:
+    def _deploy(self, step: Step, beside: Sequence[Step]) -> bool:
+        """The step's functions, and no others than those beside. False where the platform refuses one."""
+        for name in set(self._deployed) - {each.name for other in (step, *beside) for each in other.functions}:
             self._backend.delete(name)
             del self._deployed[name]
             self._calls.started.discard(name)
-        for function in wanted:
+        for function in step.functions:
             if function.name in self.refused:
                 return False
             if function.name in self._deployed:
@@ -203,7 +240,7 @@ class Session:
 
     def _start(self, step: Step) -> bool:
         """First calls of the step's functions; each is a cold start and kept as one."""
-        for function in filter(None, (step.target, step.function)):
+        for function in step.functions:
             tries = 0
             while function.name not in self._calls.started:
                 measured = self._calls.call(step, function, Nothing(), probe="cold")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from typing import Literal, TypeAlias
 
 from lambda_probe.campaign import file as files
@@ -33,7 +34,8 @@ class Step:
         function, target: what is called, and what that calls (of `send`).
         samples: calls, or bursts, that are wanted.
         manner: cold (a new instance for each), warm (one instance), sized (warm, work made long enough first),
-            limit (sizes by halving), idle (called again after a gap), burst (all at once).
+            limit (sizes by halving), idle (called again after a gap, while other functions' gaps pass as well),
+            burst (all at once).
         call_s: what a call is expected to take inside the function, s.
         at_once: calls of a burst. rest_s: before each burst but the first; idle_s: the gap.
         between, within: sizes in bytes, of a limit.
@@ -55,6 +57,11 @@ class Step:
     within: int = 1
 
     @property
+    def functions(self) -> tuple[ProbeFunction, ...]:
+        """What is called, after what that calls."""
+        return (self.function,) if self.target is None else (self.target, self.function)
+
+    @property
     def calls(self) -> int:
         """Invocations by the campaign, if each gives a sample."""
         if self.manner == "limit":
@@ -63,11 +70,17 @@ class Step:
 
     @property
     def expected_s(self) -> float:
-        """Wall time that all calls are expected to take, s."""
-        waits = 0.0 if math.isnan(self.idle_s) else self.idle_s * self.samples
-        waits += (self.samples - 1) * self.rest_s
+        """Wall time that all calls are expected to take, s; without gaps, which pass together."""
+        waits = (self.samples - 1) * self.rest_s
         starting = self.samples * (STARTING_S + DEPLOYING_S) if self.manner == "cold" else 0.0
         return waits + starting + self.calls / self.at_once * (self.call_s + 0.01)
+
+
+def together(steps: Iterable[Step]) -> Iterator[tuple[list[Step], float]]:
+    """Steps in their order, those of a run whose gaps pass together as one list, and its longest gap, s."""
+    for _, same in groupby(enumerate(steps), lambda each: (each[1].run,) if each[1].manner == "idle" else each[0]):
+        group = [step for _, step in same]
+        yield group, max(0.0 if math.isnan(step.idle_s) else step.idle_s * step.samples for step in group)
 
 
 @dataclass(frozen=True)
@@ -212,8 +225,8 @@ class _Planner:
     def _gaps(self, new: partial[Step], function: ProbeFunction, probe: files.KeepAlive) -> list[Step]:
         at_once = self._at_once(probe.instances)
         made = []
-        for gap in probe.idle_s:
-            each = replace(function, timeout_s=_timeout(probe.seconds))
+        for gap in dict.fromkeys(probe.idle_s):
+            each = replace(function, name=f"{function.name}-{gap:g}", timeout_s=_timeout(probe.seconds))
             step = new(each, Wait(probe.seconds), manner="idle", call_s=probe.seconds)
             made.append(replace(step, at_once=at_once, idle_s=gap))
         return made

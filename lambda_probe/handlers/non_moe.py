@@ -161,7 +161,7 @@ class _Scatter:
             asks = [partial(ask, x, self._input(x, 0, x.tokens)) for x in self._shares]
         with exchange.phase("wait"):
             results = at_once(asks)
-        with exchange.phase("upload"):
+        with exchange.phase("hand_on"):
             key = _handed_key(self._event["batch"], self._event["layer"])
             exchange.put(key, b"".join(results), exchange=False)
             self._start_next()

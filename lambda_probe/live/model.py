@@ -28,8 +28,8 @@ from lambda_probe.live.functions import LOG_PATIENCE_S, RUNTIME, LiveFunctions
 from lambda_probe.live.rows import LiveCall, LivePrices, LiveRow, row_of, status_of
 from moe.errors import PlatformError
 from moe.pretrained.export import ExportedModel
-from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.serving.layer import expert_function, non_moe_function, non_moe_memory_mb
+from simulator.plan import DeploymentPlan, DeploymentProblem, non_moe_memory_mb
+from simulator.serving.layer import expert_function, non_moe_function
 from simulator.serving.overflow import tokens_that_fit
 
 POLL_S = 0.05

@@ -99,7 +99,7 @@ def _check_padding(path: Path, chosen: np.ndarray) -> None:
         token = int(padding.argmax())
         raise InputError(
             f"{path}: expert: token {token}: expected experts from 0, got padding "
-            f"({chosen[token, 0, 0]}); import --drop-padding leaves it out"
+            f"({chosen[token, 0, 0]}); import --drop-padding or workload.trace_drop_padding leaves it out"
         )
 
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moe.files import FileModel
 from moe.routing.counts import UNKNOWN
@@ -28,6 +28,15 @@ class SyntheticPopularity(FileModel):
         le=1,
         description="share of the last served batch that follows another draw of the law, reached in equal steps",
     )
+
+    @model_validator(mode="after")
+    def _own_knob(self) -> "SyntheticPopularity":
+        """A number that the law does not know would do nothing."""
+        for key, law in (("exponent", "zipf"), ("concentration", "dirichlet")):
+            value = getattr(self, key)
+            if law != self.law and value != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: expected only with law: {law}, got {value:g} with law: {self.law}")
+        return self
 
 
 def synthetic_routing(

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.exact import Beta, latency_budget_s
+from optimizer.evaluation import latency_budget_s
+from optimizer.exact import Beta
 from optimizer.exact.knapsack import cheapest, fastest, undominated
 from simulator.plan import Communication, DeploymentProblem
 

@@ -12,9 +12,9 @@ import numpy as np
 from moe.errors import InputError, nearest, shortened
 from optimizer import cost_model
 from optimizer.baselines.minibatches import MinibatchChoice, cheapest_minibatches
-from optimizer.evaluation import Evaluation, Solution, evaluate
+from optimizer.evaluation import Evaluation, Solution, counted_gate, evaluate
 from optimizer.exact import PREFERRED, Beta, cheapest_layers, model_fronts
-from optimizer.exact.layer_fronts import minibatch_breakpoints
+from optimizer.exact.layer_fronts import alike_layers, minibatch_breakpoints
 from simulator.plan import (
     COMMUNICATIONS,
     MB,
@@ -23,7 +23,6 @@ from simulator.plan import (
     DeploymentProblem,
     ExpertPlan,
     LayerPlan,
-    ProblemLayer,
     needed_memory_bytes,
     payload_bytes,
 )
@@ -69,8 +68,8 @@ def best_uniform(
     popularity: Literal["uniform", "known"] = "uniform",
     methods: Sequence[Communication] = PREFERRED,
 ) -> Solution:
-    """One memory, one replica count and one method for all experts: the cheapest within the limit, or the
-    fastest where none meets it.
+    """One memory, one replica count and one method for all experts: the cheapest within the limit, of equally
+    cheap ones the fastest; where none meets it the fastest, of equally fast ones the cheapest.
 
     Args:
         problem: the problem; what the plan comes to is evaluated on its popularity.
@@ -85,7 +84,7 @@ def best_uniform(
     if popularity not in ("uniform", "known"):
         raise InputError(f"popularity: expected 'uniform' or 'known', got {shortened(popularity)}")
     level = equally_popular(problem) if popularity == "uniform" else problem
-    best: tuple[tuple[bool, float], DeploymentPlan] | None = None
+    best: tuple[tuple[bool, float, float], DeploymentPlan] | None = None
     for method in methods:
         tables = _tables(level, method, beta)
         allowed = np.all([table.allowed for table in tables], axis=0)
@@ -93,7 +92,10 @@ def best_uniform(
             plan = _uniform_plan(level, tables, int(j), int(g) + 1, beta)
             result = evaluate(level, plan)
             late = not result.feasible
-            rank = (late, result.latency_s if late else result.objective_value)
+            first, second = result.objective_value, result.latency_s
+            if late:
+                first, second = second, first
+            rank = (late, float(f"{first:.12g}"), second)  # what differs by rounding is equal
             if best is None or rank < best[0]:
                 best = rank, plan
     if best is None:
@@ -142,18 +144,16 @@ def _tables(problem: DeploymentProblem, method: Communication, beta: Beta) -> li
     if beta == "global":
         tokens = [np.concatenate(tokens)] * len(tokens)
     g = np.arange(1, problem.platform.max_replicas + 1)
-    tables: dict[ProblemLayer, _LayerTable] = {}
-    for layer, d in zip(problem.layers, tokens, strict=True):
-        if layer not in tables:
-            betas = minibatch_breakpoints(np.divide.outer(d, g)) if method == "pipelined" else np.ones(1)
-            tables[layer] = _table(problem, layer, method, betas)
-    return [tables[layer] for layer in problem.layers]
+    tables: dict[int, _LayerTable] = {}
+    alike = alike_layers(problem)
+    for e in sorted(set(alike)):
+        betas = minibatch_breakpoints(np.divide.outer(tokens[e], g)) if method == "pipelined" else np.ones(1)
+        tables[e] = _table(problem, e, method, betas)
+    return [tables[e] for e in alike]
 
 
-def _table(
-    problem: DeploymentProblem, layer: ProblemLayer, method: Communication, betas: np.ndarray
-) -> _LayerTable:
-    platform = problem.platform
+def _table(problem: DeploymentProblem, e: int, method: Communication, betas: np.ndarray) -> _LayerTable:
+    platform, layer = problem.platform, problem.layers[e]
     x = cost_model.all_deployments(platform, layer)
     r = np.broadcast_to(x.replica_tokens, (len(layer.experts), 1, platform.max_replicas))
     result = cost_model.outcome(platform, layer, x, method, betas.reshape(-1, 1, 1, 1))
@@ -169,7 +169,9 @@ def _table(
         communication=method,
         betas=betas,
         largest_beta=np.where(reached.any(), np.maximum(1, np.ceil(r.max(axis=(0, 1)))), np.inf),
-        cost=np.broadcast_to(result.objective(problem).sum(axis=-3), shape),
+        cost=np.broadcast_to(
+            result.objective(problem).sum(axis=-3) + counted_gate(problem, e).usd(method, latency), shape
+        ),
         latency_s=np.broadcast_to(latency if reached.any() else 0.0, shape),
         allowed=np.asarray(fits.all(axis=0)),
     )

@@ -11,7 +11,7 @@ from optimizer import cost_model
 from optimizer.baselines.minibatches import MinibatchChoice, cheapest_minibatches
 from optimizer.baselines.paper import kinds_broken
 from optimizer.cost_model import chosen
-from optimizer.evaluation import Evaluation, Solution, evaluate
+from optimizer.evaluation import Evaluation, Solution, counted_gate, evaluate
 from optimizer.exact import PREFERRED, Beta
 from optimizer.exact.layer_fronts import minibatch_breakpoints
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
@@ -130,7 +130,9 @@ def _choice(
         communication=method,
         betas=betas,
         largest_beta=max(1.0, float(np.ceil(x.replica_tokens.max()))),
-        cost=np.broadcast_to(result.objective(problem).sum(axis=-1), len(betas)),
+        cost=np.broadcast_to(
+            result.objective(problem).sum(axis=-1) + counted_gate(problem, e).usd(method, latency), len(betas)
+        ),
         latency_s=np.broadcast_to(latency, len(betas)),
     )
 

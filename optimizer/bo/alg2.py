@@ -34,6 +34,9 @@ class Alg2(FileModel):
     mu: float = Field(
         0.5, ge=0, le=1, description="share of the pairs that explore on after an error, in the limited range"
     )
+    proposals: int = Field(
+        8, ge=1, description="fresh proposals of which a Gaussian process over the predicted loads picks one"
+    )
     patience: int = Field(10, ge=1, description="lambda, trials in which the best score must improve")
     zeta: float = Field(0.001, ge=0, description="least such improvement, as a share of the best score")
     delta: float = Field(0.25, ge=0, description="of Theorem 2, the epsilon below which exploration has ended")

@@ -35,6 +35,7 @@ class Judged:
         wrong_batches: batches with an overflow or a misprediction.
         failed: why the first batch that failed did; None if none did.
         cheaper_than_oracle: the bill is below that of the plan made from the real counts.
+        scores: of each batch; nothing in a history.
     """
 
     score: float
@@ -46,6 +47,7 @@ class Judged:
     wrong_batches: tuple[int, ...]
     failed: str | None
     cheaper_than_oracle: bool = False
+    scores: tuple[float, ...] = ()
 
 
 class Judge:
@@ -90,8 +92,9 @@ class Judge:
         alpha = settings.alpha * float(self.batches.mean.mean())
         seen = [errors(planned, plan, tokens, alpha) for tokens in real]
         rho = max(x.rho(settings.rho_1, settings.rho_2, settings.rho_3) for x in seen)
+        scores = [self._score(x, limit) for x in served]
         return Judged(
-            score=float(np.mean([self._score(x, limit) for x in served])),
+            score=float(np.mean(scores)),
             cost=float(np.mean([x.cost(problem) for x in served])),
             latency_s=float(latency.mean()),
             over_limit=float((latency > limit * (1 + 1e-9)).mean()),
@@ -99,6 +102,7 @@ class Judge:
             rho=rho,
             wrong_batches=tuple(k for k, x in enumerate(seen) if x.any),
             failed=next((x.failed for x in served if x.failed is not None), None),
+            scores=tuple(scores),
         )
 
     def _score(self, batch: Realised, limit_s: float) -> float:

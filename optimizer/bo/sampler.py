@@ -32,12 +32,14 @@ class Proposal:
         epsilon: of each pair, shape (Q,), where there is one.
         drawn: how many pairs are new in this trial.
         limited: token IDs in the limited range L.
+        loads: predicted tokens of each expert of each layer, shape (loads,), where the sampler looked.
     """
 
     tuning: Tuning
     epsilon: np.ndarray | None = None
     drawn: int = 0
     limited: int = 0
+    loads: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

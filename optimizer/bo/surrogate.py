@@ -7,22 +7,10 @@ import numpy as np
 from scipy.optimize import minimize
 from skopt.acquisition import gaussian_ei
 from skopt.learning import GaussianProcessRegressor
-from skopt.learning.gaussian_process.kernels import ConstantKernel, HammingKernel, Matern
+from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern
 
 NEAR = 0.1
 """Standard deviation of candidates around the best point, as a share of a dimension."""
-
-
-def posterior_mean(slots: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Posterior mean at the points tried, shape (trials,).
-
-    Args:
-        slots: what each slot held, equal where it held the same, shape (trials, slots).
-        scores: shape (trials,).
-    """
-    differing = slots[:, (slots != slots[0]).any(axis=0)]
-    kernel = ConstantKernel(1.0) * HammingKernel(1.0 / max(1, differing.shape[1]), (1e-6, 1e2))
-    return np.asarray(_fitted(kernel, differing, scores).predict(differing))
 
 
 def next_point(
@@ -37,11 +25,23 @@ def next_point(
         candidates: their number.
     """
     dimensions = points.shape[1]
-    kernel = ConstantKernel(1.0) * Matern(np.sqrt(dimensions), (0.05, 100 * np.sqrt(dimensions)), nu=2.5)
-    process = _fitted(kernel, points, scores)
     around = points[scores.argmin()] + NEAR * rng.standard_normal((candidates // 2, dimensions))
     some = np.concatenate((rng.random((candidates - candidates // 2, dimensions)), np.clip(around, 0, 1)))
-    return some[int(np.argmax(gaussian_ei(some, process, y_opt=scores.min())))]
+    return some[int(np.argmax(expected_improvement(points, scores, some)))]
+
+
+def expected_improvement(points: np.ndarray, scores: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Of the least score, in a Gaussian process with a Matern 5/2 kernel; shape (candidates,).
+
+    Args:
+        points: tried so far, each dimension to the same scale of about 1, shape (trials, dimensions).
+        scores: shape (trials,).
+        at: the candidates, shape (candidates, dimensions).
+    """
+    far = np.sqrt(points.shape[1])
+    kernel = ConstantKernel(1.0) * Matern(far, (0.05, 100 * far), nu=2.5)
+    found: np.ndarray = gaussian_ei(at, _fitted(kernel, points, scores), y_opt=scores.min())
+    return found
 
 
 def _few_steps(loss: Any, theta: np.ndarray, bounds: Any) -> tuple[np.ndarray, float]:

@@ -13,11 +13,11 @@ from optimizer.exact.solve import (
     ModelFronts,
     cheapest_layers,
     front,
-    latency_budget_s,
     least_latency_s,
     model_fronts,
     solve_exact,
 )
+from optimizer.exact.whole_bill import each_setting
 
 __all__ = [
     "PREFERRED",
@@ -26,8 +26,8 @@ __all__ = [
     "ModelFronts",
     "cheapest_layers",
     "check_experts_fit",
+    "each_setting",
     "front",
-    "latency_budget_s",
     "least_latency_s",
     "model_fronts",
     "solve_exact",

@@ -65,7 +65,7 @@ def cheapest(fronts: Sequence[Front], budget_s: float) -> Selection | None:
         budget_s: latency left for the layers, s.
     """
     budget_s += ROUNDING * abs(budget_s)
-    if any(not len(cost) for cost, _ in fronts) or fastest(fronts).latency_s > budget_s:
+    if any(not len(cost) for cost, _ in fronts) or sum(latency[0] for _, latency in fronts) > budget_s:
         return None
     relaxed = relax(fronts, budget_s)
     slack = relaxed.greedy.cost - relaxed.bound
@@ -78,8 +78,9 @@ def cheapest(fronts: Sequence[Front], budget_s: float) -> Selection | None:
 
 
 def fastest(fronts: Sequence[Front]) -> Selection:
-    """The selection of least latency."""
-    return _selection(fronts, (0,) * len(fronts))
+    """The cheapest selection of least latency: of labels that are as fast but for rounding, the last."""
+    latest = [np.searchsorted(latency, latency[0] * (1 + ROUNDING), side="right") for _, latency in fronts]
+    return _selection(fronts, tuple(int(k) - 1 for k in latest))
 
 
 def relax(fronts: Sequence[Front], budget_s: float) -> Relaxation:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.exact.knapsack import ROUNDING, Front, Relaxation, Selection, cheapest, fastest, relax
-from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.layer_fronts import LayerFront, LayerOptions, alike_layers
 from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.layer_ranges import LayerSearch
 from simulator.plan import Communication, DeploymentProblem, LayerPlan
@@ -26,7 +26,7 @@ class Found:
 
     Attributes:
         options, fronts: of each layer; the fronts hold the labels that matter, not all.
-        selection: one label of each; the fastest labels where none meets the budget.
+        selection: one label of each; where none meets the budget, the cheapest of the fastest.
         bound: no plan within the budget costs less.
         price: cost of a second of latency.
     """
@@ -43,19 +43,23 @@ class Found:
         return tuple(layer_plan(options, front, label) for options, front, label in layers)
 
 
-class _Model:
+class Model:
     """The searches of all layers; alike layers share theirs."""
 
     def __init__(
-        self, problem: DeploymentProblem, methods: Sequence[Communication], otherwise: Sequence[Communication]
+        self,
+        problem: DeploymentProblem,
+        methods: Sequence[Communication],
+        otherwise: Sequence[Communication] = (),
     ) -> None:
-        first_like = {layer: e for e, layer in reversed(list(enumerate(problem.layers)))}
+        """A layer that can use none of the methods has `otherwise`. InputError where an expert does not fit."""
+        first_like = alike_layers(problem)
         searches = {}
-        for e in sorted(first_like.values()):
+        for e in sorted(set(first_like)):
             options = LayerOptions(problem, e)
             usable = [method for method in methods if options.can_use(method)]
             searches[e] = LayerSearch(options, usable or otherwise)
-        self.layers = [searches[first_like[layer]] for layer in problem.layers]
+        self.layers = [searches[e] for e in first_like]
         self.searches = list(searches.values())
 
     def pairs(self) -> list[Front]:
@@ -95,8 +99,15 @@ def cheapest_within(
 
     Raises InputError where an expert fits no memory size.
     """
-    model = _Model(problem, methods, otherwise)
+    return cheapest_of(Model(problem, methods, otherwise), budget_s, gap)
+
+
+def cheapest_of(model: Model, budget_s: float, gap: float = 0.0) -> Found:
+    """The same of a model whose layers may have been searched before."""
     if not _reach(model, budget_s):
+        for search in model.searches:
+            while search.refine_fastest():
+                pass
         return model.found(fastest(model.pairs()), np.inf, 0.0)
     relaxed, bound, price = _seek_price(model, budget_s, gap)
     best = relaxed.greedy
@@ -113,7 +124,7 @@ def cheapest_within(
     return model.found(best, min(bound, best.cost), price)
 
 
-def _reach(model: _Model, budget_s: float) -> bool:
+def _reach(model: Model, budget_s: float) -> bool:
     """Search the layers until their fastest known labels meet the budget; False where no labels do."""
     within = budget_s + ROUNDING * abs(budget_s)
     while (least := sum(x.least_known(None) for x in model.layers)) > within or least == np.inf:
@@ -123,7 +134,7 @@ def _reach(model: _Model, budget_s: float) -> bool:
     return True
 
 
-def _seek_price(model: _Model, budget_s: float, gap: float) -> tuple[Relaxation, float, float]:
+def _seek_price(model: Model, budget_s: float, gap: float) -> tuple[Relaxation, float, float]:
     """Search the layers until no range of rows could lower their least at the price by much.
 
     Returns:

@@ -6,13 +6,14 @@ deployment that is done by then. One such sweep is a *row*; all rows of a layer 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from moe.errors import InputError
 from optimizer import cost_model
-from optimizer.cost_model import Outcome
+from optimizer.cost_model import GateBill, Outcome
+from optimizer.evaluation import counted_gate
 from optimizer.exact.candidates import Candidates, Window
 from optimizer.exact.knapsack import Front, undominated
 from optimizer.exact.least_cost_by_time import sweep
@@ -28,6 +29,8 @@ BLOCK = 16_000
 """Deployments listed at a time: arrays of less than 128 KiB stay in a processor's cache, and allocators reuse
 their memory instead of asking the system for it anew."""
 
+DIRECT = COMMUNICATIONS.index("direct")
+
 SAME = 1 + 1e-13
 """The same number, computed for one row or for many, may differ by rounding."""
 
@@ -37,7 +40,7 @@ class LayerFront:
     """Labels of one layer by rising latency, and how to deploy each; arrays of shape (labels,).
 
     Attributes:
-        cost: in the objective's unit, falling.
+        cost: in the objective's unit, falling; the gate's bill is in it or not.
         latency_s: of the layer, rising.
         method: index in COMMUNICATIONS.
         row: minibatch size (`pipelined`), largest r of a replica (`direct`), or 0.
@@ -53,6 +56,12 @@ class LayerFront:
     def pair(self) -> Front:
         """Cost and latency alone."""
         return self.cost, self.latency_s
+
+    def with_gate(self, gate: GateBill) -> "LayerFront":
+        """The front with the gate's bill in the cost; of labels with one method, or with several."""
+        added = np.where(self.method == DIRECT, gate.usd("direct", self.latency_s), gate.exchange_usd)
+        found = replace(self, cost=self.cost + added)
+        return found.take(undominated(*found.pair()))
 
     def __len__(self) -> int:
         return len(self.cost)
@@ -93,6 +102,7 @@ class LayerOptions:
         """Raises InputError where an expert of layer e fits no memory size at any replica count."""
         self.problem, self.e = problem, e
         self.layer = problem.layers[e]
+        self.gate = counted_gate(problem, e)
         check_experts_fit(problem, e)
         reached = [i for i, expert in enumerate(self.layer.experts) if expert.tokens > 0]
         self.reached = bool(reached)
@@ -114,7 +124,8 @@ class LayerOptions:
         return self.every if window is None or window.place is None else self.every.take(window.place)
 
     def front(self, communication: Communication) -> LayerFront:
-        """The layer's front with one method; without labels where the method cannot be used."""
+        """The experts' front with one method, the gate's bill not in it; without labels where the method cannot
+        be used."""
         method = COMMUNICATIONS.index(communication)
         if not self.reached:
             return LayerFront(np.zeros(1), np.zeros(1), np.array([method]), np.zeros(1), np.zeros(1))
@@ -144,7 +155,7 @@ class LayerOptions:
         window: Window | None = None,
         witness: int | None = None,
     ) -> LayerFront:
-        """The labels of some rows, the dominated ones among them.
+        """The experts' labels of some rows, the dominated ones among them; the gate's bill is not in their cost.
 
         Args:
             communication: the method.
@@ -232,6 +243,15 @@ class LayerOptions:
         if communication == "direct":
             allowed = among.payload_fits & (among.r <= end)
         return result, np.broadcast_to(allowed, (len(row), *among.shape))
+
+
+def alike_layers(problem: DeploymentProblem) -> list[int]:
+    """For each layer the first one that is like it: sizes, tokens, times and, where it counts, the gate's bill."""
+    kinds: dict[object, int] = {}
+    found = []
+    for e, layer in enumerate(problem.layers):
+        found.append(kinds.setdefault((layer, counted_gate(problem, e)), e))
+    return found
 
 
 def minibatch_breakpoints(replica_tokens: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from optimizer.cost_model import GateBill
 from optimizer.exact.candidates import Window
-from optimizer.exact.knapsack import hulls
+from optimizer.exact.knapsack import ROUNDING, hulls
 from optimizer.exact.layer_fronts import BLOCK, LayerFront, LayerOptions
 from simulator.plan import Communication
 
@@ -59,33 +60,72 @@ class Range:
 
     def least_early(self, price: float | None) -> float:
         """The same of the labels that the window leaves out; infinite where it leaves out none."""
-        return self.window.early_cost + (price or 0.0) * self.window.early_latency_s
+        early = self.window
+        if price is None:
+            return early.early_latency_s if np.isfinite(early.early_cost) else np.inf
+        return early.early_cost + price * early.early_latency_s
 
 
 class LayerSearch:
     """The labels of one layer that are known, and the ranges of rows that are only bounded.
 
+    Both are of the experts alone, whatever the gate's bill; `charge` sets what costs are to have in them.
+
     Attributes:
         options: of the layer.
-        known: the front of all labels solved so far.
+        known: the front of all labels solved so far, with the gate's bill.
         ranges: of the other rows.
     """
 
     def __init__(self, options: LayerOptions, methods: Sequence[Communication]) -> None:
         self.options = options
-        self.known = LayerFront.empty()
         self.ranges: list[Range] = []
+        self._experts = {method: LayerFront.empty() for method in methods}
+        self.charge(options.gate)
         if not options.reached:
-            self.known = options.front(methods[0])
+            self._know(methods[0], options.front(methods[0]))
             return
         self._rows = {method: options.rows(method) for method in methods}
         for method, rows in self._rows.items():
             if len(rows):
                 self._look(method, _parts(rows, 0, len(rows) - 1, FIRST_RANGES), Window())
 
+    def charge(self, gate: GateBill) -> None:
+        """From now on the cost has this gate's bill in it."""
+        self._gate = gate
+        self.known = LayerFront.concatenated(list(self._experts.values())).with_gate(gate)
+
     def least(self, price: float | None) -> float:
         """What the layer comes to at least: cost + price x latency, or the latency alone without a price."""
-        return min([self.least_known(price), *(x.least(price) for x in self.ranges)])
+        return min([self.least_known(price), *(self._least(x, price) for x in self.ranges)])
+
+    def least_of(self, price: float, gate: GateBill, late_s: tuple[float, float]) -> float:
+        """The same with another gate's bill, where all labels are later: with an exchange, and with `direct`."""
+        least = []
+        for method, labels in self._experts.items():
+            per_s, added = gate.charge(method, price)
+            ranges = [x.least(per_s) for x in self.ranges if x.method == method]
+            known = float((labels.cost + per_s * labels.latency_s).min(initial=np.inf))
+            least.append(min([known, *ranges]) + added + per_s * late_s[method == "direct"])
+        return min(least)
+
+    def _least(self, x: Range, price: float | None) -> float:
+        """What a range comes to at least, with the gate's bill."""
+        if price is None:
+            return x.least(None)
+        per_s, added = self._gate.charge(x.method, price)
+        return x.least(per_s) + added
+
+    def _least_early(self, x: Range, price: float | None) -> float:
+        if price is None:
+            return x.least_early(None)
+        per_s, added = self._gate.charge(x.method, price)
+        return x.least_early(per_s) + added
+
+    def _know(self, method: Communication, labels: LayerFront) -> None:
+        """More labels of the experts."""
+        self._experts[method] = LayerFront.joined([self._experts[method], labels])
+        self.charge(self._gate)
 
     def least_known(self, price: float | None) -> float:
         """The same of the known labels."""
@@ -96,7 +136,7 @@ class LayerSearch:
     def refine(self, price: float | None, margin: float = 0.0) -> bool:
         """Split, once, the most promising ranges that may hold labels below the least known at that price plus a
         margin; False where there is none."""
-        least = [x.least(price) for x in self.ranges]
+        least = [self._least(x, price) for x in self.ranges]
         if not least or min(least) >= self.least_known(price) + margin:
             return False
         best = int(np.argmin(least))
@@ -109,7 +149,7 @@ class LayerSearch:
         self.ranges = [x for k, x in enumerate(self.ranges) if k not in picked]
         together: dict[tuple[Communication, int], list[Range]] = {}
         for x in chosen:
-            if x.least_early(price) < below:  # the price has risen: what was left out matters
+            if self._least_early(x, price) < below:  # the price has risen: what was left out matters
                 self._look(x.method, [(x.first, x.last)], Window())
             else:
                 x = self._narrowed(x, price, margin)
@@ -118,6 +158,22 @@ class LayerSearch:
             rows = self._rows[method]
             parts = [part for x in alike for part in _parts(rows, x.first, x.last, PARTS)]
             self._look(method, parts, alike[0].window)
+        return True
+
+    def refine_fastest(self) -> bool:
+        """Split the range that may hold the cheapest label among the fastest, of a layer whose least latency is
+        known; False where no range may."""
+        latest_s = self.least_known(None) * (1 + ROUNDING)
+
+        def least(x: LayerFront | Range) -> float:
+            return float(x.cost[x.latency_s <= latest_s].min(initial=np.inf))
+
+        best = min(self.ranges, key=least, default=None)
+        if best is None or least(best) >= least(self.known) * (1 - ROUNDING):
+            return False
+        self.ranges = [x for x in self.ranges if x is not best]
+        self._probe(best)
+        self._look(best.method, _parts(self._rows[best.method], best.first, best.last, PARTS), best.window)
         return True
 
     def _narrowed(self, x: Range, price: float | None, margin: float) -> Range:
@@ -130,7 +186,8 @@ class LayerSearch:
         early_latency_s = window.early_latency_s if np.isfinite(early_cost) else float(x.latency_s[0])
         too_early = np.ones(len(x.cost), bool)
         for steep in (price, STEEPER * price):
-            too_early &= x.cost + steep * early_latency_s > self.least_known(steep) + max(margin, 0.0)
+            per_s, added = self._gate.charge(x.method, steep)
+            too_early &= x.cost + per_s * early_latency_s + added > self.least_known(steep) + max(margin, 0.0)
         if too_early.any():
             last = np.flatnonzero(too_early)[-1]
             from_s, early_cost = float(x.finish_s[last]), min(early_cost, float(x.cost[last]))
@@ -143,15 +200,14 @@ class LayerSearch:
         """Solve a row amid the most promising range: it may rule out others before they are split."""
         if x.last - x.first >= PARTS:
             middle = self._rows[x.method][[(x.first + x.last) // 2]]
-            self.known = LayerFront.joined([self.known, self.options.labels(x.method, middle, x.window)])
+            self._know(x.method, self.options.labels(x.method, middle, x.window))
 
     def _look(self, method: Communication, parts: Sequence[tuple[int, int]], window: Window) -> None:
         """Solve those parts of a method's rows (first, last) that are one row, bound the others."""
         first, last = np.array(parts).reshape(-1, 2).T
         alone, ranges = np.flatnonzero(first == last), np.flatnonzero(first < last)
         for block in self._blocks(alone, window):
-            found = self.options.labels(method, self._rows[method][first[block]], window)
-            self.known = LayerFront.joined([self.known, found])
+            self._know(method, self.options.labels(method, self._rows[method][first[block]], window))
         if np.isfinite(window.early_cost):
             none = np.zeros(0)
             self.ranges += [Range(method, k, k, window, none, none, none) for k in first[alone].tolist()]

@@ -1,11 +1,11 @@
 """The exact solver with one minibatch size for the whole model, as in the paper: an outer loop over it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optimizer.exact.knapsack import cheapest, fastest
+from optimizer.exact.knapsack import ROUNDING, cheapest, fastest
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
 from optimizer.exact.layer_plan import layer_plan
 from simulator.plan import Communication, DeploymentProblem, LayerPlan
@@ -45,7 +45,7 @@ def cheapest_global_beta(
 
     Returns:
         the plans, the sum of their latencies in s, and a bound that no plans within the budget go below; the
-        fastest plans where none meets the budget.
+        cheapest of the fastest plans where none meets the budget.
     """
     options = [LayerOptions(problem, e, merge_alike=False) for e in range(len(problem.layers))]
     betas = np.unique(np.concatenate([np.ones(1), *(x.rows("pipelined") for x in options if x.reached)]))
@@ -67,9 +67,12 @@ def cheapest_global_beta(
         if found is not None and (best is None or found.cost < best.cost):
             best, fronts = found, at_beta
     if best is None:
-        beta = betas[_least(layers, betas, None)[0].sum(axis=0).argmin()]
-        fronts = [layer.at(beta) for layer in layers]
-        best = fastest([x.pair() for x in fronts])
+        latency_s = _least(layers, betas, None)[0].sum(axis=0)
+        tied = betas[latency_s <= latency_s.min() * (1 + ROUNDING)]
+        each = [[layer.at(beta) for layer in layers] for beta in tied]
+        best, fronts = min(
+            ((fastest([x.pair() for x in at_beta]), at_beta) for at_beta in each), key=lambda x: x[0].cost
+        )
     plans = [
         layer_plan(layer.options, front, label, hold_beta=True)
         for layer, front, label in zip(layers, fronts, best.labels, strict=True)
@@ -82,7 +85,8 @@ def _layer(options: LayerOptions, methods: Sequence[Communication], betas: np.nd
     none = LayerFront.empty()
     if not options.reached:
         return _Layer(options, options.front("storage"), none)
-    others = LayerFront.joined([none, *(options.front(x) for x in methods if x != "pipelined")])
+    fronts = [options.front(x).with_gate(options.gate) for x in methods if x != "pipelined"]
+    others = LayerFront.joined([none, *fronts])
     if "pipelined" not in methods:
         return _Layer(options, others, none)
     tokens = options.layer.tokens[options.layer.tokens > 0]
@@ -94,6 +98,7 @@ def _layer(options: LayerOptions, methods: Sequence[Communication], betas: np.nd
         if len(held):
             parts.append(options.labels("pipelined", held, witness=int(witness)))
     pipelined = LayerFront.concatenated(parts)
+    pipelined = replace(pipelined, cost=pipelined.cost + options.gate.exchange_usd)
     return _Layer(options, others, pipelined.take(np.argsort(pipelined.row, kind="stable")))
 
 

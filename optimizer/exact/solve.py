@@ -6,18 +6,19 @@ this project; the problem is (12) of Liu, Wang, Wu, INFOCOM 2025.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.evaluation import ROUNDING, Solution, evaluate, fixed_latency_s
-from optimizer.exact.knapsack import Front, cheapest, fastest, merged, relax
+from optimizer.evaluation import ROUNDING, Solution, evaluate, fixed_cost, fixed_latency_s, latency_budget_s
+from optimizer.exact.knapsack import Front, cheapest, fastest, merged, relax, undominated
 from optimizer.exact.lagrangian import NEAR, cheapest_within
-from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.layer_fronts import LayerFront, LayerOptions, alike_layers
 from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.one_minibatch import cheapest_global_beta
+from optimizer.exact.whole_bill import cheapest_setting, each_setting, settings_of
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Beta: TypeAlias = Literal["per-layer", "global"]
@@ -70,7 +71,7 @@ class ModelFronts:
         """The optimum under the problem's limit, in the objective's unit: what no plan with these methods, and
         per-layer beta or global, goes below; None where the limit is out of reach."""
         found = cheapest([x.pair() for x in self.fronts], latency_budget_s(problem))
-        return None if found is None else found.cost
+        return None if found is None else found.cost + fixed_cost(problem)
 
 
 def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = PREFERRED) -> ModelFronts:
@@ -82,16 +83,15 @@ def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = 
 
     Raises InputError where an expert fits no memory size.
     """
-    first_like = {layer: e for e, layer in reversed(list(enumerate(problem.layers)))}
-    options = {e: LayerOptions(problem, e) for e in sorted(first_like.values())}
-    by_method = {e: {method: x.front(method) for method in methods} for e, x in options.items()}
+    first_like = alike_layers(problem)
+    options = {e: LayerOptions(problem, e) for e in sorted(set(first_like))}
+    by_method = {e: {method: x.front(method).with_gate(x.gate) for method in methods} for e, x in options.items()}
     fronts = {e: LayerFront.joined(list(found.values())) for e, found in by_method.items()}
-    like = [first_like[layer] for layer in problem.layers]
     return ModelFronts(
-        methods=(tuple(methods),) * len(like),
-        options=tuple(options[e] for e in like),
-        by_method=tuple(by_method[e] for e in like),
-        fronts=tuple(fronts[e] for e in like),
+        methods=(tuple(methods),) * len(first_like),
+        options=tuple(options[e] for e in first_like),
+        by_method=tuple(by_method[e] for e in first_like),
+        fronts=tuple(fronts[e] for e in first_like),
     )
 
 
@@ -99,7 +99,7 @@ def solve_exact(
     problem: DeploymentProblem, beta: Beta = "per-layer", fronts: ModelFronts | None = None, gap: float = 0.0
 ) -> Solution:
     """The cheapest layers' plans within the latency limit, with their certificate: a lower bound on every plan's
-    objective.
+    objective. With the objective `total` also the memory of the non-MoE functions and `reload` (`whole_bill`).
 
     Args:
         problem: the problem.
@@ -113,19 +113,38 @@ def solve_exact(
     """
     if not 0 <= gap < 1:
         raise InputError(f"gap: expected a share from 0 to below 1, got {gap}")
-    budget, bound = latency_budget_s(problem), None
-    if fronts is None:
-        found = cheapest_within(problem, PREFERRED, budget, gap if beta == "per-layer" else NEAR)
-        layers, latency, bound = found.plans(), found.selection.latency_s, found.bound
-        if beta == "global":
-            methods = (PREFERRED,) * len(problem.layers)
-            layers, latency, bound = cheapest_global_beta(problem, methods, budget, found.price, gap)
-    else:
+    if fronts is not None:
         layers, latency = cheapest_layers(problem, fronts, beta)
-    if latency > budget * (1 + ROUNDING):
-        raise Infeasible(problem.latency_limit_s or np.inf, latency + fixed_latency_s(problem))
-    value = evaluate(problem, DeploymentPlan(solver="exact", layers=layers)).objective_value
-    return Solution(layers, value if bound is None or gap == 0 else min(bound, value))
+        return _certified(problem, Solution(layers), latency + fixed_latency_s(problem), None, gap)
+    if beta == "global":
+        return each_setting(problem, PREFERRED, lambda settled: _with_one_beta(settled, gap))
+    best = cheapest_setting(problem, PREFERRED, gap)
+    found = best.setting.settled(Solution(best.found.plans()), None)
+    return _certified(problem, found, best.latency_s, float(best.bounds.min()), gap)
+
+
+def _with_one_beta(problem: DeploymentProblem, gap: float) -> Solution:
+    """The cheapest layers' plans whose pipelined layers share a minibatch size."""
+    budget, methods = latency_budget_s(problem), (PREFERRED,) * len(problem.layers)
+    price = cheapest_within(problem, PREFERRED, budget, NEAR).price
+    layers, latency, bound = cheapest_global_beta(problem, methods, budget, price, gap)
+    return _certified(
+        problem, Solution(layers), latency + fixed_latency_s(problem), bound + fixed_cost(problem), gap
+    )
+
+
+def _certified(
+    problem: DeploymentProblem, found: Solution, latency_s: float, bound: float | None, gap: float
+) -> Solution:
+    """A solution with its bound: its own value, where it is the optimum. Raises Infeasible where it is late."""
+    limit_s = problem.latency_limit_s
+    if limit_s is not None and latency_s > limit_s * (1 + ROUNDING):
+        raise Infeasible(limit_s, latency_s)
+    plan = DeploymentPlan(
+        solver="exact", layers=found.layers, non_moe_memory_mb=found.non_moe_memory_mb, reload=found.reload
+    )
+    value = evaluate(problem, plan).objective_value
+    return replace(found, lower_bound=value if bound is None or gap == 0 else min(bound, value))
 
 
 def front(problem: DeploymentProblem, tolerance: float = 0.0) -> Front:
@@ -149,27 +168,26 @@ def front(problem: DeploymentProblem, tolerance: float = 0.0) -> Front:
     """
     if not 0 <= tolerance < np.inf:
         raise InputError(f"tolerance: expected a share of the cost, at least 0, got {tolerance}")
-    cost, latency = merged([x.pair() for x in model_fronts(problem).fronts], tolerance)
-    return cost, latency + fixed_latency_s(problem)
+    costs, latencies = [], []
+    for settled in (x.problem for x in settings_of(problem)):
+        cost, latency = merged([x.pair() for x in model_fronts(settled).fronts], tolerance)
+        costs.append(cost + fixed_cost(settled))
+        latencies.append(latency + fixed_latency_s(settled))
+    every, when = np.concatenate(costs), np.concatenate(latencies)
+    kept = undominated(every, when)
+    return every[kept], when[kept]
 
 
 def least_latency_s(problem: DeploymentProblem) -> float:
     """The least latency of any plan (per-layer beta), s. Raises InputError where an expert fits no memory size."""
-    found = cheapest_within(problem, PREFERRED, -1.0)  # out of reach of any
-    return found.selection.latency_s + fixed_latency_s(problem)
-
-
-def latency_budget_s(problem: DeploymentProblem) -> float:
-    """Latency that the limit leaves to the MoE layers, s."""
-    limit = problem.latency_limit_s
-    return np.inf if limit is None else limit - fixed_latency_s(problem)
+    return cheapest_setting(problem.with_limit(1e-30), PREFERRED).latency_s  # out of reach of any
 
 
 def cheapest_layers(
     problem: DeploymentProblem, fronts: ModelFronts, beta: Beta
 ) -> tuple[tuple[LayerPlan, ...], float]:
-    """The cheapest layers' plans within the latency limit, and the sum of their latencies in s; the fastest
-    plans where none meets the limit."""
+    """The cheapest layers' plans within the latency limit, and the sum of their latencies in s; where
+    none meets the limit, the cheapest of the fastest plans."""
     pairs = [x.pair() for x in fronts.fronts]
     budget = latency_budget_s(problem)
     found = cheapest(pairs, budget)

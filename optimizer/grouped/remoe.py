@@ -63,7 +63,8 @@ class RemoePlan:
 
     def cost(self) -> float:
         """The bill in the objective's unit, hot experts included."""
-        return objective_value(self.problem.objective, self.billed_gb_s, self.full_cost_usd)
+        value: float = objective_value(self, self.problem.objective)
+        return value
 
 
 def remoe(problem: DeploymentProblem, beta: Beta = "per-layer") -> RemoePlan:
@@ -187,6 +188,7 @@ def _rewritten(problem: DeploymentProblem, hot: Hot, cold: Cold) -> tuple[Deploy
         "layers": tuple(layers),
         "head_s": problem.head_s + loads[0],
         "batch_tokens": problem.served_tokens or None,
+        "non_moe": (),
     }
     return problem.model_copy(update=changes), gb_s
 

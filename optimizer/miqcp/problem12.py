@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from optimizer import cost_model
-from optimizer.exact import Beta, check_experts_fit, latency_budget_s
+from optimizer.evaluation import latency_budget_s
+from optimizer.exact import Beta, check_experts_fit
 from optimizer.exact.layer_fronts import minibatch_breakpoints
 from optimizer.miqcp.decisions import Methods, method_name, option_name, witness_name
 from optimizer.miqcp.programme import Programme, Range

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import get_args
 
 from moe.errors import InputError, nearest, shortened
-from optimizer.evaluation import Solution, evaluate, fixed_latency_s
-from optimizer.exact import Beta, Infeasible, ModelFronts, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.evaluation import Solution, evaluate, fixed_latency_s, latency_budget_s
+from optimizer.exact import Beta, Infeasible, ModelFronts, cheapest_layers, model_fronts
 from optimizer.miqcp.decisions import Methods, decisions, layers_of
 from optimizer.miqcp.problem12 import describe, money_unit, usable_methods
 from optimizer.miqcp.programme import Backend, Point, SolverProgramme, Values

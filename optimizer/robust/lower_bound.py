@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
-from optimizer.cost_model import download_s, upload_s
-from optimizer.exact import latency_budget_s
-from optimizer.exact.knapsack import Front, fastest, relax, undominated
+from optimizer.cost_model import download_s, load_s, upload_s
+from optimizer.evaluation import latency_budget_s
+from optimizer.exact.knapsack import ROUNDING, Front, fastest, relax, undominated
 from optimizer.exact.layer_fronts import LayerOptions
 from optimizer.problem import with_tokens
 from simulator.plan import DeploymentProblem, ProblemLayer
@@ -50,7 +50,9 @@ def mean_bound(problem: DeploymentProblem, samples: np.ndarray, limit_share: flo
     budget, n = latency_budget_s(problem), len(samples)
     if limit_share is None:
         every = [front for layers in fronts for front in layers]
-        return None if fastest(every).latency_s > n * budget else relax(every, n * budget).bound / n
+        return (
+            None if fastest(every).latency_s > n * budget * (1 + ROUNDING) else relax(every, n * budget).bound / n
+        )
     free = np.array([relax(layers, np.inf).bound for layers in fronts])
     dearer = np.sort([_within(layers, budget) for layers in fronts] - free)
     bound = float(free.sum() + dearer[: math.ceil(limit_share * n - 1e-9)].sum()) / n
@@ -63,7 +65,7 @@ def sample_bounds(problem: DeploymentProblem, samples: np.ndarray) -> np.ndarray
 
 
 def _within(layers: list[Front], budget_s: float) -> float:
-    return np.inf if fastest(layers).latency_s > budget_s else relax(layers, budget_s).bound
+    return np.inf if fastest(layers).latency_s > budget_s * (1 + ROUNDING) else relax(layers, budget_s).bound
 
 
 def _front(served: DeploymentProblem, e: int) -> Front:
@@ -74,7 +76,7 @@ def _front(served: DeploymentProblem, e: int) -> Front:
     cost, latency = LayerOptions(relaxed, 0).front("storage").pair()
     # That layer has no bytes to upload and download; this one waits for them whatever the plan.
     experts_done = latency - platform.storage_delay_s
-    floor = max(upload_s(platform, layer), layer.next_load_s)
+    floor = max(upload_s(platform, layer), load_s(platform, layer.next_load_s))
     exchanged = cost, np.maximum(experts_done, floor) + download_s(platform, layer)
     direct = LayerOptions(served, e).front("direct").pair()
     cost, latency = (np.concatenate(part) for part in zip(exchanged, direct, strict=True))

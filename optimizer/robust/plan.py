@@ -20,8 +20,8 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from moe.errors import InputError, nearest, shortened
-from optimizer.evaluation import ROUNDING, Solution, fixed_latency_s
-from optimizer.exact import Beta, cheapest_layers, latency_budget_s, model_fronts
+from optimizer.evaluation import ROUNDING, Solution, fixed_latency_s, latency_budget_s
+from optimizer.exact import Beta, cheapest_layers, model_fronts
 from optimizer.exact.knapsack import cheapest, fastest, undominated
 from optimizer.problem import with_tokens
 from optimizer.realised import BilledOverflow

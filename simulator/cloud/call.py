@@ -60,7 +60,8 @@ class Function:
         name, memory_mb, tmp_mb: what is deployed. package: how; package_bytes: of code beyond a small one.
         timeout_s: a call is ended after so long, and billed for it.
         reserved: concurrency set aside for it, which is also its limit; None: it shares the account's.
-        provisioned: instances that are kept initialised for it, and charged for, since `deployed_s`.
+        provisioned: instances that are kept initialised for it, and charged for, since `deployed_s`;
+            provisioned_init_s: INIT of all that were.
         program: what its calls do that bring no program of their own.
         running: calls under way. idle: instances, most recently used last. started: instances so far.
         new_instances, refilled_s: the token bucket of instances that may still be started, and when it was so.
@@ -76,6 +77,7 @@ class Function:
     provisioned: int = 0
     program: Program | None = None
     deployed_s: float = 0.0
+    provisioned_init_s: float = 0.0
     running: int = 0
     idle: list[Instance] = field(default_factory=list)
     started: int = 0

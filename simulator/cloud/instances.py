@@ -27,14 +27,16 @@ class Instances:
         self._unreserved_running = 0
         self._unreserved_limit = platform.concurrency.account
 
-    def deploy(self, function: Function, warm: int) -> None:
-        """Set a function's concurrency aside; so many warm instances and its provisioned ones are idle."""
+    def deploy(self, function: Function, warm: int, done: tuple[str, ...]) -> None:
+        """Set a function's concurrency aside; so many warm instances, which have `done` first calls, and its
+        provisioned ones are idle."""
         self._unreserved_limit -= max(function.reserved or 0, function.provisioned)
         for _ in range(warm):
             instance = self._new(function)
-            instance.initialised = True
+            instance.initialised, instance.done = True, done
             function.idle.append(instance)
         for _ in range(function.provisioned):
+            function.provisioned_init_s += self._init_s(function)
             self._provision(function)
 
     def take(self, function: Function, now: float) -> Instance | None:
@@ -90,13 +92,15 @@ class Instances:
         function.started += 1
         platform, memory_mb, now = self._platform, function.memory_mb, self._env.now
         slowdown = platform.failures.straggler_factor if platform.failures.stragglers.next() else 1.0
+        slowdown *= function.package.slowness.next()
+        factor = platform.compute.instance.next()
         return Instance(
             f"{function.name}/{function.started}",
-            Link(platform.network.rates(memory_mb), now),
-            Link(platform.upload_rates(memory_mb), now),
+            Link(platform.network.rates(memory_mb).slower(factor), now),
+            Link(platform.network.upload_rates(memory_mb).slower(factor), now),
             now,
             now + platform.start.keep_alive.next(),
-            slowdown,
+            slowdown * factor,
         )
 
     def _provision(self, function: Function) -> None:
@@ -107,6 +111,10 @@ class Instances:
 
     def _replace_provisioned(self, function: Function) -> None:
         """A provisioned instance is gone: another one is there after provisioning and INIT."""
-        package = function.package
-        seconds = package.provisioning_s(function.package_bytes) + package.init.next()
+        init_s = self._init_s(function)
+        function.provisioned_init_s += init_s
+        seconds = function.package.provisioning_s(function.package_bytes) + init_s
         self._env.timeout(seconds).callbacks.append(lambda _: self._provision(function))
+
+    def _init_s(self, function: Function) -> float:
+        return function.package.init_s(self._platform.start.init_limit_s, function.package_bytes)

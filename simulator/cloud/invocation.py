@@ -136,6 +136,7 @@ class Invoke(Phase):
         wait: whether the call waits, billed, for all of them; it fails (`upstream-failed`) if one fails for good.
         queued: put the requests into Lambda's asynchronous queue. Else the caller's own retries apply.
         latch: counts the ended calls down, for whoever waits elsewhere; None: one for each run of the phase.
+        phase: what sending the payloads is called in the call's row.
     """
 
     alone: ClassVar[bool] = False
@@ -143,6 +144,7 @@ class Invoke(Phase):
     wait: bool
     queued: bool = False
     latch: Latch | None = None
+    phase: str = "upload"
 
     def meet(self, call: Call, at: float) -> Steps:
         """Send the requests, then wait for the answers or go on. Raises CallFailed."""
@@ -152,7 +154,7 @@ class Invoke(Phase):
         sharing = zip(self.targets, self._payloads_s(call), strict=True)
         sent_s = max([self._send(call, target, latch, payload_s) for target, payload_s in sharing], default=at)
         if sent_s > at:
-            call.record.add_phase("upload", at, sent_s)
+            call.record.add_phase(self.phase, at, sent_s)
         if not self.wait:
             return max(at, sent_s)
         yield from latch.wait(call, sent_s)

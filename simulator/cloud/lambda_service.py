@@ -83,6 +83,7 @@ class LambdaService:
         reserved: int | None = None,
         warm: int = 0,
         provisioned: int = 0,
+        done: tuple[str, ...] = (),
         program: Program | None = None,
     ) -> Function:
         """Deploy a function; a call deploys an unknown one by itself.
@@ -92,6 +93,7 @@ class LambdaService:
             package: name of one of the platform's; None: its default.
             warm: initialised, idle instances at the start.
             provisioned: instances kept initialised. Their concurrency is set aside from the account's.
+            done: what the warm ones remember of first calls.
 
         Raises:
             InputError: the platform has no such package.
@@ -112,7 +114,7 @@ class LambdaService:
             refilled_s=now,
         )
         self.functions[name] = function
-        self._instances.deploy(function, warm)
+        self._instances.deploy(function, warm, done)
         return function
 
     def program_of(self, function: str) -> Program:
@@ -180,7 +182,8 @@ class LambdaService:
                 row = Record(-1, 0, "provisioned", function.name, function.memory_mb, status="provisioned")
                 row.requested_s = row.started_s = function.deployed_s
                 row.ended_s = self.env.now if until_s is None else until_s
-                self._meter.charge_provisioned(row, function.provisioned)
+                rates = function.package.rates
+                self._meter.charge_provisioned(row, function.provisioned, rates, function.provisioned_init_s)
                 self._keep(row)
 
     # -- arriving -----------------------------------------------------------------------------------------
@@ -231,16 +234,11 @@ class LambdaService:
         self._conclude(call, now)
 
     def _cold_start(self, call: Call, now: float) -> float:
-        """Provisioning and INIT from `now` on; returns when the handler starts.
-
-        An INIT over the limit is broken off there, and done again as part of the first call.
-        """
-        platform, record, package = self.platform, call.record, call.function.package
+        """Provisioning and INIT from `now` on; returns when the handler starts."""
+        record, package, size = call.record, call.function.package, call.function.package_bytes
         record.cold = True
-        provisioned = now + package.provisioning_s(call.function.package_bytes)
-        init_s = package.init.next()
-        if init_s > platform.start.init_limit_s:
-            init_s += platform.start.init_limit_s
+        provisioned = now + package.provisioning_s(size)
+        init_s = package.init_s(self.platform.start.init_limit_s, size)
         record.phases["provisioning"] = (now, provisioned)
         record.phases["init"] = (provisioned, provisioned + init_s)
         call.billed_before_s += init_s if package.init_is_billed else 0.0
@@ -293,11 +291,14 @@ class LambdaService:
     def _leave(self, call: Call) -> None:
         """The call is over: charge it; its instance is idle, or gone where the call broke it."""
         now, function, instance, record = self.env.now, call.function, call.instance, call.record
-        prices, broken = self.platform.prices, call.status in BROKEN
+        broken, requests = call.status in BROKEN, 1
         record.ended_s = now
-        gb_s_usd = prices.provisioned_duration_gb_s if instance.provisioned else function.package.gb_s_usd
         duration_s = call.billed_before_s + now - record.started_s
-        self._meter.charge(record, duration_s, function.tmp_mb, gb_s_usd)
+        if call.queued_s is not None:
+            size = call.payload_bytes * self.platform.payload.encoding_factor
+            requests = self.platform.prices.event_requests(size)
+        rates = function.package.rates
+        self._meter.charge(record, duration_s, function.tmp_mb, rates, requests, instance.provisioned)
         if broken:
             record.end_phases(now)
         self._instances.give_back(function, instance, broken)

@@ -8,8 +8,9 @@ connection). All three agree.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 import numpy as np
@@ -30,33 +31,51 @@ class LinkRates:
     burst_bytes: float = math.inf
     sustained: float = math.inf
 
+    def slower(self, factor: float) -> LinkRates:
+        """Those of an instance on which everything takes so many times longer."""
+        return self if factor == 1.0 else replace(self, function=self.function / factor)
+
 
 @dataclass(frozen=True)
 class Network:
-    """Bandwidth of functions: `rates` by their memory (MB)."""
+    """Bandwidth of functions, by their memory (MB): what comes in, and what goes out."""
 
     rates: Callable[[int], LinkRates]
+    upload_rates: Callable[[int], LinkRates]
 
     @classmethod
     def of(cls, profile: PlatformProfile) -> Network:
         """A profile's."""
-        return cls(rates_by_memory(profile, profile.network.function_bytes_per_s_per_mb))
+        network, storage = profile.network, profile.storage
+        upload = network.function_upload_bytes_per_s_per_mb or network.function_bytes_per_s_per_mb
+        upload_connection = storage.put_connection_bytes_per_s or storage.connection_bytes_per_s
+        return cls(
+            _rates_by_memory(profile, network.function_bytes_per_s_per_mb, storage.connection_bytes_per_s),
+            _rates_by_memory(profile, upload, upload_connection),
+        )
 
     @classmethod
     def ideal(cls, constants: ProblemPlatform) -> Network:
         """The ideal platform's: B_s."""
         bandwidth = dict(zip(constants.memory_mb, constants.storage_bandwidths.tolist(), strict=True))
-        return cls(lambda memory_mb: LinkRates(bandwidth.get(memory_mb, constants.gate_bandwidth)))
+
+        def rates(memory_mb: int) -> LinkRates:
+            return LinkRates(bandwidth.get(memory_mb, constants.gate_bandwidth))
+
+        return cls(rates, rates)
 
 
-def rates_by_memory(profile: PlatformProfile, bytes_per_s_per_mb: Constant) -> Callable[[int], LinkRates]:
-    """Rates of a function of each memory size (MB), up to the profile's burst."""
-    network, connection = profile.network, profile.storage.connection_bytes_per_s.median
-    per_mb, burst_bytes_per_s = bytes_per_s_per_mb.median, network.burst_bytes_per_s.median
-    burst_bytes, sustained = network.burst_bytes.median, network.sustained_bytes_per_s.median
+def _rates_by_memory(
+    profile: PlatformProfile, bytes_per_s_per_mb: Constant, connection: Constant
+) -> Callable[[int], LinkRates]:
+    """Rates of a function of each memory size (MB), up to the profile's burst and what a process can take."""
+    network, per_mb, each = profile.network, bytes_per_s_per_mb.median, connection.median
+    most, burst_bytes = network.burst_bytes_per_s.median, network.burst_bytes.median
+    if network.process_bytes_per_s is not None:
+        most = min(most, network.process_bytes_per_s.median)
 
     def rates(memory_mb: int) -> LinkRates:
-        return LinkRates(min(memory_mb * per_mb, burst_bytes_per_s), connection, burst_bytes, sustained)
+        return LinkRates(min(memory_mb * per_mb, most), each, burst_bytes, network.sustained_at(memory_mb))
 
     return rates
 
@@ -143,8 +162,36 @@ class Link:
         self.bytes_moved += float(sizes.sum())
         return found
 
-    def _share(self, begins: list[float], todo: list[float]) -> list[float]:
-        """When each of some objects, in the order of their starts (s), is through; the link is at its end then."""
+    def pool(
+        self, start: float, sizes: Sequence[float], connections: int, first_byte_s: Callable[[float, float], float]
+    ) -> float:
+        """When the last of some objects is through, moved in their order over so many connections.
+
+        Args:
+            start: when the first are asked for, s. sizes: bytes of each.
+            first_byte_s: from asking for an object, at a time (s) and of so many bytes, to its first byte, s.
+        """
+        first, left = list(sizes[:connections]), iter(sizes[connections:])
+        begins = [(start + first_byte_s(start, size), size) for size in first]
+
+        def following(now: float) -> tuple[float, float] | None:
+            size = next(left, None)
+            return None if size is None else (now + first_byte_s(now, size), size)
+
+        begins.sort()
+        self.bytes_moved += float(sum(sizes))
+        return max(self._share([at for at, _ in begins], [size for _, size in begins], following), default=start)
+
+    def _share(
+        self,
+        begins: list[float],
+        todo: list[float],
+        following: Callable[[float], tuple[float, float] | None] | None = None,
+    ) -> list[float]:
+        """When each of some objects, in the order of their starts (s), is through; the link is at its end then.
+
+        `following`: start and bytes of one more whenever one is through, until there is none.
+        """
         ends, count = [0.0] * len(begins), len(begins)
         function, connection = self.rates.function, self.rates.connection
         burst, sustained = self.rates.burst_bytes, self.rates.sustained
@@ -185,6 +232,13 @@ class Link:
                 service, k = heappop(active)
                 ends[k] = now
                 running -= 1
+                more = None if following is None else following(now)
+                if more is not None:
+                    place = bisect_right(begins, more[0], arrived)
+                    begins.insert(place, more[0])
+                    todo.insert(place, more[1])
+                    ends.append(0.0)
+                    count += 1
         self._at, self._tokens = now, tokens
         return ends
 

@@ -17,14 +17,17 @@ class Sleep(Phase):
 
     Args:
         times: each attempt takes `seconds` times the next of these; None: once.
+        gets: S3 requests that it stands for.
     """
 
     seconds: float
     phase: str = "wait"
     times: Iterator[float] | None = None
+    gets: int = 0
 
     def run(self, call: Call, at: float) -> float:
         """Take `seconds`."""
+        call.record.gets += self.gets
         seconds = self.seconds if self.times is None else self.seconds * next(self.times)
         call.record.add_phase(self.phase, at, at + seconds)
         return at + seconds
@@ -38,6 +41,8 @@ class Compute(Phase):
         seconds: at the function's memory, whatever that is.
         vcpu_s: work that takes one vCPU so many seconds. flops: the same in FLOPs.
         threads: that share `vcpu_s` and `flops`; None: as many as the function sees cores.
+        waits_s: for something outside in between. A function that has less than its threads could use is stopped
+            for part of the time, in which it may as well wait: work at full speed and waiting take no longer.
         times: each attempt does this work times the next of these; None: once.
     """
 
@@ -45,17 +50,22 @@ class Compute(Phase):
     vcpu_s: float = 0.0
     flops: float = 0.0
     threads: int | None = None
+    waits_s: float = 0.0
     times: Iterator[float] | None = None
 
     def run(self, call: Call, at: float) -> float:
         """Take the time."""
-        platform, seconds = call.platform, self.seconds
+        platform, seconds, vcpus = call.platform, self.seconds, 1.0
         if self.vcpu_s or self.flops:
             vcpus = platform.compute.vcpus(call.record.memory_mb, self.threads)
             seconds += (self.vcpu_s + self.flops / platform.compute.flops_per_vcpu) / vcpus
         if self.times is not None:
             seconds *= next(self.times)
-        end = at + seconds * platform.compute.jitter.next() * call.instance.slowdown
+        seconds *= platform.compute.jitter.next() * call.instance.slowdown
+        if self.waits_s:
+            at_full_speed = vcpus / platform.compute.vcpus_unthrottled(call.record.memory_mb, self.threads)
+            seconds = max(seconds, seconds * at_full_speed + self.waits_s)
+        end = at + seconds
         call.record.add_phase("compute", at, end)
         return end
 
@@ -91,7 +101,7 @@ class Fail(Phase):
 class FirstCall(Phase):
     """Phases of an instance's first call (imports, a model's load), done again by the next one if they fail.
 
-    An instance that was warm or provisioned from the start has done its INIT, not these.
+    An instance that was warm or provisioned from the start has done its INIT, not these unless it was deployed so.
 
     Args:
         program: the phases. name: what the instance remembers them by.

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from simulator.cloud.billing import Prices
-from simulator.cloud.network import LinkRates, Network, rates_by_memory
+from simulator.cloud.network import LinkRates, Network
 from simulator.cloud.starts import Concurrency, Starts
 from simulator.cloud.storage import Storage
 from simulator.cloud.streams import UNUSED, Streams, fixed
 from simulator.draws import Chances, Draws, Lifetimes, Retries
 from simulator.plan import DeploymentProblem, ProblemPlatform
+from simulator.profiles.closed_form import mean_speed, scaled_vcpus
 from simulator.profiles.schema import PlatformProfile
 
 SECONDS_PER_HOUR = 3600.0
@@ -92,12 +93,17 @@ class Failures:
 
 @dataclass(frozen=True)
 class Cpu:
-    """A function's CPU, by its memory (MB), and how much its work jitters (a factor)."""
+    """A function's CPU, by its memory (MB), and how much its work jitters (a factor).
+
+    `instance`: how much longer everything takes on a new instance (a factor).
+    """
 
     jitter: Draws
+    instance: Draws
     visible_cores: Callable[[int], float]
     mb_per_vcpu: float = 1.0
     flops_per_vcpu: float = 1.0
+    scaling_exponent: float = 1.0
 
     @classmethod
     def of(cls, profile: PlatformProfile, streams: Streams) -> Cpu:
@@ -105,19 +111,31 @@ class Cpu:
         compute = profile.compute
         return cls(
             jitter=streams.draws("jitter", compute.jitter),
+            instance=(
+                fixed(1.0)
+                if compute.instance_factor is None
+                else streams.draws("instance_factor", compute.instance_factor)
+            ),
             visible_cores=compute.visible_cores.at,
             mb_per_vcpu=compute.mb_per_vcpu.median,
-            flops_per_vcpu=compute.flops_per_vcpu.median,
+            flops_per_vcpu=compute.flops_per_vcpu.median * mean_speed(profile, profile.architecture),
+            scaling_exponent=compute.scaling_exponent.median,
         )
 
     @classmethod
     def ideal(cls) -> Cpu:
         """The ideal platform's: the problem gives its work in seconds."""
-        return cls(jitter=fixed(1.0), visible_cores=lambda _: math.inf)
+        return cls(jitter=fixed(1.0), instance=fixed(1.0), visible_cores=lambda _: math.inf)
 
     def vcpus(self, memory_mb: int, threads: int | None = None) -> float:
-        """vCPUs that `threads` keep busy (None: one for each core that the function sees)."""
-        return min(memory_mb / self.mb_per_vcpu, self.visible_cores(memory_mb), threads or math.inf)
+        """Whole vCPUs' worth of work that `threads` do (None: one for each core that the function sees)."""
+        vcpus = min(memory_mb / self.mb_per_vcpu, self.visible_cores(memory_mb), threads or math.inf)
+        return float(scaled_vcpus(vcpus, self.scaling_exponent))
+
+    def vcpus_unthrottled(self, memory_mb: int, threads: int | None = None) -> float:
+        """The same while the function is not stopped: a thread runs on a core of its own."""
+        cores = min(self.visible_cores(memory_mb), threads or math.inf)
+        return float(scaled_vcpus(cores, self.scaling_exponent))
 
 
 @dataclass(frozen=True)
@@ -173,26 +191,22 @@ class OwnWork:
     Attributes:
         moved_by_cpu: whether an upload takes time from the compute that goes on meanwhile.
         get_vcpu_s, put_vcpu_s: work of the function's vCPU before it sends a request.
-        upload_rates: by memory (MB), where uploads are slower than downloads; None: they are as fast.
         poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
     """
 
     moved_by_cpu: bool = False
     get_vcpu_s: float = 0.0
     put_vcpu_s: float = 0.0
-    upload_rates: Callable[[int], LinkRates] | None = None
     poll_s: float = 0.0
 
     @classmethod
     def of(cls, profile: PlatformProfile) -> OwnWork:
         """A profile's; how often functions look, whoever runs them says."""
         network, storage = profile.network, profile.storage
-        upload = network.function_upload_bytes_per_s_per_mb
         return cls(
             moved_by_cpu=network.moved_by_cpu,
             get_vcpu_s=0.0 if storage.get_vcpu_s is None else storage.get_vcpu_s.median,
             put_vcpu_s=0.0 if storage.put_vcpu_s is None else storage.put_vcpu_s.median,
-            upload_rates=None if upload is None else rates_by_memory(profile, upload),
         )
 
 
@@ -201,7 +215,7 @@ class Platform:
     """Constants and random streams of one simulation, in the groups of the profile.
 
     `is_ideal` marks the closed form's platform: there a call with a payload has a warm start as well, loads of
-    non-MoE functions take the problem's durations as they stand, and handing on results is free.
+    non-MoE functions take the durations of the problem, and `direct` hands results on where the problem says so.
     """
 
     name: str
@@ -217,10 +231,6 @@ class Platform:
     storage: Storage
     payload: Payloads
     own_work: OwnWork
-
-    def upload_rates(self, memory_mb: int) -> LinkRates:
-        """Bandwidth of what leaves a function."""
-        return (self.own_work.upload_rates or self.network.rates)(memory_mb)
 
     def get_work_s(self, memory_mb: int) -> float:
         """What the function's own vCPU does for a GET, s."""
@@ -243,8 +253,8 @@ class Platform:
     def still(self) -> Platform:
         """The same platform with every distribution at its median, and nothing that goes wrong."""
         return self.changed(
-            start={"warm": fixed(self.start.warm.median)},
-            compute={"jitter": fixed(self.compute.jitter.median)},
+            start=self.start.still(),
+            compute={"jitter": fixed(self.compute.jitter.median), "instance": fixed(1.0)},
             payload={"overhead": fixed(self.payload.overhead.median)},
             storage=self.storage.still(),
         )

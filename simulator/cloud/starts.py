@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from moe.errors import InputError, nearest, shortened
-from simulator.cloud.streams import Streams, fixed
-from simulator.draws import Draws, Halvings, Lifetimes
+from simulator.cloud.billing import Rates
+from simulator.cloud.streams import UNUSED, Streams, fixed
+from simulator.draws import Choices, Draws, Halvings, Lifetimes
 from simulator.plan import ProblemPlatform
+from simulator.profiles.closed_form import mean_speed, processors
+from simulator.profiles.groups import Architecture
 from simulator.profiles.schema import PlatformProfile
+
+SAME = Choices(np.ones(1), np.ones(1), UNUSED)
 
 
 @dataclass(frozen=True)
@@ -21,37 +28,65 @@ class Package:
         provisioning: placement, sandbox and fetch of a small package, s.
         init: duration of INIT, s; it does not depend on memory.
         init_is_billed: whether it is part of the billed duration.
-        gb_s_usd: price of a GB-s on its architecture.
-        fetch_bytes_per_s: of the code beyond a small package.
+        rates: prices of a GB-s on its architecture.
+        fetch_bytes_per_s: of the code beyond a small package, before INIT.
+        read_bytes_per_s: of what is read only when it is first used, in INIT; inf: all is there by then.
+        slowness: an instance's compute time over that of the closed form's, by the processor that it gets.
     """
 
     provisioning: Draws
     init: Draws | Lifetimes
     init_is_billed: bool
-    gb_s_usd: float
+    rates: Rates
     fetch_bytes_per_s: float = math.inf
+    read_bytes_per_s: float = math.inf
+    slowness: Choices = SAME
 
     @classmethod
     def of(cls, name: str, profile: PlatformProfile, streams: Streams) -> Package:
         """A profile's package of that name."""
         package, prices = profile.start.packages[name], profile.prices
         rule = prices.init_is_billed if package.package_type == "zip" else prices.image_init_is_billed
+        lazily = profile.start.image_bytes_per_s if package.package_type == "image" else None
         return cls(
             provisioning=streams.draws(f"{name}.provisioning", package.provisioning_s),
             init=streams.draws(f"{name}.init", package.init_s),
             init_is_billed=bool(rule.on(prices.date)),
-            gb_s_usd=(prices.gb_s if package.architecture == "x86_64" else prices.gb_s_arm64).median,
-            fetch_bytes_per_s=profile.start.fetch_bytes_per_s.median,
+            rates=Rates.of(prices, package.architecture),
+            fetch_bytes_per_s=profile.start.fetch_bytes_per_s.median if lazily is None else math.inf,
+            read_bytes_per_s=math.inf if lazily is None else lazily.median,
+            slowness=_slowness(profile, package.architecture, streams),
         )
 
     @classmethod
     def ideal(cls, constants: ProblemPlatform) -> Package:
         """The ideal platform's."""
-        return cls(fixed(0.0), fixed(0.0), True, constants.price_per_gb_s)
+        return cls(fixed(0.0), fixed(0.0), True, Rates(((0.0, constants.price_per_gb_s),)))
+
+    def still(self) -> Package:
+        """The same whose instances all get a processor of the mean speed."""
+        return replace(self, slowness=Choices(np.array([self.slowness.mean]), np.ones(1), UNUSED))
 
     def provisioning_s(self, package_bytes: float = 0.0) -> float:
         """The next draw, with the fetch of so many bytes beyond a small package, s."""
         return self.provisioning.next() + package_bytes / self.fetch_bytes_per_s
+
+    def init_s(self, limit_s: float, package_bytes: float = 0.0) -> float:
+        """The next draw of INIT, with what is read in it of so many bytes beyond a small package, s.
+
+        One over the limit is broken off there, and done again as part of the first call; what was read by then
+        need not be read again.
+        """
+        own_s, read_s = self.init.next(), package_bytes / self.read_bytes_per_s
+        if own_s + read_s <= limit_s:
+            return own_s + read_s
+        return limit_s + own_s + max(0.0, read_s - max(0.0, limit_s - own_s))
+
+
+def _slowness(profile: PlatformProfile, architecture: Architecture, streams: Streams) -> Choices:
+    """Times over those of the closed form, which knows the default architecture's mean."""
+    shares, speeds = processors(profile, architecture)
+    return Choices(mean_speed(profile, profile.architecture) / speeds, shares, streams["processors"])
 
 
 @dataclass(frozen=True)
@@ -94,6 +129,11 @@ class Starts:
     def ideal(cls, constants: ProblemPlatform) -> Starts:
         """The ideal platform's: T_str, and an instance stays."""
         return cls(fixed(constants.warm_start_s), Package.ideal(constants), fixed(math.inf))
+
+    def still(self) -> Starts:
+        """The same with warm starts at their median, and instances that all get a processor of the mean speed."""
+        still = {name: package.still() for name, package in self.packages.items()}
+        return replace(self, warm=fixed(self.warm.median), package=self.package.still(), packages=still)
 
     def package_named(self, name: str | None) -> Package:
         """A package; None: the default. Raises InputError: there is none of that name."""

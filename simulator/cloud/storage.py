@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -23,9 +23,11 @@ from simulator.cloud.streams import Streams, fixed
 from simulator.draws import Chances, Draws, Retries
 from simulator.plan import ProblemPlatform
 from simulator.profiles.constant import Constant
+from simulator.profiles.groups import SlowConstants
 from simulator.profiles.schema import PlatformProfile
 
 Times: TypeAlias = "array[float]"
+HOUR_S, HOURS = 3600.0, 1024
 
 
 class StorageError(Exception):
@@ -91,11 +93,43 @@ class RequestLimit:
         return bool((times[self.per_s :] - times[: -self.per_s] >= 1.0).all())
 
 
+class Drift:
+    """A factor on latencies that changes every hour, for all requests of a kind alike; after 1,024 hours again."""
+
+    def __init__(self, factors: Draws) -> None:
+        self._by_hour = factors.many(HOURS).tolist()
+
+    def at(self, at: float) -> float:
+        """The factor at a time (s)."""
+        found: float = self._by_hour[int(at / HOUR_S) % HOURS]
+        return found
+
+
+@dataclass(frozen=True)
+class SlowRequests:
+    """Some requests, by chance, take a while longer: by `delay` (s) from so many bytes on, below in proportion."""
+
+    chances: Chances
+    delay: Draws
+    from_bytes: float
+
+    @classmethod
+    def of(cls, kind: str, slow: SlowConstants, streams: Streams) -> SlowRequests:
+        """A profile's, of one kind of request."""
+        chances, delay = streams.chances(f"{kind}_slow", slow.share), streams.draws(f"{kind}_delay", slow.delay_s)
+        return cls(chances, delay, slow.from_bytes.median)
+
+    def seconds(self, size: float) -> float:
+        """What the next request, of so many bytes, takes besides, s."""
+        return self.delay.next() * min(1.0, size / self.from_bytes) if self.chances.next() else 0.0
+
+
 class Requests:
     """Requests of one kind, GET or PUT.
 
     Args:
         latency: from sending a request to its first byte, s.
+        drift: a factor on it. slow: what some requests take besides. None: neither.
         limit: on requests; None: none.
         errors: whether a request fails by itself.
         retries: what the caller does about a refusal; None: it never meets one.
@@ -110,24 +144,27 @@ class Requests:
         limit: RequestLimit | None = None,
         errors: Chances | None = None,
         retries: Retries | None = None,
+        drift: Drift | None = None,
+        slow: SlowRequests | None = None,
     ) -> None:
         self.latency, self.limit, self.errors, self.retries = latency, limit, errors, retries
+        self.drift, self.slow = drift, slow
         self.served = 0
         self.refused = 0
 
-    def one(self, at: float) -> float:
-        """From sending a request at `at` to its first byte, s, refusals and backoffs included.
+    def one(self, at: float, size: float = 0.0) -> float:
+        """From sending a request for `size` bytes at `at` to its first byte, s, refusals and backoffs included.
 
         Raises:
             StorageError: it was refused as often as the caller tries.
         """
         waited, attempt = 0.0, 1
-        while (found := self._try(at + waited, attempt)) < 0:
+        while (found := self._try(at + waited, attempt, size)) < 0:
             waited, attempt = waited - found, attempt + 1
         return waited + found
 
-    def many(self, at: np.ndarray) -> np.ndarray:
-        """`one` for each of a row of requests sent at `at` (s), in the order of their times, shape (requests,).
+    def many(self, at: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """`one` for each of a row of requests sent at `at` (s), in the order of their times, shapes (requests,).
 
         Raises:
             StorageError: of the first to fail; the others are sent all the same.
@@ -135,14 +172,14 @@ class Requests:
         limit, together = self.limit, len(at) > 0 and at[0] == at[-1] and bool((at == at[0]).all())
         if self.errors is None and (limit is None or (together and limit.admits_all(float(at[0]), len(at)))):
             self.served += len(at)
-            return self.latency.many(len(at))
+            return np.array([self._takes_s(*each) for each in zip(at.tolist(), sizes.tolist(), strict=True)])
         first_byte, failed_s = np.empty(len(at)), math.inf
         todo = [(sent, k, 1) for k, sent in enumerate(at.tolist())]
         heapify(todo)
         while todo:
             sent, k, attempt = heappop(todo)
             try:
-                found = self._try(sent, attempt)
+                found = self._try(sent, attempt, float(sizes[k]))
             except StorageError as error:
                 failed_s = min(failed_s, error.at_s)
                 continue
@@ -154,9 +191,17 @@ class Requests:
             raise StorageError(failed_s)
         return first_byte - at
 
-    def _try(self, at: float, attempt: int) -> float:
+    def _takes_s(self, at: float, size: float) -> float:
+        """From sending a request that is served to its first byte, s."""
+        latency = self.latency.next()
+        if self.drift is not None:
+            latency *= self.drift.at(at)
+        return latency if self.slow is None else latency + self.slow.seconds(size)
+
+    def _try(self, at: float, attempt: int, size: float) -> float:
         """One attempt at `at`: s until its first byte; or, negative, s until the next one. Raises StorageError."""
-        latency, limit, errors = self.latency.next(), self.limit, self.errors
+        limit, errors = self.limit, self.errors
+        latency = self._takes_s(at, size)
         if (limit is None or limit.admits(at)) and (errors is None or not errors.next()):
             self.served += 1
             return latency
@@ -193,12 +238,15 @@ class Storage:
         """A profile's: the storage class that is used."""
         chosen, storage = profile.storage_class, profile.storage
 
-        def requests(kind: str, latency: Constant, limit_per_s: float) -> Requests:
+        def requests(kind: Literal["get", "put"], latency: Constant, limit_per_s: float) -> Requests:
+            drift, slow = chosen.beyond[kind]
             return Requests(
                 latency=streams.draws(f"{kind}_latency", latency),
                 limit=RequestLimit(int(limit_per_s)),
                 errors=streams.chances(f"{kind}_error", storage.error) if storage.error.median else None,
                 retries=streams.retries(f"{kind}_retries", profile.retries),
+                drift=None if drift is None else Drift(streams.draws(f"{kind}_drift", drift)),
+                slow=None if slow is None else SlowRequests.of(kind, slow, streams),
             )
 
         return cls(

@@ -6,10 +6,11 @@ import numpy as np
 
 from simulator.draws import Chances, Draws, Retries
 from simulator.profiles.constant import Constant
-from simulator.profiles.schema import PlatformProfile, RetryConstants
+from simulator.profiles.groups import RetryConstants
+from simulator.profiles.schema import PlatformProfile
 
 UNUSED = np.random.default_rng(0)  # of what is never drawn
-SPARE = 6
+SPARE = 5
 
 
 class Streams:
@@ -51,8 +52,11 @@ def _names(profile: PlatformProfile) -> list[str]:
         *([] if halved else ["keep_alive"]),
         *("retries", "handler_error", "instance_life", "get_latency", "put_latency"),
         *("jitter", "payload_overhead", "stragglers"),
+        "processors",
         *(f"spare {k}" for k in range(SPARE)),
         *("get_error", "get_retries", "put_error", "put_retries"),
+        *(f"{kind}_{what}" for kind in ("get", "put") for what in ("drift", "slow", "delay")),
+        "instance_factor",
     ]
 
 

@@ -24,13 +24,15 @@ class Get(Phase):
     """Download objects from S3, all at once: each waits its latency, then shares the function's bandwidth.
 
     A large object is downloaded in parts where the platform does so, each by a request of its own; `parts`: over
-    how many connections at most, instead of the platform's.
+    how many connections at most, instead of the platform's. `at_once`: connections of all objects together, each
+    of which asks for the next object or part once it is through; None: as many as there are.
     """
 
     sizes: Sequence[float]
     phase: str
     exchange: bool = False
     parts: int | None = None
+    at_once: int | None = None
 
     def run(self, call: Call, at: float) -> float:
         """Download them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
@@ -38,17 +40,34 @@ class Get(Phase):
         if len(self.sizes) == 1 and (self.parts or storage.parts) == 1:
             total = self.sizes[0]
             sent_s = at + call.platform.get_work_s(call.record.memory_mb)
-            end = link.alone(sent_s + _first_byte_s(call, storage.gets, sent_s, self.exchange), total)
+            end = link.alone(sent_s + _first_byte_s(call, storage.gets, sent_s, total, self.exchange), total)
         else:
             parts, _ = storage.parts_of(self.sizes, self.parts)
-            total, sent = (
-                float(parts.sum()),
-                _sent(at, len(parts), call.platform.get_work_s(call.record.memory_mb)),
-            )
-            end = _last(link, sent + _first_bytes_s(call, storage.gets, sent, self.exchange), parts, at)
+            total, work_s = float(parts.sum()), call.platform.get_work_s(call.record.memory_mb)
+            end = _moved(call, link, storage.gets, parts, at, work_s, self)
         note_bytes(call, total, 0.0, self.exchange)
         call.record.add_phase(self.phase, at, end)
         return end
+
+
+@dataclass(slots=True)
+class List(Phase):
+    """List keys in S3: so many requests one after the other, each of up to 1,000 keys.
+
+    One takes the latency of a GET, and counts as a PUT, whose price it has (Amazon S3 pricing).
+    """
+
+    requests: int = 1
+
+    def run(self, call: Call, at: float) -> float:
+        """Ask, and ask for the rest. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
+        begin, record = at, call.record
+        for _ in range(self.requests):
+            at += call.platform.get_work_s(record.memory_mb)
+            at += _first_byte_s(call, call.platform.storage.gets, at, 0.0, False)
+            record.gets, record.puts = record.gets - 1, record.puts + 1
+        record.add_phase("wait", begin, at)
+        return at
 
 
 @dataclass(slots=True)
@@ -75,7 +94,7 @@ class GetAsReady(Phase):
         sent = np.maximum(at, np.where(np.isnan(times_s), call.env.now, times_s))
         sizes = np.asarray(self.sizes, float)
         sent = sent + call.platform.get_work_s(call.record.memory_mb)
-        begins = sent + _first_bytes_s(call, call.platform.storage.gets, sent, self.exchange)
+        begins = sent + _first_bytes_s(call, call.platform.storage.gets, sent, sizes, self.exchange)
         end = max(_last(call.instance.inbound, begins, sizes, at), call.env.now)
         note_bytes(call, float(sizes.sum()), 0.0, self.exchange)
         if sent.min() > at:
@@ -104,7 +123,7 @@ class Put(Phase):
 
     A large object is uploaded in parts where the platform does so: a request that creates the upload, one for each
     part, and when all bytes are there one that completes it. `ready` is told when the objects are in S3.
-    `parts`: as in `Get`.
+    `parts`, `at_once`: as in `Get`.
     """
 
     sizes: Sequence[float]
@@ -112,6 +131,7 @@ class Put(Phase):
     exchange: bool = False
     ready: Ready | None = None
     parts: int | None = None
+    at_once: int | None = None
 
     def run(self, call: Call, at: float) -> float:
         """Upload them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
@@ -119,16 +139,17 @@ class Put(Phase):
         if len(self.sizes) == 1 and (self.parts or storage.parts) == 1:
             total = self.sizes[0]
             sent_s = at + call.platform.put_work_s(call.record.memory_mb)
-            end = link.alone(sent_s + _first_byte_s(call, storage.puts, sent_s, self.exchange), total)
+            end = link.alone(sent_s + _first_byte_s(call, storage.puts, sent_s, total, self.exchange), total)
         else:
             parts, uploads = storage.parts_of(self.sizes, self.parts)
             total, begin = float(parts.sum()), at
+            empty = np.zeros(uploads)
             if uploads:
-                begin += float(_first_bytes_s(call, storage.puts, np.full(uploads, at), self.exchange).max())
-            sent = _sent(begin, len(parts), call.platform.put_work_s(call.record.memory_mb))
-            end = _last(link, sent + _first_bytes_s(call, storage.puts, sent, self.exchange), parts, begin)
+                begin += float(_first_bytes_s(call, storage.puts, empty + at, empty, self.exchange).max())
+            work_s = call.platform.put_work_s(call.record.memory_mb)
+            end = _moved(call, link, storage.puts, parts, begin, work_s, self)
             if uploads:
-                end += float(_first_bytes_s(call, storage.puts, np.full(uploads, end), self.exchange).max())
+                end += float(_first_bytes_s(call, storage.puts, empty + end, empty, self.exchange).max())
         note_bytes(call, 0.0, total, self.exchange)
         call.record.add_phase(self.phase, at, end)
         if self.ready is not None:
@@ -153,12 +174,13 @@ class PutInOrder(Phase):
 
     def run(self, call: Call, at: float) -> float:
         """Upload them. Raises CallFailed (`s3-error`) where S3 refuses a request too often."""
-        through = call.instance.outbound.stream(at, self.sizes[self.order])
+        sizes = self.sizes[self.order]
+        through = call.instance.outbound.stream(at, sizes)
         work_s = call.platform.put_work_s(call.record.memory_mb)
         if work_s:
             through = through + work_s * np.arange(1, len(through) + 1)
         self.ready.times_s[:] = np.inf  # never, if S3 refuses one too often
-        ready = through + _first_bytes_s(call, call.platform.storage.puts, through, self.exchange)
+        ready = through + _first_bytes_s(call, call.platform.storage.puts, through, sizes, self.exchange)
         self.ready.times_s[self.order] = ready
         note_bytes(call, 0.0, float(self.sizes.sum()), self.exchange)
         end = float(ready.max())
@@ -225,19 +247,19 @@ class Pipeline(Phase):
         ):
             asked = now if now > available else next_look_s(call, now, available)
             asked += get_work_s
-            downloaded = download(asked + get(asked), size_in)
+            downloaded = download(asked + get(asked, size_in), size_in)
             computed = downloaded + work_s
             if sent_bytes < 0:  # nothing to upload yet
                 first_compute, first_upload, now = downloaded, computed, computed
             else:
-                uploaded = upload(now + put_work_s + put(now + put_work_s), sent_bytes)
+                uploaded = upload(now + put_work_s + put(now + put_work_s, sent_bytes), sent_bytes)
                 uploads.append(uploaded)
                 if platform.own_work.moved_by_cpu:
                     now = computed + (uploaded - now)
                 else:
                     now = uploaded if uploaded > computed else computed
             sent_bytes = size_out
-        ended = upload(now + put_work_s + put(now + put_work_s), sent_bytes)
+        ended = upload(now + put_work_s + put(now + put_work_s, sent_bytes), sent_bytes)
         if self.ready is not None:
             self.ready.times_s[:] = [*uploads, ended]
         return [(began, downloaded), (first_compute, now), (first_upload, ended)]
@@ -277,18 +299,38 @@ def _note_requests(call: Call, requests: Requests, served: int, refused: int, ex
         record.exchange_puts += served * exchange
 
 
-def _first_byte_s(call: Call, requests: Requests, sent_s: float, exchange: bool) -> float:
+def _first_byte_s(call: Call, requests: Requests, sent_s: float, size: float, exchange: bool) -> float:
     """From one request (sent at `sent_s`) to its first byte, s; the call's row counts it. Raises CallFailed."""
     call.platform.storage.forget(call.env.now)
     with _asking(call, requests, exchange):
-        return requests.one(sent_s)
+        return requests.one(sent_s, size)
 
 
-def _first_bytes_s(call: Call, requests: Requests, sent_s: np.ndarray, exchange: bool) -> np.ndarray:
-    """From each request (sent at `sent_s`, shape (requests,)) to its first byte, s. Raises CallFailed."""
+def _first_bytes_s(
+    call: Call, requests: Requests, sent_s: np.ndarray, sizes: np.ndarray, exchange: bool
+) -> np.ndarray:
+    """From each request (sent at `sent_s`, for `sizes` bytes, shapes (requests,)) to its first byte, s.
+
+    Raises CallFailed.
+    """
     call.platform.storage.forget(call.env.now)
     with _asking(call, requests, exchange):
-        return requests.many(sent_s)
+        return requests.many(sent_s, sizes)
+
+
+def _moved(
+    call: Call, link: Link, requests: Requests, sizes: np.ndarray, at: float, work_s: float, phase: Get | Put
+) -> float:
+    """When the last of a phase's objects or parts is through, asked for from `at` on. Raises CallFailed."""
+    connections = phase.at_once or len(sizes)
+    if connections >= len(sizes):
+        sent = _sent(at, len(sizes), work_s)
+        return _last(link, sent + _first_bytes_s(call, requests, sent, sizes, phase.exchange), sizes, at)
+    call.platform.storage.forget(call.env.now)
+    with _asking(call, requests, phase.exchange):
+        return link.pool(
+            at, sizes.tolist(), connections, lambda now, size: work_s + requests.one(now + work_s, size)
+        )
 
 
 def _sent(at: float, count: int, work_s: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator.profiles.groups import Architecture
 from simulator.profiles.schema import PlatformProfile
 
 
@@ -13,14 +14,13 @@ class ClosedFormConstants:
     """What Eq. 3-11 need of a platform (docs/formats.md): medians only, no tails, bursts or contention.
 
     Attributes:
-        vcpus: of each memory size, shape (sizes,).
-        storage_bandwidth_bytes_per_s: B_s of each memory size, shape (sizes,).
+        storage_bandwidth_bytes_per_s: B_s of each memory size, shape (sizes,): one rate for both ways, of an
+            expert that downloads weights and input and uploads as much as one of them.
         direct_bandwidth_bytes_per_s: B_f, raw bytes before encoding.
         storage_delay_s: T_dl, the mean of the medians of GET and PUT.
         warm_start_s: T_str.
     """
 
-    vcpus: np.ndarray
     storage_bandwidth_bytes_per_s: np.ndarray
     direct_bandwidth_bytes_per_s: float
     storage_delay_s: float
@@ -30,7 +30,6 @@ class ClosedFormConstants:
 def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFormConstants:
     """The closed form's constants of a profile, for the given memory sizes."""
     memory = np.asarray(memory_mb, float)
-    by_memory = memory * profile.network.function_bytes_per_s_per_mb.median
     payload, storage = profile.payload, profile.storage
     works = [work.median for work in (storage.get_vcpu_s, storage.put_vcpu_s) if work is not None]
     request_work_s = sum(works) / 2 * profile.compute.mb_per_vcpu.median / float(np.median(memory))
@@ -38,8 +37,7 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     if payload.function_bytes_per_s_per_mb is not None:  # the closed form has one B_f for all sizes
         direct = min(direct, payload.function_bytes_per_s_per_mb.median * float(np.median(memory)))
     return ClosedFormConstants(
-        vcpus=memory / profile.compute.mb_per_vcpu.median,
-        storage_bandwidth_bytes_per_s=np.minimum(by_memory, profile.storage.connection_bytes_per_s.median),
+        storage_bandwidth_bytes_per_s=_storage_bandwidth(profile, memory),
         direct_bandwidth_bytes_per_s=direct / payload.encoding_factor.median,
         storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)
         / 2
@@ -48,10 +46,51 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     )
 
 
+def _storage_bandwidth(profile: PlatformProfile, memory_mb: np.ndarray) -> np.ndarray:
+    network, storage = profile.network, profile.storage
+    upload_per_mb = network.function_upload_bytes_per_s_per_mb or network.function_bytes_per_s_per_mb
+    upload_connection = storage.put_connection_bytes_per_s or storage.connection_bytes_per_s
+    down = np.minimum(
+        memory_mb * network.function_bytes_per_s_per_mb.median, storage.connection_bytes_per_s.median
+    )
+    up = np.minimum(memory_mb * upload_per_mb.median, upload_connection.median)
+    return np.where(down == up, down, 3 / (2 / down + 1 / up))
+
+
+def scaled_vcpus(vcpus: float | np.ndarray, exponent: float) -> np.ndarray:
+    """How many times as fast as one vCPU so many are: as many up to one, to a power of them beyond."""
+    return np.minimum(vcpus, 1.0) * np.maximum(vcpus, 1.0) ** exponent
+
+
+def processors(profile: PlatformProfile, architecture: Architecture) -> tuple[np.ndarray, np.ndarray]:
+    """Each generation of processors that functions of an architecture get: its share, and its speed over x86_64's.
+
+    Both of shape (generations,).
+    """
+    if architecture == "x86_64":
+        return np.ones(1), np.ones(1)
+    generations = profile.compute.arm64.values()
+    shares = np.array([each.share.median for each in generations])
+    return shares / shares.sum(), np.array([each.speed.median for each in generations])
+
+
+def mean_speed(profile: PlatformProfile, architecture: Architecture) -> float:
+    """Speed over x86_64's of an architecture's functions whose mean time is that of their generations."""
+    shares, speeds = processors(profile, architecture)
+    return float(1 / (shares / speeds).sum())
+
+
+def speed(profile: PlatformProfile, memory_mb: np.ndarray) -> np.ndarray:
+    """Compute of each memory size, (sizes,), on the default package's architecture, over one vCPU's of x86_64."""
+    compute = profile.compute
+    vcpus = memory_mb / compute.mb_per_vcpu.median
+    return mean_speed(profile, profile.architecture) * scaled_vcpus(vcpus, compute.scaling_exponent.median)
+
+
 def expert_seconds(
     profile: PlatformProfile, memory_mb: Sequence[int], parameter_bytes: float, flops_per_token: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Block time a + b n of an expert over n tokens: its weights are read once a call, by one thread.
+    """Block time a + b n of an expert over n tokens: its weights are read from memory once a call.
 
     Args:
         memory_mb: memory sizes. parameter_bytes: of the expert's weights. flops_per_token: of a token.
@@ -59,7 +98,15 @@ def expert_seconds(
     Returns:
         a and b of each memory size, s and s/token, both of shape (sizes,).
     """
-    vcpus = closed_form(profile, memory_mb).vcpus
-    read_weights_s = parameter_bytes / profile.compute.weight_bandwidth_per_vcpu.median
-    per_token = flops_per_token / (profile.compute.flops_per_vcpu.median * vcpus)
-    return read_weights_s / np.minimum(1.0, vcpus), per_token
+    compute, memory = profile.compute, np.asarray(memory_mb, float)
+    bandwidth = np.minimum(
+        compute.weight_bandwidth_per_vcpu.median * memory / compute.mb_per_vcpu.median,
+        compute.weight_bandwidth_per_function.median,
+    )
+    return parameter_bytes / bandwidth, flops_per_token / (compute.flops_per_vcpu.median * speed(profile, memory))
+
+
+def transformer_seconds(profile: PlatformProfile, memory_mb: int, flops: float) -> float:
+    """Time of attention, gates or a head: work of a whole transformer, which is slower than an expert's, s."""
+    rate = profile.compute.flops_per_vcpu.median * profile.compute.transformer_speed.median
+    return flops / (rate * float(speed(profile, np.array([memory_mb], float))[0]))

@@ -49,9 +49,9 @@ class Fit(FileModel):
     """What a calibrated value rests on.
 
     `method` is the family or estimator; `samples` counts values in `runs` independent runs (fit and selection,
-    without the test); `draws` are of the value (of a distribution its median), one for each resampling
-    of runs; `interval` is the 95% interval of the value, of a distribution of its median (of one around
-    1, its 99% quantile), from a bootstrap over runs; `held_out_error` is the relative error on the runs by which
+    without the test); `interval` is the 95% interval of the value, of a distribution of its median (of one around
+    1, its 99% quantile): Student's t over what each of all runs says, or the bracket that the data cannot tell
+    apart; `draws` are of the same number, as wide; `held_out_error` is the relative error on the runs by which
     nothing was chosen; `sha256` is of the sorted lines of the `file`.
     """
 
@@ -72,7 +72,8 @@ Kept: TypeAlias = Literal["not measured", "better than the fit"]
 class Constant(FileModel):
     """A value or a distribution, and where it comes from.
 
-    A calibration adds its `fit`, or why it `kept` the value that was there.
+    `interval` is the 95% interval of its value (of a distribution its median) as the source has it. A calibration
+    adds its `fit`, or why it `kept` the value that was there.
     """
 
     value: float | Quantiles | Samples
@@ -80,8 +81,16 @@ class Constant(FileModel):
     source: str = Field(min_length=1)
     date: str = Field(min_length=4)
     confidence: Confidence
+    interval: tuple[float, float] | None = None
     fit: Fit | None = None
     kept: Kept | None = None
+
+    @field_validator("interval")
+    @classmethod
+    def _ordered(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        if interval is not None and not 0 <= interval[0] <= interval[1]:
+            raise ValueError(f"expected 0 <= low <= high, got {interval[0]:g} to {interval[1]:g}")
+        return interval
 
     @property
     def median(self) -> float:
@@ -89,8 +98,12 @@ class Constant(FileModel):
         return self.value if isinstance(self.value, float) else median_of(self.value.draws_from)
 
     def with_value(self, value: float) -> "Constant":
-        """The constant with another value, or the value in place of its distribution."""
-        return self.model_copy(update={"value": float(value)})
+        """The constant with another value, or the value in place of its distribution, as unsure as it was."""
+        interval = self.interval
+        if interval is not None and self.median:
+            factor = value / self.median
+            interval = interval[0] * factor, interval[1] * factor
+        return self.model_copy(update={"value": float(value), "interval": interval})
 
     def scaled(self, factor: float, most: float = math.inf) -> "Constant":
         """The constant with its value, or its whole distribution, times a factor, but at most `most`."""
@@ -100,7 +113,7 @@ class Constant(FileModel):
         elif isinstance(self.value, Samples):
             value = Samples(samples=tuple(float(min(x * factor, most)) for x in self.value.samples))
         else:
-            value = float(min(self.value * factor, most))
+            return self.with_value(min(self.value * factor, most))
         return self.model_copy(update={"value": value})
 
 

@@ -3,232 +3,48 @@
 File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from moe.errors import InputError, nearest, shortened
 from moe.files import FileModel, overlaid, read_mapping, validated
 from moe.shown import Shown
 from simulator.profiles.constant import (
-    USD,
-    AtLeastOne,
-    Bytes,
-    BytesPerSecond,
     Constant,
-    Dated,
-    Ratio,
-    RequestsPerSecond,
-    Seconds,
-    VisibleCores,
-    in_unit,
-    within,
+)
+from simulator.profiles.groups import (
+    Architecture,
+    AsynchronousConstants,
+    ClusterConstants,
+    ComputeConstants,
+    ConcurrencyConstants,
+    FailureConstants,
+    NetworkConstants,
+    PayloadConstants,
+    PriceConstants,
+    RetryConstants,
+    SlowConstants,
+    StartConstants,
+    StorageConstants,
 )
 from simulator.profiles.walk import Keys, leaves, mapped
 
 DEFAULT_PROFILE = "aws-us-east-1-2026"
+PAPER_PROFILE = "paper"  # the same as far as the paper's model goes
 GB = 2**30  # as S3 charges bytes
-Retried: TypeAlias = Literal["throttled", "handler-error", "timeout", "instance-lost", "s3-error", "out-of-memory"]
-
-
-class PackageConstants(FileModel):
-    """How a function is packaged, and what an instance of it goes through before its first call."""
-
-    package_type: Literal["zip", "image"]
-    runtime: str
-    architecture: Literal["x86_64", "arm64"] = "x86_64"
-    provisioning_s: Seconds
-    init_s: Seconds
-
-
-class StartConstants(FileModel):
-    """Start of an instance and of a call; `package` is the one that functions have unless they say otherwise."""
-
-    warm_s: Seconds
-    package: str
-    packages: dict[str, PackageConstants] = Field(min_length=1)
-    fetch_bytes_per_s: BytesPerSecond
-    init_limit_s: Seconds
-    keep_alive_s: Seconds
-    keep_alive_halving_s: Seconds | None = (
-        None  # each such period halves the idle instances; goes before keep_alive_s
-    )
-    instance_age_s: Seconds
-
-    @model_validator(mode="after")
-    def _known(self) -> "StartConstants":
-        if self.package not in self.packages:
-            raise ValueError(
-                f"package: no package {shortened(self.package)}{nearest(self.package, self.packages)}"
-            )
-        return self
-
-
-class ConcurrencyConstants(FileModel):
-    """How many calls may run at once, and how fast instances may be added."""
-
-    account: Ratio
-    scaling_burst: Ratio
-    scaling_per_s: Annotated[Constant, in_unit("1/s")]
-    timeout_s: Seconds
-
-
-class RetryConstants(FileModel):
-    """What a caller does about a failed attempt: AWS SDK's standard mode.
-
-    `again_after` names the statuses of the record table after which it tries again.
-    """
-
-    attempts: Ratio
-    base_s: Seconds
-    cap_s: Seconds
-    again_after: tuple[Retried, ...]
-
-
-class AsynchronousConstants(FileModel):
-    """Lambda's queue of asynchronous invocations; before the n-th retry of an error it waits n times as long."""
-
-    limit_bytes: Bytes
-    age_limit_s: Seconds
-    attempts: AtLeastOne
-    error_wait_s: Seconds
-    throttle_base_s: Seconds
-    throttle_cap_s: Seconds
-
-
-class FailureConstants(FileModel):
-    """What goes wrong by itself; a straggler is an instance that computes so many times slower."""
-
-    handler_error: Annotated[Constant, in_unit("1"), within(0, 1)]
-    straggler: Annotated[Constant, in_unit("1"), within(0, 1)]
-    straggler_factor: AtLeastOne
-    instances_lost_per_hour: Annotated[Constant, in_unit("1/h")]
-
-
-class ComputeConstants(FileModel):
-    """Compute of a function."""
-
-    visible_cores: VisibleCores
-
-    mb_per_vcpu: Annotated[Constant, in_unit("MB")]
-    flops_per_vcpu: Annotated[Constant, in_unit("FLOP/s")]
-    weight_bandwidth_per_vcpu: BytesPerSecond
-    jitter: Ratio
-    runtime_bytes: Bytes
-
-
-class NetworkConstants(FileModel):
-    """Network of a function, each way.
-
-    `function_upload_bytes_per_s_per_mb`: where uploads are slower than downloads. `moved_by_cpu`: what limits a
-    function's transfers is its own CPU, so that an upload does not overlap with compute.
-    """
-
-    function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")]
-    function_upload_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
-    moved_by_cpu: bool = False
-    sustained_bytes_per_s: BytesPerSecond
-    burst_bytes_per_s: BytesPerSecond
-    burst_bytes: Bytes
-
-
-class ExpressConstants(FileModel):
-    """S3 Express One Zone: what differs from the standard class, prices included."""
-
-    get_latency_s: Seconds
-    put_latency_s: Seconds
-    get_limit_per_s: RequestsPerSecond
-    put_limit_per_s: RequestsPerSecond
-    get: USD
-    put: USD
-    get_per_gb: USD
-    put_per_gb: USD
-
-
-class StorageConstants(FileModel):
-    """S3 as a function sees it; latencies, limits and prices of the class that is used.
-
-    `get_vcpu_s`, `put_vcpu_s`: work of the function's own vCPU for each request, before it is sent.
-    """
-
-    storage_class: Literal["standard", "express"] = "standard"
-    get_latency_s: Seconds
-    put_latency_s: Seconds
-    get_vcpu_s: Seconds | None = None
-    put_vcpu_s: Seconds | None = None
-    connection_bytes_per_s: BytesPerSecond
-    get_limit_per_s: RequestsPerSecond
-    put_limit_per_s: RequestsPerSecond
-    prefixes: AtLeastOne
-    error: Annotated[Constant, in_unit("1"), within(0, 1)]
-    parts: AtLeastOne
-    least_part_bytes: Annotated[Constant, in_unit("bytes"), within(1)]
-    express: ExpressConstants
-
-
-class PayloadConstants(FileModel):
-    """A function that invokes a function, synchronously.
-
-    `function_bytes_per_s_per_mb`: a function's own CPU encodes, sends and decodes payloads, so that all of them
-    together get at most so much for each MB of its memory; without it, memory does not matter.
-    """
-
-    overhead_s: Seconds
-    bytes_per_s: BytesPerSecond
-    function_bytes_per_s_per_mb: Annotated[Constant, in_unit("bytes/s/MB")] | None = None
-    limit_bytes: Bytes
-    encoding_factor: Ratio
-
-
-class PriceConstants(FileModel):
-    """What AWS charges; `date` is the day whose rules hold. The free tier is what is left of it, 0: off."""
-
-    date: date
-    gb_s: USD
-    gb_s_arm64: USD
-    invocation: USD
-    s3_put: USD
-    s3_get: USD
-    billing_step_s: Dated
-    init_is_billed: Dated
-    image_init_is_billed: Dated
-    tmp_gb_s: USD
-    free_gb_s: Annotated[Constant, in_unit("GB-s")]
-    free_invocations: Ratio
-    provisioned_gb_s: USD
-    provisioned_duration_gb_s: USD
-    provisioned_step_s: Seconds
-
-
-class BetterTransformerConstants(FileModel):
-    """How many times faster torch's fused layers are than eager ones, by layer type; expert MLPs gain nothing."""
-
-    attention: AtLeastOne
-    encoder: AtLeastOne
-
-
-class ClusterConstants(FileModel):
-    """The CPU cluster that serverless is compared with."""
-
-    instance: str
-    cores: Ratio
-    flops_per_core: Annotated[Constant, in_unit("FLOP/s")]
-    efficiency: Ratio
-    memory_bytes_per_s: BytesPerSecond
-    smallest_task_flops: Annotated[Constant, in_unit("FLOP"), within(1)]
-    better_transformer: BetterTransformerConstants
-    price_per_hour: USD
-    month_utilisation: Ratio
 
 
 @dataclass(frozen=True)
 class StorageClass:
-    """One storage class of S3: latencies, limits of all prefixes together (requests/s), prices (USD)."""
+    """One storage class of S3: latencies, limits of all prefixes together (requests/s), prices (USD).
+
+    `beyond`: of each kind of request, what changes its latency: its drift, and slow ones.
+    """
 
     get_latency_s: Constant
     put_latency_s: Constant
@@ -238,6 +54,9 @@ class StorageClass:
     put_usd: float
     get_usd_per_byte: float = 0.0
     put_usd_per_byte: float = 0.0
+    beyond: Mapping[str, tuple[Constant | None, SlowConstants | None]] = field(
+        default_factory=lambda: {"get": (None, None), "put": (None, None)}
+    )
 
 
 class PlatformProfile(Shown, FileModel):
@@ -275,6 +94,16 @@ class PlatformProfile(Shown, FileModel):
         return found
 
     @property
+    def gb_s_usd(self) -> float:
+        """What the next GB-s of a function costs, USD: on its package's architecture, in the month's tier."""
+        return self.prices.tiers_of(self.architecture)[0][1]
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the package that functions have unless they say otherwise."""
+        return self.start.packages[self.start.package].architecture
+
+    @property
     def storage_class(self) -> StorageClass:
         """Latencies, limits and prices of the storage class that is used."""
         chosen, prices = self.storage, self.prices
@@ -286,7 +115,11 @@ class PlatformProfile(Shown, FileModel):
         prefixes = chosen.prefixes.median
         limits = chosen.get_limit_per_s.median * prefixes, chosen.put_limit_per_s.median * prefixes
         usd = prices.s3_get.median, prices.s3_put.median
-        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd)
+        beyond = {
+            "get": (chosen.get_drift, chosen.slow_gets),
+            "put": (chosen.put_drift, chosen.slow_puts),
+        }
+        return StorageClass(chosen.get_latency_s, chosen.put_latency_s, *limits, *usd, beyond=beyond)
 
 
 def profile_names() -> list[str]:
@@ -304,14 +137,23 @@ def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:
     """
     if Path(name_or_path).suffix not in (".yaml", ".yml"):
         return validated(PlatformProfile, _packaged(str(name_or_path), "profile"), name_or_path)
-    data = read_mapping(name_or_path)
-    if "base" in data:
-        data = overlaid(_packaged(str(data.pop("base")), f"{name_or_path}: base"), data)
-    return validated(PlatformProfile, data, name_or_path)
+    return validated(PlatformProfile, _based(read_mapping(name_or_path), name_or_path), name_or_path)
+
+
+def _based(data: dict[str, Any], name: str | Path) -> dict[str, Any]:
+    """A profile's mapping upon that of the packaged one that its `base` names, if any. Raises InputError."""
+    if "base" not in data:
+        return data
+    return overlaid(_packaged(str(data.pop("base")), f"{name}: base"), data)
+
+
+def price_list_date(profile: str | Path) -> str:
+    """The day of the prices of a profile, by name or file, ISO: what every result says. Raises InputError."""
+    return load_profile(profile).prices.price_list_date.isoformat()
 
 
 def _packaged(name: str, what: str) -> dict[str, Any]:
     """The file of a packaged profile. Raises InputError, which begins with `what`."""
     if name not in profile_names():
         raise InputError(f"{what}: no profile {shortened(name)}{nearest(name, profile_names())}")
-    return read_mapping(str(resources.files("simulator") / "profiles" / f"{name}.yaml"))
+    return _based(read_mapping(str(resources.files("simulator") / "profiles" / f"{name}.yaml")), name)

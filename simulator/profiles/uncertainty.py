@@ -1,7 +1,7 @@
 """How sure a profile is: its constants at draws of their fits, or times factors as wide as they are unsure.
 
-Draw k of the fits of all constants that rest on the same runs is of the same resampling of these: what they have
-in common stays together (docs/calibration.md). Factors are for decisions that must hold for the true platform:
+Draw k of the fits of all constants that rest on as many runs weighs these runs alike: what they have in common
+stays together (docs/calibration.md). Factors are for decisions that must hold for the true platform:
 every uncertain constant has one, measured or not. They are lognormal, and independent of each other.
 """
 
@@ -22,7 +22,10 @@ SPREAD: Mapping[Confidence, float] = {"high": 1.1, "medium": 1.3, "low": 2.0}
 """By confidence, of an unmeasured constant: its 95% range is the value over, to times, that. Assumed."""
 UNCERTAIN: tuple[Keys, ...] = (
     ("compute", "flops_per_vcpu"),
+    ("compute", "transformer_speed"),
+    ("compute", "scaling_exponent"),
     ("compute", "weight_bandwidth_per_vcpu"),
+    ("compute", "weight_bandwidth_per_function"),
     ("network", "function_bytes_per_s_per_mb"),
     ("network", "sustained_bytes_per_s"),
     ("network", "burst_bytes"),
@@ -33,13 +36,17 @@ UNCERTAIN: tuple[Keys, ...] = (
     ("start", "keep_alive_s"),
     ("payload", "overhead_s"),
     ("payload", "bytes_per_s"),
-    ("cluster", "flops_per_core"),
+    ("cluster", "core_speed"),
     ("cluster", "efficiency"),
     ("cluster", "memory_bytes_per_s"),
     ("cluster", "month_utilisation"),
 )
 """Constants on which a decision may depend, between plans or between Lambda and a cluster; prices are known."""
-AT_MOST_1 = (("cluster", "efficiency"), ("cluster", "month_utilisation"))
+AT_MOST_1 = (
+    ("compute", "scaling_exponent"),
+    ("cluster", "efficiency"),
+    ("cluster", "month_utilisation"),
+)
 Z95 = 1.959964
 
 
@@ -81,7 +88,7 @@ class Factors:
     Attributes:
         paths: of the constants. sigmas: of the logarithms of their factors, shape (constants,).
         factors: shape (draws, constants), in an order whose every beginning is spread evenly (Sobol).
-        measured: which have an interval of their own, shape (constants,).
+        measured: which have the interval of a fit, shape (constants,).
     """
 
     paths: tuple[Keys, ...]
@@ -124,15 +131,17 @@ def drawn_factors(
     sigmas = np.array([sigma(constant, spread) for constant in constants])
     sequence = qmc.MultivariateNormalQMC(np.zeros(len(paths)), rng=np.random.default_rng(seed))
     normal = sequence.random(1 << max(0, draws - 1).bit_length())[:draws]
-    measured = np.array([_interval(constant) is not None for constant in constants])
+    fits = [_standing(constant) for constant in constants]
+    measured = np.array([fit is not None and fit.interval is not None for fit in fits])
     return Factors(paths, sigmas, np.exp(normal * sigmas), measured)
 
 
 def sigma(constant: Constant, spread: Mapping[Confidence, float] = SPREAD) -> float:
     """How unsure a constant is: the standard deviation of the logarithm of its factor.
 
-    By the interval of its fit, where that stands; else by its confidence. An interval that begins at 0 has no
-    ratio: nothing is known of how small the value may be, and the constant is taken to be of low confidence.
+    By the interval of its fit, where that stands, else by its source's; without one by its confidence. An interval
+    that begins at 0 has no ratio: nothing is known of how small the value may be, and the constant is taken to be
+    of low confidence.
     """
     interval = _interval(constant)
     if interval is None:
@@ -143,7 +152,7 @@ def sigma(constant: Constant, spread: Mapping[Confidence, float] = SPREAD) -> fl
 
 def _interval(constant: Constant) -> tuple[float, float] | None:
     fit = _standing(constant)
-    return None if fit is None else fit.interval
+    return constant.interval if fit is None or fit.interval is None else fit.interval
 
 
 def _standing(constant: Constant) -> Fit | None:

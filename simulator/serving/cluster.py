@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from moe.spec import MoESpec
-from simulator.profiles.schema import ClusterConstants
+from simulator.profiles.schema import PlatformProfile
 
 Period: TypeAlias = Literal["second", "hour", "month"]
 LayerType: TypeAlias = Literal["attention", "encoder"]
@@ -39,40 +39,44 @@ def run_on_cluster(
     spec: MoESpec,
     tokens: np.ndarray,
     batch_tokens: float,
-    cluster: ClusterConstants,
+    profile: PlatformProfile,
     *,
     better_transformer: bool = False,
     layer_type: LayerType = "attention",
     charged: Charged = "time-share",
 ) -> ClusterRun:
-    """A batch on the cluster: each step takes the longer of its arithmetic and its weights' way from memory.
+    """A batch on the cluster: each step takes its arithmetic and its weights' way from memory, as on a function.
 
-    All experts of a layer run at once, with cores in proportion to their work, but none with more cores than it
-    has tasks (of `smallest_task_flops`) for: a layer's arithmetic ends with its last expert's. With
-    BetterTransformer the arithmetic of non-MoE layers is faster by the factor of their type; experts' is not.
+    So a small batch pays for all the weights that it uses. All experts of a layer run at once, with cores in
+    proportion to their work, but none with more cores than it has tasks (of `smallest_task_flops`) for: a layer's
+    arithmetic ends with its last expert's. With BetterTransformer the arithmetic of non-MoE layers is faster by
+    the factor of their type; experts' is not.
 
     Args:
         spec: the model's sizes.
         tokens: tokens of each expert, shape (layers, experts).
         batch_tokens: tokens of the batch.
-        cluster: its constants.
+        profile: whose cluster; a core is `core_speed` times as fast as a vCPU of its functions.
         better_transformer: whether it runs torch's fused layers.
         layer_type: what is fused: `attention` (any model's) or `encoder` (whole encoder layers).
         charged: what of the cluster the MoE layers pay for while the batch is served: their share of its time, of
             the parameters in its memory, or all.
     """
-    cores, flops_per_core = cluster.cores.median, cluster.flops_per_core.median * cluster.efficiency.median
+    cluster, compute = profile.cluster, profile.compute
+    cores, memory_bytes_per_s = cluster.cores.median, cluster.memory_bytes_per_s.median
+    flops_per_core = compute.flops_per_vcpu.median * cluster.core_speed.median * cluster.efficiency.median
     factor = getattr(cluster.better_transformer, layer_type).median if better_transformer else 1.0
 
     def seconds(flops: float, weights: float) -> float:
-        return max(flops / (cores * flops_per_core), weights / cluster.memory_bytes_per_s.median)
+        rate = cores * flops_per_core * compute.transformer_speed.median
+        return flops / rate + weights / memory_bytes_per_s
 
     tokens = np.asarray(tokens, float)
     work = spec.expert_flops * tokens
     usable = np.clip(np.ceil(work / cluster.smallest_task_flops.median), 1, cores)
     arithmetic_s = np.maximum(work.sum(axis=1) / cores, (work / usable).max(axis=1)) / flops_per_core
-    weights_s = spec.expert_parameter_bytes * (tokens > 0).sum(axis=1) / cluster.memory_bytes_per_s.median
-    moe_s = float(np.maximum(arithmetic_s, weights_s).sum())
+    weights_s = spec.expert_parameter_bytes * (tokens > 0).sum(axis=1) / memory_bytes_per_s
+    moe_s = float((arithmetic_s + weights_s).sum())
     attention_s = len(tokens) * seconds(spec.non_moe_flops * batch_tokens / factor, spec.non_moe_parameter_bytes)
     tail_s = seconds(spec.tail_flops * batch_tokens, spec.embedding_bytes if spec.tail_flops else 0.0)
     latency_s = moe_s + attention_s + tail_s

@@ -18,9 +18,9 @@ from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Latch, Target
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentPlan, DeploymentProblem, non_moe_memory_mb
 from simulator.records import Record
-from simulator.serving.layer import Layer, Serving, loading, non_moe_function, non_moe_memory_mb
+from simulator.serving.layer import Layer, Serving, loading, non_moe_function
 from simulator.serving.methods import METHODS
 from simulator.serving.replicas import replicas_of
 

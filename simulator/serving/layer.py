@@ -17,7 +17,7 @@ from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Allocate, FirstCall, Sleep
 from simulator.cloud.platform import Platform
 from simulator.cloud.transfers import Get
-from simulator.plan import DeploymentProblem, LayerPlan, ProblemLayer
+from simulator.plan import DeploymentProblem, LayerPlan, ProblemLayer, Reload
 from simulator.records import Record
 from simulator.serving.overflow import OVERFLOWS, Overflow, replicas_that_fit
 from simulator.serving.rehearsal import PARAMETERS
@@ -25,7 +25,6 @@ from simulator.serving.replicas import Replica, split
 
 Start: TypeAlias = Literal["eager", "just-in-time"]
 Gather: TypeAlias = Literal["after-all", "as-ready"]
-Reload: TypeAlias = Literal["every-invocation", "when-cold"]
 
 
 class Serving(FileModel):
@@ -40,7 +39,8 @@ class Serving(FileModel):
         "eager", description="of experts: with their layer, or just in time for their first input"
     )
     next_layer_start: Start = Field(
-        "eager", description="of the next non-MoE function: with the layer, or to have loaded when results come"
+        "just-in-time",
+        description="of the next non-MoE function: with the layer (paper), or to have loaded when results come",
     )
     gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
     overflow: Overflow = Field("foreseen", description="of a replica that meets more tokens than fit")
@@ -49,7 +49,11 @@ class Serving(FileModel):
 
 DEFAULT_SERVING = Serving()
 JUST_IN_TIME = Serving(start="just-in-time")
-"""As the closed form reckons (Eq. 3-11): an expert waits for no input."""
+"""As the closed form reckons (Eq. 3-11): an expert waits for no input, nor a non-MoE function for results."""
+AS_PAPER = Serving(start="just-in-time", next_layer_start="eager")
+"""The same, but the next non-MoE function starts with the layer, and waits, billed (Eq. 7's picture)."""
+EAGER = Serving(next_layer_start="eager")
+"""Everything starts with its layer, as the functions of `lambda_probe.live` start each other."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +159,11 @@ def loading(problem: DeploymentProblem, platform: Platform, serving: Serving, lo
     of the call is in it); elsewhere it says how many bytes there are to download.
     """
     constants = problem.platform
+    size = constants.loaded_bytes(load_s)
     if platform.is_ideal:
-        return (_loaded(Sleep(max(0.0, load_s - constants.warm_start_s), "parameter_download"), serving),)
-    seconds = load_s - constants.warm_start_s - constants.storage_delay_s
-    return (_parameters(seconds * constants.gate_bandwidth, serving),) if seconds > 0 else ()
+        sleep = Sleep(max(0.0, load_s - constants.warm_start_s), "parameter_download", gets=int(size > 0))
+        return (_loaded(sleep, serving),)
+    return (_parameters(size, serving),) if size > 0 else ()
 
 
 def _parameters(size: float, serving: Serving) -> Phase:
@@ -192,9 +197,3 @@ def non_moe_function(e: int) -> str:
 def expert_function(e: int, i: int) -> str:
     """Name of the function of expert i of layer e."""
     return f"layer-{e}-expert-{i}"
-
-
-def non_moe_memory_mb(problem: DeploymentProblem, e: int) -> int:
-    """Memory of non-MoE function e: its layer's, or the largest listed size; the tail has the last layer's."""
-    memory = problem.layers[min(e, len(problem.layers) - 1)].non_moe_memory_mb
-    return memory or problem.platform.memory_mb[-1]

@@ -22,8 +22,8 @@ from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Invoke, Latch, Signal, Target, WaitFor
 from simulator.cloud.phases import Compute, Return
 from simulator.cloud.transfers import Get, GetAsReady, Pipeline, Put, PutInOrder, Ready
-from simulator.plan import Communication
-from simulator.serving.layer import Layer, loading, non_moe_memory_mb
+from simulator.plan import Communication, handed_on_as_payload, non_moe_memory_mb
+from simulator.serving.layer import Layer, loading
 from simulator.serving.rehearsal import expected_end_s
 from simulator.serving.replicas import Replica, minibatches
 
@@ -106,7 +106,7 @@ def pipelined(layer: Layer, following: Following) -> Program:
 
 def direct(layer: Layer, following: Following) -> Program:
     """Invoke every replica with its input, wait for all, hand the results on to the next function."""
-    sizes, calls, payload = layer.sizes, layer.calls, layer.platform.payload
+    sizes, calls, constants = layer.sizes, layer.calls, layer.problem.platform
 
     def expert(replica: Replica, _: int) -> Program:
         """Eq. 10's steps: head, compute, response; the input came with the invocation."""
@@ -120,11 +120,11 @@ def direct(layer: Layer, following: Following) -> Program:
     experts = layer.experts(expert, expert, payload_per_token=sizes.token_in_bytes)
     invoke = Invoke(experts, wait=True, latch=layer.latch(len(calls)))
     size = sum(c.tokens for c in calls) * sizes.token_out_bytes
-    if layer.platform.is_ideal:
+    if layer.platform.is_ideal and not constants.direct_hands_on:
         return (invoke, Invoke((following(()),), wait=False))
-    if size * payload.encoding_factor <= payload.limit_bytes:
-        return (invoke, Invoke((following((), payload_bytes=size),), wait=False))
-    return (invoke, Put([size]), Invoke((following((Get([size], "gather"),)),), wait=False))
+    if handed_on_as_payload(constants, size):
+        return (invoke, Invoke((following((), payload_bytes=size),), wait=False, phase="hand_on"))
+    return (invoke, Put([size], "hand_on"), Invoke((following((Get([size], "gather"),)),), wait=False))
 
 
 METHODS: dict[Communication, Method] = {"storage": storage, "pipelined": pipelined, "direct": direct}
@@ -168,7 +168,7 @@ def _uploaded_s(layer: Layer, size: float) -> float:
     """From the start of the layer until `size` bytes that its gate uploads first are in S3, by medians, s."""
     platform, memory_mb = layer.platform, non_moe_memory_mb(layer.problem, layer.e)
     put_s = platform.put_work_s(memory_mb) + platform.storage.puts.latency.median
-    return put_s + size / platform.upload_rates(memory_mb).function
+    return put_s + size / platform.network.upload_rates(memory_mb).function
 
 
 def _unknown(objects: int) -> Ready:

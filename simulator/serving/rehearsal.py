@@ -28,7 +28,7 @@ def expected_end_s(
         published_s: when what it waits for is there.
     """
     still = service.platform.still()
-    down, up = still.network.rates(memory_mb), still.upload_rates(memory_mb)
+    down, up = still.network.rates(memory_mb), still.network.upload_rates(memory_mb)
     function = Function("", memory_mb, still.start.package, math.inf)
     call = Call(service, still, function, Record(0, 0, "", "", memory_mb), program)
     call.instance = Instance("", Link(down, 0.0), Link(up, 0.0), done=(PARAMETERS,))

@@ -22,13 +22,16 @@ from simulator.plan import (
     Violation,
     check_plan_fits,
     constraint_violations,
+    non_moe_memory_mb,
 )
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
 from simulator.serving.forward_pass import ForwardPass
-from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function, non_moe_memory_mb
+from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function
 from simulator.serving.overflow import replicas_run
+from simulator.serving.rehearsal import PARAMETERS
 from simulator.serving.replicas import check_can_be_played, problem_of_size, whole_tokens
+from simulator.serving.settled import settled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +111,7 @@ def simulate(
     routing: Sequence[np.ndarray] | None = None,
     runs: int = 1,
     warm: bool = True,
+    apart: bool = False,
     decode: Decode | None = None,
     poll_s: float = 0.0,
     seed: int = 0,
@@ -122,7 +126,9 @@ def simulate(
         routing: real tokens of each expert, one (layers, experts) integer array a batch: then tokens are whole,
             and replicas that meet more than fits overflow. None: the problem's tokens, divided.
         runs: batches without `routing`; with it, each of its batches is served once.
-        warm: whether planned instances are initialised before the first batch.
+        warm: whether planned instances are initialised before the first batch, and have loaded what they keep.
+        apart: whether each batch finds what the first one found (without `warm`: no instance) and begins at 0 s;
+            else it finds the instances that the batch before it has left.
         decode: token-by-token generation after each batch: every layer is invoked again for each step.
         poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
         seed: of all random streams.
@@ -138,16 +144,21 @@ def simulate(
     ((3,), True)
     """
     check_plan_fits(problem, plan)
+    problem, serving = settled(problem, plan, serving)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
-    service = LambdaService(simpy.Environment(), platform.changed(own_work={"poll_s": poll_s}))
-    deploy_plan(service, problem, plan, warm)
-    if routing is None:
-        passes = [_as_planned(service, problem, plan, serving, number) for number in range(runs)]
-    else:
-        passes = [_as_routed(service, problem, plan, serving, number, real) for number, real in enumerate(routing)]
-    in_order = [one for each in passes for one in (each, *_decode_steps(each, decode))]
-    return _outcome(passes, _serve(service, in_order).reshape(len(passes), -1))
+    platform = platform.changed(own_work={"poll_s": poll_s})
+    passes: list[ForwardPass] = []
+    durations_s: list[np.ndarray] = []
+    batches = list(enumerate([None] * runs if routing is None else routing))
+    for served in [[each] for each in batches] if apart else [batches]:
+        service = LambdaService(simpy.Environment(), platform)
+        deploy_plan(service, problem, plan, warm, loaded=warm and serving.reload == "when-cold")
+        here = [_pass(service, problem, plan, serving, number, real) for number, real in served]
+        in_order = [one for each in here for one in (each, *_decode_steps(each, decode))]
+        durations_s.append(_serve(service, in_order).reshape(len(here), -1))
+        passes += here
+    return _outcome(passes, np.concatenate(durations_s))
 
 
 def _outcome(passes: list[ForwardPass], durations_s: np.ndarray) -> SimulatedRun:
@@ -156,18 +167,19 @@ def _outcome(passes: list[ForwardPass], durations_s: np.ndarray) -> SimulatedRun
     Args:
         durations_s: of each pass, then of its steps, shape (batches, 1 + steps).
     """
-    service, problem, plan = passes[0].service, passes[0].problem, passes[0].plan
+    problem, plan = passes[0].problem, passes[0].plan
+    records = [row for service in dict.fromkeys(each.service for each in passes) for row in service.records]
     latency_s, limit_s = durations_s[:, 0], problem.latency_limit_s
     violations = constraint_violations(problem, plan)
     if limit_s is not None and (latency_s > limit_s * (1 + 1e-9)).any():
         violations.append((None, None, "latency"))
     planned = sum(int(layer.replicas.sum()) for layer in plan.layers)
     return SimulatedRun(
-        records=service.records,
+        records=records,
         latency_s=latency_s,
         decode_s=durations_s[:, 1:],
         served_tokens=problem.served_tokens,
-        bill=bill(service.records).per_batch(len(passes)),
+        bill=bill(records).per_batch(len(passes)),
         violations=tuple(violations),
         overflowed=sum(sum(int(g.sum()) for g in each.replicas) - planned for each in passes),
         failed=tuple(
@@ -222,27 +234,23 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _as_planned(
-    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, serving: Serving, batch: int
-) -> ForwardPass:
-    """A pass with the problem's tokens, divided evenly."""
-    tokens = [layer.tokens for layer in problem.layers]
-    replicas = [layer.replicas for layer in plan.layers]
-    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch, whole_tokens=False, limits=False)
-
-
-def _as_routed(
+def _pass(
     service: LambdaService,
     problem: DeploymentProblem,
     plan: DeploymentPlan,
     serving: Serving,
     batch: int,
-    routed: np.ndarray,
+    routed: np.ndarray | None,
 ) -> ForwardPass:
-    """A pass with real, whole tokens, on as many replicas as they need, or as planned."""
-    tokens = _layers_of(problem, routed)
-    replicas = replicas_run(problem, plan, tokens, serving.overflow)
-    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch)
+    """A pass with real, whole tokens, on as many replicas as they need; or with the problem's, divided evenly."""
+    if routed is None:
+        tokens = [layer.tokens for layer in problem.layers]
+        replicas = [layer.replicas for layer in plan.layers]
+    else:
+        tokens = _layers_of(problem, routed)
+        replicas = replicas_run(problem, plan, tokens, serving.overflow)
+    real = routed is not None
+    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch, whole_tokens=real, limits=real)
 
 
 def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarray]:
@@ -253,15 +261,22 @@ def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarra
 
 
 def deploy_plan(
-    service: LambdaService, problem: DeploymentProblem, plan: DeploymentPlan, warm: bool, provisioned: bool = False
+    service: LambdaService,
+    problem: DeploymentProblem,
+    plan: DeploymentPlan,
+    warm: bool,
+    provisioned: bool = False,
+    loaded: bool = False,
 ) -> None:
-    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`.
+    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`, with
+    their parameters if `loaded`.
 
     Raises InputError: more replicas than can be played.
     """
 
     def deploy(name: str, memory_mb: int, instances: int) -> None:
-        service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned)
+        done = (PARAMETERS,) if loaded else ()
+        service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned, done=done)
 
     for e, layer in enumerate(plan.layers):
         check_can_be_played(e, layer.replicas)

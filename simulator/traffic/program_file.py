@@ -16,7 +16,7 @@ from moe.files import FileModel
 from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Invoke, Target
 from simulator.cloud.phases import Allocate, Compute, Fail, FirstCall, Return, Sleep
-from simulator.cloud.transfers import Get, Put
+from simulator.cloud.transfers import Get, List, Put
 from simulator.draws import Chances, Draws
 from simulator.plan import MB, NonNegative
 from simulator.profiles.constant import Quantiles
@@ -101,6 +101,9 @@ class Transfer(PhaseModel):
     parts: int | None = Field(
         None, ge=1, le=MOST, description="connections over which an object is moved, at most; null: the platform's"
     )
+    at_once: int | None = Field(
+        None, ge=1, le=MOST, description="connections of all objects together; null: one for each object or part"
+    )
 
 
 class GetModel(Transfer):
@@ -109,7 +112,7 @@ class GetModel(Transfer):
     def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
         """As `simulator.cloud.transfers.Get`; what a first call downloads are parameters."""
         name = "parameter_download" if first_call else "input_download"
-        return Get([self.bytes] * self.objects, name, parts=self.parts)
+        return Get([self.bytes] * self.objects, name, parts=self.parts, at_once=self.at_once)
 
 
 class PutModel(Transfer):
@@ -117,7 +120,17 @@ class PutModel(Transfer):
 
     def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
         """As `simulator.cloud.transfers.Put`."""
-        return Put([self.bytes] * self.objects, parts=self.parts)
+        return Put([self.bytes] * self.objects, parts=self.parts, at_once=self.at_once)
+
+
+class ListModel(PhaseModel):
+    """List keys in S3."""
+
+    requests: int = Field(1, ge=1, le=MOST, description="one after the other, of up to 1,000 keys each")
+
+    def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
+        """As `simulator.cloud.transfers.List`."""
+        return List(self.requests)
 
 
 class ComputeModel(PhaseModel):
@@ -127,20 +140,23 @@ class ComputeModel(PhaseModel):
     flops: Amount | None = None
     seconds: Amount | None = Field(None, description="at the function's memory")
     threads: int | None = Field(None, ge=1, description="null: one for each core that the function sees")
+    waits_s: float = Field(
+        0.0, ge=0, description="for something outside in between, as far as a small share hides it"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> ComputeModel:
         if sum(amount is not None for amount in (self.vcpu_s, self.flops, self.seconds)) != 1:
             raise ValueError("expected one of vcpu_s, flops, seconds")
-        if self.seconds is not None and self.threads is not None:
-            raise ValueError("threads: share vcpu_s or flops; seconds are what they are")
+        if self.seconds is not None and (self.threads is not None or self.waits_s):
+            raise ValueError("threads, waits_s: share vcpu_s or flops; seconds are what they are")
         return self
 
     def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
         """As `simulator.cloud.phases.Compute`."""
         name = next(name for name in ("vcpu_s", "flops", "seconds") if getattr(self, name) is not None)
         amount, times = _drawn(getattr(self, name), rng)
-        return Compute(**{name: amount}, threads=self.threads, times=times)
+        return Compute(**{name: amount}, threads=self.threads, waits_s=self.waits_s, times=times)
 
 
 class SleepModel(PhaseModel):
@@ -208,6 +224,7 @@ class AlonePhase(FileModel):
 
     get: GetModel | None = None
     put: PutModel | None = None
+    list_: ListModel | None = Field(None, alias="list")
     compute: ComputeModel | None = None
     sleep: SleepModel | None = None
     allocate: AllocateModel | None = None

@@ -15,6 +15,7 @@ from simulator.records import Record
 from simulator.serving.forward_pass import ForwardPass
 from simulator.serving.overflow import replicas_run
 from simulator.serving.replicas import problem_of_size, whole_tokens
+from simulator.serving.settled import settled
 from simulator.serving.simulate import deploy_plan
 from simulator.traffic.metrics import Batch
 from simulator.traffic.program_file import Entry, Functions, programs, row_of
@@ -83,6 +84,7 @@ class MoEServer:
         plan: DeploymentPlan,
         rng: np.random.Generator,
     ) -> None:
+        problem, choice = settled(problem, plan, choice)
         self._service, self._choice, self._plan, self._rng = service, choice, plan, rng
         self._problem = problem
         self._scaled: dict[int, tuple[DeploymentProblem, list[np.ndarray]]] = {}

@@ -83,6 +83,31 @@ def _random_layer(rng: np.random.Generator, e: int) -> dict[str, Any]:
     return layer
 
 
+def with_many_tokens(seed: int, times: int = 20) -> DeploymentProblem:
+    """A random problem with so many times the tokens, each as much smaller, and with some layers alike: as many
+    bytes and seconds, but more minibatch sizes, all of them equally fast below what `next_load_s` takes."""
+    problem, rng = random_problem(seed), np.random.default_rng(seed)
+    layers = []
+    for layer in problem.layers:
+        experts = [
+            x.model_copy(
+                update={
+                    "tokens": x.tokens * times,
+                    "intermediate_bytes_per_token": (x.intermediate_bytes_per_token or 0.0) / times,
+                }
+            )
+            for x in layer.experts
+        ]
+        smaller: dict[str, Any] = {
+            "token_in_bytes": layer.token_in_bytes / times,
+            "token_out_bytes": layer.token_out_bytes / times,
+            "seconds_per_token": tuple(x / times for x in layer.seconds_per_token),
+        }
+        slow = {"next_load_s": float(rng.uniform(0, 20)), "experts": tuple(experts)}
+        layers.append(layer.model_copy(update=smaller | slow))
+    return problem.model_copy(update={"layers": (*layers, *layers[:1] * (seed % 3))})
+
+
 def every_label(problem: DeploymentProblem, layer: ProblemLayer) -> Labels:
     """Cost and latency of every deployment of a layer that keeps the constraints, by method and, for
     `pipelined`, minibatch size: every one from 1 up, by Eq. 12e of each deployment itself."""

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from moe.errors import InputError
-from optimizer.evaluation import evaluate
-from optimizer.exact import front, model_fronts
-from optimizer.ods import _select, solve_ods
+from optimizer.evaluation import evaluate, evaluate_layer, fixed_latency_s
+from optimizer.exact import front, least_latency_s, model_fronts
+from optimizer.ods import _select, fixed_method_within, solve_ods
 from optimizer.solvers import timed
-from simulator.plan import DeploymentPlan, DeploymentProblem
-from tests.conftest import NAMES, reference
-from tests.optimizer.random_problems import distinct, random_problem
+from simulator.plan import COMMUNICATIONS, DeploymentPlan, DeploymentProblem, read_problem
+from tests.conftest import EXAMPLES, NAMES, reference
+from tests.optimizer.random_problems import distinct, every_label, random_problem, with_many_tokens
 
 
 def _check(problem: DeploymentProblem, optimum: float | None) -> DeploymentPlan:
     """Plan with ODS; the plan is no better than the optimum, and says so where it misses the limit."""
-    plan, found = timed(problem, "ods", lambda: solve_ods(problem))
+    plan, found = timed(problem, "ods", solve_ods)
     assert plan.lower_bound == (None if optimum is None else pytest.approx(optimum, rel=1e-6))
     assert plan.feasible == (not plan.violations)
     assert (plan.latency_s or 0) <= (problem.latency_limit_s or np.inf) * (1 + 1e-12) or not plan.feasible
@@ -50,6 +50,68 @@ def test_whole_fronts_change_nothing(name: str) -> None:
         assert bills[0] == pytest.approx(bills[1], rel=1e-9)
         assert one.lower_bound == (other.lower_bound and pytest.approx(other.lower_bound, rel=1e-9))
         assert len(one.rounds) == len(other.rounds)
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(60), pytest.param(range(60, 600), marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_a_plan_does_not_depend_on_whether_the_fronts_were_there(seeds: range) -> None:
+    """One limit and many are solved by different code: a sweep's ODS must be the ODS of a single plan."""
+    for seed in seeds:
+        problem = with_many_tokens(seed)
+        fronts = model_fronts(problem)
+        fastest_s = sum(x.latency_s[0] for x in fronts.fronts) + fixed_latency_s(problem)
+        # None, some or all of the methods meet the limit.
+        for limit_s in (0.7 * fastest_s, float(np.random.default_rng(seed).uniform(1, 1.5)) * fastest_s):
+            limited = problem.with_limit(limit_s)
+            one, other = solve_ods(limited), solve_ods(limited, fronts=fronts)
+            assert one.layers == other.layers, f"seed {seed}, limit {limit_s} s"
+            assert one.rounds == other.rounds, f"seed {seed}, limit {limit_s} s"
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_where_a_method_misses_the_limit_its_plan_is_the_cheapest_of_the_fastest(seed: int) -> None:
+    problem = with_many_tokens(seed, times=4).with_limit(0.01)
+    for method in COMMUNICATIONS:
+        for e, plan in enumerate(fixed_method_within(problem, method)):
+            labels = every_label(problem, problem.layers[e])
+            own = [label for name, label in labels.items() if name.startswith(method)]
+            cost, latency = (np.concatenate(column) for column in zip(*own, strict=True)) if own else ([], [])
+            if plan is None or not len(cost):
+                assert plan is None or not problem.layers[e].tokens.any()
+                continue
+            found = evaluate_layer(problem, e, plan)
+            paid = found.billed_gb_s if problem.objective == "gb_s" else found.full_cost_usd
+            assert found.latency_s == pytest.approx(latency.min(), rel=1e-12)
+            assert paid == pytest.approx(cost[latency <= latency.min() * (1 + 1e-12)].min(), rel=1e-9)
+
+
+@pytest.mark.parametrize("whole_fronts", [False, True])
+def test_a_limit_out_of_reach_does_not_make_the_single_method_dear(whole_fronts: bool) -> None:
+    """Next to a floor that all minibatch sizes meet, any of them is fastest: 5.52 GB-s where 4.43 are enough."""
+    problem = read_problem(EXAMPLES / "ods-fastest.problem.json")
+    found = solve_ods(problem, fronts=model_fronts(problem) if whole_fronts else None)
+    result = evaluate(problem, DeploymentPlan(solver="ods", layers=found.layers))
+    assert found.single_method
+    assert result.billed_gb_s == pytest.approx(4.43, abs=0.005)
+    assert not result.feasible
+
+
+def test_layers_that_are_alike_take_their_plans_in_one_order() -> None:
+    """They may swap plans at no cost, but which of them is slowest decides whose method is dropped."""
+    problem, _, _ = reference("bert-4")
+    problem = problem.model_copy(update={"layers": (problem.layers[0],) * 4})
+    least_s = least_latency_s(problem)
+    for share in (1.02, 1.05, 1.1, 1.2):
+        limited = problem.with_limit(share * least_s)
+        for x in (solve_ods(limited), solve_ods(limited, fronts=model_fronts(limited))):
+            for method in set(COMMUNICATIONS):
+                latency = [
+                    evaluate_layer(limited, e, y).latency_s
+                    for e, y in enumerate(x.layers)
+                    if y.communication == method
+                ]
+                assert latency == sorted(latency)
 
 
 @pytest.mark.parametrize("seed", range(15))

@@ -9,6 +9,7 @@ import pytest
 
 from moe.errors import InputError
 from optimizer import SOLVERS, Infeasible, evaluate, solve
+from optimizer.baselines import best_uniform
 from simulator.plan import DeploymentProblem
 from tests.conftest import reference
 from tests.optimizer.random_problems import random_problem
@@ -104,6 +105,23 @@ def test_the_best_uniform_plan_needs_no_popularity() -> None:
         update={"layers": (layer.model_copy(update={"experts": moved}), *problem.layers[1:])}
     )
     assert solve(problem, "best-uniform").layers == solve(turned, "best-uniform").layers
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_equally_cheap_uniform_plans_the_fastest_is_taken(seed: int) -> None:
+    """Where replicas have nothing to fetch, each costs what it computes: more of them are as cheap and faster."""
+    problem = random_problem(seed)
+    free = {"storage_delay_s": 0.0, "warm_start_s": 0.0, "price_per_invocation": 0.0, "price_per_put": 0.0}
+    platform = problem.platform.model_copy(update=free | {"price_per_get": 0.0})
+    layers = []
+    for layer in problem.layers:
+        experts = tuple(x.model_copy(update={"parameter_bytes": 0.0}) for x in layer.experts)
+        layers.append(
+            layer.model_copy(update={"seconds_per_call": (0.0,) * 3, "next_load_s": 0.0, "experts": experts})
+        )
+    problem = problem.model_copy(update={"platform": platform, "layers": tuple(layers)})
+    plan = best_uniform(problem, popularity="known", methods=("storage",))
+    assert plan.layers[0].experts[0].replicas == problem.platform.max_replicas
 
 
 def test_random_plans_follow_the_seed() -> None:

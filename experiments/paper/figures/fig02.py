@@ -19,7 +19,7 @@ from experiments.tools import style
 from experiments.tools.style import rounded
 from optimizer.solvers import solve
 from simulator.serving.cluster import PERIODS
-from simulator.serving.layer import JUST_IN_TIME
+from simulator.serving.layer import AS_PAPER
 from simulator.serving.simulate import Decode, simulate
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def compute(cell: ServeCell) -> Rows:
     ]
     decode = Decode(cell.decode_steps, cell.batch_tokens // cell.sequence_tokens)
     stepped = simulate(
-        problem, plan, cell.platform, routing=batches.real[:1], serving=JUST_IN_TIME, decode=decode, seed=cell.seed
+        problem, plan, cell.platform, routing=batches.real[:1], serving=AS_PAPER, decode=decode, seed=cell.seed
     )
     step_s = float(stepped.decode_s.mean())
     found.append(cell.about | {"row": "serving", "name": BY_TOKEN, "tokens_per_s": decode.sequences / step_s})

@@ -1,24 +1,26 @@
 """Probing a known platform gives its profile back: if these fail, a profile is of no real platform either."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
-from scipy.special import ndtr
 
 from calibration.calibrated import Calibration
 from calibration.campaigns import calibrate_campaigns
+from calibration.check import hidden
+from calibration.check.hidden import ks_distance
 from calibration.check.simulated_backend import SimulatedBackend
 from calibration.fitting.laws import table_of
 from experiments.profiles.reading import write_profile
 from lambda_probe.campaign.file import load_campaign
 from lambda_probe.campaign.run import run_campaign
-from simulator.draws import LARGEST_Z, quantiles_at
+from lambda_probe.campaign.works import Multiply
 from simulator.profiles.constant import Constant, Dated, Quantiles
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.walk import constant_at, with_constant
-from tests.calibration.check.campaign_of import MEMORY_MB, PLAIN, probe, write
+from tests.calibration.check.campaign_of import MEMORY_MB, PLAIN, Prober, probe, write
 
 IMAGE = "python3.12-x86_64-image"
 OTHER = {
@@ -33,7 +35,9 @@ OTHER = {
     "concurrency/scaling_per_s": 20.0,
     "compute/mb_per_vcpu": 1400.0,
     "compute/flops_per_vcpu": 25e9,
-    "compute/weight_bandwidth_per_vcpu": 18e9,
+    "compute/scaling_exponent": 0.8,
+    "compute/weight_bandwidth_per_vcpu": 5e9,
+    "compute/weight_bandwidth_per_function": 14e9,
     "compute/jitter": {0.5: 1.0, 0.99: 1.2},
     "compute/runtime_bytes": 90.0 * 2**20,
     "network/function_bytes_per_s_per_mb": 50e3,
@@ -75,7 +79,7 @@ def by_cpu(by_itself: bool = True) -> PlatformProfile:
 
 def other() -> PlatformProfile:
     """The packaged profile with all of that, other cores, and the billing rules of 2019."""
-    profile = load_profile()
+    profile = load_profile("paper")
     for name, value in OTHER.items():
         path = name.split("/")
         made = Quantiles(quantiles=value) if isinstance(value, dict) else value
@@ -88,15 +92,6 @@ def other() -> PlatformProfile:
     }
     prices = profile.prices.model_copy(update=rules)
     return profile.model_copy(update={"name": "other", "compute": compute, "prices": prices})
-
-
-def ks_distance(fitted: dict[float, float], true: dict[float, float]) -> float:
-    """The largest difference of two tables' distribution functions, as a simulation draws from them."""
-    z = np.linspace(-LARGEST_Z, LARGEST_Z, 20_001)
-    p = ndtr(z)
-    mine, yours = (np.maximum.accumulate(quantiles_at(table, p)) for table in (fitted, true))
-    x = np.concatenate([mine, yours])
-    return float(np.abs(np.interp(x, mine, p) - np.interp(x, yours, p)).max())
 
 
 def assert_found(made: PlatformProfile, true: PlatformProfile, base: PlatformProfile, but: set[str]) -> None:
@@ -119,10 +114,9 @@ def assert_found(made: PlatformProfile, true: PlatformProfile, base: PlatformPro
             assert distance <= (0.05 if enough else 0.1), (
                 f"{key}: KS distance {distance:.3f}, {fit.samples} values"
             )
-        if "halfway" in fit.method:
-            assert fit.draws is not None
-            assert min(fit.draws) * 0.95 < wanted.median < max(fit.draws) * 1.05
-            continue
+        if "expiry" in fit.method:
+            assert fit.interval is not None
+            assert fit.interval[0] <= wanted.median <= fit.interval[1] <= 1.13 * fit.interval[0], key
         error = abs(found.median / wanted.median - 1)
         assert error <= 0.05, f"{key}: {found.median:g} for {wanted.median:g}"
 
@@ -130,7 +124,7 @@ def assert_found(made: PlatformProfile, true: PlatformProfile, base: PlatformPro
 @pytest.fixture(scope="module", params=["packaged", "other"])
 def probed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """The platform's name, its profile, another one as the base, and the campaign's rows and folder."""
-    true, base = (load_profile(), other()) if request.param == "packaged" else (other(), load_profile())
+    true, base = (load_profile("paper"), other()) if request.param == "packaged" else (other(), load_profile())
     rows = probe(true, runs=8, seed=3)
     folder = write(rows, tmp_path_factory.mktemp(request.param))
     return request.param, true, base, rows, folder
@@ -168,17 +162,41 @@ def measured(true: PlatformProfile, seed: int, folder: Path, probes: Sequence[st
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["packaged", "other"])
 def test_the_standard_campaign_finds_a_platform_again(name: str, tmp_path: Path) -> None:
-    true, base = (load_profile(), other()) if name == "packaged" else (other(), load_profile())
+    true, base = (load_profile("paper"), other()) if name == "packaged" else (other(), load_profile())
     made = calibrate_campaigns([measured(true, 11, tmp_path / "standard")], base).profile
     scaling = {"concurrency/scaling_burst", "concurrency/scaling_per_s"} if name == "other" else set()
     assert_found(made, true, base, NOT_IN_STANDARD - scaling)
 
 
 @pytest.mark.slow
+def test_a_hidden_platform_is_found_again_as_surely_as_it_is_said(tmp_path: Path) -> None:
+    """One that halves idle instances, has a small bucket, and whose transfers are work of the function's own CPU.
+
+    If this fails, a profile of one's own account has constants that are off, or intervals without the truth:
+    `smoe bench calibration` looks at many.
+    """
+    base, true = load_profile("paper"), hidden.hidden_platform(load_profile("paper"), 5)
+    assert true.network.burst_bytes.median < 200e6
+    folder = hidden.measured(load_campaign("standard"), true, 5, tmp_path / "standard")
+    rows = list(hidden.recovered(calibrate_campaigns([folder], base).fits, true, 5, 5))
+    names = {row.name for row in rows}
+    assert {"start.keep_alive_halving_s", "network.burst_bytes", "storage.put_vcpu_s"} <= names
+    for row in rows:
+        assert row.kept is None, row
+        assert row.error <= 0.05, row
+        shifted = row.name.startswith("storage.")  # what is latency and what work is told by memory sizes only
+        assert row.ks is None or row.ks <= (0.1 if shifted else 0.05), row
+    held = [row.holds for row in rows if row.holds is not None]
+    assert sum(held) >= 0.85 * len(held)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("by_itself", [True, False])
 def test_the_standard_campaign_finds_the_work_of_transfers(by_itself: bool, tmp_path: Path) -> None:
     true = by_cpu(by_itself)
-    made = calibrate_campaigns([measured(true, 11, tmp_path / "standard", TRANSFERS)], load_profile()).profile
+    made = calibrate_campaigns(
+        [measured(true, 11, tmp_path / "standard", TRANSFERS)], load_profile("paper")
+    ).profile
     assert made.network.moved_by_cpu is by_itself
     for name, (value, _) in OF_CPU.items():
         assert constant_at(made, name.split("/")).median == pytest.approx(value, rel=0.05), name
@@ -190,10 +208,24 @@ def test_the_standard_campaign_finds_the_work_of_transfers(by_itself: bool, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_a_platform_without_such_work_gets_none_of_it(seed: int, tmp_path: Path) -> None:
-    folder = measured(load_profile(), seed, tmp_path / "standard", TRANSFERS)
+    folder = measured(load_profile("paper"), seed, tmp_path / "standard", TRANSFERS)
     made = calibrate_campaigns([folder], by_cpu()).profile
     assert not made.network.moved_by_cpu
     assert {name: constant_at(made, name.split("/")) for name in OF_CPU} == dict.fromkeys(OF_CPU)
+
+
+def test_a_campaign_on_arm64_gives_the_rate_of_x86_that_its_speed_is_over(tmp_path: Path) -> None:
+    """Else its functions are slowed down twice: by what was measured of them, and by their architecture."""
+    true = load_profile("paper")
+    for generation in ("graviton2", "graviton3"):
+        true = with_constant(true, ("compute", "arm64", generation, "speed"), 0.7)
+    prober = Prober(SimulatedBackend(with_constant(true, ("compute", "flops_per_vcpu"), 30e9), 0))
+    for memory_mb in (512, 1024, 1769, 3008):
+        function = prober.function(f"multiply-{memory_mb}", memory_mb, "python3.12-arm64-zip")
+        function = replace(function, package=replace(function.package, architecture="arm64"))
+        prober.call("multiply", function, Multiply(5e9, 1, 6), 2)
+    made = calibrate_campaigns([write(pd.DataFrame(prober.rows), tmp_path)], true).profile
+    assert made.compute.flops_per_vcpu.median == pytest.approx(30e9, rel=0.02)
 
 
 @pytest.mark.slow

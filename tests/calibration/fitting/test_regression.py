@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from calibration.fitting.regression import burst_rate, halving_period, theil_sen, token_bucket
+from calibration.fitting.laws import Expiry, Halving
+from calibration.fitting.regression import burst_rate, theil_sen, token_bucket
 
 RNG = np.random.default_rng(3)
 
@@ -32,8 +33,29 @@ def test_a_token_bucket_is_found_again() -> None:
 
 @pytest.mark.parametrize("period_s", [150.0, 372.0, 610.0])
 def test_a_halving_period_is_within_what_the_idle_times_tell(period_s: float) -> None:
-    idle_s = np.repeat(np.arange(60.0, 1321.0, 60.0), 10)
-    share = np.clip(0.5 ** np.floor(idle_s / period_s) + RNG.normal(0, 0.03, len(idle_s)), 0, 1)
-    low, high = halving_period(idle_s, share)
-    assert 0.95 * low <= period_s <= 1.05 * high
-    assert high - low <= 60
+    rng = np.random.default_rng(int(period_s))
+    idle_s = np.arange(60.0, 1321.0, 60.0)
+    points = [(x, rng.binomial(100, 0.5 ** np.floor(x / period_s)) / 100, 100.0) for x in idle_s]
+    runs = [np.array(points)]
+    low, high = Halving().between(runs)
+    assert low <= period_s <= high <= low + 60
+    assert Halving().likelihood(runs) > Expiry().likelihood(runs) + 10
+
+
+def test_counts_weigh_as_much_as_they_are_and_one_stray_instance_rules_nothing_out() -> None:
+    """If this fails, a period is told by idle times at which nothing is left, or by one lost instance."""
+    idle_s = np.array([100.0, 200, 300, 400, 500, 600])
+    share = np.array([0.995, 1.0, 0.995, 0.0, 0.0, 0.005])
+    points = np.column_stack([idle_s, share, np.full(6, 200.0)])
+    assert Expiry().between([points]) == (300.0, 400.0)
+    few = np.array([[350.0, 0.0, 1.0]])  # a single instance beside hundreds
+    assert Expiry().between([points, few])[0] == 300.0
+    assert Expiry().likelihood([points]) > Halving().likelihood([points])
+
+
+def test_what_no_idle_time_reached_has_no_end() -> None:
+    points = np.column_stack([[60.0, 600.0, 900.0], np.ones(3), np.full(3, 40.0)])
+    assert Expiry().between([points]) == (900.0, np.inf)
+    assert Expiry().centre([points]) == 900.0
+    assert Expiry().between([np.array([[60.0, 0.0, 40.0], [600.0, 0.0, 40.0]])]) == (0.0, 60.0)
+    assert Expiry().between([np.array([[1.0, 1.0, 4.0], [3.0, 0.0, 4.0]])]) == (1.0, 3.0)

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration.published.files import calibrate_public
+from calibration.published.files import calibrate_public, public_rows
 from calibration.tables import Period
 from moe.errors import InputError
 from simulator.profiles.constant import Constant
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.walk import constant_at
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "aws"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 BASE = load_profile()
 
 
@@ -182,7 +182,7 @@ shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the public measurements
 @pytest.mark.slow
 def test_shuffled_public_files_give_the_same_profile(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for path in SHARED.glob("*.csv"):
+    for path in [*(SHARED / "aws").glob("*.csv"), *(SHARED / "platforms").glob("*.csv")]:
         head, *lines = path.read_text().splitlines()
         (tmp_path / path.name).write_text("\n".join([head, *rng.permutation(lines)]) + "\n")
     assert calibrate_public(tmp_path, BASE).profile == calibrate_public(SHARED, BASE).profile
@@ -191,7 +191,7 @@ def test_shuffled_public_files_give_the_same_profile(tmp_path: Path) -> None:
 @shared
 def test_every_public_file_is_fitted_and_the_packaged_profile_agrees() -> None:
     made = calibrate_public(SHARED, BASE)
-    assert len(made.fits) == 27
+    assert len(made.fits) == 34
     assert made.profile.compute.visible_cores.up_to_mb == BASE.compute.visible_cores.up_to_mb
     assert 360 < constant_at(made.profile, ("start", "keep_alive_halving_s")).median <= 380
     far = {"network.burst_bytes_per_s": 0.25, "network.function_bytes_per_s_per_mb": 0.11}
@@ -201,3 +201,46 @@ def test_every_public_file_is_fitted_and_the_packaged_profile_agrees() -> None:
             assert found.fitted.median == pytest.approx(found.before.median, rel=far.get(name, 0.08)), name
         if found.fit.held_out_error is not None:
             assert found.fit.held_out_error < 0.12, name
+
+
+def rates_file(folder: Path, **products: float) -> None:
+    """Rows of fp64 products on Lambda, GFLOP/s a vCPU by their source, and one of ResNet-50 in 2020."""
+    rows = [("fp64", "GEMM", "large GEMM", "2022-06-10", source, rate) for source, rate in products.items()]
+    rows.append(("fp32", "ResNet-50", "batch 1 conv", "2020", "SeBS", 16.0))
+    columns = ["precision", "model", "regime", "date", "source", "gflops_per_vcpu"]
+    table = pd.DataFrame(rows, columns=columns).assign(
+        platform="AWS Lambda", architecture="x86_64", framework="BLAS", memory_mb=1024.0, vcpu=0.58
+    )
+    table.assign(tokens_per_call="", seconds=np.nan).to_csv(folder / "compute_rates.csv", index=False)
+
+
+def test_an_experts_rate_is_derived_from_products_and_not_from_images_of_2020(tmp_path: Path) -> None:
+    """Twice the fp64 rate, 0.78 of that: an old image would make arithmetic three times as dear."""
+    rates_file(tmp_path, lithops=33.8, linpack=25.5)
+    (found,) = calibrate_public(tmp_path, BASE).fits
+    assert found.quantity.path == ("compute", "flops_per_vcpu")
+    assert found.constant.median == pytest.approx(2 * 0.78 * (33.8e9 + 25.5e9) / 2, rel=1e-5)
+    assert found.fit.interval is not None
+    low, high = found.fit.interval
+    assert 0.999 * 2 * 0.62 * 25.5e9 < low < 33e9, "what one row and the least conversion say"
+    assert 56e9 < high < 1.001 * 2 * 0.85 * 33.8e9
+    assert found.constant.date == "2022-06"
+    assert (found.constant.confidence, found.constant.kept) == ("medium", None)
+
+
+@shared
+def test_absolute_rates_are_within_what_their_sources_leave_open() -> None:
+    """A ratio between sizes hides that all are three times too slow: each source is held against by itself."""
+    rows = public_rows(SHARED / "platforms", BASE)
+    assert {row.unit for row in rows} == {"GFLOP/s", "s"}
+    held = {row.quantity: row for row in rows}
+    products = [row for row in rows if row.quantity.startswith("fp64 product")]
+    assert len(products) == 7
+    assert all(abs(row.error) < 0.3 for row in products)
+    bert = [row for row in rows if row.quantity.startswith("BERT-")]
+    assert len(bert) == 7
+    assert all(abs(row.error) < 0.15 for row in bert), "from 8 to 512 tokens: small batches pay for their weights"
+    assert abs(held["GEMM 2048^3, EPYC 7742 (Zen 2), per core"].error) < 0.1
+    images = [row for row in rows if row.quantity.startswith("ResNet-50")]
+    assert len(images) == 4
+    assert all(row.data == "of its time" and row.error > 0.5 for row in images), "guests without AVX2: held out"

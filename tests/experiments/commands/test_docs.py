@@ -44,7 +44,7 @@ def test_every_command_and_option_of_a_page_is_there(page: str) -> None:
 def test_every_bench_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     bench = cli.commands["bench"]
     assert isinstance(bench, click.Group)
-    assert {"simulator", "optimizer", "validation", "miqcp"} == set(bench.commands)
+    assert {"simulator", "optimizer", "validation", "calibration", "miqcp"} == set(bench.commands)
     for name, command in bench.commands.items():
         assert "Example: ./smoe bench " + name in (command.help or ""), name
 
@@ -84,7 +84,7 @@ def is_there(name: str) -> bool:
 def test_a_command_with_settings_has_few_options_and_says_what_each_setting_is(name: str, smoe: Run) -> None:
     command = cli.commands[name]
     assert isinstance(command, WithSettings)
-    assert sum(isinstance(each, click.Option) for each in command.params) <= 10
+    assert sum(isinstance(each, click.Option) for each in command.params) <= 11
     code, said, _ = smoe(name, "--help")
     assert code == 0
     for key, field in command.settings().items():

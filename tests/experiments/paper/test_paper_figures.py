@@ -1,8 +1,8 @@
 """The plain data of the paper's figures, tiny: if these fail, a picture or its verdict shows something else."""
 
-import functools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from experiments.paper.drift import drifted_sets
 from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, overheads, ranking, robust
 from experiments.paper.figures.fig13 import figure as fig13
+from experiments.paper.figures.fig13.rows import tuned_table
 from experiments.paper.figures.fig14 import figure as fig14
 from experiments.paper.job import asked_for
 from experiments.paper.routing import routing_of
@@ -19,10 +20,12 @@ from experiments.paper.settings import Variant
 from experiments.profiles.reading import write_profile
 from experiments.run.routing import Routing
 from moe.trace import RoutingTrace
+from optimizer.bo import Tuning, closed_form
 from optimizer.popularity import predictor
+from simulator.plan import needed_memory_bytes
 from simulator.profiles.constant import Fit
-from simulator.profiles.schema import load_profile
-from simulator.profiles.uncertainty import SPREAD, drawn_factors
+from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.uncertainty import SPREAD, Factors, drawn_factors
 from simulator.profiles.walk import with_constant
 from tests.experiments.paper.cases import OTHER, TEXT, made, tiny
 from tests.optimizer.popularity.test_scored import random_trace
@@ -112,7 +115,7 @@ def test_fig11_dearer_is_not_called_cheaper() -> None:
 
 
 def test_fig12_nothing_is_cheaper_than_the_optimum_within_the_limit() -> None:
-    data, claims = made(fig12.FIGURE, slack=(1.05, 1.5), miqcp_s=0.05, draws=2)
+    data, claims = made(fig12.FIGURE, slack=(1.05, 1.5), miqcp_s=0.05, draws=2, late_share=0.25)
     assert set(data["solver"]) == set(fig12.SOLVERS)
     for _, group in data.groupby("slack"):
         by = group.set_index("solver")
@@ -152,6 +155,42 @@ def test_fig13_gaps_are_closed_by_runs_on_the_same_unseen_batches() -> None:
     assert claim.ours.endswith("'recount'")
 
 
+def test_fig13_where_memory_binds_there_is_no_limit_and_overflow_is_met() -> None:
+    memory = fig13.MemoryBinds(runs=2, samplers=("none",), runtime_bytes=262e6, token_bytes={"Small": 1e6})
+    cell = next(x for x in fig13.cells(tiny(fig13.Settings, memory=memory)) if x.memory is not None)
+    routing = routing_of(cell)
+    batches = routing.batches(1, cell.batch_tokens, 0).batches
+    planner, tuned = tuned_table(cell, routing, batches, "none", "bill", 1, 0, memory=cell.memory)
+    problem, layer = planner.problem, planner.problem.layers[0]
+    assert problem.latency_limit_s is None
+    # Eq. 12c: parameters, the runtime, and what a token takes with its input and output.
+    needed = needed_memory_bytes(layer, np.full(4, 100.0)) - layer.experts[0].parameter_bytes
+    np.testing.assert_allclose(needed, 262e6 + 100 * 1e6)
+    plan = planner.plan(planner.popularity(batches, Tuning()))
+    assert tuned.rows[0].cost == closed_form("retry")(problem, plan, batches.real)[0].billed_gb_s
+    half = planner.plan(batches.real[0] * 0.5)  # the calls that fail are paid
+    met, foreseen = (closed_form(x)(problem, half, batches.real)[0].billed_gb_s for x in ("retry", "foreseen"))
+    assert met > foreseen
+
+
+def test_fig13_judges_only_where_the_room_is_wider_than_the_intervals() -> None:
+    """Where the plan for the real counts is hardly cheaper than the untuned one, who is best is chance."""
+    more = {"objectives": ("bill",), "samplers": ("random", "multi-epsilon"), "runs": 2, "trials": 2}
+    data, _ = made(fig13.FIGURE, **more, tuned_on=1)
+    ratio = {"cost_ratio": 0.95, "cost_ratio_low": 0.94, "cost_ratio_high": 0.96, "oracle_ratio": 0.9}
+    own = data["sampler"] == "multi-epsilon"
+    data.loc[own, list(ratio)] = list(ratio.values())
+    data.loc[own, "cost_ratios"], data.loc[~own, "cost_ratios"] = "0.949 0.951", "0.99 0.991"
+    for oracle, verdict in ((0.9, True), (0.995, None)):
+        data.loc[own, "oracle_ratio"] = oracle
+        claims = {claim.claim: claim for claim in fig13.claims(data)}
+        room = next(claim for name, claim in claims.items() if name.startswith("room"))
+        judged = [claim for name, claim in claims.items() if name.startswith("multi epsilon")]
+        assert room.value == pytest.approx(1 - oracle)
+        assert [x.confirmed for x in judged] == [verdict, verdict]
+        assert all(x.reason.startswith("cannot be judged") == (verdict is None) for x in judged)
+
+
 def test_fig13_an_unknown_constant_is_named() -> None:
     with pytest.raises(ValidationError, match="changes: no constant 'paris'; did you mean 'pairs'"):
         tiny(fig13.Settings, changes=({"paris": 3},))
@@ -180,7 +219,7 @@ def _numbered(first: int) -> RoutingTrace:
 
 @pytest.mark.slow
 def test_fig14_the_gain_is_split_without_rest() -> None:
-    data, claims = made(fig14.FIGURE, runs=2, trials=2, tuned_on=1)
+    data, claims = made(fig14.FIGURE, runs=2, trials=2, tuned_on=1, late_share=0.25)
     serving = data[data["row"] == "serving"].set_index("name")
     rule = serving[serving["is_rule"].eq(True)]
     assert len(rule) == 1
@@ -209,10 +248,14 @@ def test_ranking_of_a_sure_profile_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert -1 <= data["tau_cost"].item() <= 1
     assert data["ods_over_lambdaml_low"].item() < data["ods_over_lambdaml_high"].item()
     assert all(claim.confirmed is None for claim in claims.values())
-    sure = functools.partial(drawn_factors, spread=dict.fromkeys(SPREAD, 1.0))
+
+    def sure(profile: PlatformProfile, *args: Any, **more: Any) -> Factors:
+        known = profile.mapped(lambda constant: constant.model_copy(update={"interval": None}))
+        return drawn_factors(known, *args, **more | {"spread": dict.fromkeys(SPREAD, 1.0)})
+
     monkeypatch.setattr(ranking, "drawn_factors", sure)
     one, _ = made(ranking.FIGURE, draws=2)
-    assert (one["tau_cost"].item(), one["tau_latency"].item(), one["same_cheapest"].item()) == (1, 1, 1)
+    assert one[["tau_cost", "tau_latency", "same_cheapest"]].to_numpy() == pytest.approx(np.ones((1, 3)))
     assert one["ods_over_lambdaml_low"].item() == one["ods_over_lambdaml_high"].item()
 
 

@@ -12,7 +12,7 @@ from experiments.paper.claims import Claim
 from experiments.paper.figures.rivals import figure as rivals
 from experiments.paper.figures.rivals.contenders import GROUP, realised
 from experiments.paper.figures.rivals.contenders import rivals as all_rivals
-from experiments.paper.plans import MILLION, predicted_popularity, problem_of
+from experiments.paper.plans import MILLION, planning_limit, predicted_popularity, problem_of
 from experiments.paper.routing import routing_of
 from optimizer.evaluation import evaluate
 from optimizer.exact import least_latency_s
@@ -27,7 +27,7 @@ SLACK = (1.1, 2.0)
 
 @pytest.fixture(scope="module")
 def figure(no_recording: None) -> tuple[pd.DataFrame, dict[str, Claim]]:
-    return made(rivals.FIGURE, slack=SLACK, draws=2)
+    return made(rivals.FIGURE, slack=SLACK, draws=2, late_share=0.25)
 
 
 def plans(data: pd.DataFrame) -> pd.DataFrame:
@@ -47,10 +47,11 @@ def test_every_rival_is_there_under_every_limit(figure: tuple[pd.DataFrame, dict
 def test_costs_are_those_of_the_plans(figure: tuple[pd.DataFrame, dict[str, Claim]]) -> None:
     """The optimum and ODS, solved and evaluated again without the figure's code for it."""
     data, _ = figure
-    cell = rivals.cells(tiny(rivals.Settings, slack=SLACK, draws=2))[1]
+    cell = rivals.cells(tiny(rivals.Settings, slack=SLACK, draws=2, late_share=0.25))[1]
     routing = routing_of(cell)
     problem = problem_of(cell, predicted_popularity(cell, routing), cell.memory_mb)
     problem = problem.with_limit(SLACK[0] * least_latency_s(problem))
+    problem = problem.with_limit(planning_limit(cell, routing, problem, cell.late_share))
     by = plans(data)[plans(data)["slack"] == SLACK[0]].set_index("rival")
     usd = problem.platform.price_per_gb_s / cell.batch_tokens * MILLION
     optimum = evaluate(problem, solve(problem, "exact")).billed_gb_s * usd

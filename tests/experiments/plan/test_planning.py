@@ -122,3 +122,23 @@ def test_broken_samples_are_named(tmp_path: Path) -> None:
     table[["layer"]].to_parquet(path)
     with pytest.raises(InputError, match="missing expert, sample, tokens"):
         load_samples(path)
+
+
+def test_a_plan_keeps_the_share_of_late_samples_that_it_promises(smoe: Run, tmp_path: Path) -> None:
+    """Planned at the limit it would be late on about every second sample."""
+    problem, samples = read_problem(BERT), tmp_path / "samples.parquet"
+    tokens = np.array([layer.tokens for layer in problem.layers])
+    drawn = np.random.default_rng(0).dirichlet(20 * tokens[0] / tokens[0].sum(), (39, len(tokens)))
+    save_samples(drawn * tokens.sum(axis=1, keepdims=True), samples)
+    asked = ("plan", BERT, "--latency-limit", "90", "--set", f"samples={samples}", "--json")
+    code, out, _ = smoe(*asked, "--late-share", "0.05")
+    found = json.loads(out)
+    assert code == 0
+    assert found["planning_limit_s"] < 90
+    assert found["feasible"] is True
+    assert found["late_share_low"] <= found["late_share"] <= 0.05 < found["late_share_high"]
+    paper = json.loads(smoe("plan", BERT, "--latency-limit", "90", "--json")[1])
+    assert paper["billed_gb_s"] < found["billed_gb_s"]
+    code, _, err = smoe("plan", BERT, "--late-share", "0.05")
+    assert code == 2
+    assert "--late-share: expected together with --set samples=FILE" in err

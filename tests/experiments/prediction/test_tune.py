@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.prediction.tune import cut, gap_closed
+from experiments.prediction.tune import cut, gap_closed, verdict
 from experiments.prediction.tune_picture import Curve
 from moe.files import write_json
 from moe.trace import save_trace
+from optimizer.bo import Judged
 from optimizer.popularity import ProfileTable, save_table
 from optimizer.popularity.table_file import load_profile_table
 from tests.experiments.conftest import Run
@@ -144,3 +145,40 @@ def test_a_curve_s_band_is_the_interval_of_the_mean_and_a_stopped_run_keeps_its_
     np.testing.assert_allclose(curve.mean, [4.0, 3.5])
     # Student's t with one degree of freedom: 12.706 standard errors.
     np.testing.assert_allclose(curve.high - curve.mean, [12.706 * 1.0, 12.706 * 1.5], rtol=1e-4)
+
+
+def of_scores(*scores: float) -> Judged:
+    """Unseen batches that came to these scores."""
+    mean = float(np.mean(scores))
+    return Judged(mean, mean, 1.0, 0.0, 0.0, 0.0, (), None, scores=scores)
+
+
+def test_whether_tuning_helps_is_said_only_where_there_is_room_for_an_answer() -> None:
+    """A saving of half a per cent is none where batches differ by two, nor where the real counts save no more."""
+    untuned, oracle = of_scores(100, 110, 90), of_scores(90, 99, 81)
+    helped = verdict(untuned, of_scores(95.1, 105, 84.9), oracle)
+    assert helped["verdict"] == "tuning helps"
+    assert helped["room"] == pytest.approx(0.1)
+    assert helped["saved"] == pytest.approx(0.05)
+    assert verdict(untuned, of_scores(101, 109.9, 89), oracle)["verdict"] == "tuning does not help"
+    assert verdict(untuned, of_scores(104, 114.5, 94), oracle)["verdict"] == "tuning harms"
+    assert (
+        verdict(untuned, of_scores(95.1, 105, 84.9), of_scores(99.9, 109.9, 89.9))["verdict"] == "cannot be judged"
+    )
+    assert verdict(untuned, of_scores(80, 110, 100), oracle)["verdict"] == "cannot be judged"  # far too noisy
+    assert verdict(of_scores(100), of_scores(90), of_scores(80))["verdict"] == "cannot be judged"  # one batch
+    assert verdict(untuned, of_scores(np.inf, 1, 1), oracle)["room"] is None
+
+
+def test_tuning_without_a_limit_says_its_room(smoe: Run, files: list[str], tmp_path: Path) -> None:
+    problem = small_problem(None)
+    write_json(tmp_path / "problem.json", problem)
+    more = ["--set", "objective=bill", "--set", "overflow=retry", "--set", "batches=1", "--sampler", "random"]
+    code, out, _ = smoe("tune", *files, *more, "--trials", "3", "--out", str(tmp_path / "out"))
+    assert code == 0
+    found, unseen = json.loads(out)["tuning"], json.loads(out)["unseen_batches"]
+    assert found["room"] == pytest.approx(1 - unseen["oracle"]["cost"] / unseen["untuned"]["cost"])
+    assert found["saved"] == pytest.approx(1 - unseen["tuned"]["cost"] / unseen["untuned"]["cost"])
+    said = smoe("tune", *files[:-1], *more, "--trials", "3", "--out", str(tmp_path / "shown"))[1]
+    assert "On unseen batches: " in said
+    assert "the plan for the real counts saves" in said

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from calibration.campaigns import calibrate_campaigns
-from calibration.fitting.laws import Beneath, Expiry
+from calibration.fitting.laws import Beneath, side_by_side
 from calibration.fitting.regression import least_bounds, start_and_slope, theil_sen, used_up
 from calibration.measured.cpu import shown
 from calibration.measured.rows import STARTED, WRONG_MEMORY, read_campaigns
@@ -74,6 +74,10 @@ def test_folders_that_are_no_campaigns(smoe: Run, tmp_path: Path) -> None:
     assert (code, "expected a campaign's folder, with measurements.parquet" in told) == (2, True)
     code, _, told = smoe("calibrate", "--out", out)
     assert (code, "expected folders of campaigns (smoe probe), or --public DIR" in told) == (2, True)
+    code, _, told = smoe("calibrate", "--fetch")
+    assert (code, "--fetch, --since and --until: expected together with --public DIR" in told) == (2, True)
+    code, _, told = smoe("calibrate", "--public", str(tmp_path))
+    assert (code, "--out: expected the profile's file" in told) == (2, True)
     code, _, told = smoe("profile", "check", "aws-us-east-1-2026")
     assert (code, "expected folders of campaigns (smoe probe), or --public DIR" in told) == (2, True)
 
@@ -123,8 +127,11 @@ def test_bounds_are_told_only_by_what_they_bound() -> None:
 def test_a_sum_gives_back_what_is_beneath() -> None:
     rng = np.random.default_rng(2)
     seen, own = {0.5: 0.018, 0.99: 0.074}, {0.5: 0.15, 0.99: 0.4}
-    law = Beneath(Draws(seen, rng).many(2000))
-    runs = [Draws(own, rng).many(500) + Draws(seen, rng).many(500) for _ in range(3)]
+    law = Beneath()
+    runs = [
+        side_by_side(Draws(own, rng).many(500) + Draws(seen, rng).many(500), Draws(seen, rng).many(600))
+        for _ in range(3)
+    ]
     found = law.candidates(runs)["shifted lognormal beneath"]
     assert not isinstance(found, float)
     assert law.number(found) == pytest.approx(0.15, rel=0.05)
@@ -132,15 +139,14 @@ def test_a_sum_gives_back_what_is_beneath() -> None:
     assert law.error(found, runs) < law.error(0.15, runs) / 5
 
 
-def test_an_expiry_lies_between_the_last_warm_and_the_first_gone() -> None:
-    runs = [np.array([[60.0, 1.0], [200.0, 0.9], [300.0, 0.0], [900.0, 0.1]])] * 2
-    assert Expiry().between(runs) == (200.0, 300.0)
-    assert Expiry().between([run[:2] for run in runs])[1] == np.inf
-
-
-def test_a_bucket_refills_while_nothing_moves() -> None:
-    gone = used_up(np.array([100.0, 100.0, 50.0]), np.array([0.0, 1.0, 20.0]), np.array([1.0, 3.0, 21.0]), 10.0)
-    assert gone.tolist() == [0.0, 90.0, 0.0]
+def test_a_bucket_refills_while_nothing_moves_unless_it_is_full() -> None:
+    sizes, began_s, ended_s = (
+        np.array([100.0, 100.0, 50.0]),
+        np.array([0.0, 1.0, 20.0]),
+        np.array([1.0, 3.0, 21.0]),
+    )
+    assert used_up(sizes, began_s, ended_s, np.zeros(3), 10.0).tolist() == [0.0, 90.0, 0.0]
+    assert used_up(sizes, began_s, ended_s, np.full(3, 0.2), 10.0).tolist() == [0.0, 92.0, 2.0]
 
 
 def test_lines_by_relative_errors_and_by_distance() -> None:

@@ -80,6 +80,15 @@ def test_show_has_every_constant_with_its_source(smoe: Run) -> None:
     assert json.loads(printed)["network"]["burst_bytes"]["value"] == 310e6
 
 
+def test_show_says_that_keep_alive_is_a_guess_and_that_its_sources_contradict_each_other(smoe: Run) -> None:
+    """600 s would else look measured; a user who plans for it must see that 389 or 697 s fit as well."""
+    _, printed, _ = smoe("profile", "show")
+    (row,) = [line for line in printed.splitlines() if line.startswith("| `start.keep_alive_s` ")]
+    assert "| 600 | s | low | 2026 | 95% 389 to 697 |" in row
+    assert "contradict" in row
+    assert "each 380 s of idling halve" in row
+
+
 def test_diff_says_what_changed_and_by_how_much(smoe: Run, tmp_path: Path) -> None:
     data = yaml.safe_load(Path("simulator/profiles/aws-us-east-1-2026.yaml").read_text())
     data["network"]["burst_bytes"] |= {"value": 155e6, "source": "measured again"}
@@ -134,7 +143,7 @@ def test_every_public_file_is_judged(smoe: Run, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("calibration.check.probes.MANY", 200)
     code, printed, _ = smoe("profile", "check", "--public", str(SHARED), "--json")
     rows = json.loads(printed)["quantities"]
-    assert (code, len(rows)) == (0, 101)
+    assert (code, len(rows)) == (0, 137)
     assert {row["verdict"] for row in rows} == {"within", "outside", "spread unknown"}
     assert all((row["spread"] is None) == (row["verdict"] == "spread unknown") for row in rows)
 

@@ -22,13 +22,17 @@ def test_batches_that_both_served_are_pairs(smoe: Run, a_run: Path, a_larger_run
     said, found = numbers(smoe, a_run, a_larger_run)
     a, b = (json.loads((run / "result.json").read_text()) for run in (a_run, a_larger_run))
     for left, right in zip(a["methods"], b["methods"], strict=True):
-        for what, key in (("billed", "billed_usd"), ("total", "total_usd"), ("warm latency", "latency_s")):
+        for what, key in (
+            ("experts' compute", "billed_usd"),
+            ("whole bill", "total_usd"),
+            ("warm latency", "latency_s"),
+        ):
             each = found[left["method"], what]
             assert each["a"] == pytest.approx(left[key])
             assert each["b"] == pytest.approx(right[key])
             assert each["how"] == "paired over 3 batches"
             assert each["low"] < each["change"] < each["high"]
-    assert found["ODS", "billed"]["verdict"] == "B higher"
+    assert found["ODS", "experts' compute"]["verdict"] == "B higher"
     assert found["ODS", "cold latency"]["verdict"] == "unknown"
     assert "one cold batch in each" in said["confidence"]
 
@@ -38,7 +42,7 @@ def test_other_batches_are_no_pairs(smoe: Run, a_run: Path, tmp_path: Path) -> N
     config = (other / "config.yaml").read_text()
     (other / "config.yaml").write_text(config.replace("seed: 0", "seed: 1"))
     said, found = numbers(smoe, a_run, other)
-    assert found["ODS", "billed"]["how"] == "Welch, 3 and 2 batches"
+    assert found["ODS", "experts' compute"]["how"] == "Welch, 3 and 2 batches"
     assert {"key": "seed", "a": 0, "b": 1} in said["configuration"]
 
 
@@ -51,7 +55,7 @@ def test_a_plan_of_a_users_own_solver_goes_by_one_name(smoe: Run, a_run: Path, t
     records = pd.read_parquet(own / "records.parquet")
     records["plan"] = records["plan"].replace("lambdaml", "mine.baseline:by_load")
     records.to_parquet(own / "records.parquet")
-    assert numbers(smoe, own, own)[1]["by load", "billed"]["how"] == "paired over 3 batches"
+    assert numbers(smoe, own, own)[1]["by load", "experts' compute"]["how"] == "paired over 3 batches"
     assert smoe("report", str(own), "--out", str(tmp_path / "page.html"))[0] == 0
     page = (tmp_path / "page.html").read_text()
     assert "by load, cold" in page
@@ -80,7 +84,7 @@ def test_the_terminal_has_a_hundred_columns_and_the_page_the_same_numbers(
     assert "paired over 3 batches" in " ".join(out.split())
     html = page.read_text(encoding="utf-8")
     _, found = numbers(smoe, a_run, a_larger_run)
-    assert repr(found["ODS", "billed"]["low"]) in html
+    assert repr(found["ODS", "experts' compute"]["low"]) in html
 
 
 def test_traffic_of_one_seed_is_paired_and_of_two_is_not(smoe: Run, tmp_path: Path) -> None:

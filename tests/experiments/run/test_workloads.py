@@ -96,6 +96,19 @@ def test_a_run_serves_the_routing_of_a_file(smoe: Run, tmp_path: Path) -> None:
     assert np.array_equal(real, expected)
 
 
+def test_padding_of_a_file_is_left_out_where_the_experiment_says_so(tmp_path: Path) -> None:
+    """Padding that is served would be tokens that nobody sent."""
+    path = routed(tmp_path)
+    read = np.load(path)
+    np.save(path, np.concatenate([np.full((40, 6, 2), -1), read]))
+    inputs = load_inputs(experiment(of_trace(path, "trace_drop_padding=true")))
+    assert inputs.trace is not None
+    assert np.array_equal(inputs.trace.experts, read)
+    assert "without 40 tokens of padding" in described(inputs.trace.origin, range(6))
+    with pytest.raises(InputError, match=r"got padding \(-1\); .*workload.trace_drop_padding leaves it out"):
+        load_inputs(experiment(of_trace(path)))
+
+
 def test_a_run_serves_a_law_of_popularity_and_says_so(smoe: Run, tmp_path: Path) -> None:
     settings = [f"--set=workload.{x}" for x in (*SMALL, "spec=minilm-moe", "popularity={exponent: 1.5}")]
     run = ["run", ZIPF, *settings, "--set=plans=[exact]"]
@@ -147,6 +160,7 @@ def test_an_imported_trace_can_be_predicted_from(smoe: Run, tmp_path: Path) -> N
         ({}, ["trace_part=c4"], "no part 'c4'; this format has none"),
         ({}, ["popularity={law: zipf}"], "expected at most one of trace, popularity"),
         ({}, ["trace=null", "trace_part=c4"], "trace_part: expected only with trace"),
+        ({}, ["trace=null", "trace_drop_padding=true"], "trace_drop_padding: expected only with trace"),
     ],
 )
 def test_a_trace_of_another_model_is_told_in_one_line(

@@ -46,14 +46,16 @@ def test_ratios_move_as_they_must(profile):
     base = at(profile)
     assert at(profile, **{"price of a GB-s": 0.8}).cluster["second"] == pytest.approx(0.8 * base.cluster["second"])
     assert at(profile, **{"price of a GB-s": 0.8}).cost == pytest.approx(base.cost)
-    assert at(profile, **{"cluster's busy cores": 0.5}).cluster["second"] < base.cluster["second"]
+    assert at(profile, **{"cluster's efficiency": 0.45}).cluster["second"] < base.cluster["second"]
     assert at(profile, **{"cluster's paid time used": 0.4}).cluster["month"] == pytest.approx(
         2 * base.cluster["month"]
     )
     assert at(profile, **{"batches in a paid hour": 10}).cluster["hour"] == pytest.approx(
         10 * base.cluster["hour"]
     )
-    assert at(profile, **{"compute beyond one vCPU": 0.0}).cost < base.cost, "large memory is then a waste"
+    small = at(profile, **{"compute beyond one vCPU": 0.85}).cost
+    assert small < at(profile, **{"compute beyond one vCPU": 1.0}).cost, "large memory is then a waste"
+    assert at(profile, **{"cluster's core": 2.8}).cluster["second"] > base.cluster["second"]
 
 
 class Known:
@@ -68,15 +70,15 @@ class Known:
 
     def _one(self, point):
         x, y = point["FLOP/s of a vCPU"], point["price of a GB-s"]
-        return Headline(x**-0.5, 0.9, {"second": 2 * x * y, "month": 1.0, "hour": 1.0}, True)
+        return Headline(0.6 * x**-0.5, 0.9, {"second": 1.2 * x * y, "month": 1.0, "hour": 1.0}, True)
 
 
 def test_break_even_is_where_the_known_ratio_passes_the_claim():
     swings = sensitivity._swings(Known())
     mine = next(s for s in swings if (s.output, s.factor) == ("cost", "FLOP/s of a vCPU"))
-    assert mine.claim_at == pytest.approx((1 / 0.5659) ** 2, rel=1e-2)
+    assert mine.claim_at == pytest.approx((0.6 / 0.5659) ** 2, rel=1e-2)
     dear = next(s for s in swings if (s.output, s.factor) == ("second", "FLOP/s of a vCPU"))
-    assert dear.cheaper_at == pytest.approx(0.5, rel=1e-2)
+    assert dear.cheaper_at == pytest.approx(1 / 1.2, rel=1e-2)
     assert all(s.claim_at is None for s in swings if s.factor == "skew")
 
 

@@ -29,6 +29,7 @@ from experiments.validation.laws import (
     troubled_digest,
 )
 from experiments.validation.queueing import UNUSED, at_once
+from simulator.cloud.billing import Rates
 from simulator.cloud.invocation import Latch, Signal, WaitFor
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
@@ -198,7 +199,8 @@ def test_a_gate_that_outlasts_its_timeout_is_broken_off_there() -> None:
 def test_a_call_that_waits_for_one_that_has_failed_is_not_billed_less_than_nothing() -> None:
     """Its instance is still starting when it is told."""
     service = LambdaService(
-        simpy.Environment(), at_once(start={"package": Package(Draws(0.0, UNUSED), Draws(3.0, UNUSED), True, 0.0)})
+        simpy.Environment(),
+        at_once(start={"package": Package(Draws(0.0, UNUSED), Draws(3.0, UNUSED), True, Rates(((0.0, 0.0),)))}),
     )
     latch = Latch(service.env)
     service.invoke(Record(0, 0, "request", "f", 1024), (WaitFor(latch),))

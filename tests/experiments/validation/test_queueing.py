@@ -7,6 +7,7 @@ import pytest
 import simpy
 
 from experiments.validation.queueing import UNUSED, at_once, cold_by_sliding_window, erlang_b, poisson_load
+from simulator.cloud.billing import Rates
 from simulator.cloud.invocation import Latch, WaitFor
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
@@ -87,7 +88,7 @@ def test_a_program_that_never_ends_is_broken_off_by_its_timeout() -> None:
 
 
 def test_an_init_over_its_limit_is_done_again() -> None:
-    package = Package(Draws(0.0, UNUSED), Draws(12.0, UNUSED), True, 0.0)
+    package = Package(Draws(0.0, UNUSED), Draws(12.0, UNUSED), True, Rates(((0.0, 0.0),)))
     slow = at_once(start={"package": package, "init_limit_s": 10.0})
     (row,) = rows_of(LambdaService(simpy.Environment(), slow), 1.0)
     assert row.phases["init"] == (0.0, 22.0)

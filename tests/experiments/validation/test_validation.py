@@ -33,7 +33,7 @@ from simulator.profiles.walk import with_constant
 from simulator.serving.simulate import simulate
 from tests.experiments.conftest import Run
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "aws"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 PROFILE = load_profile()
 
 
@@ -75,8 +75,8 @@ def test_each_mechanism_that_is_switched_off_is_off() -> None:
         alone = simulate(problem, plan, without_tails(PROFILE)).mean_latency_s
     assert alone < shared
     assert simulate(problem, plan, without_tails(PROFILE), seed=5).mean_latency_s == shared  # nothing is random
-    large = large_experts()
-    parted = with_constant(PROFILE, ("storage", "parts"), 8.0)
+    large, paper = large_experts(), load_profile("paper")  # a process of Python is slower than the burst
+    parted = with_constant(paper, ("storage", "parts"), 8.0)
     slow, fast = (
         simulate(large, uniform_plan(large, "storage", None), each).mean_latency_s
         for each in (parted, with_sustained_burst(parted))
@@ -133,7 +133,7 @@ def test_the_spread_of_a_measurement_is_between_its_days(tmp_path: Path) -> None
 
 def test_probes_play_what_the_profile_says() -> None:
     moved = bytes_moved(PROFILE, 7076, np.array([0.1, 100.0]))
-    assert moved[0] == pytest.approx(0.1 * 7076 * 71500, rel=1e-6)
+    assert moved[0] == pytest.approx(0.1 * 1.2e9, rel=1e-6)
     assert moved[1] == pytest.approx(310e6 + 100 * 78e6, rel=1e-6)  # the whole bucket, and what flows in
     assert requests_in_a_second(PROFILE, "put") == 3500
     assert warm_share(PROFILE, 5, 599.0) == 1.0
@@ -151,13 +151,13 @@ def test_public_files_that_are_missing_or_malformed_are_said(tmp_path: Path) -> 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public measurements are not here")
 def test_every_public_file_is_measured_against(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calibration.check.probes.MANY", 400)
-    assert all(list(SHARED.glob(file.pattern)) for file in FILES)
+    assert all(list(SHARED.rglob(file.pattern)) for file in FILES)
     rows = public_rows(SHARED)
     assert len({row.quantity for row in rows}) == len(rows)
     fitted = [
         row for row in rows if row.data == "fitted" and "p99" not in row.quantity and "peak" not in row.quantity
     ]
-    assert max(abs(row.error) for row in fitted) < 0.15
+    assert max(abs(row.error) / max(0.15, 1.5 * (row.spread or 0.0)) for row in fitted) < 1
     assert all(np.isfinite(row.error) for row in rows)
 
 

@@ -52,11 +52,25 @@ def test_the_standard_campaign_has_a_thousand_samples_of_what_has_a_tail() -> No
     assert count("put", 1024) >= 1000
 
 
-def test_on_aws_nothing_idles_or_bursts_unasked() -> None:
+def test_on_aws_nothing_bursts_unasked_and_only_standard_idles() -> None:
     for name in NAMES:
-        assert {"keep-alive", "burst"}.isdisjoint(step.probe for step in planned(name).steps)
+        probes = {step.probe for step in planned(name).steps}
+        assert "burst" not in probes
+        assert ("keep-alive" in probes) == (name == "standard")
     for name in ("quick", "standard"):
         assert {"keep-alive", "burst"} <= {step.probe for step in planned(name, "local").steps}
+
+
+def test_idle_times_pass_together_and_the_estimate_says_so() -> None:
+    """If this fails, a dry run promises minutes and the campaign takes hours, or bills what only waits."""
+    steps = [step for step in planned("standard").steps if step.probe == "keep-alive"]
+    found = estimate(steps, BackendPrices())
+    gaps = {step.idle_s for step in steps if step.run == 0}
+    assert {450.0, 600.0, 900.0} <= gaps
+    assert len({step.function.name for step in steps}) == len(steps)  # each gap has instances of its own
+    assert found.idle_s == 5 * max(gaps)
+    assert found.idle_s < found.wall_s < 1.1 * found.idle_s
+    assert found.gb_s < 1e-3 * found.idle_s * len(gaps) * 20 * 128 / 1024
 
 
 def test_parts_are_as_large_as_s3_wants_them() -> None:

@@ -67,7 +67,8 @@ def test_each_token_has_k_different_experts(
     law: str, exponent: float, concentration: float, experts: int, top_k: int, seed: int
 ) -> None:
     top_k = min(top_k, experts)
-    drawn = SyntheticPopularity(law=law, exponent=exponent, concentration=concentration)
+    knob = {"exponent": exponent} if law == "zipf" else {"concentration": concentration}
+    drawn = SyntheticPopularity(law=law, **knob)
     trace = routing(drawn, seed, layers=2, experts=experts, top_k=top_k, profiled_tokens=60, batch_tokens=30)
     assert trace.experts.shape == (120, 2, top_k)
     assert trace.experts.min() >= 0
@@ -118,6 +119,7 @@ def test_the_seed_decides_everything() -> None:
         ("concentration", float("inf"), "concentration: input should be a finite number"),
         ("exponent", True, "exponent: expected a number, got True"),
         ("drift", 1.5, "drift: input should be less than or equal to 1"),
+        ("concentration", 0.5, "concentration: expected only with law: dirichlet, got 0.5 with law: zipf"),
         ("exponnt", 1, "unknown key; did you mean 'exponent'"),
     ],
 )

@@ -68,13 +68,57 @@ def test_impossible_constants_are_refused() -> None:
             Alg2(**wrong)
 
 
-def test_the_limited_range_grows_with_the_batches_that_had_an_error() -> None:
+def test_the_limited_range_is_emptied_at_each_trial() -> None:
+    """Alg. 2, line 32: it holds the tokens of the batches that the last trial mispredicted, and no older ones."""
     _, known = small_judge()
-    search = MultiEpsilon(known, SETTINGS, 0)
-    trials = [Trial(Proposal(Tuning()), judged(wrong=wrong)) for wrong in ((), (1,), (0, 1))]
-    sizes = [len(search.limited_range(trials[:k])) for k in (1, 2, 3)]
-    assert sizes == [0, 600, 1200]
-    assert set(search.limited_range(trials[:2])) == set(known.batches.token_ids[1])
+    search = MultiEpsilon(known, SETTINGS.model_copy(update={"proposals": 1}), 0)
+    first = search.ask([])
+    assert first is not None
+    trials = [Trial(first, judged(2.0 - k, 0.1, wrong)) for k, wrong in enumerate(((), (0, 1), (1,), ()))]
+    sizes = []
+    for k in (1, 2, 3, 4):
+        proposal = search.ask(trials[:k])
+        assert proposal is not None
+        sizes.append(proposal.limited)
+    of_batch = [len(set(ids)) for ids in known.batches.token_ids]
+    assert sizes[0] == sizes[3] == 0
+    assert sizes[1] >= of_batch[0]
+    assert sizes[2] == of_batch[1]
+    assert set(search.limited_range([1])) == set(known.batches.token_ids[1])
+
+
+def test_the_surrogate_ranks_proposals_by_what_they_predict() -> None:
+    """Where nearer loads are better, the trials that it picks come nearer than those drawn blindly."""
+    _, known = small_judge()
+
+    def off(proposal: Proposal) -> float:
+        loads = known.planner.popularity(known.batches, proposal.tuning)
+        return float(np.sqrt(((loads - known.batches.mean) ** 2).mean()))
+
+    def nearest(proposals: int, seed: int) -> float:
+        search, trials = MultiEpsilon(known, SETTINGS.model_copy(update={"proposals": proposals}), seed), []
+        for _ in range(12):
+            proposal = search.ask(trials)
+            assert proposal is not None
+            trials.append(Trial(proposal, judged(off(proposal))))
+        return min(trial.judged.score for trial in trials)
+
+    blind, ranked = (np.mean([nearest(proposals, seed) for seed in range(4)]) for proposals in (1, 8))
+    assert ranked < 0.95 * blind
+
+
+def test_a_single_proposal_is_what_epsilon_draws() -> None:
+    """`proposals: 1` is Alg. 2 without a surrogate: the first of the proposals that are ranked otherwise."""
+    _, known = small_judge()
+    for proposals in (1, 8):
+        search = MultiEpsilon(known, SETTINGS.model_copy(update={"proposals": proposals}), 0)
+        first = search.ask([])
+        assert first is not None
+        second = search.ask([Trial(first, judged(1.0))])  # one score: nothing to rank by
+        assert second is not None
+        if proposals == 1:
+            drawn = second.tuning.pairs
+        np.testing.assert_array_equal(second.tuning.pairs.keys, drawn.keys)
 
 
 def test_multi_epsilon_explores_in_the_limited_range_and_keeps_the_best_known_pairs() -> None:

@@ -178,9 +178,7 @@ def test_ods_over_a_general_solver_is_ods_over_the_exact_one(
     seed: int, share: float | None, backend: Backend
 ) -> None:
     problem = _limited(seed, share)
-    (plain, one), (other, two) = (
-        timed(problem, "ods", partial(solve_ods, problem, inner=x)) for x in ("exact", backend)
-    )
+    (plain, one), (other, two) = (timed(problem, "ods", partial(solve_ods, inner=x)) for x in ("exact", backend))
     assert other.solver == f"ods-{backend}"
     assert other.feasible == plain.feasible
     value = evaluate(problem, other).objective_value

@@ -6,7 +6,7 @@ import pytest
 from moe.errors import InputError
 from moe.trace import RoutingTrace, resampled
 from optimizer.popularity import predictor
-from optimizer.robust import bootstrap
+from optimizer.robust import bootstrap, held_out_batches
 
 
 def _trace(sequences: int, seed: int) -> RoutingTrace:
@@ -68,3 +68,25 @@ def test_the_spread_falls_with_a_longer_profile() -> None:
 def test_no_samples_at_all_are_refused() -> None:
     with pytest.raises(InputError, match="count: expected at least 1 sample, got 0"):
         bootstrap(lambda: predictor("uniform"), _trace(4, 1), _trace(4, 2), 0)
+
+
+def test_batches_out_of_the_profile_err_as_batches_to_come_do() -> None:
+    """Against what they stand for: other tokens of the same source."""
+    make = lambda: predictor("history")  # noqa: E731
+    profiled, to_come = _trace(400, 1), [_trace(80, 100 + k) for k in range(40)]
+    predicted = make().fit(profiled).predict(to_come[0].token_id, to_come[0])
+    found = held_out_batches(make, profiled, predicted, 400, 60, seed=0)
+    assert found.shape == (60, 2, 3)
+    assert (found.sum(axis=2) == 400).all()
+    real = np.array([each.popularity() for each in to_come])
+    spread, expected = (np.sqrt(((x - predicted) ** 2).mean()) for x in (found, real))
+    assert expected <= spread * 1.1  # no less: the fold that is left out errs, and a draw of it as well
+    assert spread <= expected * 2
+    assert (held_out_batches(make, profiled, predicted, 400, 60, seed=0) == found).all()
+
+
+def test_a_predictor_that_errs_on_the_profile_errs_so_on_batches_to_come() -> None:
+    profiled = _trace(40, 1)
+    predicted = np.full((2, 3), 100 / 3)
+    found = held_out_batches(lambda: predictor("uniform"), profiled, predicted, 100, 40)
+    assert found.mean(axis=0) == pytest.approx(profiled.popularity() / 2, abs=5)

@@ -161,7 +161,7 @@ def test_no_time_span_carries_more_than_burst_and_sustained(
 
 
 def test_in_and_out_have_buckets_of_their_own() -> None:
-    aws = platform_of_profile(load_profile(), None, np.random.default_rng(0))
+    aws = platform_of_profile(load_profile("paper"), None, np.random.default_rng(0))
     service = LambdaService(simpy.Environment(), aws)
     instance = service.deploy("f", 3008, warm=1).idle[0]
     emptied = instance.inbound.alone(0.0, 2e9)

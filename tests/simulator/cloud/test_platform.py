@@ -12,7 +12,7 @@ from tests.conftest import reference
 
 
 def platform(seed: int = 0) -> Platform:
-    return platform_of_profile(load_profile(), None, np.random.default_rng(seed))
+    return platform_of_profile(load_profile("paper"), None, np.random.default_rng(seed))
 
 
 def test_each_stream_keeps_its_place_so_that_kept_results_stay_true() -> None:

@@ -36,7 +36,7 @@ def changed(profile: PlatformProfile, **storage: object) -> PlatformProfile:
 
 
 def platform(seed: int = 1, attempts: int = 3, **storage: object) -> Platform:
-    aws = platform_of_profile(changed(load_profile(), **storage), None, np.random.default_rng(seed))
+    aws = platform_of_profile(changed(load_profile("paper"), **storage), None, np.random.default_rng(seed))
     for requests in (aws.storage.gets, aws.storage.puts):
         assert requests.retries is not None
         requests.retries.attempts = attempts
@@ -104,7 +104,7 @@ def test_requests_are_billed_or_refused(count: int, per_s: int, error: float, se
     requests = Requests(latency, RequestLimit(per_s), Chances(error, second), Retries(3, 1.0, 20.0, third))
     waits = None
     with contextlib.suppress(StorageError):
-        waits = requests.many(np.zeros(count))
+        waits = requests.many(np.zeros(count), np.zeros(count))
     if waits is None:
         assert requests.refused >= 3
     else:
@@ -117,7 +117,7 @@ def test_requests_are_billed_or_refused(count: int, per_s: int, error: float, se
 
 def test_without_limits_and_errors_a_request_is_its_latency() -> None:
     requests = Requests(Draws(0.03, np.random.default_rng(0)))
-    assert requests.many(np.zeros(4)).tolist() == [0.03] * 4
+    assert requests.many(np.zeros(4), np.zeros(4)).tolist() == [0.03] * 4
     assert requests.one(5.0) == 0.03
     assert (requests.served, requests.refused) == (5, 0)
 

@@ -1,5 +1,6 @@
 """Platform profiles: if these fail, a wrong constant goes unnoticed into every bill."""
 
+import math
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import yaml
 from moe.errors import InputError
 from moe.spec import load_spec
 from simulator.draws import Draws, mean_of, quantile_at
-from simulator.profiles.closed_form import closed_form
+from simulator.profiles.closed_form import closed_form, expert_seconds, speed, transformer_seconds
 from simulator.profiles.constant import Constant
 from simulator.profiles.schema import PlatformProfile, load_profile, profile_names
 from simulator.serving.cluster import run_on_cluster
@@ -37,8 +38,13 @@ def test_every_packaged_constant_says_where_it_comes_from(name: str) -> None:
 
 def test_the_closed_form_means_the_platform_that_the_simulator_runs() -> None:
     derived = closed_form(load_profile(), [128, 1769, 3008])
-    assert derived.vcpus == pytest.approx([128 / 1769, 1.0, 3008 / 1769])
-    assert derived.storage_bandwidth_bytes_per_s == pytest.approx([128 * 71500, 93e6, 93e6])
+    assert speed(load_profile(), np.array([128, 1769, 3008])) == pytest.approx(
+        [128 / 1769, 1.0, (3008 / 1769) ** 0.91]
+    )
+    both_ways = 3 / (2 / 93e6 + 1 / 55e6)  # two thirds of an expert's bytes are downloads
+    assert derived.storage_bandwidth_bytes_per_s == pytest.approx([128 * 71500, both_ways, both_ways])
+    paper = closed_form(load_profile("paper"), [128, 1769, 3008])
+    assert paper.storage_bandwidth_bytes_per_s.tolist() == pytest.approx([128 * 71500, 93e6, 93e6])
     assert derived.storage_delay_s == pytest.approx(0.029)
     assert derived.direct_bandwidth_bytes_per_s == pytest.approx(37e6 * 3 / 4)
 
@@ -119,13 +125,43 @@ def test_draws_have_the_quantiles_of_their_table() -> None:
     assert draws.mean() == pytest.approx(mean_of(table), rel=0.01)
 
 
-def test_the_cluster_takes_the_arithmetic_or_the_weights_time_and_charges_three_ways() -> None:
-    spec, cluster = load_spec("bert-moe"), load_profile().cluster
+def test_an_expert_takes_its_arithmetic_and_its_weights_from_memory() -> None:
+    """Of a function of 10,240 MB not six times the bandwidth of one vCPU: no instance's memory has as much."""
+    weights, flops, sizes = 4 * 2 * 768 * 3072, 2 * 2 * 768 * 3072, [512, 1769, 10_240]
+    per_call, per_token = expert_seconds(load_profile(), sizes, weights, flops)
+    assert per_call == pytest.approx([weights / (8e9 * 512 / 1769), weights / 8e9, weights / 20e9])
+    faster = np.array([512 / 1769, 1.0, (10_240 / 1769) ** 0.91])
+    assert per_token == pytest.approx(flops / (45e9 * faster))
+
+
+def test_attention_is_slower_than_experts_at_the_same_work() -> None:
+    profile = load_profile()
+    attention_s = transformer_seconds(profile, 1769, 32e9)
+    assert attention_s == pytest.approx(1.0, rel=1e-3)
+    assert expert_seconds(profile, [1769], 0.0, 32e9)[1][0] == pytest.approx(32 / 45)
+
+
+def test_arm64_costs_the_mean_of_two_generations() -> None:
+    """Three quarters of the instances are Graviton2 and take longer: the mean is of times, not of speeds."""
+    profile = load_profile()
+    start = profile.start.model_copy(update={"package": "python3.12-arm64-zip"})
+    arm = profile.model_copy(update={"start": start})
+    x86_s, arm_s = (expert_seconds(each, [1769], 0.0, 45e9)[1][0] for each in (profile, arm))
+    assert x86_s == pytest.approx(1.0)
+    assert arm_s == pytest.approx(0.75 / 0.62 + 0.25 / 1.07)
+
+
+def test_the_cluster_takes_the_arithmetic_and_the_weights_time_and_charges_three_ways() -> None:
+    spec, cluster = load_spec("bert-moe"), load_profile()
     tokens = np.full((12, 4), 2560)
     run = run_on_cluster(spec, tokens, 10_240, cluster)
-    assert run.moe_s == pytest.approx(12 * 10_240 * 2 * 2 * 768 * 3072 / (128 * 16e9))
+    weights_s = 12 * 4 * spec.expert_parameter_bytes / 370e9
+    core = 45e9 * 1.7 * 0.9
+    assert run.moe_s == pytest.approx(12 * 10_240 * 2 * 2 * 768 * 3072 / (128 * core) + weights_s)
     assert run.cost_usd["second"] == pytest.approx(run.moe_s * 7.41888 / 3600)
     assert run.cost_usd["hour"] == pytest.approx(7.41888 * run.moe_s / run.latency_s)
     assert run.cost_usd["month"] == pytest.approx(run.cost_usd["second"] / 0.2)
     one_token = run_on_cluster(spec, np.array([[1, 0, 0, 0]] * 12), 1, cluster)
-    assert one_token.moe_s == pytest.approx(12 * spec.expert_parameter_bytes / 460e9)
+    tasks = math.ceil(spec.expert_flops / cluster.cluster.smallest_task_flops.median)
+    arithmetic_s = 12 * spec.expert_flops / (tasks * core)
+    assert one_token.moe_s == pytest.approx(12 * spec.expert_parameter_bytes / 370e9 + arithmetic_s)

@@ -87,6 +87,31 @@ def test_direct_costs_the_closed_form_and_is_no_slower(case: tuple[DeploymentPro
     assert run.mean_latency_s <= closed.latency_s * (1 + 1e-9)
 
 
+@given(problems("direct"), st.sampled_from([1e5, 6291456.0]))
+@settings(max_examples=60)
+def test_a_gate_that_hands_results_on_takes_the_closed_forms_time_for_it(
+    case: tuple[DeploymentProblem, DeploymentPlan], payload_limit_bytes: float
+) -> None:
+    """Without it a plan of `direct` promises a second less than it plays, and is chosen for it."""
+    problem, plan = case
+    platform = problem.platform.model_copy(update={"payload_limit_bytes": payload_limit_bytes})
+    apart = problem.model_copy(update={"platform": platform})
+    handed = apart.model_copy(update={"platform": platform.model_copy(update={"direct_hands_on": True})})
+    a, b = (simulate(each, plan) for each in (apart, handed))
+    bandwidth, delay = platform.gate_bandwidth, platform.storage_delay_s
+    expected = 0.0
+    for layer in problem.layers:
+        size = layer.tokens.sum() * layer.token_out_bytes
+        if size > payload_limit_bytes:
+            expected += delay + size / bandwidth + delay + size / bandwidth
+        else:
+            expected += size / platform.direct_bandwidth_bytes_per_s
+    assert b.mean_latency_s - a.mean_latency_s == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    difference = evaluate(handed, plan).latency_s - evaluate(apart, plan).latency_s
+    assert difference == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert b.bill.full_cost_usd == pytest.approx(a.bill.full_cost_usd)
+
+
 @given(problems("pipelined"))
 @settings(max_examples=60)
 def test_pipelined_is_at_most_the_closed_form(case: tuple[DeploymentProblem, DeploymentPlan]) -> None:

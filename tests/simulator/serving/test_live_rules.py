@@ -8,6 +8,7 @@ from simulator.profiles.constant import Constant
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import with_constant
 from simulator.records import Record
+from simulator.serving.layer import EAGER
 from simulator.serving.simulate import simulate
 from tests.simulator.serving.test_simulate import PROFILE, plan_of, routing, small_problem
 
@@ -36,7 +37,9 @@ def test_looking_costs_time_and_gets(method: Communication) -> None:
     """A user who polls S3 pays for it: in seconds that functions wait longer, and in GETs."""
     problem, profile = small_problem(), still()
     plan = plan_of(problem, method)
-    told, looking = (simulate(problem, plan, profile, routing=routing(), poll_s=poll_s) for poll_s in (0.0, 0.5))
+    told, looking = (
+        simulate(problem, plan, profile, serving=EAGER, routing=routing(), poll_s=poll_s) for poll_s in (0.0, 0.5)
+    )
     extra = looking.latency_s - told.latency_s
     layers = len(problem.layers)
     between = 0.5 + profile.storage.get_latency_s.median

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.report.latency_path import latency_by_phase
 from moe.errors import InputError
 from moe.spec import load_spec
 from optimizer.problem import make_problem
@@ -16,17 +17,18 @@ from simulator.plan import (
     DeploymentProblem,
     ExpertPlan,
     LayerPlan,
+    Reload,
     needed_memory_bytes,
     payload_bytes,
 )
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.records import COLUMNS
-from simulator.serving.layer import Reload, Serving
+from simulator.serving.layer import EAGER, Serving
 from simulator.serving.overflow import Overflow, replicas_that_fit
 from simulator.serving.simulate import Decode, simulate
 from simulator.serving.timeline import chrome_trace, write_chrome_trace
 
-PROFILE = load_profile()
+PROFILE = load_profile("paper")
 
 
 def small_problem(tokens: float = 512) -> DeploymentProblem:
@@ -205,11 +207,48 @@ def test_the_trace_has_a_track_for_each_instance_and_no_phase_outside_its_call(t
         )
 
 
+@pytest.mark.parametrize("tokens", [512, 8192])  # results handed on in one payload, and through S3
+def test_a_gate_of_direct_sends_waits_and_hands_on_and_each_has_its_own_time(tokens: int) -> None:
+    """Where they are one phase, a batch looks as if it uploaded for seconds while its experts load and compute."""
+    problem = small_problem(tokens)
+    run = simulate(problem, plan_of(problem, "direct", replicas=4), PROFILE)
+    for layer in range(6):
+        rows = [row for row in run.records if row.layer == layer]
+        gate = next(row for row in rows if row.role == "non-moe")
+        sent, waited, handed = (gate.phases[name] for name in ("upload", "wait", "hand_on"))
+        last = max(row.ended_s for row in rows if row.role == "expert")
+        assert sent[0] < sent[1] == waited[0] < waited[1] == pytest.approx(last)
+        assert handed[0] == pytest.approx(last)
+        assert handed[1] <= gate.ended_s + 1e-9
+    where = latency_by_phase(run.records)
+    assert where is not None
+    heads = [row for row in run.records if row.role == "expert" and row.layer == 0]
+    least = min(end - start for row in heads for start, end in [row.phases["parameter_download"]])
+    assert where["parameter_download"] >= 6 * least
+    assert where["hand_on"] > 0
+
+
+def test_batches_apart_are_all_cold_and_each_is_as_if_it_were_the_first() -> None:
+    """Else a cold batch is compared with the mean of warm ones that served other tokens."""
+    problem, batches = small_problem(), routing(3)
+    plan = plan_of(problem, "storage")
+    still_cold = simulate(problem, plan, PROFILE, routing=batches, warm=False, apart=True)
+    assert all(row.cold for row in still_cold.records)
+    warm = simulate(problem, plan, PROFILE, routing=batches)
+    assert (still_cold.latency_s > warm.latency_s).all()
+    assert sorted({row.batch for row in still_cold.records}) == [0, 1, 2]
+    for batch in range(3):
+        rows = [row for row in still_cold.records if row.batch == batch]
+        assert min(row.requested_s for row in rows) == 0.0
+    ideal = [simulate(problem, plan, routing=[each]).latency_s[0] for each in batches]
+    assert simulate(problem, plan, routing=batches, apart=True).latency_s == pytest.approx(ideal)
+
+
 @pytest.mark.parametrize("method", ["storage", "pipelined"])
 def test_a_next_function_that_starts_just_in_time_waits_less_and_is_as_fast(method: Communication) -> None:
     problem = small_problem(4096)
     plan = plan_of(problem, method, memory_mb=1536)
-    ways = Serving(), Serving(next_layer_start="just-in-time")
+    ways = EAGER, Serving(next_layer_start="just-in-time")
     eager, late = (simulate(problem, plan, serving=serving) for serving in ways)
     assert late.mean_latency_s == pytest.approx(eager.mean_latency_s, rel=1e-9)
     assert late.bill.waiting_usd < 0.2 * eager.bill.waiting_usd
@@ -224,7 +263,8 @@ def test_results_gathered_as_they_come_are_there_no_later_than_all_at_the_end(me
         load_spec("minilm-moe", experts=4), np.tile([2000.0, 1200.0, 700.0, 100.0], (6, 1)), PROFILE
     )
     plan = plan_of(problem, method, memory_mb=1536)
-    runs = [simulate(problem, plan, serving=serving) for serving in (Serving(), Serving(gather="as-ready"))]
+    as_ready = Serving(next_layer_start="eager", gather="as-ready")
+    runs = [simulate(problem, plan, serving=serving) for serving in (EAGER, as_ready)]
     assert runs[1].mean_latency_s < runs[0].mean_latency_s
     moved = [sum(row.bytes_in for row in run.records) for run in runs]
     assert moved[0] == pytest.approx(moved[1])
@@ -248,7 +288,7 @@ def test_parameters_kept_in_a_warm_instance_are_downloaded_once(
     problem = small_problem()
     plan = plan_of(problem, method)
     ways: tuple[Reload, ...] = ("every-invocation", "when-cold")
-    runs = {how: simulate(problem, plan, profile, serving=Serving(reload=how), runs=3) for how in ways}
+    runs = {how: simulate(problem, plan, profile, serving=Serving(reload=how), runs=3, warm=False) for how in ways}
 
     def downloads(how: str, batch: int) -> int:
         return sum("parameter_download" in row.phases for row in runs[how].records if row.batch == batch)
@@ -257,3 +297,5 @@ def test_parameters_kept_in_a_warm_instance_are_downloaded_once(
     assert downloads("when-cold", 0) == downloads("every-invocation", 0)
     assert downloads("when-cold", 2) < 0.1 * downloads("when-cold", 0)
     assert runs["when-cold"].bill.billed_gb_s < runs["every-invocation"].bill.billed_gb_s
+    warm = simulate(problem, plan, profile, serving=Serving(reload="when-cold"))
+    assert not any("parameter_download" in row.phases for row in warm.records)

@@ -1,5 +1,7 @@
 """Fig. 13: what tuning the profile table is worth: billed cost and prediction error over those without it.
 
+Under a latency limit, and, nearest to the paper, without one where memory binds (`memory`).
+
 With a second text, batches drift from the profiled one; other ways of counting, other constants may be asked for.
 """
 
@@ -12,6 +14,7 @@ from pydantic import Field, model_validator
 
 from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.fig13.claims import claims
+from experiments.paper.figures.fig13.memory import MemoryBinds
 from experiments.paper.figures.fig13.rows import Change, Counting, TuneCell, compute
 from experiments.paper.figures.fig13.samplers import CASE, OWN, PAPERS, case_title
 from experiments.paper.routing import cell_fields, with_interval
@@ -31,11 +34,13 @@ class Settings(FigureSettings):
     """Fig. 13.
 
     Attributes:
+        models: the first is tuned under a latency limit; those whose memory is known where memory binds.
         texts: the first is profiled; batches of it are served, and such that drift to each of the others.
         drifts: shares of a batch's sequences that are of the other text.
         samplers, objectives, counting: that are compared; counting is `bayes`'s.
         runs, trials, tuned_on: seeds of each sampler, its trials, batches that a trial serves.
         changes: of Alg. 2's constants, each tried alone, without drift.
+        memory: the setting where memory binds, on the first text; None: not asked for.
     """
 
     drifts: tuple[float, ...] = (1.0,)
@@ -46,6 +51,7 @@ class Settings(FigureSettings):
     trials: int = Field(30, ge=2)
     tuned_on: int = Field(4, ge=1)
     changes: tuple[Change, ...] = ()
+    memory: MemoryBinds | None = None
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -58,10 +64,13 @@ class Settings(FigureSettings):
 
 
 def cells(settings: Settings) -> list[TuneCell]:
-    """One for each drift, objective, way of counting, run and sampler; and for each change of constants."""
+    """One for each drift, objective, way of counting, run and sampler; for each change of constants; and for each
+    model, run and sampler where memory binds."""
     home, found = settings.texts[0], []
     same = {"home": home, "trials": settings.trials, "tuned_on": settings.tuned_on}
     for of_text in cell_fields(settings):
+        if of_text["model"] != settings.models[0]:
+            continue
         at_home = of_text["text"] == home
         for drift, objective, counting, run in itertools.product(
             (0.0,) if at_home else settings.drifts, settings.objectives, settings.counting, range(settings.runs)
@@ -70,7 +79,22 @@ def cells(settings: Settings) -> list[TuneCell]:
             found += [TuneCell(**own, sampler=name, change={}) for name in settings.samplers]
             if at_home and counting == "hard":
                 found += [TuneCell(**own, sampler="multi-epsilon", change=x) for x in settings.changes]
-    return found
+    return found + _memory_cells(settings)
+
+
+def _memory_cells(settings: Settings) -> list[TuneCell]:
+    """One for each model, run and sampler."""
+    memory = settings.memory
+    if memory is None:
+        return []
+    same = {"home": settings.texts[0], "trials": memory.trials, "tuned_on": 1, "memory": memory, "change": {}}
+    same |= {"drift": 0.0, "objective": "bill", "counting": "hard"}
+    return [
+        TuneCell(**of_text, **same, run=run, sampler=name)
+        for of_text in cell_fields(settings)
+        if of_text["text"] == settings.texts[0] and of_text["model"].title in memory.token_bytes
+        for run, name in itertools.product(range(memory.runs), memory.samplers)
+    ]
 
 
 RATIOS = ("cost_ratio", "error_ratio", "latency_ratio", "oracle_ratio")

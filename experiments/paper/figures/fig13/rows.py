@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from experiments.paper.drift import drifted_sets
 from experiments.paper.figure import Rows
+from experiments.paper.figures.fig13.memory import LAMBDA_SIZES_MB, MemoryBinds
 from experiments.paper.plans import problem_of, within_lambdaml
 from experiments.paper.routing import Cell, routing_of
 from experiments.paper.settings import TextChoice
@@ -26,6 +27,7 @@ from optimizer.bo import (
     tune,
 )
 from optimizer.popularity import ProfileTable, TablePredictor, predictor
+from optimizer.realised import BilledOverflow
 
 Counting: TypeAlias = Literal["hard", "expected"]
 Change: TypeAlias = dict[str, bool | int | float]
@@ -44,6 +46,7 @@ class TuneCell(Cell):
     run: int
     trials: int
     tuned_on: int
+    memory: MemoryBinds | None = None
 
 
 def compute(cell: TuneCell) -> Rows:
@@ -52,12 +55,15 @@ def compute(cell: TuneCell) -> Rows:
     seed = cell.seed + cell.run
     tuned_on, test = drifted_sets(home, other, cell.drift, [cell.tuned_on, cell.batches], cell.batch_tokens, seed)
     planner, tuned = tuned_table(
-        cell, home, tuned_on.batches, cell.sampler, cell.objective, cell.trials, seed, cell.counting, cell.change
-    )
-    judge = Judge(planner, test.batches, closed_form(), cell.objective, Alg2(batches=cell.tuned_on))
+        cell, home, tuned_on.batches, cell.sampler, cell.objective, cell.trials, seed, cell.counting, cell.change,
+        cell.memory,
+    )  # fmt: skip
+    settings = Alg2(batches=cell.tuned_on)
+    judge = Judge(planner, test.batches, closed_form(_overflow(cell.memory)), cell.objective, settings)
     before, after = (judge(x)[0] for x in (Tuning(), tuned.tuning))
     return [
         cell.about
+        | {"binds": "latency" if cell.memory is None else "memory"}
         | {"drift": cell.drift, "sampler": cell.sampler, "objective": cell.objective, "counting": cell.counting}
         | {"change": ", ".join(f"{name}={value}" for name, value in cell.change.items())}
         | {"run": cell.run, "trials": len(tuned.rows)}
@@ -79,17 +85,27 @@ def tuned_table(
     seed: int,
     counting: Counting = "hard",
     change: Change | None = None,
+    memory: MemoryBinds | None = None,
 ) -> tuple[Planner, Tuned]:
-    """A sampler's run on some batches: the paper's predictor, at 81.24% of LambdaML's throughput.
+    """A sampler's run on some batches: the paper's predictor, at 81.24% of LambdaML's throughput; where memory
+    binds, without a limit.
 
     All trials are run: none stops early, so that samplers have the same budget.
     """
-    problem = within_lambdaml(problem_of(cell, routing.popularity(cell.batch_tokens)))
+    popularity = routing.popularity(cell.batch_tokens)
+    if memory is None:
+        problem = within_lambdaml(problem_of(cell, popularity))
+    else:
+        problem = memory.problem(problem_of(cell, popularity, LAMBDA_SIZES_MB), cell.model.title)
     made = predictor("bayes", counting=counting)
     assert isinstance(made, TablePredictor)
     table_ = ProfileTable.from_trace(routing.profiled)
     planner = Planner(problem, table_, made)
     settings = Alg2.model_validate({"batches": len(batches), "patience": trials} | (change or {}))
-    judge = Judge(planner, batches, closed_form(), objective, settings)
+    judge = Judge(planner, batches, closed_form(_overflow(memory)), objective, settings)
     known = Known(planner, KeyRange.of(table_, batches, settings.by_frequency), batches)
     return planner, tune(judge, sampler(name, known, settings, seed), name, Budget(trials))
+
+
+def _overflow(memory: MemoryBinds | None) -> BilledOverflow:
+    return "foreseen" if memory is None else "retry"

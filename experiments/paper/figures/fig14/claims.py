@@ -83,7 +83,7 @@ def _lambdaml(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Cl
 
 
 def _needed(turn: Any) -> str:
-    """`43 GFLOP/s instead of 16`, or that it never does."""
+    """`90 GFLOP/s instead of 45`, or that it never does."""
     if turn.needed != turn.needed or turn.needed is None:
         return f"at no value (of 1/16 to 16 times {rounded(turn.value)} {turn.unit})"
     return f"at {rounded(turn.needed)} {turn.unit} instead of {rounded(turn.value)}"

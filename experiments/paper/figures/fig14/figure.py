@@ -18,6 +18,7 @@ from experiments.tools.paper_numbers import BELOW_LAMBDAML
 from experiments.tools.style import rounded
 from moe.statistics import estimate
 from optimizer.bo import Objective
+from optimizer.margin import LATE_SHARE
 from simulator.serving.cluster import PERIODS
 
 if TYPE_CHECKING:
@@ -26,17 +27,18 @@ if TYPE_CHECKING:
 
 
 class Settings(FigureSettings):
-    """Fig. 14: runs and trials of BO, and the batches that a trial serves."""
+    """Fig. 14: runs and trials of BO, and the batches that a trial serves; `late_share` as of Fig. 12."""
 
     runs: int = Field(5, ge=2)
     trials: int = Field(30, ge=2)
     tuned_on: int = Field(4, ge=1)
     objective: Objective = "bill"
+    late_share: float | None = LATE_SHARE
 
 
 def cells(settings: Settings) -> list[WayCell]:
     """One for each model, text and part; BO's runs one each."""
-    own = {name: getattr(settings, name) for name in ("trials", "tuned_on", "objective")}
+    own = {name: getattr(settings, name) for name in ("trials", "tuned_on", "objective", "late_share")}
     parts: list[tuple[Part, int]] = [("bo", run) for run in range(settings.runs)]
     parts += [("break-even", 0), ("split", 0), ("plans", 0), ("cluster", 0)]
     return [
@@ -74,7 +76,15 @@ def _with_runs_joined(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = float(np.mean([row[f"{name}_high"] - row[name] for row in runs]))
         half = max(over_runs.high - mean, own)
         joined |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
-    for name in ("full_usd", "total_usd", "latency_s"):
+    for name in (
+        "full_usd",
+        "total_usd",
+        "total_eager_usd",
+        "latency_s",
+        "late_share",
+        "late_share_low",
+        "late_share_high",
+    ):
         joined[name] = float(np.mean([row[name] for row in runs]))
     return [joined, *(row for row in rows if row["name"] != BO)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -11,7 +11,15 @@ from experiments.paper.break_even import LEVERS, crossing, saving_over_lambdaml
 from experiments.paper.cluster import cluster_rows
 from experiments.paper.figure import Rows
 from experiments.paper.figures.fig13.rows import tuned_table
-from experiments.paper.plans import play, played_columns, problem_of, within_lambdaml
+from experiments.paper.plans import (
+    MILLION,
+    late_columns,
+    planning_limit,
+    play,
+    played_columns,
+    problem_of,
+    within_lambdaml,
+)
 from experiments.paper.routing import Cell, routing_of
 from experiments.run.routing import HeldOutBatches, Routing
 from experiments.tools.paper_numbers import BELOW_LAMBDAML
@@ -22,6 +30,7 @@ from optimizer.popularity import predictor
 from optimizer.problem import with_tokens
 from optimizer.solvers import solve
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem
+from simulator.serving.layer import JUST_IN_TIME
 
 Part: TypeAlias = Literal["plans", "bo", "cluster", "split", "break-even"]
 
@@ -39,14 +48,16 @@ class WayCell(Cell):
     trials: int
     tuned_on: int
     objective: Objective
+    late_share: float | None
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a cell's plans are for: the problem under its limit, and the batches."""
+    """What a cell's plans are for: the problem, its limit less the margin; the limit to keep; and the batches."""
 
     routing: Routing
     problem: DeploymentProblem
+    limit_s: float
     tuned_on: HeldOutBatches
     test: HeldOutBatches
 
@@ -56,7 +67,13 @@ class Served:
         routing = routing_of(cell)
         tuned_on, test = routing.sets([cell.tuned_on, cell.batches], cell.batch_tokens, cell.seed)
         problem = within_lambdaml(problem_of(cell, routing.popularity(cell.batch_tokens)))
-        return Served(routing, problem, tuned_on, test)
+        assert problem.latency_limit_s is not None
+        found = Served(routing, problem, problem.latency_limit_s, tuned_on, test)
+        if cell.part in ("cluster", "break-even"):  # no plan
+            return found
+        expected = with_tokens(problem, found.predicted("expected"))
+        planned_s = planning_limit(cell, routing, expected, cell.late_share, by_play=True)
+        return replace(found, problem=problem.with_limit(planned_s))
 
     def predicted(self, counting: str) -> np.ndarray:
         """Popularity of the mean test batch as `bayes` predicts it from the profiled text."""
@@ -114,15 +131,19 @@ def _planned(planner: Planner, served: Served, cell: WayCell, tuning: Tuning) ->
 def _row(cell: WayCell, served: Served, name: str, plan: DeploymentPlan) -> dict[str, Any]:
     """A plan played on the test batches; `gb_s_each` and `latency_s_each` are of each batch."""
     run = play(cell, served.problem, plan, served.test)
+    just_in_time = play(cell, served.problem, plan, served.test, JUST_IN_TIME)
     each = [run.bill_of_batch(k).billed_gb_s for k in range(len(run.latency_s))]
     return (
         {"row": "serving", "name": name, "gb_s_each": each, "latency_s_each": run.latency_s.tolist()}
         | {
             "independent": served.test.independent,
             "methods": _methods(plan),
-            "limit_s": served.problem.latency_limit_s,
+            "limit_s": served.limit_s,
+            "planning_limit_s": served.problem.latency_limit_s,
         }
+        | late_columns(run.latency_s, served.limit_s, served.test.independent)
         | played_columns(run, served.test)
+        | {"total_usd": just_in_time.bill.total_cost_usd / cell.batch_tokens * MILLION}
     )
 
 

@@ -61,9 +61,9 @@ def _ods_cheapest(plans: pd.DataFrame, where: str) -> Claim:
 
 
 def _late(plans: pd.DataFrame, name: str, where: str) -> Claim:
-    rows = plans[(plans["rival"] == name) & plans["realised_late"].notna()]
-    by_limit = ", ".join(f"{share:.0%}" for share in rows.sort_values("slack")["realised_late"])
-    mean, slower = float(rows["realised_late"].mean()), 1 - rows["tokens_per_s"] / rows["target_tokens_per_s"]
+    rows = plans[(plans["rival"] == name) & plans["late_share"].notna()]
+    by_limit = ", ".join(f"{share:.0%}" for share in rows.sort_values("slack")["late_share"])
+    mean, slower = float(rows["late_share"].mean()), 1 - rows["tokens_per_s"] / rows["target_tokens_per_s"]
     return Claim(
         FIGURE, f"test batches that are late with the plans of '{name}' {where}", "", f"{mean:.0%}", None,
         f"from the tightest limit on: {by_limit}; the mean throughput is {slower.min():.1%} to {slower.max():.1%} "

@@ -16,10 +16,10 @@ from experiments.paper.settings import FigureSettings
 from experiments.run.routing import HeldOutBatches
 from moe.errors import InputError
 from optimizer.exact import least_latency_s
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentPlan, DeploymentProblem, Reload
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill
-from simulator.serving.layer import Reload, Serving
+from simulator.serving.layer import Serving
 from simulator.serving.simulate import simulate
 
 if TYPE_CHECKING:
@@ -78,9 +78,12 @@ class _Served:
         self.limit_s, self.independent = problem.latency_limit_s, batches.independent
         self.million = cell.batch_tokens / MILLION
         real = batches.real
-        (self.planned,), (self.planned_s,) = _bills(problem, plan, None, None, reload, cell.seed)
-        self.closed, _ = _bills(problem, plan, None, real, reload, cell.seed)
-        self.played, self.latency_s = _bills(problem, plan, cell.platform, real, reload, cell.seed)
+        serving = Serving(start="just-in-time", reload=reload)
+        (self.planned,), (self.planned_s,) = _bills(problem, plan, None, None, serving, cell.seed)
+        self.closed, _ = _bills(problem, plan, None, real, serving, cell.seed)
+        self.played, self.latency_s = _bills(problem, plan, cell.platform, real, serving, cell.seed)
+        eager = serving.model_copy(update={"next_layer_start": "eager"})
+        self.eager, self.eager_s = _bills(problem, plan, cell.platform, real, eager, cell.seed)
 
     def total_usd(self) -> np.ndarray:
         """The whole bill of each test batch as simulated, USD per million tokens."""
@@ -107,6 +110,8 @@ class _Served:
             | with_interval("total_usd", self.total_usd(), self.independent)
             | with_interval("simulated_over_closed", self.total_usd() / closed - 1, self.independent)
             | with_interval("tokens_per_s", tokens_per_s, self.independent)
+            | {"eager_total_usd": float(np.mean([x.total_cost_usd for x in self.eager])) / self.million}
+            | {"latency_over_eager": float(np.mean(self.latency_s) / np.mean(self.eager_s) - 1)}
             | {"late": float(np.mean(self.latency_s > self.limit_s))}
             | {"requests_usd": part("request_usd") + exchange, "waiting_usd": waiting}
             | {
@@ -128,23 +133,18 @@ def _bills(
     plan: DeploymentPlan,
     profile: PlatformProfile | None,
     real: list[np.ndarray] | None,
-    reload: Reload,
+    serving: Serving,
     seed: int,
 ) -> tuple[list[Bill], np.ndarray]:
-    """Bill and latency of each batch, experts started just in time.
+    """Bill and latency of each batch.
 
     Args:
         profile: the platform; None: the closed form's. real: tokens of each batch; None: one as planned.
-
-    Where instances keep their parameters, a batch is served before, which downloads them.
     """
-    first = int(reload == "when-cold")
-    routing = None if real is None else [*real[:1] * first, *real]
-    serving = Serving(start="just-in-time", reload=reload)
-    run = simulate(problem, plan, profile, serving=serving, routing=routing, runs=1 + first, seed=seed)
+    run = simulate(problem, plan, profile, serving=serving, routing=real, seed=seed)
     if run.failed:
         raise InputError(f"{problem.name}: {run.failed[0]}")
-    return [run.bill_of_batch(k) for k in range(first, len(run.latency_s))], run.latency_s[first:]
+    return [run.bill_of_batch(k) for k in range(len(run.latency_s))], run.latency_s
 
 
 def table(rows: Rows) -> pd.DataFrame:

@@ -1,0 +1,85 @@
+"""How far calibration can be believed: hidden platforms, measured by a campaign, beside what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from calibration.campaigns import calibrate_campaigns
+from calibration.check.hidden import Recovered, hidden_platform, measured, recovered
+from experiments.tools.workers import workers
+from lambda_probe.campaign.file import load_campaign
+from simulator.profiles.schema import PAPER_PROFILE, load_profile
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Believed:
+    """What is said of one constant of many hidden platforms, beside the truth.
+
+    Attributes:
+        name: of the constant. measured: campaigns that told it. intervals, hold: those with an interval, and those
+            whose interval holds the truth. error, worst: relative, the median and the largest. ks: the largest
+            distance of distribution functions, None of a number. kept: campaigns after which the base's value
+            stands. brackets: campaigns that told no more than a bracket.
+    """
+
+    name: str
+    measured: int
+    intervals: int
+    hold: int
+    error: float
+    worst: float
+    ks: float | None
+    kept: int
+    brackets: int
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the intervals that hold the truth."""
+        return self.hold / self.intervals if self.intervals else None
+
+
+def study(platforms: int, seeds: int, campaign: str, count: int) -> Iterator[list[Recovered]]:
+    """What the campaign finds of so many hidden platforms, each with so many seeds, on `count` workers."""
+    with workers(count) as submit:
+        jobs = [submit(_one, number, seed, campaign) for seed in range(seeds) for number in range(platforms)]
+        for job in as_completed(jobs):
+            yield job.result()
+
+
+def _one(number: int, seed: int, campaign: str) -> list[Recovered]:
+    base = load_profile(PAPER_PROFILE)  # instances alike: no campaign measures how they differ
+    true = hidden_platform(base, number)
+    with TemporaryDirectory() as folder:
+        there = measured(load_campaign(campaign), true, 1000 * number + seed, Path(folder) / "measured")
+        fits = calibrate_campaigns([there], base).fits
+    return list(recovered(fits, true, number, seed))
+
+
+def believed(rows: Sequence[Recovered]) -> list[Believed]:
+    """By constant, in the order of a calibration; the last one is all together."""
+    names = list(dict.fromkeys(row.name for row in rows))
+    return [_of(name, [row for row in rows if name in (row.name, ALL)]) for name in [*names, ALL]]
+
+
+def _of(name: str, rows: Sequence[Recovered]) -> Believed:
+    holds = [row.holds for row in rows if row.holds is not None]
+    errors = [row.error for row in rows]
+    return Believed(
+        name,
+        measured=len(rows),
+        intervals=len(holds),
+        hold=sum(holds),
+        error=float(np.median(errors)),
+        worst=max(errors),
+        ks=max((row.ks for row in rows if row.ks is not None), default=None),
+        kept=sum(row.kept is not None for row in rows),
+        brackets=sum(row.bracket for row in rows),
+    )
