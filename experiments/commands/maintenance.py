@@ -20,10 +20,12 @@ IDLE_WORKERS = 1  # beyond the cores: tests of the embedded endpoint and of kill
     "--faults", is_flag=True, help="Damaged files, kills and attacks: all of them (docs/reliability.md)."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="With --faults: which of them.")
+@click.option("--all", "also_slow", is_flag=True, help="Also the tests that take long.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def test(faults: bool, seed: int, arguments: tuple[str, ...]) -> int:
+def test(faults: bool, seed: int, also_slow: bool, arguments: tuple[str, ...]) -> int:
     """Run the tests, on a few cores at once; arguments go to pytest. Example: ./smoe test -k exact -n 0
 
+    Those that take long (whole campaigns, live models, the tutorial) run with --all. Example: ./smoe test --all
     With --faults, all damaged files, kills and attacks of a --seed. Example: ./smoe test --faults --seed 3
     """
     import os
@@ -37,11 +39,14 @@ def test(faults: bool, seed: int, arguments: tuple[str, ...]) -> int:
         raise InputError("test: the tests are in the checkout, not in what is installed: expected ./smoe there")
 
     spread = ["-n", str(cpu_count() + IDLE_WORKERS), "--dist", "worksteal"]
-    chosen = [*FAULT_TESTS, "-m", "faults"] if faults else []
+    chosen = [*FAULT_TESTS, "-m", "faults"] if faults else [] if also_slow else ["-m", "not slow"]
     asked = [sys.executable, "-m", "pytest", *spread, *chosen, *arguments]
     variables = os.environ | ONE_THREAD | ({"SMOE_FAULTS_SEED": str(seed)} if faults else {})
     variables.pop("PYTHONDONTWRITEBYTECODE", None)  # else hundreds of processes compile the same sources
-    return subprocess.run(asked, cwd=ROOT, env=variables, check=False).returncode
+    code = subprocess.run(asked, cwd=ROOT, env=variables, check=False).returncode
+    if not (faults or also_slow):
+        click.echo("tests that take long were left out: ./smoe test --all")
+    return code
 
 
 @click.command()
