@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
 
 from moe.errors import InputError, PlatformError
+from moe.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,7 +202,7 @@ def fetch(folder: Path, sources: Sequence[Source] = SOURCES, host: str = GITHUB)
         elif source.table is None:
             yield f"{source.file}: to be made of {mine} (columns: docs/public-data.md)"
         else:
-            source.table(files).to_csv(table, index=False)
+            write_whole(table, source.table(files).to_csv(index=False))
             yield f"{source.file}: made of {mine}"
 
 

@@ -13,7 +13,7 @@ from moe.spec import MoESpec
 from optimizer.problem import make_problem
 from optimizer.solvers import solve
 from simulator.profiles.schema import PlatformProfile
-from simulator.profiles.walk import constant_at, with_constant
+from simulator.profiles.walk import constant_at, multiplied
 
 STEPS = 12
 """Halvings of the range in which a factor is sought: it is known to 0.1% of it."""
@@ -39,16 +39,15 @@ class Lever:
 
     def multiplied(self, profile: PlatformProfile, factor: float) -> PlatformProfile:
         """The profile with all of them multiplied."""
-        for path in self.paths:
-            profile = with_constant(profile, path, constant_at(profile, path).scaled(factor))
-        return profile
+        return multiplied(profile, self.paths, factor)
 
 
 LEVERS = (
     Lever("arithmetic of a vCPU", "GFLOP/s", 1e-9, (("compute", "flops_per_vcpu"),)),
     Lever(
         "S3 bandwidth of a function", "MB/s", 1e-6,
-        (("storage", "connection_bytes_per_s"), ("network", "function_bytes_per_s_per_mb")),
+        (("storage", "connection_bytes_per_s"), ("storage", "put_connection_bytes_per_s"),
+         ("network", "function_bytes_per_s_per_mb"), ("network", "function_upload_bytes_per_s_per_mb")),
     ),
     Lever("latency of an S3 GET and PUT", "s", 1.0, (("storage", "get_latency_s"), ("storage", "put_latency_s"))),
 )  # fmt: skip

@@ -25,7 +25,7 @@ from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem, non_moe_memory_mb
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.profiles.uncertainty import Factors, drawn_factors
-from simulator.profiles.walk import constant_at, with_constant
+from simulator.profiles.walk import multiplied, with_constant
 from simulator.serving.cluster import SECONDS_PER_HOUR, run_on_cluster
 from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.settled import served_so
@@ -164,8 +164,7 @@ def _place(asked: DecisionMap, spec: MoESpec, profile: PlatformProfile, x: float
         if axis in at:
             at[axis] = value
         elif axis == "s3_bandwidth":
-            for path in S3_BANDWIDTH:
-                profile = with_constant(profile, path, constant_at(profile, path).scaled(value))
+            profile = multiplied(profile, S3_BANDWIDTH, value)
         else:
             profile = with_constant(profile, ON_CONSTANT[axis], value)
     popularity = zipf(spec.moe_layers, spec.experts, at["skew"], np.random.default_rng(asked.seed))

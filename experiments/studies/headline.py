@@ -17,7 +17,7 @@ from optimizer.problem import make_problem
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, Reload
 from simulator.profiles.schema import PlatformProfile
-from simulator.profiles.walk import Keys, constant_at, with_constant
+from simulator.profiles.walk import Keys, multiplied, with_constant
 from simulator.serving.cluster import PERIODS, run_on_cluster
 from simulator.serving.layer import AS_PAPER
 from simulator.serving.simulate import simulate
@@ -76,13 +76,16 @@ FACTORS = (
 
 S3_BANDWIDTH: tuple[Keys, ...] = (
     ("network", "function_bytes_per_s_per_mb"),
+    ("network", "function_upload_bytes_per_s_per_mb"),
+    ("network", "process_bytes_per_s"),
     ("network", "sustained_bytes_per_s"),
     ("network", "burst_bytes_per_s"),
     ("storage", "connection_bytes_per_s"),
+    ("storage", "put_connection_bytes_per_s"),
 )
 SCALED: dict[str, tuple[Keys, ...]] = {
     "FLOP/s of a vCPU": (("compute", "flops_per_vcpu"),),  # a core of the cluster is so many times as fast
-    "reading weights": (("compute", "weight_bandwidth_per_vcpu"),),
+    "reading weights": (("compute", "weight_bandwidth_per_vcpu"), ("compute", "weight_bandwidth_per_function")),
     "S3 bandwidth": S3_BANDWIDTH,
     "S3 delay": (("storage", "get_latency_s"), ("storage", "put_latency_s")),
     "warm start": (("start", "warm_s"), ("payload", "overhead_s")),
@@ -171,8 +174,7 @@ def evaluate(spec: MoESpec, profile: PlatformProfile, values: Mapping[str, float
 def with_factors(profile: PlatformProfile, values: Mapping[str, float]) -> PlatformProfile:
     """The profile with the factors on its constants."""
     for name, paths in SCALED.items():
-        for path in paths:
-            profile = with_constant(profile, path, constant_at(profile, path).scaled(values[name]))
+        profile = multiplied(profile, paths, values[name])
     for name, path in REPLACED.items():
         profile = with_constant(profile, path, values[name])
     return profile

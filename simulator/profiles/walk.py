@@ -56,3 +56,12 @@ def with_constant(profile: Profile, path: Sequence[str], constant: Sourced | flo
 
     found: Profile = changed(profile, path)
     return found
+
+
+def multiplied(profile: Profile, paths: Sequence[Keys], factor: float) -> Profile:
+    """The profile with the constants at these paths times a factor; one that it leaves out (null) stays out."""
+    for path in paths:
+        constant: Constant | None = constant_at(profile, path)
+        if constant is not None:
+            profile = with_constant(profile, path, constant.scaled(factor))
+    return profile

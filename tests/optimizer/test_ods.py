@@ -127,7 +127,7 @@ def test_the_slowest_layer_gives_its_method_up_and_never_its_last() -> None:
     inf = np.inf
     cost = np.array([[1.0, 1.0], [2.0, inf], [4.0, 3.0]])
     latency = np.array([[5.0, 9.0], [2.0, inf], [1.0, 4.0]])
-    chosen, rounds, single = _select(cost, latency, budget_s=7.0, fixed_s=1.0)
+    chosen, rounds, single = _select(cost, latency, budget_s=7.0, fixed=0.0, fixed_s=1.0)
     # Layer 1 (9 s) gives up method 0; layer 0 (5 s) its method 0.
     assert [(x.layer, x.method, x.latency_s) for x in rounds] == [
         (1, "pipelined", 15.0),
@@ -138,7 +138,7 @@ def test_the_slowest_layer_gives_its_method_up_and_never_its_last() -> None:
     assert not single
     # At 4.5 s layer 1, although the slowest, has but one method left; then none is left anywhere: step 4
     # takes the cheapest method that all layers can use, and nothing meets the limit.
-    chosen, rounds, single = _select(cost, latency, budget_s=4.5, fixed_s=1.0)
+    chosen, rounds, single = _select(cost, latency, budget_s=4.5, fixed=0.0, fixed_s=1.0)
     assert single
     assert [x.layer for x in rounds] == [1, 0, 0, None]
     assert chosen.tolist() == [0, 0]

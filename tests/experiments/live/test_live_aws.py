@@ -34,6 +34,7 @@ from moe.pretrained.export import ExportedModel
 from simulator.plan import DeploymentPlan
 from simulator.profiles.schema import load_profile
 from simulator.records import Record
+from simulator.serving.layer import EAGER
 from simulator.serving.simulate import simulate
 from tests.experiments.conftest import Run
 from tests.lambda_probe.live.live_world import tiny_model, tokens
@@ -137,7 +138,8 @@ def test_the_estimate_is_the_arithmetic_of_what_is_deployed_and_served(model: Ex
     assert found.invocations == 2 * (storage + direct) * (1 + 3) + mine * (1 + 1 + 2 * SETTINGS.repeats)
     largest = max(loads)
     problem = guessed_problem(model, loads[largest].routing, profile, SETTINGS)
-    run_ = simulate(problem, PLAN, profile, routing=[loads[largest].routing], poll_s=SETTINGS.poll_s)
+    routing = [loads[largest].routing]
+    run_ = simulate(problem, PLAN, profile, serving=EAGER, routing=routing, poll_s=SETTINGS.poll_s)
     gb_s = sum(row.billed_gb_s for row in run_.records)
     one = replace(SETTINGS, quick=True, loads=SETTINGS.loads[-1:], repeats=1)
     two = replace(one, repeats=2)

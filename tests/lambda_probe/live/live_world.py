@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
-from transformers import BertConfig, BertModel
 
 from lambda_probe.handlers import live
 from lambda_probe.handlers.exchange import Account, Stopped, pack, text_of
@@ -23,6 +21,9 @@ SEQUENCE = 6
 
 def tiny_model(layers: int = 2, experts: int = 3, top_k: int = 1) -> ExportedModel:
     """An encoder of random weights, exported with perturbed experts."""
+    import torch  # three seconds, which not every process of the tests needs
+    from transformers import BertConfig, BertModel
+
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24
