@@ -9,8 +9,10 @@ import numpy as np
 
 from experiments.paper.routing import Cell, with_interval
 from experiments.run.routing import HeldOutBatches, Routing
+from experiments.tools.known_batches import played_s
 from experiments.tools.paper_numbers import SLOWER_THAN_LAMBDAML
-from optimizer.margin import Lateness, batches_needed, planning_limit_s
+from optimizer.margin import Lateness, batches_needed
+from optimizer.margin import planning_limit as limit_to_plan_for
 from optimizer.popularity import predictor
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.realised import realise
@@ -68,11 +70,10 @@ def planning_limit(
 
     def latencies_s(plan: DeploymentPlan) -> np.ndarray:
         if by_play:
-            how: dict[str, Any] = {"serving": AS_PAPER, "seed": cell.seed}
-            return simulate(problem, plan, cell.platform, routing=list(batches), **how).latency_s
+            return played_s(problem, plan, cell.platform, AS_PAPER, batches, cell.seed)
         return np.array([realise(problem, plan, tokens).latency_s for tokens in batches])
 
-    return planning_limit_s(problem, late_share, latencies_s)
+    return limit_to_plan_for(problem, late_share, latencies_s).limit_s
 
 
 def late_columns(latencies_s: Sequence[float] | np.ndarray, limit_s: float, independent: float) -> dict[str, Any]:

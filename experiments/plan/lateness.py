@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from experiments.plan.options import Planning
+from experiments.tools.known_batches import played_s
 from moe.errors import InputError
-from optimizer.margin import Latencies, Lateness, planning_limit_s
+from optimizer.margin import Latencies, Lateness, planning_limit
 from optimizer.realised import realise
 from simulator.plan import DeploymentPlan
 from simulator.profiles.schema import PlatformProfile
 from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.replicas import whole_tokens
-from simulator.serving.simulate import simulate
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Margin:
         def latencies_s(plan: DeploymentPlan) -> np.ndarray:
             if profile is None:
                 return np.array([realise(problem, plan, tokens).latency_s for tokens in samples])
-            return simulate(problem, plan, profile, serving=JUST_IN_TIME, routing=whole, seed=seed).latency_s
+            return played_s(problem, plan, profile, JUST_IN_TIME, whole, seed)
 
-        planned_s = planning_limit_s(problem, late_share, latencies_s)
+        planned_s = planning_limit(problem, late_share, latencies_s).limit_s
         assert planned_s is not None
         return Margin(problem.latency_limit_s, planned_s, latencies_s, profile is not None)
 

@@ -52,6 +52,7 @@ class ExperimentResult(ResultFile):
     batches: int
     latency_limit_s: float | None
     planning_limit_s: float | None = None
+    planning_late_share: float | None = None
     late_share: float | None = None
     routing_recorded_on: dict[str, Any]
     layers_of_recording: list[int]

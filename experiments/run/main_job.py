@@ -14,8 +14,9 @@ from experiments.run.result import Played, Run, result_of, write_files
 from experiments.run.schema import Experiment
 from experiments.run.workload import made_up, recording_settings, split_routing
 from experiments.tools.console import progress, step
+from experiments.tools.known_batches import played_s
 from moe.trace import RoutingTrace
-from optimizer.margin import batches_needed, planning_limit_s, solve_for
+from optimizer.margin import PlanningLimit, batches_needed, planning_limit, solve_for
 from optimizer.popularity import prediction_error, skew
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.robust import held_out_batches
@@ -118,24 +119,24 @@ def _plan(run: Run) -> None:
         lambdaml = solve(problem, "lambdaml", **of_lambdaml)
         limit_s = _latency_limit_s(experiment, problem, lambdaml)
         run.problem = problem.with_limit(limit_s)
-        run.planning_limit_s = _planning_limit_s(run)
+        run.planning_limit = _planning_limit(run)
         real = make_problem(run.inputs.spec, run.batches.mean, run.inputs.profile, **options).with_limit(limit_s)
         run.plans = []
         for name in experiment.plans:
             more = of_lambdaml if name == "lambdaml" else {"seed": experiment.seed}
-            run.plans.append((name, solve_for(run.problem, run.planning_limit_s, name, **more)))
+            run.plans.append((name, solve_for(run.problem, run.planning_limit.limit_s, name, **more)))
             if name == "ods":
-                run.plans.append(("ods-oracle", solve_for(real, run.planning_limit_s, "ods")))
+                run.plans.append(("ods-oracle", solve_for(real, run.planning_limit.limit_s, "ods")))
         first, plan = run.plans[0]
         report(_limit_shown(run) + f"; {title_of(first)} {_shape(plan)}")
 
 
-def _planning_limit_s(run: Run) -> float | None:
+def _planning_limit(run: Run) -> PlanningLimit:
     """The limit less the margin under which batches like the profile's, played, are late seldom enough."""
     experiment, profiled = run.inputs.experiment, run.routing.profiled
     late_share, work = experiment.target.late_share, experiment.workload
     if late_share is None or run.problem.latency_limit_s is None:
-        return run.problem.latency_limit_s
+        return PlanningLimit(run.problem.latency_limit_s)
     chosen = experiment.prediction
     batches = held_out_batches(
         lambda: make_predictor(chosen.predictor, chosen),
@@ -147,18 +148,23 @@ def _planning_limit_s(run: Run) -> float | None:
     )
 
     def latencies_s(plan: DeploymentPlan) -> np.ndarray:
-        how: dict[str, Any] = {"serving": experiment.simulation, "seed": experiment.seed}
-        return simulate(run.problem, plan, run.inputs.profile, routing=list(batches), **how).latency_s
+        return played_s(run.problem, plan, run.inputs.profile, experiment.simulation, batches, experiment.seed)
 
-    return planning_limit_s(run.problem, late_share, latencies_s)
+    return planning_limit(run.problem, late_share, latencies_s)
 
 
 def _limit_shown(run: Run) -> str:
-    """`latency limit 6.6 s, planned for 6.2 s`."""
-    limit_s, planned_s = run.problem.latency_limit_s, run.planning_limit_s
-    if limit_s is None or planned_s is None:
+    """`latency limit 6.6 s, planned for 6.2 s`, and where that is not enough, how many are late all the same."""
+    limit_s, planned = run.problem.latency_limit_s, run.planning_limit
+    if limit_s is None or planned.limit_s is None:
         return "no latency limit"
-    return f"latency limit {limit_s:.1f} s" + (f", planned for {planned_s:.1f} s" if planned_s < limit_s else "")
+    shown = f"latency limit {limit_s:.1f} s"
+    if planned.limit_s < limit_s:
+        shown += f", planned for {planned.limit_s:.1f} s"
+    share = run.inputs.experiment.target.late_share
+    if planned.late_share is None or share is None or planned.late_share <= share:
+        return shown
+    return shown + f" ({planned.late_share:.0%} of batches like the profile's are late; fewer would cost more)"
 
 
 def _latency_limit_s(experiment: Experiment, problem: DeploymentProblem, lambdaml: DeploymentPlan) -> float | None:

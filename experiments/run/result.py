@@ -23,6 +23,7 @@ from experiments.run.methods import (
 from experiments.run.routing import Routing
 from moe.files import write_json, write_whole
 from moe.trace import Batches
+from optimizer.margin import PlanningLimit
 from optimizer.popularity.popularity_file import save_popularity
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.records import Record, to_pandas
@@ -56,7 +57,7 @@ class Run:
         prediction: step 2; the error of every predictor.
         predicted: step 2; tokens of each expert in the mean batch, shape (layers, experts).
         problem, plans: step 3; the plans by name, in the order in which they are shown.
-        planning_limit_s: step 3; what the plans are made for: the problem's limit less the margin.
+        planning_limit: step 3; what the plans are made for: the problem's limit less the margin.
         played: step 4; each plan, played.
     """
 
@@ -68,7 +69,7 @@ class Run:
     prediction: list[dict[str, Any]] = field(init=False)
     predicted: np.ndarray = field(init=False)
     problem: DeploymentProblem = field(init=False)
-    planning_limit_s: float | None = field(init=False)
+    planning_limit: PlanningLimit = field(init=False)
     plans: list[tuple[str, DeploymentPlan]] = field(init=False)
     played: list[Played] = field(init=False)
 
@@ -100,7 +101,8 @@ def result_of(run: Run) -> dict[str, Any]:
         "batch_tokens": work.batch_tokens,
         "batches": work.batches,
         "latency_limit_s": run.problem.latency_limit_s,
-        "planning_limit_s": run.planning_limit_s,
+        "planning_limit_s": run.planning_limit.limit_s,
+        "planning_late_share": run.planning_limit.late_share,
         "late_share": experiment.target.late_share,
         "prediction": run.prediction,
         "methods": as_records(rows),

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
-from experiments.paper.break_even import LEVERS, crossing
+from experiments.paper.break_even import LEVERS, crossing, saving_over_lambdaml
 from experiments.paper.claims import as_rows, bounded, counted
+from experiments.paper.plans import within_lambdaml
 from experiments.run.routing import Routing
+from moe.spec import load_spec
 from optimizer.popularity.synthetic import synthetic_trace
+from optimizer.problem import make_problem
+from optimizer.solvers import solve
 from simulator.profiles.closed_form import closed_form
-from simulator.profiles.schema import load_profile
+from simulator.profiles.schema import PAPER_PROFILE, load_profile
 
 
 @pytest.mark.parametrize(
@@ -80,3 +84,22 @@ def test_a_lever_moves_what_it_is_called() -> None:
     assert after.storage_bandwidth_bytes_per_s == pytest.approx(before.storage_bandwidth_bytes_per_s / 2)
     slow = closed_form(delay.multiplied(profile, 3), (768,))
     assert slow.storage_delay_s == pytest.approx(3 * before.storage_delay_s, rel=1e-6)
+
+
+def test_the_saving_by_the_papers_equations_hands_nothing_on() -> None:
+    """Eq. 11 has no such step; with it `direct`, LambdaML's as well, is slower, and the limit another one."""
+    spec, profile = load_spec("bert-moe"), load_profile(PAPER_PROFILE)
+    popularity = np.tile([640.0, 320.0, 192.0, 128.0], (spec.moe_layers, 1))
+
+    def saving(hands_on: bool) -> float:
+        problem = make_problem(spec, popularity, profile)
+        platform = problem.platform.model_copy(update={"direct_hands_on": hands_on})
+        limited = within_lambdaml(problem.model_copy(update={"platform": platform}))
+        best, rule = (solve(limited, name).billed_gb_s for name in ("exact", "lambdaml"))
+        assert best is not None
+        assert rule
+        return 1 - best / rule
+
+    found = saving_over_lambdaml(spec, popularity, profile)
+    assert found == saving(hands_on=False)
+    assert found != saving(hands_on=True)

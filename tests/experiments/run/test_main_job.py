@@ -112,6 +112,7 @@ def test_the_answer_is_computed_from_the_record_table(small_run: Path) -> None:
     assert rows["LambdaML"]["late_share"] == late
     assert rows["LambdaML"]["late_share_low"] <= late <= rows["LambdaML"]["late_share_high"]
     assert result["planning_limit_s"] <= result["latency_limit_s"]
+    assert 0 <= result["planning_late_share"] <= 1
     assert result["late_share"] == 0.05
     served = experts.groupby(["batch", "layer"]).tokens.sum()
     assert (served == 256).all()

@@ -61,7 +61,7 @@ def _lambdaml(group: pd.DataFrame, serving: pd.DataFrame, where: str) -> list[Cl
     said = [f"{x.what} {_needed(x)}" for x in turns.rename(columns={"name": "what"}).itertuples()]
     reason = (
         "compute grows with memory, so only overhead can be saved; the optimum saves "
-        f"{turns['closed_form_saving'].iloc[0]:.1%} by the closed form, "
+        f"{turns['closed_form_saving'].iloc[0]:.1%} by the paper's equations, "
         f"{BELOW_LAMBDAML:.2%} if {'; or '.join(said)}"
     ) if len(turns) else ""  # fmt: skip
     uniform = 1 - float(ours["billed_gb_s"] / serving.loc[UNIFORM, "billed_gb_s"])

@@ -194,7 +194,7 @@ def _decided(problem: DeploymentProblem, method: Communication) -> dict[str, Dep
 
 
 def _break_even(cell: WayCell, served: Served) -> list[dict[str, Any]]:
-    """What each constant alone must be for the optimum to save what the paper does, by the closed form."""
+    """What each constant alone must be for the optimum to save what the paper does, by its equations."""
     spec, profile, popularity = cell.spec, cell.platform, served.test.batches.mean
     now = saving_over_lambdaml(spec, popularity, profile)
     found: list[dict[str, Any]] = []
