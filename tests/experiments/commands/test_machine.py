@@ -70,6 +70,7 @@ def scenario(tmp_path: Path) -> str:
     return str(tmp_path / "ok.yaml")
 
 
+@pytest.mark.slow
 def test_four_seeds_at_once_lose_no_result(scenario: str, tmp_path: Path) -> None:
     """Each takes a name of its own; into one folder that was named, one goes and the others say so."""
     runs = [started("traffic", scenario, f"--seed={seed}", folder=tmp_path) for seed in range(4)]
@@ -158,6 +159,7 @@ def test_the_command_line_is_read_before_anything_heavy_is_imported() -> None:
     assert subprocess.check_output([sys.executable, "-P", "-c", script], text=True, env=variables) == "set()\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_a_command_that_is_stopped_or_killed(number: int, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from optimizer.solvers import solve
 from tests.conftest import reference
 from tests.experiments.paper.cases import made, tiny
 
+pytestmark = pytest.mark.slow
 SLACK = (1.1, 2.0)
 
 

@@ -138,6 +138,7 @@ def test_one_month_is_fitted_and_another_tests_it(smoe: Run, folder: Path, tmp_p
     assert fitted_to(BASE, folder, Period()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public measurements are not here")
 def test_every_public_file_is_judged(smoe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calibration.check.probes.MANY", 200)

@@ -87,7 +87,16 @@ def test_a_run_serves_the_routing_of_a_file(smoe: Run, tmp_path: Path) -> None:
     """The whole job on what vLLM returned: the served popularity is the file's, token for token."""
     path = routed(tmp_path)
     settings = [f"--set=workload.{x}" for x in (*SMALL, *of_trace(path))]
-    code, out, err = smoe("run", ZIPF, *settings, "--set=plans=[exact]", "--out", str(tmp_path / "run"), "--json")
+    code, out, err = smoe(
+        "run",
+        ZIPF,
+        *settings,
+        "--set=plans=[exact]",
+        "--set=target.late_share=null",
+        "--out",
+        str(tmp_path / "run"),
+        "--json",
+    )
     assert code == 0, err
     assert json.loads(out)["routing_recorded_on"]["imported_from"] == "routed.npy"
     real = pd.read_parquet(tmp_path / "run" / "popularity.parquet").real.to_numpy().reshape(6, 8)
@@ -111,7 +120,7 @@ def test_padding_of_a_file_is_left_out_where_the_experiment_says_so(tmp_path: Pa
 
 def test_a_run_serves_a_law_of_popularity_and_says_so(smoe: Run, tmp_path: Path) -> None:
     settings = [f"--set=workload.{x}" for x in (*SMALL, "spec=minilm-moe", "popularity={exponent: 1.5}")]
-    run = ["run", ZIPF, *settings, "--set=plans=[exact]"]
+    run = ["run", ZIPF, *settings, "--set=plans=[exact]", "--set=target.late_share=null"]
     code, out, err = smoe(*run, "--out", str(tmp_path / "a"))
     assert code == 0, err
     assert "Routing made up: zipf, exponent 1.5, drift 0." in out
@@ -217,6 +226,7 @@ def test_a_text_that_is_too_short_is_told_or_drawn_from(smoe: Run, tmp_path: Pat
         *settings,
         f"--set=workload.corpus={text}",
         "--set=plans=[exact]",
+        "--set=target.late_share=null",
     ]
     code, _, err = smoe(*run, "--out", str(tmp_path / "a"))
     assert code == 2
@@ -259,6 +269,7 @@ def test_the_divergence_is_0_of_the_same_and_1_of_nothing_in_common() -> None:
     assert jensen_shannon_bits(a, third) == pytest.approx(float(jensenshannon(a, third, base=2)) ** 2)
 
 
+@pytest.mark.slow
 def test_the_measured_corpora_differ_more_than_their_halves(tmp_path: Path, own_cache: Path) -> None:
     from experiments.studies.corpora import measured
 

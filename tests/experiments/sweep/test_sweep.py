@@ -207,6 +207,7 @@ def test_two_sweeps_at_once_in_one_folder_are_refused(smoe: Run, config: Path, t
     assert f"process {os.getpid()} is writing into it; expected another folder" in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inside")
 def test_killed_at_any_moment_and_resumed_the_tables_are_the_same(smoe: Run, config: Path, tmp_path: Path) -> None:
     """Five times the process ends, as by kill -9, at a random one of its operations on files."""

@@ -148,6 +148,7 @@ def test_public_files_that_are_missing_or_malformed_are_said(tmp_path: Path) -> 
         public_rows(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public measurements are not here")
 def test_every_public_file_is_measured_against(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calibration.check.probes.MANY", 400)
