@@ -148,6 +148,15 @@ def with_memory(problem: DeploymentProblem, runtime_bytes: float, token_bytes: f
     return problem.model_copy(update={"layers": tuple(layers)})
 
 
+def _check_made_of(problem: DeploymentProblem, profile: PlatformProfile) -> None:
+    platform = problem.platform
+    if platform != problem_platform(profile, platform.memory_mb, platform.max_replicas):
+        raise InputError(
+            f"{problem.name}: its platform is not that of profile '{profile.name}'; expected a problem made by "
+            "smoe problem --profile with the same profile"
+        )
+
+
 def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: PlatformProfile) -> DeploymentProblem:
     """The problem as `make_problem` would have made it of another profile, without the model it was made for.
 
@@ -157,22 +166,22 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
     Raises InputError: the problem was made of something else.
     """
     before, memory_mb = problem.platform, problem.platform.memory_mb
-    if before != problem_platform(made_of, memory_mb, before.max_replicas):
-        raise InputError(
-            f"{problem.name}: its platform is not that of profile '{made_of.name}'; expected a problem made by "
-            "smoe problem --profile with the same profile"
-        )
+    _check_made_of(problem, made_of)
     after = problem_platform(profile, memory_mb, before.max_replicas)
     (call_0, token_0), (call_1, token_1) = (
         expert_seconds(each, memory_mb, 1.0, 1.0) for each in (made_of, profile)
     )
     runtime = profile.compute.runtime_bytes.median - made_of.compute.runtime_bytes.median
-
     fixed_0, fixed_1 = (each.warm_start_s + each.storage_delay_s for each in (before, after))
     bandwidths = dict(zip(memory_mb, after.storage_bandwidths.tolist(), strict=True))
 
     def loaded(seconds: float, was: float = before.gate_bandwidth, now: float = after.gate_bandwidth) -> float:
         return fixed_1 + (seconds - fixed_0) * was / now
+
+    def slower(size_mb: int | None) -> float:
+        """Seconds of a non-MoE function over those before."""
+        size_mb = size_mb or memory_mb[-1]
+        return transformer_seconds(profile, size_mb, 1.0) / transformer_seconds(made_of, size_mb, 1.0)
 
     def size(each: NonMoESize) -> NonMoESize:
         was, now = each.storage_bandwidth_bytes_per_s, bandwidths[each.memory_mb]
@@ -180,27 +189,20 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             memory_mb=each.memory_mb,
             storage_bandwidth_bytes_per_s=now,
             head_s=loaded(each.head_s, was, now),
-            tail_s=each.tail_s * by_size(each.memory_mb),
-            non_moe_s=tuple(x * by_size(each.memory_mb) for x in each.non_moe_s),
+            tail_s=each.tail_s * slower(each.memory_mb),
+            non_moe_s=tuple(x * slower(each.memory_mb) for x in each.non_moe_s),
             next_load_s=tuple(loaded(x, was, now) for x in each.next_load_s),
         )
 
-    def by_size(size: int) -> float:
-        return transformer_seconds(profile, size, 1.0) / transformer_seconds(made_of, size, 1.0)
-
-    def non_moe(each: ProblemLayer) -> float:
-        return by_size(each.non_moe_memory_mb or memory_mb[-1])
-
     def layer(each: ProblemLayer) -> ProblemLayer:
         per_call = None if each.seconds_per_call is None else np.array(each.seconds_per_call) * call_1 / call_0
-        experts = [_with_runtime(expert, runtime) for expert in each.experts]
         return each.model_copy(
             update={
                 "seconds_per_token": tuple((np.array(each.seconds_per_token) * token_1 / token_0).tolist()),
                 "seconds_per_call": None if per_call is None else tuple(per_call.tolist()),
-                "non_moe_s": each.non_moe_s * non_moe(each),
+                "non_moe_s": each.non_moe_s * slower(each.non_moe_memory_mb),
                 "next_load_s": loaded(each.next_load_s),
-                "experts": tuple(experts),
+                "experts": tuple(_with_runtime(expert, runtime) for expert in each.experts),
             }
         )
 
@@ -209,7 +211,7 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             "platform": after,
             "layers": tuple(layer(each) for each in problem.layers),
             "head_s": loaded(problem.head_s),
-            "tail_s": problem.tail_s * non_moe(problem.layers[-1]),
+            "tail_s": problem.tail_s * slower(problem.layers[-1].non_moe_memory_mb),
             "non_moe": tuple(size(each) for each in problem.non_moe if each.memory_mb in bandwidths),
         }
     )

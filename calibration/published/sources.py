@@ -153,13 +153,6 @@ SOURCES = (
     ),
     Source("mlperf_inference_single_node.csv", "mlcommons/inference_results_v4.1", "198fc467", (), "Apache-2.0"),
     Source(
-        "lambda_network_sjakthol_2024.csv",
-        "sjakthol/aws-network-benchmark",
-        "b355d4fc",
-        ("analysis/2024/results-lambda.ipynb",),
-        "MIT",
-    ),
-    Source(
         "pacslab_slapp_function_duration_by_memory_2020.csv",
         "pacslab/SLApp-PerfCost-MdlOpt",
         "4173c982",

@@ -100,10 +100,8 @@ def plan(
         raise InputError("--late-share: expected without --front, which has every limit")
     problem = changed(read_problem(problem_path), latency_limit, objective)
     planning = Planning.of(problem, chosen, late_share is not None)
-    margin = None
     try:
-        if late_share is not None:
-            margin = _margin(planning, late_share, profile, solver, seed)
+        margin = None if late_share is None else _margin(planning, late_share, profile, solver, seed)
         limit_s = None if margin is None else margin.planning_limit_s
         solved, ods = _solved(planning, problem_path, solver, chosen, seed, limit_s)
     except Infeasible as error:
@@ -123,15 +121,27 @@ def plan(
         return 0
     over = _over_draws(planning, solved, solver, profile, chosen, seed) if chosen.draws else None
     _write(planning, solved, ods, out, chosen.trace)
+    _tell(planning.problem, solved, ods, over, margin, as_json)
+    return 0
+
+
+def _tell(
+    problem: DeploymentProblem,
+    solved: DeploymentPlan,
+    ods: OdsSolution | None,
+    over: OverDraws | None,
+    margin: Margin | None,
+    as_json: bool,
+) -> None:
+    """The plan on stdout, with what it comes to over draws and how many samples are late."""
     if as_json:
         found = solved.model_dump(mode="json", by_alias=True)
         found |= {} if margin is None else margin.as_json(solved)
         print_json(found if over is None else found | {"over_draws": over.as_json()})
-    else:
-        _show(planning.problem, solved, ods, over)
-        if margin is not None:
-            click.echo(margin.shown(solved))
-    return 0
+        return
+    _show(problem, solved, ods, over)
+    if margin is not None:
+        click.echo(margin.shown(solved))
 
 
 def _margin(planning: Planning, late_share: float, profile: str | None, solver: str, seed: int) -> Margin:

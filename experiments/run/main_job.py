@@ -147,10 +147,13 @@ def _planning_limit(run: Run) -> PlanningLimit:
         experiment.seed,
     )
 
-    def latencies_s(plan: DeploymentPlan) -> np.ndarray:
-        return played_s(run.problem, plan, run.inputs.profile, experiment.simulation, batches, experiment.seed)
+    with progress("playing a plan for its margin", "batches") as update:
 
-    return planning_limit(run.problem, late_share, latencies_s)
+        def latencies_s(plan: DeploymentPlan) -> np.ndarray:
+            profile, serving = run.inputs.profile, experiment.simulation
+            return played_s(run.problem, plan, profile, serving, batches, experiment.seed, update)
+
+        return planning_limit(run.problem, late_share, latencies_s)
 
 
 def _limit_shown(run: Run) -> str:

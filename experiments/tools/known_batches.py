@@ -1,6 +1,7 @@
 """Known batches, played to find a limit's margin: by the same random numbers whatever the plan."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,6 +18,7 @@ def played_s(
     serving: Serving,
     batches: Sequence[np.ndarray] | np.ndarray,
     seed: int,
+    progress: Callable[[int, int, float], None] = lambda done, total, per_s: None,
 ) -> np.ndarray:
     """Latencies of batches that a plan serves, each on warm instances of its own and by random numbers of its own.
 
@@ -27,14 +29,14 @@ def played_s(
         problem, plan, profile, serving: as of `simulate`.
         batches: whole tokens of each expert, shape (batches, layers, experts).
         seed: what the plans are later played with; the numbers drawn here are others.
+        progress: called with batches done, all of them, and batches per second.
 
     Returns:
         s, shape (batches,); NaN for a batch that failed.
     """
     seeds = np.random.SeedSequence(seed).generate_state(len(batches)).tolist()
-    return np.concatenate(
-        [
-            simulate(problem, plan, profile, serving=serving, routing=[tokens], seed=own).latency_s
-            for tokens, own in zip(batches, seeds, strict=True)
-        ]
-    )
+    found, began_s = [], time.perf_counter()
+    for tokens, own in zip(batches, seeds, strict=True):
+        found.append(simulate(problem, plan, profile, serving=serving, routing=[tokens], seed=own).latency_s)
+        progress(len(found), len(batches), len(found) / (time.perf_counter() - began_s))
+    return np.concatenate(found)
