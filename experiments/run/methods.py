@@ -170,12 +170,14 @@ def claims(rows: list[Row]) -> list[Claim]:
     found = []
     cost, speed = over["billed_over_lambdaml"], over["tokens_per_s_over_lambdaml"]
     if cost is not None and speed is not None:
-        found.append(Claim("ODS's bill below LambdaML's", BELOW_LAMBDAML, True, 1 - cost))
+        found.append(Claim("ODS's experts' compute below LambdaML's", BELOW_LAMBDAML, True, 1 - cost))
         found.append(Claim("its throughput below LambdaML's", SLOWER_THAN_LAMBDAML, False, 1 - speed))
     for period, name in (("second", "seconds used"), ("month", "month"), ("hour", "hour per batch")):
         share = over[f"billed_over_cluster_{period}"]
         if share is not None:
-            found.append(Claim(f"its bill below the CPU cluster's, {name}", BELOW_CLUSTER, True, 1 - share))
+            found.append(
+                Claim(f"its experts' compute below the CPU cluster's, {name}", BELOW_CLUSTER, True, 1 - share)
+            )
     return found
 
 

@@ -181,9 +181,9 @@ def test_claims_are_judged_not_assumed() -> None:
     rows = [row("ODS", 0.5, 90), row("LambdaML", 1.0, 100), row("CPU", 1.0, 1000, period="second")]
     found = {claim.what: claim.holds for claim in methods.claims(rows)}
     assert found == {
-        "ODS's bill below LambdaML's": True,
+        "ODS's experts' compute below LambdaML's": True,
         "its throughput below LambdaML's": True,
-        "its bill below the CPU cluster's, seconds used": False,
+        "its experts' compute below the CPU cluster's, seconds used": False,
     }
 
 
