@@ -1,0 +1,74 @@
+"""The contract of shapes: a model cut into stages, problem/2 and plan/2 (docs/formats.md).
+
+A stage is a run of consecutive layers. As `blocks` it is one function that holds attention, gate and all experts
+of its layers; `lanes` copies of it each take whole sequences, about 1/lanes of the batch. As `expert-functions` it
+is one layer of the paper: a gate's function and a function for each expert. One stage of `blocks` over all layers
+is the whole model in one function.
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from moe.files import FileModel
+
+Shape: TypeAlias = Literal["blocks", "expert-functions"]
+Weights: TypeAlias = Literal["fp32", "bf16", "int8", "int4"]
+Handover: TypeAlias = Literal["payload", "storage"]
+
+BYTES_PER_PARAMETER: dict[Weights, float] = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "int4": 0.56}
+"""int4 with its scales. Activations and hidden states keep their own width."""
+
+
+class BlockLayer(FileModel):
+    """One block in a function of its own or with others: attention, gate and all experts of a layer.
+
+    `parameter_bytes` at the problem's precision; `bytes_per_token`: what the computation of a token holds beside
+    its hidden state (attention's scores, activations), bytes; `seconds_per_token`, `seconds_per_call`: of each
+    memory size of `Blocks.memory_mb`.
+    """
+
+    parameter_bytes: Annotated[float, Field(ge=0)]
+    bytes_per_token: Annotated[float, Field(ge=0)] = 0.0
+    seconds_per_token: tuple[Annotated[float, Field(ge=0)], ...]
+    seconds_per_call: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+
+
+class Blocks(FileModel):
+    """What stages of whole blocks may be: memory sizes, lanes, precision, and the sizes of each block.
+
+    `sequences`: of a batch; a lane has one at least. `runtime_bytes`: a function without parameters.
+    `input_bytes_per_token`: into the first stage (token IDs); `result_bytes_per_token`: out of the last one.
+    `head_bytes`: parameters of embedding and head, which belong to the first and to the last stage.
+    `tail_seconds_per_token`: of the language-model head, of each memory size. `storage_bandwidth_bytes_per_s`: B_s
+    of each memory size; null: the platform's, of the same size or the next smaller one that it lists.
+    """
+
+    memory_mb: tuple[Annotated[int, Field(ge=128, le=10240)], ...] = Field(min_length=1)
+    max_lanes: int = Field(64, ge=1, le=10_000)
+    sequences: int = Field(ge=1)
+    weights: Weights = "fp32"
+    reload: Literal["every-invocation", "when-cold"] = "when-cold"
+    runtime_bytes: Annotated[float, Field(ge=0)]
+    input_bytes_per_token: Annotated[float, Field(ge=0)] = 4.0
+    result_bytes_per_token: Annotated[float, Field(ge=0)] = 4.0
+    head_bytes: Annotated[float, Field(ge=0)] = 0.0
+    tail_seconds_per_token: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    storage_bandwidth_bytes_per_s: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    layers: tuple[BlockLayer, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Blocks":
+        sizes = len(self.memory_mb)
+        if any(a >= b for a, b in zip(self.memory_mb, self.memory_mb[1:], strict=False)):
+            raise ValueError(f"memory_mb must increase, got {list(self.memory_mb)}")
+        for key in ("tail_seconds_per_token", "storage_bandwidth_bytes_per_s"):
+            values = getattr(self, key)
+            if values is not None and len(values) != sizes:
+                raise ValueError(f"{key} has {len(values)} values for {sizes} memory_mb")
+        for e, layer in enumerate(self.layers):
+            for key in ("seconds_per_token", "seconds_per_call"):
+                values = getattr(layer, key)
+                if values is not None and len(values) != sizes:
+                    raise ValueError(f"layers.{e}.{key} has {len(values)} values for {sizes} memory_mb")
+        return self
