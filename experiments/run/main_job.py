@@ -149,9 +149,9 @@ def _planning_limit(run: Run) -> PlanningLimit:
 
     with progress("playing a plan for its margin", "batches") as update:
 
-        def latencies_s(plan: DeploymentPlan) -> np.ndarray:
+        def latencies_s(plan: DeploymentPlan, first: int | None) -> np.ndarray:
             profile, serving = run.inputs.profile, experiment.simulation
-            return played_s(run.problem, plan, profile, serving, batches, experiment.seed, update)
+            return played_s(run.problem, plan, profile, serving, batches[:first], experiment.seed, update)
 
         return planning_limit(run.problem, late_share, latencies_s)
 
