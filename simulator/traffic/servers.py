@@ -12,11 +12,11 @@ from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.records import Record
+from simulator.serving.deployed import deploy_plan
 from simulator.serving.forward_pass import ForwardPass
 from simulator.serving.overflow import replicas_run
 from simulator.serving.replicas import problem_of_size, whole_tokens
 from simulator.serving.settled import settled
-from simulator.serving.simulate import deploy_plan
 from simulator.traffic.metrics import Batch
 from simulator.traffic.program_file import Entry, Functions, programs, row_of
 from simulator.traffic.scenario import FunctionChoice, MoEChoice
@@ -88,7 +88,7 @@ class MoEServer:
         self._service, self._choice, self._plan, self._rng = service, choice, plan, rng
         self._problem = problem
         self._scaled: dict[int, tuple[DeploymentProblem, list[np.ndarray]]] = {}
-        deploy_plan(service, problem, plan, choice.warm and not choice.provisioned, choice.provisioned)
+        deploy_plan(service, problem, plan, choice, choice.warm and not choice.provisioned, choice.provisioned)
 
     def serve(self, batch: Batch, done: Callable[[Batch, bool], None]) -> None:
         """Start a forward pass."""
