@@ -6,13 +6,12 @@ costs stand in `optimizer.stage_cost`.
 
 from __future__ import annotations
 
-import math
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from moe.errors import InputError
 from simulator.plan import MB, DeploymentPlan, DeploymentProblem, Violation, constraint_violations
 from simulator.staged_plan import (
     AnyPlan,
@@ -96,6 +95,7 @@ def lane_sequences(sequences: int, lanes: int) -> np.ndarray:
     return np.full(lanes, sequences // lanes) + (np.arange(lanes) < sequences % lanes)
 
 
+@functools.cache
 def sources_of_lanes(sequences: int, before: int, lanes: int) -> list[np.ndarray]:
     """Sequences that each of `lanes` reads of each of the `before` lanes that hold some of its own, (sources,).
 
@@ -172,66 +172,6 @@ def largest_lane_tokens(problem: DeploymentProblem, lanes: np.ndarray) -> np.nda
     """Tokens of the lane with the most sequences, of each number of lanes; shape of `lanes`."""
     sequences = blocks_of(problem).sequences
     return -(-sequences // lanes) * (problem.served_tokens / sequences)
-
-
-def lanes_that_fit(problem: DeploymentProblem, stage: BlocksStage, arrives: Handover, sequences: int) -> int:
-    """The least number of lanes that each hold a share of `sequences`, by memory and hidden states' payloads.
-
-    Raises InputError: not one sequence fits.
-    """
-    e, token = stage.first_layer, problem.served_tokens / blocks_of(problem).sequences
-    sizes = stage_sizes(problem, np.array([e]), np.array([stage.last_layer + 1]))
-    empty = float(needed_lane_bytes(problem, sizes, np.zeros(1))[0])
-    room, limit = stage.memory_mb * MB - empty, problem.platform.payload_limit_bytes
-    limits = [(room, sizes.token_bytes[0])]
-    encoded = problem.platform.payload_encoding_factor
-    limits += [(limit, sizes.in_bytes[0] * encoded)] * (arrives == "payload" and e > 0)
-    limits += [(limit, sizes.out_bytes[0] * encoded)] * (stage.handover == "payload")
-    most = min(math.floor(there / (token * each)) if each > 0 else sequences for there, each in limits)
-    if room < 0 or most < 1:
-        raise InputError(
-            f"stages of layers {e} to {stage.last_layer}: {stage.memory_mb} MB holds the parameters "
-            f"({empty / MB:.0f} MB with the runtime) but not one sequence of {token:g} tokens"
-        )
-    return math.ceil(sequences / most)
-
-
-def decode_step_s(problem: DeploymentProblem, stage: BlocksStage, sequences: np.ndarray | float) -> np.ndarray:
-    """Time of one decode step of a lane that gives a token to each of its sequences, s; shape of `sequences`.
-
-    The step reads attention's weights, the head's, and those of the experts that its tokens use: of E experts, of
-    which each token uses k, B tokens reach E (1 - (1 - k/E)^B) on average, each expert being as likely.
-    """
-    blocks, B = blocks_of(problem), np.asarray(sequences, float)
-    j, seconds = blocks.memory_mb.index(stage.memory_mb), np.zeros(np.shape(sequences))
-    for e in range(stage.first_layer, stage.last_layer + 1):
-        block, experts = blocks.layers[e], len(problem.layers[e].experts)
-        used = 1 - (1 - min(1.0, problem.top_k / experts)) ** B
-        of_experts = 0.0 if not block.parameter_bytes else (block.expert_bytes or 0.0) / block.parameter_bytes
-        read_s = (block.seconds_per_call or (0.0,) * len(blocks.memory_mb))[j]
-        seconds = seconds + read_s * (1 - of_experts + of_experts * used) + B * block.seconds_per_token[j]
-        if e == len(blocks.layers) - 1 and blocks.tail_seconds_per_token is not None:
-            head_s = read_s * blocks.head_bytes / block.parameter_bytes if block.parameter_bytes else 0.0
-            seconds = seconds + head_s + B * blocks.tail_seconds_per_token[j]
-    return seconds
-
-
-def cache_bytes(problem: DeploymentProblem, stage: BlocksStage, tokens: float) -> float:
-    """Keys and values that a lane keeps of so many tokens to decode: two hidden states a layer, as without grouped
-    queries."""
-    layers = problem.layers[stage.first_layer : stage.last_layer + 1]
-    return tokens * sum(2 * layer.token_in_bytes for layer in layers)
-
-
-def decode_violations(
-    problem: DeploymentProblem, stage: BlocksStage, steps: int, sequences: int
-) -> list[Violation]:
-    """Whether a lane's keys and values of the sequences that it generates on are too large beside the rest."""
-    sizes = stage_sizes(problem, np.array([stage.first_layer]), np.array([stage.last_layer + 1]))
-    needed = float(needed_lane_bytes(problem, sizes, largest_lane_tokens(problem, np.array([stage.lanes])))[0])
-    kept = problem.served_tokens / blocks_of(problem).sequences + steps
-    needed += cache_bytes(problem, stage, math.ceil(sequences / stage.lanes) * kept)
-    return [(stage.first_layer, None, "memory")] if needed > stage.memory_mb * MB else []
 
 
 # Runs of expert functions, and what a plan deploys

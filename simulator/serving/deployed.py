@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.network import LinkRates
 from simulator.plan import DeploymentPlan, DeploymentProblem, non_moe_memory_mb
+from simulator.serving.lane import Lane
 from simulator.serving.layer import Serving, expert_function, non_moe_function
 from simulator.serving.rehearsal import PARAMETERS
 from simulator.serving.replicas import check_can_be_played
-from simulator.serving.stages import FRONT, blocks_function, blocks_reload
-from simulator.stage_rules import block_bandwidths, plan_of_run, run_problem, stage_sizes
+from simulator.serving.stages import FRONT, blocks_reload
+from simulator.stage_rules import block_bandwidths, plan_of_run, run_problem
 from simulator.staged_plan import AnyPlan, BlocksStage, StagedPlan, blocks_of, runs_of
 
 
@@ -83,18 +82,15 @@ def _deploy_blocks(
     loaded: bool,
 ) -> None:
     """A stage's function; an image has its parameters in it. On the ideal platform it has the problem's B_s."""
-    platform = service.platform
-    package_bytes, link = 0.0, None
-    if platform.start.package_named(serving.blocks_package).is_image:
-        sizes = stage_sizes(problem, np.array([stage.first_layer]), np.array([stage.last_layer + 1]))
-        package_bytes = float(sizes.parameter_bytes[0])
+    platform, lane = service.platform, Lane.of(problem, stage, "storage")
+    is_image, link = platform.start.package_named(serving.blocks_package).is_image, None
     if platform.is_ideal:
         link = LinkRates(float(block_bandwidths(problem)[blocks_of(problem).memory_mb.index(stage.memory_mb)]))
     service.deploy(
-        blocks_function(stage),
+        lane.function,
         stage.memory_mb,
         package=serving.blocks_package,
-        package_bytes=package_bytes,
+        package_bytes=lane.parameter_bytes if is_image else 0.0,
         warm=stage.lanes * warm,
         provisioned=stage.lanes * provisioned,
         done=(PARAMETERS,) if loaded else (),

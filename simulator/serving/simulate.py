@@ -6,7 +6,7 @@ import gc
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -16,18 +16,19 @@ from moe.errors import InputError
 from moe.shown import Shown
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.platform import ideal_platform, platform_of_profile
-from simulator.plan import DeploymentProblem, Violation
+from simulator.plan import DeploymentPlan, DeploymentProblem, Violation
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
 from simulator.serving.decode import Decode
 from simulator.serving.deployed import deploy_plan
 from simulator.serving.forward_pass import ForwardPass
+from simulator.serving.lane import decode_violations
 from simulator.serving.layer import DEFAULT_SERVING, Serving
 from simulator.serving.overflow import replicas_run
 from simulator.serving.replicas import problem_of_size, whole_tokens
 from simulator.serving.settled import settled
-from simulator.serving.stages import StagedPass
-from simulator.stage_rules import decode_violations, violations_of
+from simulator.serving.stages import StagedPass, Stages
+from simulator.stage_rules import violations_of
 from simulator.staged_plan import AnyPlan, StagedPlan, whole_model
 
 if TYPE_CHECKING:
@@ -147,12 +148,13 @@ def simulate(
     platform = platform.changed(own_work={"poll_s": poll_s})
     passes: list[Pass] = []
     durations_s: list[np.ndarray] = []
-    batches = list(enumerate([None] * runs if routing is None else routing))
-    for served in [[each] for each in batches] if apart else [batches]:
+    batches = list(enumerate([None] * runs if routing is None else [_layers_of(problem, x) for x in routing]))
+    served = of_plan(problem, plan, serving)
+    for some in [[each] for each in batches] if apart else [batches]:
         service = LambdaService(simpy.Environment(), platform)
         deploy_plan(service, problem, plan, serving, warm, loaded=warm)
-        here = [_pass(service, problem, plan, serving, number, real, decode) for number, real in served]
-        in_order = [one for each in here for one in (each, *_decode_steps(each, decode))]
+        here = [make_pass(service, served, number, real, decode) for number, real in some]
+        in_order = [one for each in here for one in (each, *decode_steps(each, decode))]
         durations_s.append(_serve(service, in_order).reshape(len(here), -1))
         passes += here
     return _outcome(problem, broken, passes, np.concatenate(durations_s))
@@ -194,7 +196,7 @@ def _decode_usd(records: list[Record], passes: list[Pass]) -> float:
     return bill(row for row in records if row.step).total_cost_usd + sum(inside)
 
 
-def _decode_steps(first: Pass, decode: Decode | None) -> list[Pass]:
+def decode_steps(first: Pass, decode: Decode | None) -> list[Pass]:
     """The passes after a batch's first: one token of each sequence, routed as the batch was; none where the
     instances that hold the sequences generate."""
     if decode is None or (isinstance(first, StagedPass) and first.decode is not None):
@@ -203,12 +205,13 @@ def _decode_steps(first: Pass, decode: Decode | None) -> list[Pass]:
     share = decode.sequences / first.problem.served_tokens
     routed = [layer.tokens for layer in first.problem.layers] if first.tokens is None else first.tokens
     tokens = [whole_tokens(each * share) for each in routed]
-    steps, service, serving = range(1, decode.steps + 1), first.service, first.serving
+    steps, service = range(1, decode.steps + 1), first.service
     if isinstance(first, StagedPass):
-        return [StagedPass(service, small, first.plan, serving, first.batch, step, tokens) for step in steps]
+        stages = replace(first.stages, problem=small)
+        return [StagedPass(service, stages, first.batch, step, tokens) for step in steps]
     replicas = [layer.replicas for layer in first.plan.layers]
     return [
-        ForwardPass(service, small, first.plan, tokens, replicas, serving, first.batch, step, limits=False)
+        ForwardPass(service, small, first.plan, tokens, replicas, first.serving, first.batch, step, limits=False)
         for step in steps
     ]
 
@@ -241,27 +244,47 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _pass(
+@dataclass(frozen=True)
+class Layers:
+    """A plan of layers, for batches of one size: what is served, and how."""
+
+    problem: DeploymentProblem
+    plan: DeploymentPlan
+    serving: Serving
+
+
+def of_plan(problem: DeploymentProblem, plan: AnyPlan, serving: Serving) -> Layers | Stages:
+    """What the passes of a plan, `/1` or `/2`, have in common."""
+    return Stages(problem, plan, serving) if isinstance(plan, StagedPlan) else Layers(problem, plan, serving)
+
+
+def make_pass(
     service: LambdaService,
-    problem: DeploymentProblem,
-    plan: AnyPlan,
-    serving: Serving,
+    served: Layers | Stages,
     batch: int,
-    routed: np.ndarray | None,
+    real: list[np.ndarray] | None,
     decode: Decode | None,
 ) -> Pass:
-    """A pass with real, whole tokens, on as many replicas as they need; or with the problem's, divided evenly."""
-    real = None if routed is None else _layers_of(problem, routed)
-    if isinstance(plan, StagedPlan):
-        here = decode if whole_model(plan) is not None else None
-        return StagedPass(service, problem, plan, serving, batch, 0, real, real is not None, here)
+    """A pass with real, whole tokens, on as many replicas as they need; or with the problem's, divided evenly.
+
+    Args:
+        service: where it runs. served: what, made by `of_plan`. batch: its number.
+        real: tokens of each expert of each layer, (experts,) per layer; None: the problem's.
+        decode: what is generated after it, where its instances do so themselves.
+    """
+    whole = real is not None
+    if isinstance(served, Stages):
+        here = decode if whole_model(served.plan) is not None else None
+        return StagedPass(service, served, batch, 0, real, whole, here)
+    plan = served.plan
     if real is None:
-        tokens = [layer.tokens for layer in problem.layers]
+        tokens = [layer.tokens for layer in served.problem.layers]
         replicas = [layer.replicas for layer in plan.layers]
     else:
-        tokens, replicas = real, replicas_run(problem, plan, real, serving.overflow)
-    whole = real is not None
-    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch, whole_tokens=whole, limits=whole)
+        tokens, replicas = real, replicas_run(served.problem, plan, real, served.serving.overflow)
+    return ForwardPass(
+        service, served.problem, plan, tokens, replicas, served.serving, batch, whole_tokens=whole, limits=whole
+    )
 
 
 def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarray]:

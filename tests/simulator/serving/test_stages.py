@@ -14,9 +14,10 @@ from simulator.profiles.schema import load_profile
 from simulator.profiles.walk import with_constant
 from simulator.records import Record, bill
 from simulator.serving.decode import Decode
+from simulator.serving.lane import Lane
 from simulator.serving.layer import JUST_IN_TIME, Serving
 from simulator.serving.simulate import simulate
-from simulator.stage_rules import decode_step_s, peak_concurrency_of
+from simulator.stage_rules import peak_concurrency_of
 from simulator.staged_plan import BlocksStage, ExpertStage, StagedPlan
 from tests.optimizer.staged_problems import random_staged_plan, staged_problem
 
@@ -176,7 +177,7 @@ def test_with_more_stages_each_step_travels() -> None:
     run = simulate(problem, plan, decode=Decode(3, 4))
     assert run.decode_s.shape == (1, 3)
     assert len(run.records) == 4 * 3
-    computing = float(decode_step_s(problem, first, 2.0) + decode_step_s(problem, second, 4.0))
+    computing = Lane.of(problem, first, "payload").step_s(2) + Lane.of(problem, second, "storage").step_s(4)
     moving = 2 * problem.platform.warm_start_s + 2 * problem.platform.storage_delay_s
     assert (run.decode_s > computing + moving).all()
     assert (run.decode_s < computing + moving + 0.1).all()
