@@ -11,6 +11,7 @@ import click
 
 from experiments import commands
 from experiments.commands.options import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PLATFORM
+from experiments.tools.heartbeat import so_far, told
 from moe.errors import InputError, PlatformError, nearest
 
 
@@ -42,6 +43,8 @@ def cli(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+    else:  # while the command has nothing better to say
+        ctx.with_resource(told(so_far(f"smoe {ctx.invoked_subcommand}")))
 
 
 for each in pkgutil.iter_modules(commands.__path__):
