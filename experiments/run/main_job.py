@@ -22,7 +22,8 @@ from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.robust import held_out_batches
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.serving.simulate import simulate
+from simulator.serving.decode import Decode
+from simulator.serving.simulate import SimulatedRun, simulate
 
 STEPS = 5
 
@@ -195,8 +196,19 @@ def _play(run: Run) -> None:
         for name, plan in run.plans:
             warm = simulate(run.problem, plan, profile, routing=batches, **how)
             cold = simulate(run.problem, plan, profile, routing=batches, warm=False, apart=True, **how)
-            run.played.append(Played(name, plan, warm, cold))
+            run.played.append(Played(name, plan, warm, cold, _generating(run, plan, batches, how)))
         report(f"{sum(len(p.warm.records) + len(p.cold.records) for p in run.played):,} invocations")
+
+
+def _generating(
+    run: Run, plan: DeploymentPlan, batches: list[np.ndarray], how: dict[str, Any]
+) -> SimulatedRun | None:
+    """The first batch, warm, then what its sequences generate; its own pass gives the first of their tokens."""
+    work = run.inputs.experiment.workload
+    if not work.generate:
+        return None
+    decode = Decode(work.generate - 1, work.batch_sequences) if work.generate > 1 else None
+    return simulate(run.problem, plan, run.inputs.profile, routing=batches[:1], decode=decode, **how)
 
 
 def _write(run: Run) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from experiments.run.methods import (
     claims,
     cluster_rows,
     finding,
+    generation,
     lambda_row,
     lateness,
     plan_file,
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Played:
-    """A plan and how it was played over all served batches: warm, and each without a warm instance."""
+    """A plan and how it was played over all served batches: warm, and each without a warm instance; and the first
+    one with what its sequences generate."""
 
     name: str
     plan: DeploymentPlan
     warm: SimulatedRun
     cold: SimulatedRun
+    generating: SimulatedRun | None = None
 
 
 @dataclass
@@ -108,6 +111,11 @@ def result_of(run: Run) -> dict[str, Any]:
         "methods": as_records(rows),
         "bill_of_a_batch": {p.name: asdict(p.warm.bill) for p in run.played},
         "optimality_gap": {p.name: p.plan.gap for p in run.played},
+        "generation": {
+            p.name: generation(p.generating, work.generate, work.batch_sequences)
+            for p in run.played
+            if p.generating is not None
+        },
         "claims": [str(claim) for claim in claims(rows)],
         "finding": finding(rows, model, work.batch_tokens)
         + lateness(rows, run.problem.latency_limit_s, experiment.target.late_share),
