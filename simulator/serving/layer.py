@@ -48,15 +48,28 @@ class Serving(FileModel):
     blocks_package: str | None = Field(
         None, description="of stages of blocks: an image has their parameters in it, else they come from S3"
     )
+    hedge_after_s: float | None = Field(
+        0.2,
+        gt=0,
+        description="an S3 request that takes longer is sent again, and the first answer counts; null: not",
+    )
 
 
 DEFAULT_SERVING = Serving()
 JUST_IN_TIME = Serving(start="just-in-time")
 """As the closed form reckons (Eq. 3-11): an expert waits for no input, nor a non-MoE function for results."""
-AS_PAPER = Serving(start="just-in-time", next_layer_start="eager")
-"""The same, but the next non-MoE function starts with the layer, and waits, billed (Eq. 7's picture)."""
-EAGER = Serving(next_layer_start="eager")
-"""Everything starts with its layer, as the functions of `lambda_probe.live` start each other."""
+AS_PAPER = Serving(start="just-in-time", next_layer_start="eager", hedge_after_s=None)
+"""The same, but the next non-MoE function starts with the layer, and waits, billed (Eq. 7's picture), and no
+request is sent again."""
+EAGER = Serving(next_layer_start="eager", hedge_after_s=None)
+"""Everything starts with its layer, as the functions of `lambda_probe.live` start each other, without hedges."""
+
+
+def as_served(platform: Platform, serving: Serving) -> Platform:
+    """The platform as programs that are served so meet it: S3 with requests that are sent again."""
+    if serving.hedge_after_s is None or platform.is_ideal:
+        return platform
+    return platform.changed(storage=platform.storage.hedged(serving.hedge_after_s))
 
 
 @dataclass(frozen=True)

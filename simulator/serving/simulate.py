@@ -23,7 +23,7 @@ from simulator.serving.decode import Decode
 from simulator.serving.deployed import deploy_plan
 from simulator.serving.forward_pass import ForwardPass
 from simulator.serving.lane import decode_violations
-from simulator.serving.layer import DEFAULT_SERVING, Serving
+from simulator.serving.layer import DEFAULT_SERVING, Serving, as_served
 from simulator.serving.overflow import replicas_run
 from simulator.serving.replicas import problem_of_size, whole_tokens
 from simulator.serving.settled import settled
@@ -145,7 +145,7 @@ def simulate(
     problem, serving = settled(problem, plan, serving)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
-    platform = platform.changed(own_work={"poll_s": poll_s})
+    platform = as_served(platform.changed(own_work={"poll_s": poll_s}), serving)
     passes: list[Pass] = []
     durations_s: list[np.ndarray] = []
     batches = list(enumerate([None] * runs if routing is None else [_layers_of(problem, x) for x in routing]))

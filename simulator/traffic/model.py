@@ -21,7 +21,7 @@ from simulator.profiles.schema import PlatformProfile
 from simulator.records import STANDBY, Bill, Record
 from simulator.serving.decode import Decode
 from simulator.serving.deployed import deploy_plan
-from simulator.serving.layer import DEFAULT_SERVING, Serving
+from simulator.serving.layer import DEFAULT_SERVING, Serving, as_served
 from simulator.serving.replicas import problem_of_size, whole_tokens
 from simulator.serving.settled import settled
 from simulator.serving.simulate import Layers, Pass, decode_steps, make_pass, of_plan
@@ -146,7 +146,7 @@ def play_requests(
     if len(arrived) and size.min() < 1:
         raise InputError(f"tokens_in: expected at least 1 token in every request, got {size.min()}")
     rng = np.random.default_rng(seed)
-    platform = platform or platform_of_profile(profile, problem.platform, rng)
+    platform = platform or as_served(platform_of_profile(profile, problem.platform, rng), serving)
     times_s = np.full((3, len(arrived)), math.nan)
     found = PlayedRequests(times_s[0], times_s[1], times_s[2], np.zeros(len(arrived), bool))
 

@@ -25,6 +25,7 @@ from simulator.cloud.prewarming import prewarming_policy
 from simulator.plan import DeploymentProblem, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.records import STANDBY, Bill, Record
+from simulator.serving.layer import as_served
 from simulator.staged_plan import AnyPlan, read_any_plan
 from simulator.traffic.arrivals import limited
 from simulator.traffic.function_file import Deployed
@@ -209,6 +210,8 @@ class Replication:
         if platform is None:
             constants = inputs.problem.platform if inputs.problem else None
             platform = platform_of_profile(inputs.profile, constants, rolling)
+        if scenario.moe is not None:
+            platform = as_served(platform, scenario.moe)
         self._env = simpy.Environment()
         choice = scenario.prewarming
         prewarming = None if choice is None else prewarming_policy(choice.policy, choice.options)
