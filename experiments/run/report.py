@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.run.folder import RunFolder
-from experiments.run.methods import Row, ratios, rows_in
+from experiments.run.methods import Row, ratios, rows_in, title_of
 from experiments.tools.console import out
 from experiments.tools.style import rounded
 
@@ -34,6 +34,8 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
     out.print()
     title = f"{result['model']}, {result['batch_tokens']:,} tokens a batch; USD per million tokens"
     out.print(answer_table(rows_in(result), title, result["late_share"]))
+    if result.get("generation"):
+        out.print(generation_table(result["generation"]))
     out.print(LEGEND, style="dim", soft_wrap=True)
     out.print(f"\n{recorded_on(result)}. Prices of {result['price_list_date']}.")
     out.print(f"\n{result['finding']}\n")
@@ -70,6 +72,21 @@ def answer_table(rows: list[Row], title: str, late_share: float | None) -> Table
             f"{row.tokens_per_s:,.0f}",
             end_section=row is last_plan,
         )
+    return table
+
+
+def generation_table(found: dict[str, dict[str, float | None]]) -> Table:
+    """Time to the first token of a batch, and of each further one, and what a million of them cost."""
+    from rich import box
+    from rich.table import Table
+
+    title = "Generation by the sequences of a batch, warm"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("first\ntoken s", "token\ns", "USD per million\noutput tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, numbers in found.items():
+        table.add_row(title_of(name), *(_money(value) for value in numbers.values()))
     return table
 
 
