@@ -96,21 +96,27 @@ def _non_moe(
     def load_s(size_bytes: float) -> float:
         return platform.warm_start_s + platform.storage_delay_s + size_bytes / bandwidth
 
-    tail_load_s = load_s(spec.embedding_bytes if spec.tail_flops else 0)
+    def compute_s(flops: float) -> float:
+        return transformer_seconds(profile, memory_mb, flops * batch_tokens, spec.precision)
+
+    block_s = compute_s(spec.non_moe_flops)
     return NonMoESize(
         memory_mb=memory_mb,
         storage_bandwidth_bytes_per_s=bandwidth,
-        head_s=load_s(spec.embedding_bytes + spec.non_moe_parameter_bytes),
-        tail_s=transformer_seconds(profile, memory_mb, spec.tail_flops * batch_tokens),
-        non_moe_s=(transformer_seconds(profile, memory_mb, spec.non_moe_flops * batch_tokens),) * spec.moe_layers,
-        next_load_s=(*[load_s(spec.non_moe_parameter_bytes)] * (spec.moe_layers - 1), tail_load_s),
+        head_s=load_s(spec.first_parameter_bytes + spec.non_moe_parameter_bytes),
+        tail_s=compute_s(spec.tail_flops),
+        non_moe_s=(block_s + compute_s(spec.dense_flops), *[block_s] * (spec.moe_layers - 1)),
+        next_load_s=(
+            *[load_s(spec.non_moe_parameter_bytes)] * (spec.moe_layers - 1),
+            load_s(spec.tail_parameter_bytes),
+        ),
     )
 
 
 def _needed_bytes(spec: MoESpec, profile: PlatformProfile, batch_tokens: float) -> float:
-    """Memory of the largest non-MoE function: runtime, embedding and attention block, and of each token of the
-    batch its hidden state, query, key, value, attention's result, and top_k experts' results."""
-    parameters = spec.embedding_bytes + spec.non_moe_parameter_bytes
+    """Memory of the largest non-MoE function: runtime, embedding, dense layers and attention block, and of each
+    token of the batch its hidden state, query, key, value, attention's result, and top_k experts' results."""
+    parameters = spec.first_parameter_bytes + spec.non_moe_parameter_bytes
     tokens = batch_tokens * (5 + spec.top_k) * spec.token_bytes
     return profile.compute.runtime_bytes.median + parameters + tokens
 
@@ -246,7 +252,7 @@ def _layers(
 ) -> tuple[ProblemLayer, ...]:
     """The layers: U_j is arithmetic per token, a call's fixed time reads the weights once."""
     per_call, per_token = expert_seconds(
-        profile, platform.memory_mb, spec.expert_parameter_bytes, spec.expert_flops
+        profile, platform.memory_mb, spec.expert_parameter_bytes, spec.expert_flops, spec.precision
     )
     return tuple(
         ProblemLayer(

@@ -11,13 +11,10 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from moe.files import FileModel
+from moe.spec import Weights
 
 Shape: TypeAlias = Literal["blocks", "expert-functions"]
-Weights: TypeAlias = Literal["fp32", "bf16", "int8", "int4"]
 Handover: TypeAlias = Literal["payload", "storage"]
-
-BYTES_PER_PARAMETER: dict[Weights, float] = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "int4": 0.56}
-"""int4 with its scales. Activations and hidden states keep their own width."""
 
 
 class BlockLayer(FileModel):
@@ -39,7 +36,8 @@ class Blocks(FileModel):
 
     `sequences`: of a batch; a lane has one at least. `runtime_bytes`: a function without parameters.
     `input_bytes_per_token`: into the first stage (token IDs); `result_bytes_per_token`: out of the last one.
-    `head_bytes`: parameters of embedding and head, which belong to the first and to the last stage.
+    `head_bytes`: parameters that the first and the last stage both need: of an embedding that the head shares.
+    What only one of them needs is in its layer's `parameter_bytes`.
     `tail_seconds_per_token`: of the language-model head, of each memory size. `storage_bandwidth_bytes_per_s`: B_s
     of each memory size; null: the platform's, of the same size or the next smaller one that it lists.
     """
