@@ -15,6 +15,7 @@ from moe.spec import Weights
 
 Shape: TypeAlias = Literal["blocks", "expert-functions"]
 Handover: TypeAlias = Literal["payload", "storage"]
+Front: TypeAlias = Literal["client", "function"]
 
 
 class BlockLayer(FileModel):
@@ -34,10 +35,12 @@ class BlockLayer(FileModel):
 class Blocks(FileModel):
     """What stages of whole blocks may be: memory sizes, lanes, precision, and the sizes of each block.
 
-    `sequences`: of a batch; a lane has one at least. `runtime_bytes`: a function without parameters.
+    `sequences`: of a batch; a lane has one at least. `front`: who invokes lanes and waits for them: the client,
+    which costs nothing, or a function of the smallest size, billed for as long as the stages take.
+    `runtime_bytes`: a function without parameters.
     `input_bytes_per_token`: into the first stage (token IDs); `result_bytes_per_token`: out of the last one.
-    `head_bytes`: parameters that the first and the last stage both need: of an embedding that the head shares.
-    What only one of them needs is in its layer's `parameter_bytes`.
+    `head_bytes`: parameters of the embedding, in the first stage; the head shares them, in the last stage where
+    there is one (`tail_seconds_per_token`). What only one end needs may be in its layer's `parameter_bytes`.
     `tail_seconds_per_token`: of the language-model head, of each memory size. `storage_bandwidth_bytes_per_s`: B_s
     of each memory size; null: the platform's, of the same size or the next smaller one that it lists.
     """
@@ -47,6 +50,7 @@ class Blocks(FileModel):
     sequences: int = Field(ge=1)
     weights: Weights = "fp32"
     reload: Literal["every-invocation", "when-cold"] = "when-cold"
+    front: Front = "client"
     runtime_bytes: Annotated[float, Field(ge=0)]
     input_bytes_per_token: Annotated[float, Field(ge=0)] = 4.0
     result_bytes_per_token: Annotated[float, Field(ge=0)] = 4.0
