@@ -3,10 +3,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from moe.spec import MoESpec
+from moe.errors import InputError, nearest, shortened
+from moe.spec import BYTES_PER_PARAMETER, MoESpec
+from simulator.plan import MB, DeploymentProblem
 from simulator.profiles.closed_form import (
     expert_seconds,
     storage_bandwidth,
@@ -14,10 +17,27 @@ from simulator.profiles.closed_form import (
     weight_read_s,
 )
 from simulator.profiles.schema import PlatformProfile
+from simulator.stage_rules import largest_lane_tokens, needed_lane_bytes, stage_sizes
+from simulator.staged_plan import blocks_of
 from simulator.stages import BlockLayer, Blocks
+
+ShapeName: TypeAlias = Literal["expert-functions", "blocks", "whole-model"]
+SHAPES: tuple[ShapeName, ...] = ("expert-functions", "blocks", "whole-model")
+"""How a model may be cut: a function for each expert, for consecutive blocks, or for all of them."""
 
 BLOCK_MEMORY_MB = (512, 1024, 1769, 2048, 3008, 4096, 5120, 6144, 7168, 8192, 9216, 10240)
 TOKEN_ID_BYTES = 4.0
+
+
+def shape_names(text: str, key: str) -> tuple[ShapeName, ...]:
+    """Shapes in a list such as `blocks,whole-model`, or `all`. Raises InputError, which names the key."""
+    if text == "all":
+        return SHAPES
+    found = text.split(",")
+    for name in found:
+        if name not in SHAPES:
+            raise InputError(f"{key}: no shape {shortened(name)}{nearest(name, [*SHAPES, 'all'])}")
+    return tuple(shape for shape in SHAPES if shape in found)
 
 
 def make_blocks(
@@ -104,3 +124,73 @@ def _held_per_token(spec: MoESpec) -> float:
     widest = max(spec.expert_ffn, spec.shared_ffn, spec.dense_ffn)
     experts = 2 * spec.hidden + (spec.matrices - 1) * widest
     return max(attention, experts) * spec.bytes_per_value
+
+
+def remade_blocks(problem: DeploymentProblem, made_of: PlatformProfile, profile: PlatformProfile) -> Blocks:
+    """The blocks of a problem as `make_blocks` would have made them of another profile."""
+    blocks = blocks_of(problem)
+    memory, weights = np.array(blocks.memory_mb, float), blocks.weights
+    (read_0, expert_0), (read_1, expert_1) = (
+        expert_seconds(each, blocks.memory_mb, 1.0, 1.0, weights) for each in (made_of, profile)
+    )
+    rate_0, rate_1 = (transformer_flops_per_s(each, blocks.memory_mb, weights) for each in (made_of, profile))
+    one_0 = expert_seconds(made_of, problem.platform.memory_mb[:1], 1.0, 1.0, weights)[1][0]
+
+    def layer(e: int) -> BlockLayer:
+        each = blocks.layers[e]
+        flops = problem.top_k * problem.layers[e].seconds_per_token[0] / one_0  # of a token's experts
+        rest_s = np.array(each.seconds_per_token) - flops * expert_0
+        token_s = flops * expert_1 + rest_s * rate_0 / rate_1
+        call_s = None if each.seconds_per_call is None else np.array(each.seconds_per_call) * read_1 / read_0
+        return each.model_copy(
+            update={
+                "seconds_per_token": tuple(token_s.tolist()),
+                "seconds_per_call": None if call_s is None else tuple(call_s.tolist()),
+            }
+        )
+
+    tail_s = blocks.tail_seconds_per_token
+    if tail_s is not None:
+        tail_s = tuple((np.array(tail_s) * rate_0 / rate_1).tolist())
+    before, after = (each.compute.runtime_bytes.median for each in (made_of, profile))
+    return blocks.model_copy(
+        update={
+            "runtime_bytes": blocks.runtime_bytes + after - before,
+            "tail_seconds_per_token": tail_s,
+            "storage_bandwidth_bytes_per_s": tuple(storage_bandwidth(profile, memory).tolist()),
+            "layers": tuple(layer(e) for e in range(len(blocks.layers))),
+        }
+    )
+
+
+def check_fits(problem: DeploymentProblem, shape: ShapeName) -> None:
+    """Raise InputError where a function of the shape has no memory size that holds it, whatever its lanes: says
+    the smallest that would, and which precisions fit.
+
+    Args:
+        problem: with `blocks`. shape: `whole-model`, or `blocks`: each block in a function of its own.
+    """
+    if shape == "expert-functions":
+        return  # of which each solver says so itself
+    blocks, layers = blocks_of(problem), len(problem.layers)
+    alone = np.arange(layers) if shape == "blocks" else np.zeros(1, int)
+    end = alone + 1 if shape == "blocks" else np.array([layers])
+    sizes = stage_sizes(problem, alone, end)
+    most = np.array([min(blocks.max_lanes, blocks.sequences)])
+    needed = needed_lane_bytes(problem, sizes, np.broadcast_to(largest_lane_tokens(problem, most), (len(end), 1)))[
+        :, 0
+    ]
+    k = int(needed.argmax())
+    largest = blocks.memory_mb[-1] * MB
+    if needed[k] <= largest:
+        return
+    others = {
+        weights: needed[k] + sizes.parameter_bytes[k] * (size / BYTES_PER_PARAMETER[blocks.weights] - 1)
+        for weights, size in BYTES_PER_PARAMETER.items()
+    }
+    fitting = [f"{weights} ({x / MB:,.0f} MB)" for weights, x in others.items() if x <= largest]
+    what = "all blocks" if shape == "whole-model" else f"block {k}"
+    raise InputError(
+        f"{shape}: {problem.name} needs {needed[k] / MB:,.0f} MB for {what} in {blocks.weights}, the largest "
+        f"memory is {blocks.memory_mb[-1]:,} MB; fits in {', '.join(fitting) or 'no precision'}"
+    )
