@@ -11,6 +11,7 @@ Stages of blocks lead from `read` or `sent` to `stored` or `sent`, layers of exp
 `gate` or `left`. Costs and latencies of stages are those of `optimizer.stage_cost`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import get_args
@@ -123,13 +124,13 @@ class ShapeGraph:
         )
 
 
-def shape_graph(problem: DeploymentProblem, whole_only: bool = False) -> ShapeGraph:
-    """The graph of a problem with `blocks`; `whole_only`: of stages of blocks that of all layers alone."""
+def shape_graph(problem: DeploymentProblem, pairs: Sequence[tuple[int, int]] | None = None) -> ShapeGraph:
+    """The graph of a problem with `blocks`; `pairs`: first and end of the layers of each stage of blocks; None:
+    any."""
     blocks, layers = blocks_of(problem), len(problem.layers)
     lanes = np.arange(1, min(blocks.max_lanes, blocks.sequences) + 1)
     nodes = Nodes(layers, len(lanes))
-    pairs = [(i, j) for i in range(layers) for j in range(i + 1, layers + 1)]
-    first, end = np.array([(0, layers)] if whole_only else pairs).T
+    first, end = np.array(pairs or [(i, j) for i in range(layers) for j in range(i + 1, layers + 1)]).T
     shape = (len(HANDOVERS), len(HANDOVERS), len(first), len(blocks.memory_mb), len(lanes))
     chunks = [_stages(problem, nodes, first, end, lanes, a, b, shape) for a, b in product(range(2), range(2))]
     price, inner = problem.platform.price_per_get, np.arange(1, layers)[:, None]
@@ -137,7 +138,7 @@ def shape_graph(problem: DeploymentProblem, whole_only: bool = False) -> ShapeGr
         chunks.append(_Chunk(np.zeros(1, int), nodes.sent(0).reshape(1), 0.0))
     else:
         chunks.append(_Chunk(np.zeros(len(lanes), int), nodes.read(0, lanes), price * lanes))
-    if layers > 1 and not whole_only:
+    if len(first) > 1:
         n, m = (x.ravel() for x in np.meshgrid(lanes, lanes, indexing="ij"))
         gets = all_handover_gets(blocks.sequences, lanes).ravel()
         cost = np.broadcast_to(price * gets, (layers - 1, len(n)))

@@ -46,7 +46,10 @@ class StagedSolution:
 
 
 def solve_shapes(
-    problem: DeploymentProblem, shapes: Sequence[ShapeName] = SHAPES, gap: float = 0.0
+    problem: DeploymentProblem,
+    shapes: Sequence[ShapeName] = SHAPES,
+    gap: float = 0.0,
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> StagedSolution:
     """The cheapest plan of these shapes within the latency limit, with its certificate.
 
@@ -54,6 +57,7 @@ def solve_shapes(
         problem: with `blocks`; the objective is the whole bill.
         shapes: `whole-model`: one stage of blocks; `blocks`: several; `expert-functions`: layers of them.
         gap: how far the plan may be from its bound, as a share of its cost; 0: the optimum.
+        pairs: first and end of the layers that a stage of blocks may have; None: any.
 
     Raises Infeasible when no plan meets the limit, InputError where no shape fits its functions or the gap is no
     share.
@@ -66,8 +70,8 @@ def solve_shapes(
         found.take_experts_alone()
         return found.solution()
     if "expert-functions" not in shapes:
-        check_fits(problem, "blocks" if "blocks" in shapes else "whole-model")
-    graph = shape_graph(problem, whole_only="blocks" not in shapes)
+        check_fits(problem, "blocks" if "blocks" in shapes else "whole-model", pairs)
+    graph = shape_graph(problem, pairs if "blocks" in shapes else [(0, len(problem.layers))])
     found.take_blocks(graph)
     if "expert-functions" in shapes:
         if not graph.has_blocks or front_usd_per_s(problem) > 0:  # alone they need no front
