@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from moe.spec import MoESpec
+from simulator.profiles.closed_form import mean_speed
 from simulator.profiles.schema import PlatformProfile
 
 Period: TypeAlias = Literal["second", "hour", "month"]
@@ -65,6 +66,7 @@ def run_on_cluster(
     cluster, compute = profile.cluster, profile.compute
     cores, memory_bytes_per_s = cluster.cores.median, cluster.memory_bytes_per_s.median
     flops_per_core = compute.flops_per_vcpu.median * cluster.core_speed.median * cluster.efficiency.median
+    flops_per_core *= mean_speed(profile, "x86_64", spec.precision)
     factor = getattr(cluster.better_transformer, layer_type).median if better_transformer else 1.0
 
     def seconds(flops: float, weights: float) -> float:
@@ -78,7 +80,10 @@ def run_on_cluster(
     weights_s = spec.expert_parameter_bytes * (tokens > 0).sum(axis=1) / memory_bytes_per_s
     moe_s = float((arithmetic_s + weights_s).sum())
     attention_s = len(tokens) * seconds(spec.non_moe_flops * batch_tokens / factor, spec.non_moe_parameter_bytes)
-    tail_s = seconds(spec.tail_flops * batch_tokens, spec.embedding_bytes if spec.tail_flops else 0.0)
+    attention_s += seconds(
+        spec.dense_flops * batch_tokens / factor, spec.dense_parameters * spec.bytes_per_parameter
+    )
+    tail_s = seconds(spec.tail_flops * batch_tokens, spec.tail_parameter_bytes)
     latency_s = moe_s + attention_s + tail_s
     per_second = cluster.price_per_hour.median / SECONDS_PER_HOUR
     charged_s = {"time-share": moe_s, "memory-share": _memory_share(spec) * latency_s, "whole": latency_s}[charged]
@@ -92,5 +97,4 @@ def run_on_cluster(
 
 def _memory_share(spec: MoESpec) -> float:
     """Share of the experts in the model's parameters."""
-    experts = spec.moe_layers * spec.experts * spec.expert_parameter_bytes
-    return experts / (experts + spec.moe_layers * spec.non_moe_parameter_bytes + spec.embedding_bytes)
+    return spec.moe_layers * spec.experts * spec.expert_parameters / spec.parameters
