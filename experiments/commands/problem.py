@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--model", required=True, help="Preset or YAML file of a model's sizes.")
-@click.option("--popularity", "popularity_path", type=FILE, help="Parquet made by smoe predict.")
+@click.option(
+    "--popularity",
+    "popularity_path",
+    type=FILE,
+    help="Parquet made by smoe predict, or mixtral-8x7b, olmoe-1b-7b.",
+)
 @click.option("--trace", "trace_path", type=FILE, help="Instead: routing of any kind that smoe import reads.")
-@click.option("--part", help="Of a trace with several corpora: which.")
+@click.option("--part", help="Of a trace with several corpora, or of mixtral-8x7b: which.")
 @click.option("--layers", metavar="0,0,1,...", help="Layer of the trace that stands for each of the model's.")
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Of a batch; default: all tokens of the trace.")
 @click.option("--experts", type=int, help="Experts of a layer; default: those of the popularity.")
@@ -52,6 +57,7 @@ def problem(
     \b
     Example: ./smoe problem --model bert-moe --popularity pop.parquet --latency-limit 60 --out problem.json
              ./smoe problem --model olmoe-1b-7b --trace routed.npy --batch-tokens 10240 --out problem.json
+             ./smoe problem --model mixtral-8x7b --popularity mixtral-8x7b --batch-tokens 10240 --out problem.json
     """
     from moe.files import write_json
     from moe.spec import load_spec
@@ -63,6 +69,8 @@ def problem(
     sizes = {name: value for name, value in (("experts", experts), ("top_k", top_k)) if value is not None}
     if trace_path is not None and popularity_path is None:
         tokens = _counted(trace_path, part, load_spec(model, **sizes), layers, batch_tokens)
+    elif _is_name(popularity_path) and not (trace_path or layers):
+        tokens = _of_real_model(str(popularity_path), part, load_spec(model, **sizes), batch_tokens)
     elif popularity_path is not None and not (trace_path or part or layers or batch_tokens):
         from optimizer.popularity.popularity_file import load_popularity
 
@@ -80,6 +88,23 @@ def problem(
         click.echo(
             f"{out}: {len(made.layers)} layers x {spec.experts} experts, {made.served_tokens:,.0f} tokens a batch"
         )
+
+
+def _is_name(popularity: Path | None) -> bool:
+    """Whether a real model's name was given, rather than a file."""
+    return popularity is not None and popularity.parts == (popularity.stem,) and not popularity.exists()
+
+
+def _of_real_model(name: str, text: str | None, spec: MoESpec, batch_tokens: int | None) -> np.ndarray:
+    """Popularity by the counts of a real model, tokens of a batch, shape (layers, experts)."""
+    from moe.errors import named
+    from moe.routing.counted import counted_shares
+
+    with named("--popularity"):
+        shares = counted_shares(name, text, spec.moe_layers, spec.experts, spec.top_k)
+    if batch_tokens is None:
+        raise InputError(f"--batch-tokens: expected with --popularity {name}, which has shares alone")
+    return shares * spec.top_k * batch_tokens
 
 
 def _counted(
