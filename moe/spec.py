@@ -32,6 +32,9 @@ class MoESpec(FileModel):
     head_vocabulary: int = Field(0, ge=0, description="logits of a token in the language-model head; 0: no head")
     head_share: float = Field(1.0, ge=0, le=1, description="share of the tokens whose logits are computed")
     sequence_tokens: int = Field(128, ge=1)
+    context_tokens: int | None = Field(None, ge=1, description="most tokens of a sequence; null: no limit known")
+    kv_width: int | None = Field(None, ge=1, description="of the keys of a token in a layer; null: hidden")
+    generates: bool = Field(False, description="whether it writes token after token (a decoder)")
 
     @model_validator(mode="after")
     def _top_k(self) -> "MoESpec":
