@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from moe.errors import InputError
 from moe.files import FileModel, read_model
 from moe.shown import Shown
+from simulator.stages import Blocks
 
 MB = 2**20
 
@@ -22,6 +23,7 @@ Communication: TypeAlias = Literal["pipelined", "storage", "direct"]
 COMMUNICATIONS: tuple[Communication, ...] = ("pipelined", "storage", "direct")
 Objective: TypeAlias = Literal["gb_s", "usd", "total"]
 Reload: TypeAlias = Literal["every-invocation", "when-cold"]
+ProblemSchema: TypeAlias = Literal["deployment-problem/1", "deployment-problem/2"]
 ViolationKind: TypeAlias = Literal["memory", "payload", "replicas", "minibatch", "latency"]
 Violation: TypeAlias = tuple[int | None, int | None, ViolationKind]
 
@@ -135,9 +137,9 @@ class NonMoESize(FileModel):
 
 
 class DeploymentProblem(Shown, FileModel):
-    """One optimisation: popularity, sizes, platform constants and latency limit."""
+    """One optimisation: popularity, sizes, platform constants and latency limit; `/2` has `blocks` as well."""
 
-    schema_: Literal["deployment-problem/1"] = Field("deployment-problem/1", alias="schema")
+    schema_: ProblemSchema = Field("deployment-problem/1", alias="schema")
     name: str
     objective: Objective = "gb_s"
     platform: ProblemPlatform
@@ -148,10 +150,15 @@ class DeploymentProblem(Shown, FileModel):
     batch_tokens: Positive | None = None
     top_k: int = Field(1, ge=1)
     non_moe: tuple[NonMoESize, ...] = ()
+    blocks: Blocks | None = Field(None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _consistent(self) -> "DeploymentProblem":
         sizes = len(self.platform.memory_mb)
+        if (self.blocks is not None) != (self.schema_ == "deployment-problem/2"):
+            raise ValueError(f"blocks: expected with deployment-problem/2 and only there, got {self.schema_}")
+        if self.blocks is not None and len(self.blocks.layers) != len(self.layers):
+            raise ValueError(f"blocks.layers: expected {len(self.layers)}, got {len(self.blocks.layers)}")
         for k, size in enumerate(self.non_moe):
             if not len(size.non_moe_s) == len(size.next_load_s) == len(self.layers):
                 raise ValueError(f"non_moe.{k}: non_moe_s, next_load_s: expected a value for each layer")
@@ -178,6 +185,11 @@ class DeploymentProblem(Shown, FileModel):
             "objective": self.objective,
             "latency_limit_s": self.latency_limit_s,
         }
+
+    def with_blocks(self, blocks: Blocks | None) -> "DeploymentProblem":
+        """The same problem, whose plans may also have stages of whole blocks; None: they may not."""
+        schema = "deployment-problem/1" if blocks is None else "deployment-problem/2"
+        return self.model_copy(update={"blocks": blocks, "schema_": schema})
 
     def with_limit(self, latency_limit_s: float | None) -> "DeploymentProblem":
         """The same problem under another latency limit."""

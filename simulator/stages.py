@@ -15,6 +15,7 @@ from moe.files import FileModel
 Shape: TypeAlias = Literal["blocks", "expert-functions"]
 Weights: TypeAlias = Literal["fp32", "bf16", "int8", "int4"]
 Handover: TypeAlias = Literal["payload", "storage"]
+Front: TypeAlias = Literal["client", "function"]
 
 BYTES_PER_PARAMETER: dict[Weights, float] = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "int4": 0.56}
 """int4 with its scales. Activations and hidden states keep their own width."""
@@ -37,9 +38,12 @@ class BlockLayer(FileModel):
 class Blocks(FileModel):
     """What stages of whole blocks may be: memory sizes, lanes, precision, and the sizes of each block.
 
-    `sequences`: of a batch; a lane has one at least. `runtime_bytes`: a function without parameters.
+    `sequences`: of a batch; a lane has one at least. `front`: who invokes lanes and waits for them: the client,
+    which costs nothing, or a function of the smallest size, billed for as long as the stages take.
+    `runtime_bytes`: a function without parameters.
     `input_bytes_per_token`: into the first stage (token IDs); `result_bytes_per_token`: out of the last one.
-    `head_bytes`: parameters of embedding and head, which belong to the first and to the last stage.
+    `head_bytes`: parameters of the embedding, in the first stage; the head shares them, in the last stage where
+    there is one (`tail_seconds_per_token`).
     `tail_seconds_per_token`: of the language-model head, of each memory size. `storage_bandwidth_bytes_per_s`: B_s
     of each memory size; null: the platform's, of the same size or the next smaller one that it lists.
     """
@@ -49,6 +53,7 @@ class Blocks(FileModel):
     sequences: int = Field(ge=1)
     weights: Weights = "fp32"
     reload: Literal["every-invocation", "when-cold"] = "when-cold"
+    front: Front = "client"
     runtime_bytes: Annotated[float, Field(ge=0)]
     input_bytes_per_token: Annotated[float, Field(ge=0)] = 4.0
     result_bytes_per_token: Annotated[float, Field(ge=0)] = 4.0

@@ -2,8 +2,8 @@
 
 A machine that encodes is one of M/G/c (Erlang C, Allen and Cunneen) until passes of one request are too slow; then
 it takes batches, and a request waits at most a pass. One that generates has as many sequences as arrive while one
-is there (Little): a token of B others and itself takes t(1 + B), longer by the share u of time that prompts take, so
-that B = rate x tokens out x t(1 + B) / (1 - u). Prompts wait as in M/G/1 (Pollaczek and Khinchine) for their turn.
+is there (Little): a token of B others and itself takes t(1 + B), longer by the share u of time that prompts take,
+so that B = rate x tokens out x t(1 + B) / (1 - u). Prompts wait as in M/G/1 (Pollaczek and Khinchine).
 """
 
 from __future__ import annotations
