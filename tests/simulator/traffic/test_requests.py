@@ -11,7 +11,7 @@ from simulator.traffic.requests import MONTH_S, Requests, Traffic, shape_names, 
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "traffic"
 
-AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:05.4799600,31,8\n"
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.97,4808,10\n2023-11-16 18:17:05.47,31,8\n"
 MOONCAKE = (
     '{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}\n'
     '{"timestamp": 3000, "input_length": 7322, "output_length": 490, "hash_ids": [2]}\n'
