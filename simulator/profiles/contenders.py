@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from moe.errors import InputError, nearest, shortened
 from moe.files import FileModel, overlaid, read_mapping, validated
+from moe.spec import Weights
 from simulator.profiles.constant import (
     USD,
     AtLeastOne,
@@ -29,7 +30,6 @@ from simulator.profiles.constant import (
 from simulator.profiles.instances import catalogue
 from simulator.profiles.schema import DEFAULT_PROFILE, PlatformProfile, load_profile, packaged
 from simulator.profiles.walk import Keys, leaves, mapped
-from simulator.stages import Weights
 
 Flops: TypeAlias = Annotated[Constant, in_unit("FLOP/s")]
 Share: TypeAlias = Annotated[Constant, in_unit("1"), within(0, 1)]

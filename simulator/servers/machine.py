@@ -131,7 +131,7 @@ def _machine(
     if servers.most_memory is not None:
         memory_bytes = min(memory_bytes, servers.most_memory.median)
     bandwidth = units * processor.memory_bytes_per_s.median
-    peak = units * processor.flops_per_s(work.weights)
+    peak = units * processor.flops_per_s(work.spec.precision)
     return Machine(
         name,
         work,

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from moe.spec import MoESpec
+from simulator.profiles.closed_form import mean_speed
 from simulator.profiles.schema import PlatformProfile
 from simulator.servers.machine import Roofline
 
@@ -66,6 +67,7 @@ def run_on_cluster(
     cluster, compute = profile.cluster, profile.compute
     cores = cluster.cores.median
     flops_per_core = compute.flops_per_vcpu.median * cluster.core_speed.median * cluster.efficiency.median
+    flops_per_core *= mean_speed(profile, "x86_64", spec.precision)
     factor = getattr(cluster.better_transformer, layer_type).median if better_transformer else 1.0
     rate = cores * flops_per_core * compute.transformer_speed.median
     machine = Roofline(rate, cluster.memory_bytes_per_s.median, overlaps=False)
@@ -79,7 +81,10 @@ def run_on_cluster(
     attention_s = len(tokens) * machine.seconds(
         spec.non_moe_flops * batch_tokens / factor, spec.non_moe_parameter_bytes
     )
-    tail_s = machine.seconds(spec.tail_flops * batch_tokens, spec.embedding_bytes if spec.tail_flops else 0.0)
+    attention_s += machine.seconds(
+        spec.dense_flops * batch_tokens / factor, spec.dense_parameters * spec.bytes_per_parameter
+    )
+    tail_s = machine.seconds(spec.tail_flops * batch_tokens, spec.tail_parameter_bytes)
     latency_s = float(moe_s + attention_s + tail_s)
     per_second = cluster.price_per_hour.median / SECONDS_PER_HOUR
     charged_s = {"time-share": moe_s, "memory-share": _memory_share(spec) * latency_s, "whole": latency_s}[charged]
@@ -93,5 +98,4 @@ def run_on_cluster(
 
 def _memory_share(spec: MoESpec) -> float:
     """Share of the experts in the model's parameters."""
-    experts = spec.moe_layers * spec.experts * spec.expert_parameter_bytes
-    return experts / (experts + spec.moe_layers * spec.non_moe_parameter_bytes + spec.embedding_bytes)
+    return spec.moe_layers * spec.experts * spec.expert_parameters / spec.parameters

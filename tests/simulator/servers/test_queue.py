@@ -18,7 +18,7 @@ from simulator.servers.work import Work
 def a_machine(model: str, like: str, contender: str) -> Machine:
     servers = load_contender(contender).runs
     assert isinstance(servers, Servers)
-    return machines(servers, Work(load_spec(model), "bf16"), [catalogue()[like]])[0]
+    return machines(servers, Work(load_spec(model, weights="bf16")), [catalogue()[like]])[0]
 
 
 ENCODER = a_machine("bert-moe", "c8g.xlarge", "ec2")
