@@ -1,9 +1,10 @@
 """How many machines keep a promise: the closed form of servers behind one queue.
 
 A machine that encodes is one of M/G/c (Erlang C, Allen and Cunneen) until passes of one request are too slow; then
-it takes batches, and a request waits at most a pass. One that generates has as many sequences as arrive while one
-is there (Little): a token of B others and itself takes t(1 + B), longer by the share u of time that prompts take,
-so that B = rate x tokens out x t(1 + B) / (1 - u). Prompts wait as in M/G/1 (Pollaczek and Khinchine).
+it takes batches, of a size as random as arrivals, and a request waits at most a pass. One that generates has as many
+sequences as arrive while one is there (Little): a token of B others and itself takes t(1 + B), longer by the share u
+of time that prompts take, so that B = rate x tokens out x t(1 + B) / (1 - u). Prompts wait as in M/G/1 (Pollaczek
+and Khinchine).
 """
 
 from __future__ import annotations
@@ -121,29 +122,34 @@ def _quantiles(count: int) -> np.ndarray:
     return (0.5 + GOLDEN * np.arange(count)) % 1.0
 
 
+def _normal(count: int) -> np.ndarray:
+    """Quantiles of the normal distribution, in an order that goes with nothing."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri((0.5 + math.sqrt(2) * np.arange(count)) % 1.0 * (1 - 1 / count) + 0.5 / count))
+
+
 def _encoding(machine: Machine, count: int, load: Load, at_once: int) -> Expected | None:
     alone = np.asarray(machine.pass_s(load.tokens_in))
     mean, rate = float(alone.mean()), load.rate / count
     tokens = float(load.tokens_in.mean())
-    batch = 1.0
-    for _ in range(60):
-        batch = min(max(1.0, rate * float(machine.pass_s(tokens, batch))), float(at_once))
-    pass_s = float(machine.pass_s(tokens, batch))
-    if rate * pass_s > batch:
+    batch, before = 1.0, 0.0
+    while abs(batch - before) > 1e-3 * batch:
+        before, batch = batch, min(max(1.0, rate * float(machine.pass_s(tokens, batch))), float(at_once))
+    if rate * float(machine.pass_s(tokens, batch)) > batch:
         return None
-    u = _quantiles(len(alone))
-    batched = u * pass_s
-    busy = load.rate * mean
+    u, z = _quantiles(len(alone)), _normal(len(alone))
+    pass_s = np.asarray(machine.pass_s(tokens, np.clip(batch + z * math.sqrt(batch), 1.0, at_once)))
+    waited = u * pass_s  # for the end of the pass that is under way
+    busy, waits = load.rate * mean, 1.0
     if busy < count:
         waits = erlang_c(count, busy)
-        variance = float(alone.var()) / mean**2
-        queue_s = waits / (count / mean - load.rate) * (1 + variance) / 2
-        queued = np.maximum(0.0, np.log(np.maximum(waits, 1e-300) / (1 - u))) * queue_s / max(waits, 1e-300)
-        waited = np.minimum(queued, batched) if at_once > 1 else queued
-    else:
-        waited = batched
-    times = waited + np.maximum(alone, pass_s if busy >= count else 0.0)
-    return Expected(Times(times, np.zeros_like(times), times), min(1.0, rate * pass_s / batch))
+        queue_s = waits / (count / mean - load.rate) * (1 + float(alone.var()) / mean**2) / 2
+        queued = np.log(np.maximum(waits / (1 - u), 1.0)) * queue_s / max(waits, 1e-300)
+        waited = np.minimum(queued, waited) if at_once > 1 else queued
+    together = np.where(u > 1 - waits, pass_s if at_once > 1 else alone, alone)
+    times = waited + np.maximum(alone, together)
+    return Expected(Times(times, np.zeros_like(times), times), min(1.0, rate * float(pass_s.mean()) / batch))
 
 
 def _generating(machine: Machine, count: int, load: Load, at_once: int) -> Expected | None:
@@ -181,10 +187,10 @@ def erlang_c(servers: int, load: float) -> float:
 
 
 def erlang_b(servers: int, load: float) -> float:
-    """Share of requests that find all of so many servers busy."""
-    blocked = 1.0
-    for k in range(1, servers + 1):
-        blocked = load * blocked / (k + load * blocked)
-        if blocked < 1e-12 and k > load:
-            return 0.0
-    return blocked
+    """Share of requests that find all of so many servers busy: the last of Poisson's probabilities over their sum."""
+    from scipy.special import gammaincc
+
+    if load <= 0:
+        return 0.0
+    last = math.exp(servers * math.log(load) - load - math.lgamma(servers + 1))
+    return float(last / max(gammaincc(servers + 1, load), last))

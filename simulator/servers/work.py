@@ -8,6 +8,7 @@ values have two bytes each.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,24 +23,24 @@ class Work:
 
     spec: MoESpec
 
-    @property
+    @cached_property
     def parameter_bytes(self) -> float:
         """All weights."""
         return self.spec.parameters * self.spec.bytes_per_parameter
 
-    @property
+    @cached_property
     def expert_bytes(self) -> float:
         """Weights of all experts."""
         return self.spec.moe_layers * self.spec.experts * self.spec.expert_parameter_bytes
 
-    @property
+    @cached_property
     def shared_bytes(self) -> float:
         """Weights that every forward pass reads: all but experts, and an embedding that is only looked up."""
         spec = self.spec
         looked_up = 0 if spec.tied_head and spec.tail_flops else spec.embedding_parameters
         return self.parameter_bytes - self.expert_bytes - looked_up * spec.bytes_per_parameter
 
-    @property
+    @cached_property
     def kv_bytes_per_token(self) -> float:
         """Keys and values that a generated sequence keeps of a token."""
         spec = self.spec
@@ -50,22 +51,25 @@ class Work:
         unused = (1 - self.spec.top_k / self.spec.experts) ** np.maximum(tokens, 0)
         return self.shared_bytes + self.expert_bytes * (1 - unused)
 
-    def _token_flops(self, context: float | np.ndarray) -> float | np.ndarray:
-        """FLOPs of a token in all layers, whose scores are over `context` tokens."""
+    @cached_property
+    def _flops(self) -> tuple[float, float, float]:
+        """FLOPs of a token in all layers, what each token of its context adds in scores, and of its logits."""
         spec = self.spec
-        layers = spec.moe_layers * (spec.non_moe_flops + spec.top_k * spec.expert_flops) + spec.dense_flops
         scores = (spec.attention_flops - 2 * spec.block_attention_parameters) / spec.sequence_tokens
-        return layers + (spec.moe_layers + spec.dense_layers) * scores * (context - spec.sequence_tokens)
+        scores *= spec.moe_layers + spec.dense_layers
+        layers = spec.moe_layers * (spec.non_moe_flops + spec.top_k * spec.expert_flops) + spec.dense_flops
+        return layers - scores * spec.sequence_tokens, scores, 2.0 * spec.hidden * spec.head_vocabulary
 
     def pass_flops(self, tokens: float | np.ndarray) -> float | np.ndarray:
         """FLOPs of a whole sequence: attention over itself, experts, and the head where the task has it.
 
         A model that generates needs the logits of the last token only.
         """
-        spec = self.spec
-        logits = 1.0 if spec.generates else spec.head_share * tokens
-        return tokens * self._token_flops(tokens) + 2 * spec.hidden * spec.head_vocabulary * logits
+        layers, scores, head = self._flops
+        logits = 1.0 if self.spec.generates else self.spec.head_share * tokens
+        return tokens * (layers + scores * tokens) + head * logits
 
     def step_flops(self, context: float | np.ndarray) -> float | np.ndarray:
         """FLOPs of one generated token after `context` others."""
-        return self._token_flops(context) + 2 * self.spec.hidden * self.spec.head_vocabulary
+        layers, scores, head = self._flops
+        return layers + scores * context + head
