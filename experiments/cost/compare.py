@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
-from experiments.cost import functions, servers
+from experiments.cost import functions, played_functions, servers
 from experiments.cost.functions import Deployed
 from experiments.cost.offer import Offer, cheapest, ordered
 from experiments.cost.question import Question
@@ -85,7 +86,7 @@ def played(question: Question, prepared: Prepared, offer: Offer) -> Offer:
     if offer.parts is None or isinstance(each.runs, Tokens) or not offer.serves:
         return offer
     if isinstance(each.runs, Lambda):
-        found = functions.played(question, each, offer, prepared.deployed[offer.contender])
+        found = played_functions.played(question, each, offer, prepared.deployed[offer.contender])
     else:
         found = servers.played(question, each, offer)
     return replace(found, differs=_differs(question, offer, found))
@@ -107,7 +108,10 @@ def _differs(question: Question, before: Offer, after: Offer) -> str | None:
 
 
 def compare(
-    question: Question, contenders: Mapping[str, Contender], numbers: Sequence[float], update: Update = lambda _, __: None
+    question: Question,
+    contenders: Mapping[str, Contender],
+    numbers: Sequence[float],
+    update: Update = lambda _, __: None,
 ) -> Compared:
     """Every contender at each number of requests a month.
 
@@ -144,11 +148,13 @@ def crossovers(
 ) -> list[Crossover]:
     """Where the cheapest changes along the curve: between two of its points by bisection."""
     found = []
-    for (low, before), (high, after) in zip(curve, curve[1:], strict=False):
+    for (low, before), (high, after) in pairwise(curve):
         a, b = cheapest(before), cheapest(after)
         if a is None or b is None or a.contender == b.contender:
             continue
-        pair = Prepared({name: prepared.contenders[name] for name in (a.contender, b.contender)}, prepared.deployed)
+        pair = Prepared(
+            {name: prepared.contenders[name] for name in (a.contender, b.contender)}, prepared.deployed
+        )
         for _ in range(8):
             middle = math.sqrt(low * high)
             best = cheapest(offers_at(question.at(middle), pair))

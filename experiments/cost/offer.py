@@ -50,7 +50,7 @@ class Offer:
 
     Attributes:
         contender: its name. words: what is deployed, for people. why_not: what it fails by; None: it serves.
-        parts: its bill; None where it does not serve. times: of requests; None: not promised, or it does not serve.
+        parts: its bill; None where it does not serve. times: of requests; None: nothing is known of them.
         cold_share: of requests that started an instance. functions, memory_mb, lanes, peak: of Lambda.
         machine, count, at_once: of servers. shape: how the model is cut.
         batching: its rule. price_list_date: of its prices.

@@ -56,7 +56,9 @@ class Question:
         """The platform of a Lambda contender: its package, the prices that are asked for, what is paid of them."""
         profile = load_profile(runs.platform)
         if runs.package not in profile.start.packages:
-            raise InputError(f"package: no package {shortened(runs.package)}{nearest(runs.package, profile.start.packages)}")
+            raise InputError(
+                f"package: no package {shortened(runs.package)}{nearest(runs.package, profile.start.packages)}"
+            )
         profile = profile.model_copy(update={"start": profile.start.model_copy(update={"package": runs.package})})
         for item, usd in self.prices.items():
             place, _, name = item.partition(".")
@@ -71,7 +73,9 @@ class Question:
         off = 1.0 if runs.rent.discounts is None else runs.rent.discounts.off(self.payment)
         markup = 1.0 if runs.rent.markup is None else runs.rent.markup.median
         fee = (markup - 1) * (1 - off) / markup  # no plan takes it off
-        paid = [replace(each, usd_per_hour=self.prices.get(f"ec2.{each.name}", each.usd_per_hour)) for each in found]
+        paid = [
+            replace(each, usd_per_hour=self.prices.get(f"ec2.{each.name}", each.usd_per_hour)) for each in found
+        ]
         return [replace(each, usd_per_hour=each.usd_per_hour * (off + fee)) for each in paid]
 
     def servers(self, name: str, runs: Servers) -> Servers:
@@ -94,7 +98,9 @@ class Question:
         if price is None:
             return None
         at = (f"tokens.{self.spec.name}.{key}" for key in ("million_in", "million_out"))
-        return self.prices.get(next(at), price.million_in.median), self.prices.get(next(at), price.million_out.median)
+        return self.prices.get(next(at), price.million_in.median), self.prices.get(
+            next(at), price.million_out.median
+        )
 
 
 def check_prices(prices: Mapping[str, float], contenders: Mapping[str, Contender], source: str) -> None:
@@ -104,7 +110,9 @@ def check_prices(prices: Mapping[str, float], contenders: Mapping[str, Contender
         runs = contender.runs
         if isinstance(runs, Lambda):
             prices_of = load_profile(runs.platform).prices
-            known |= {f"lambda.{key}" for key, value in prices_of if isinstance(value, Constant) and value.unit == "USD"}
+            known |= {
+                f"lambda.{key}" for key, value in prices_of if isinstance(value, Constant) and value.unit == "USD"
+            }
         elif isinstance(runs, Servers):
             known |= {f"{name}.{key}" for key in ("vcpu_hour", "gb_hour") if getattr(runs.rent, key) is not None}
         else:

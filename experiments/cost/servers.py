@@ -31,8 +31,8 @@ def of_servers(question: Question, contender: Contender) -> Offer:
     runs = question.servers(contender.name, runs)
     rented = machines(runs, Work(question.spec), question.instances(contender.name, runs))
     if not rented:
-        why_not = _too_small(question, runs)
-        return Offer(contender.name, "", runs.batching, contender.price_list_date, why_not=why_not)
+        large = _too_small(question, runs)
+        return Offer(contender.name, "", runs.batching, contender.price_list_date, why_not=large)
     best: Offer | None = None
     nearest: Sized | None = None
     for machine in rented:
@@ -60,7 +60,9 @@ def _too_small(question: Question, runs: Servers) -> str:
     """What the largest machine lacks, in words."""
     whole = runs.model_copy(update={"memory_share": runs.memory_share.with_value(1.0)})
     empty = Work(question.spec.model_copy(update={"moe_layers": 1, "experts": 1, "top_k": 1}))
-    largest = max((each.memory_bytes for each in machines(whole, empty, question.instances("", runs))), default=0.0)
+    largest = max(
+        (each.memory_bytes for each in machines(whole, empty, question.instances("", runs))), default=0.0
+    )
     return f"does not fit: {Work(question.spec).parameter_bytes / 1e9:,.0f} GB > {largest / 1e9:,.0f} GB"
 
 
@@ -131,7 +133,9 @@ def played(question: Question, contender: Contender, offer: Offer) -> Offer:
     assert offer.count is not None
     count, why_not = offer.count, None
     for _ in range(TRIES):
-        levels = [_play(question, machine, count, offer.at_once, factor, runs.count) for factor, _ in _levels(question)]
+        levels = [
+            _play(question, machine, count, offer.at_once, factor, runs.count) for factor, _ in _levels(question)
+        ]
         times = mix([level[0] for level in levels], [factor * share for factor, share in _levels(question)])
         why_not = question.promise.broken(times)
         if why_not is None:
@@ -140,7 +144,7 @@ def played(question: Question, contender: Contender, offer: Offer) -> Offer:
     else:
         return replace(offer, why_not=f"{why_not}, when played", times=times, played=True)
     parts = []
-    for (factor, share), (_, busy, there) in zip(_levels(question), levels, strict=True):
+    for (_, share), (_, busy, there) in zip(_levels(question), levels, strict=True):
         parts.append(rent(machine, there * share, busy))
     counts = [there for _, _, there in levels]
     total = added([*parts, _besides(question, runs, machine, counts)])
@@ -156,7 +160,7 @@ def _levels(question: Question) -> list[tuple[float, float]]:
 def _play(
     question: Question, machine: Machine, count: int, at_once: int, factor: float, kind: str
 ) -> tuple[Times, float, int]:
-    """Times, busy share and machines of one level; of many machines so many of them, with their share of the traffic."""
+    """Times, busy share and machines of one level; of many machines some are played, with their share of it."""
     peak = max(factor for factor, _ in question.traffic.levels)
     there = max(1, math.ceil(count * factor / peak)) if kind == "scaled" else count
     shown = min(there, MOST_PLAYED)

@@ -1,10 +1,10 @@
 """How many machines keep a promise: the closed form of servers behind one queue.
 
 A machine that encodes is one of M/G/c (Erlang C, Allen and Cunneen) until passes of one request are too slow; then
-it takes batches, of a size as random as arrivals, and a request waits at most a pass. One that generates has as many
-sequences as arrive while one is there (Little): a token of B others and itself takes t(1 + B), longer by the share u
-of time that prompts take, so that B = rate x tokens out x t(1 + B) / (1 - u). Prompts wait as in M/G/1 (Pollaczek
-and Khinchine).
+it takes batches, of a size as random as arrivals, and a request waits at most a pass. One that generates has as
+many sequences as arrive while one is there (Little): a token of B others and itself takes t(1 + B), longer by the
+share u of time that prompts take, so that B = rate x tokens out x t(1 + B) / (1 - u). Prompts wait as in M/G/1
+(Pollaczek and Khinchine).
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def erlang_c(servers: int, load: float) -> float:
 
 
 def erlang_b(servers: int, load: float) -> float:
-    """Share of requests that find all of so many servers busy: the last of Poisson's probabilities over their sum."""
+    """Share of requests that find all of so many servers busy: the last of Poisson's terms over their sum."""
     from scipy.special import gammaincc
 
     if load <= 0:

@@ -84,7 +84,7 @@ class Traffic:
         arrivals: what says when they arrive: `poisson`, a shape, a file.
         per_month: how many. tokens_in, tokens_out: of each, the same or by quantiles; of a trace its own.
         bursts: None: Poisson. trace: requests as they were recorded. peak_to_mean: rate of the busiest hour of a
-            day over the mean. most_tokens: what is beyond it is cut off the tokens in, then out.
+            day over the mean. most_tokens: what is beyond it is cut off tokens in, and out.
     """
 
     arrivals: str
@@ -113,6 +113,13 @@ class Traffic:
     def at(self, per_month: float) -> Traffic:
         """The same with another number of requests a month, as bursty."""
         return replace(self, per_month=per_month)
+
+    def without_output(self) -> Traffic:
+        """The same requests to a model that writes no tokens."""
+        trace = self.trace
+        if trace is not None:
+            trace = Requests(trace.at_s, trace.tokens_in, np.zeros_like(trace.tokens_out))
+        return replace(self, tokens_out=0.0, trace=trace)
 
     def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens in and out of some requests, shape (count,) each: the same ones every time."""
@@ -150,8 +157,8 @@ class Traffic:
     def _cut(self, tokens_in: np.ndarray, tokens_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.most_tokens is None:
             return tokens_in, tokens_out
-        kept_out = np.minimum(tokens_out, self.most_tokens - 1)
-        return np.minimum(tokens_in, self.most_tokens - kept_out), kept_out
+        kept_in = np.minimum(tokens_in, self.most_tokens - (tokens_out > 0))
+        return kept_in, np.minimum(tokens_out, self.most_tokens - kept_in)
 
 
 def _drawn(law: TokenLaw, count: int, rng: np.random.Generator) -> np.ndarray:
