@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from functools import cached_property
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -27,7 +28,7 @@ class Draws:
         self._block: list[float] = []
         self._constant = float(values) if isinstance(values, float | int) else None
 
-    @property
+    @cached_property
     def median(self) -> float:
         """The median of the draws."""
         return median_of(self._values)
@@ -44,7 +45,12 @@ class Draws:
         """The next `count` draws, shape (count,)."""
         if self._constant is not None:
             return np.full(count, self._constant)
-        return np.array([self.next() for _ in range(count)])
+        found: list[float] = []
+        while (missing := count - len(found)) > 0:
+            self._block = self._block or self._draw().tolist()
+            found += self._block[: -missing - 1 : -1]
+            del self._block[-missing:]
+        return np.array(found)
 
     def _draw(self) -> np.ndarray:
         if isinstance(self._values, Mapping):

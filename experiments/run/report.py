@@ -23,8 +23,8 @@ paper's plan for the predicted popularity of the experts; ODS, oracle: for the
 real one; exact optimum: the cheapest plan there is for the predicted
 popularity; best uniform: one memory and one replica count for every expert;
 LambdaML: the largest memory for every expert, no replicas.
-late: share of the played warm batches over the limit; !: more than may be
-(target.late_share).
+late: share of batches over the limit, of 100 drawn from the served text (of the
+served ones where target.late_share is null); !: more than may be.
 *: the plan misses the target, by the closed form, for the predicted
 popularity."""
 

@@ -43,7 +43,11 @@ class Workload(FileModel):
     popularity: SyntheticPopularity | None = Field(
         None, description="routing made up by a law instead; record, corpus, gate are not used"
     )
-    gate: GateKind = Field("random", description="how the linear gates are made; own: those of a real MoE model")
+    gate: GateKind = Field(
+        "trained",
+        description="trained: linear gates that find the neurons that carry an MLP's output; random; "
+        "standardised; own: those of a real MoE model",
+    )
     expert_copies: Literal["copies", "perturbed"] = Field("copies", description="experts: copies of the dense MLP")
     layers_of_recording: tuple[int, ...] | None = Field(
         None, description="recorded layer that stands for each MoE layer of spec; null: one to one"

@@ -45,15 +45,28 @@ class Serving(FileModel):
     gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
     overflow: Overflow = Field("foreseen", description="of a replica that meets more tokens than fit")
     reload: Reload = Field("every-invocation", description="of parameters: at each call, or once an instance")
+    hedge_after_s: float | None = Field(
+        0.2,
+        gt=0,
+        description="an S3 request that takes longer is sent again, and the first answer counts; null: not",
+    )
 
 
 DEFAULT_SERVING = Serving()
 JUST_IN_TIME = Serving(start="just-in-time")
 """As the closed form reckons (Eq. 3-11): an expert waits for no input, nor a non-MoE function for results."""
-AS_PAPER = Serving(start="just-in-time", next_layer_start="eager")
-"""The same, but the next non-MoE function starts with the layer, and waits, billed (Eq. 7's picture)."""
-EAGER = Serving(next_layer_start="eager")
-"""Everything starts with its layer, as the functions of `lambda_probe.live` start each other."""
+AS_PAPER = Serving(start="just-in-time", next_layer_start="eager", hedge_after_s=None)
+"""The same, but the next non-MoE function starts with the layer, and waits, billed (Eq. 7's picture), and no
+request is sent again."""
+EAGER = Serving(next_layer_start="eager", hedge_after_s=None)
+"""Everything starts with its layer, as the functions of `lambda_probe.live` start each other, without hedges."""
+
+
+def as_served(platform: Platform, serving: Serving) -> Platform:
+    """The platform as programs that are served so meet it: S3 with requests that are sent again."""
+    if serving.hedge_after_s is None or platform.is_ideal:
+        return platform
+    return platform.changed(storage=platform.storage.hedged(serving.hedge_after_s))
 
 
 @dataclass(frozen=True)

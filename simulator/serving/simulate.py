@@ -27,7 +27,7 @@ from simulator.plan import (
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
 from simulator.serving.forward_pass import ForwardPass
-from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function
+from simulator.serving.layer import DEFAULT_SERVING, Serving, as_served, expert_function, non_moe_function
 from simulator.serving.overflow import replicas_run
 from simulator.serving.rehearsal import PARAMETERS
 from simulator.serving.replicas import check_can_be_played, problem_of_size, whole_tokens
@@ -147,7 +147,7 @@ def simulate(
     problem, serving = settled(problem, plan, serving)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
-    platform = platform.changed(own_work={"poll_s": poll_s})
+    platform = as_served(platform.changed(own_work={"poll_s": poll_s}), serving)
     passes: list[ForwardPass] = []
     durations_s: list[np.ndarray] = []
     batches = list(enumerate([None] * runs if routing is None else routing))

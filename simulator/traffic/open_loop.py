@@ -25,6 +25,7 @@ from simulator.cloud.prewarming import prewarming_policy
 from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.records import STANDBY, Bill, Record
+from simulator.serving.layer import as_served
 from simulator.traffic.arrivals import limited
 from simulator.traffic.function_file import Deployed
 from simulator.traffic.function_metrics import FunctionMetrics, FunctionTally
@@ -206,6 +207,8 @@ class Replication:
         if platform is None:
             constants = inputs.problem.platform if inputs.problem else None
             platform = platform_of_profile(inputs.profile, constants, rolling)
+        if scenario.moe is not None:
+            platform = as_served(platform, scenario.moe)
         self._env = simpy.Environment()
         choice = scenario.prewarming
         prewarming = None if choice is None else prewarming_policy(choice.policy, choice.options)
