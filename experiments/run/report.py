@@ -103,9 +103,7 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
         layers: for each of the model's layers, the recorded one that stands for it.
     """
     if "popularity" in origin:
-        law = origin["popularity"]
-        shape = "exponent" if law["law"] == "zipf" else "concentration"
-        text = f"Routing made up: {law['law']}, {shape} {law[shape]:g}, drift {law['drift']:g}"
+        text = f"Routing made up: {_law(origin['popularity'])}"
     elif "imported_from" in origin:
         text = f"Routing read from {origin['imported_from']}" + (f", {origin['part']}" if "part" in origin else "")
         if "dropped_tokens" in origin:
@@ -118,6 +116,14 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
     if list(layers) == list(range(len(layers))):
         return text
     return f"{text}; its layers {', '.join(map(str, layers))} stand for layers 0 to {len(layers) - 1} of the model"
+
+
+def _law(popularity: dict[str, Any]) -> str:
+    law = popularity["law"]
+    if law == "counted":
+        return f"popularity counted of {popularity['model']}, {popularity['text'] or 'all texts'}"
+    shape = "exponent" if law == "zipf" else "concentration"
+    return f"{law}, {shape} {popularity[shape]:g}, drift {popularity['drift']:g}"
 
 
 def _money(value: float | None) -> str:
