@@ -28,7 +28,8 @@ class MoESpec(FileModel):
     None: of 64 values each. `key_value_heads`: None: as many. `head_width`: None: hidden / heads.
     `attention_parameters`: of a block, where keys and values go through a latent state; None: what the heads say.
     `shared_ffn`, `dense_ffn`: widths of all shared experts of a block together, and of a dense layer.
-    `tied_head`: whether the language-model head shares the embedding's weights.
+    `tied_head`: whether the language-model head shares the embedding's weights. `latent_width`: of what is kept of
+    a token's keys and values in a layer, both together, where that is one latent state.
     """
 
     schema_: Literal["moe-spec/1"] = Field("moe-spec/1", alias="schema")
@@ -54,6 +55,9 @@ class MoESpec(FileModel):
     dense_layers: int = Field(0, ge=0)
     dense_ffn: int = Field(0, ge=0)
     tied_head: bool = True
+    context_tokens: int | None = Field(None, ge=1, description="most tokens of a sequence; null: no limit known")
+    latent_width: int | None = Field(None, ge=1)
+    generates: bool = Field(False, description="whether it writes token after token (a decoder)")
 
     @model_validator(mode="after")
     def _top_k(self) -> "MoESpec":
@@ -180,6 +184,12 @@ class MoESpec(FileModel):
     def tail_flops(self) -> float:
         """FLOPs of one token in the language-model head, on average over the tokens of a batch."""
         return 2 * self.hidden * self.head_vocabulary * self.head_share
+
+    @property
+    def kept_width(self) -> int:
+        """Values of a token's keys and values in a layer, which generation keeps."""
+        own = 2 * (self.key_value_heads or self.query_heads) * self._head_width
+        return self.latent_width or (own if self.heads else 2 * self.hidden)
 
     @property
     def query_heads(self) -> int:
