@@ -94,6 +94,7 @@ def make_blocks(
                 bytes_per_token=_held_per_token(spec),
                 seconds_per_token=tuple(token_s[e].tolist()),
                 seconds_per_call=tuple((read[e] * spec.bytes_per_parameter * per_byte_s).tolist()),
+                expert_share=float(reached[e] * spec.expert_parameters / read[e]),
             )
             for e in range(spec.moe_layers)
         ),
