@@ -163,19 +163,23 @@ def remade_blocks(problem: DeploymentProblem, made_of: PlatformProfile, profile:
     )
 
 
-def check_fits(problem: DeploymentProblem, shape: ShapeName) -> None:
+def check_fits(
+    problem: DeploymentProblem, shape: ShapeName, pairs: Sequence[tuple[int, int]] | None = None
+) -> None:
     """Raise InputError where a function of the shape has no memory size that holds it, whatever its lanes: says
     the smallest that would, and which precisions fit.
 
     Args:
         problem: with `blocks`. shape: `whole-model`, or `blocks`: each block in a function of its own.
+        pairs: of `blocks`, first and end of each function's layers instead.
     """
     if shape == "expert-functions":
         return  # of which each solver says so itself
     blocks, layers = blocks_of(problem), len(problem.layers)
-    alone = np.arange(layers) if shape == "blocks" else np.zeros(1, int)
-    end = alone + 1 if shape == "blocks" else np.array([layers])
-    sizes = stage_sizes(problem, alone, end)
+    if shape == "whole-model":
+        pairs = [(0, layers)]
+    first, end = np.array(pairs or [(i, i + 1) for i in range(layers)]).T
+    sizes = stage_sizes(problem, first, end)
     most = np.array([min(blocks.max_lanes, blocks.sequences)])
     needed = needed_lane_bytes(problem, sizes, np.broadcast_to(largest_lane_tokens(problem, most), (len(end), 1)))[
         :, 0
@@ -189,7 +193,7 @@ def check_fits(problem: DeploymentProblem, shape: ShapeName) -> None:
         for weights, size in BYTES_PER_PARAMETER.items()
     }
     fitting = [f"{weights} ({x / MB:,.0f} MB)" for weights, x in others.items() if x <= largest]
-    what = "all blocks" if shape == "whole-model" else f"block {k}"
+    what = f"block {first[k]}" if end[k] == first[k] + 1 else f"blocks {first[k]} to {end[k] - 1}"
     raise InputError(
         f"{shape}: {problem.name} needs {needed[k] / MB:,.0f} MB for {what} in {blocks.weights}, the largest "
         f"memory is {blocks.memory_mb[-1]:,} MB; fits in {', '.join(fitting) or 'no precision'}"

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("named", metavar="[MODEL]", required=False)
 @click.option("--model", help="Preset or YAML file of a model's sizes; or the argument.")
-@click.option("--popularity", "popularity_path", type=FILE, help="Parquet made by smoe predict.")
+@click.option(
+    "--popularity",
+    "popularity_path",
+    type=FILE,
+    help="Parquet made by smoe predict, or mixtral-8x7b, olmoe-1b-7b.",
+)
 @click.option("--trace", "trace_path", type=FILE, help="Instead: routing of any kind that smoe import reads.")
-@click.option("--part", help="Of a trace with several corpora: which.")
+@click.option("--part", help="Of a trace with several corpora, or of mixtral-8x7b: which.")
 @click.option("--layers", metavar="0,0,1,...", help="Layer of the trace that stands for each of the model's.")
 @click.option(
     "--batch-tokens",
@@ -72,6 +77,7 @@ def problem(
     Example: ./smoe problem bert-moe --popularity pop.parquet --latency-limit 60 --out problem.json
              ./smoe problem olmoe-1b-7b --trace routed.npy --batch-tokens 10240 --out problem.json
              ./smoe problem olmoe-1b-7b --batch-tokens 10240 --shapes all --weights int8 --out problem.json
+             ./smoe problem mixtral-8x7b --popularity mixtral-8x7b --batch-tokens 10240 --out problem.json
     """
     from moe.files import write_json
     from moe.spec import load_spec
@@ -118,9 +124,11 @@ def _popularity(
     layers: str | None,
     batch_tokens: int | None,
 ) -> np.ndarray:
-    """Tokens of each expert in a batch, shape (layers, experts): of a file, of a trace, or spread evenly."""
+    """Tokens of each expert in a batch, shape (layers, experts): of a file, a real model, a trace, or spread evenly."""
     if trace_path is not None and popularity_path is None:
         return _counted(trace_path, part, spec, layers, batch_tokens)
+    if _is_name(popularity_path) and not (trace_path or layers):
+        return _of_real_model(str(popularity_path), part, spec, batch_tokens)
     if popularity_path is not None and not (trace_path or part or layers or batch_tokens):
         from optimizer.popularity.popularity_file import load_popularity
 
@@ -133,6 +141,23 @@ def _popularity(
     import numpy as np
 
     return np.full((spec.moe_layers, spec.experts), batch_tokens * spec.top_k / spec.experts)
+
+
+def _is_name(popularity: Path | None) -> bool:
+    """Whether a real model's name was given, rather than a file."""
+    return popularity is not None and popularity.parts == (popularity.stem,) and not popularity.exists()
+
+
+def _of_real_model(name: str, text: str | None, spec: MoESpec, batch_tokens: int | None) -> np.ndarray:
+    """Popularity by the counts of a real model, tokens of a batch, shape (layers, experts)."""
+    from moe.errors import named
+    from moe.routing.counted import counted_shares
+
+    with named("--popularity"):
+        shares = counted_shares(name, text, spec.moe_layers, spec.experts, spec.top_k)
+    if batch_tokens is None:
+        raise InputError(f"--batch-tokens: expected with --popularity {name}, which has shares alone")
+    return shares * spec.top_k * batch_tokens
 
 
 def _counted(

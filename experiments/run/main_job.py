@@ -22,7 +22,8 @@ from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.robust import held_out_batches
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
-from simulator.serving.simulate import simulate
+from simulator.serving.decode import Decode
+from simulator.serving.simulate import SimulatedRun, simulate
 
 STEPS = 5
 JUDGED_BATCHES = 100
@@ -197,7 +198,9 @@ def _play(run: Run) -> None:
         for name, plan in run.plans:
             warm = simulate(run.problem, plan, profile, routing=batches, **how)
             cold = simulate(run.problem, plan, profile, routing=batches, warm=False, apart=True, **how)
-            run.played.append(Played(name, plan, warm, cold, _to_come_s(run, plan)))
+            run.played.append(
+                Played(name, plan, warm, cold, _to_come_s(run, plan), _generating(run, plan, batches, how))
+            )
         report(f"{sum(len(p.warm.records) + len(p.cold.records) for p in run.played):,} invocations")
 
 
@@ -209,6 +212,17 @@ def _to_come_s(run: Run, plan: DeploymentPlan) -> np.ndarray | None:
     batches = run.routing.likely(JUDGED_BATCHES, experiment.workload.batch_tokens, experiment.seed)
     with progress("playing a plan on batches to come", "batches") as update:
         return played_s(run.problem, plan, profile, experiment.simulation, batches, experiment.seed, update)
+
+
+def _generating(
+    run: Run, plan: DeploymentPlan, batches: list[np.ndarray], how: dict[str, Any]
+) -> SimulatedRun | None:
+    """The first batch, warm, then what its sequences generate; its own pass gives the first of their tokens."""
+    work = run.inputs.experiment.workload
+    if not work.generate:
+        return None
+    decode = Decode(work.generate - 1, work.batch_sequences) if work.generate > 1 else None
+    return simulate(run.problem, plan, run.inputs.profile, routing=batches[:1], decode=decode, **how)
 
 
 def _write(run: Run) -> dict[str, Any]:

@@ -96,6 +96,16 @@ def lambda_row(
     )
 
 
+def generation(run: SimulatedRun, tokens: int, sequences: int) -> dict[str, float | None]:
+    """Times of a batch whose sequences each generate so many tokens, and what one of the further ones costs."""
+    steps, decoded = tokens - 1, run.decode_s
+    return {
+        "first_token_s": run.mean_latency_s,
+        "token_s": float(decoded.mean()) if steps else None,
+        "usd_per_million_output_tokens": run.decode_usd / (steps * sequences) * MILLION if steps else None,
+    }
+
+
 def cluster_rows(run: ClusterRun, batch_tokens: float, cluster: ClusterConstants) -> list[Row]:
     """A row for each charged period of the CPU cluster."""
     names = {

@@ -15,6 +15,7 @@ from experiments.run.methods import (
     claims,
     cluster_rows,
     finding,
+    generation,
     lambda_row,
     lateness,
     plan_file,
@@ -40,6 +41,7 @@ class Played:
     """A plan and how it was played over all served batches: warm, and each without a warm instance.
 
     `to_come_s`: latencies of batches drawn from the served text, s, shape (batches,); None: not played.
+    `generating`: the first batch, with what its sequences generate; None: nothing.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Played:
     warm: SimulatedRun
     cold: SimulatedRun
     to_come_s: np.ndarray | None = None
+    generating: SimulatedRun | None = None
 
     @property
     def judged_s(self) -> np.ndarray:
@@ -121,6 +124,11 @@ def result_of(run: Run) -> dict[str, Any]:
         "methods": as_records(rows),
         "bill_of_a_batch": {p.name: asdict(p.warm.bill) for p in run.played},
         "optimality_gap": {p.name: p.plan.gap for p in run.played},
+        "generation": {
+            p.name: generation(p.generating, work.generate, work.batch_sequences)
+            for p in run.played
+            if p.generating is not None
+        },
         "claims": [str(claim) for claim in claims(rows)],
         "finding": finding(rows, model, work.batch_tokens)
         + lateness(rows, run.problem.latency_limit_s, experiment.target.late_share),

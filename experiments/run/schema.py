@@ -56,11 +56,19 @@ class Workload(FileModel):
     profiled_tokens: int = Field(20480, ge=1, description="tokens that the profile table is learnt from")
     batch_tokens: int = Field(10240, ge=1, description="tokens of a served batch")
     batches: int = Field(1, ge=1, description="served batches")
+    generate: int = Field(
+        0, ge=0, description="tokens that each sequence of a batch generates, one after the other"
+    )
 
     @property
     def tokens(self) -> int:
         """Profiled and served tokens."""
         return self.profiled_tokens + self.batches * self.batch_tokens
+
+    @property
+    def batch_sequences(self) -> int:
+        """Sequences of a batch, at least one."""
+        return max(1, round(self.batch_tokens / self.sequence_tokens))
 
     @property
     def is_recorded(self) -> bool:
