@@ -97,7 +97,8 @@ def _answer(model: str, asked: dict[str, Any]) -> tuple[Compared, Surety | None,
     from simulator.servers.promise import Promise, read_promise
 
     spec = load_spec(model, **({"weights": asked["weights"]} if asked["weights"] else {}))
-    promise = Promise() if asked["slo"] is None else read_promise(asked["slo"])
+    longest_s = load_profile().concurrency.timeout_s.median  # that Lambda lets a call take: nobody waits longer
+    promise = Promise(latency_s=longest_s) if asked["slo"] is None else read_promise(asked["slo"])
     if not spec.generates and (promise.ttft_s or promise.tpot_s):
         raise InputError(f"--slo: {spec.name} writes no tokens: expected latency, not ttft or tpot")
     said = None if asked["columns"] is None else dict(_pair(each) for each in asked["columns"].split(","))

@@ -229,6 +229,9 @@ def offer(question: Question, contender: Contender, runs: Lambda, deployed: Depl
     times = Times(first, steps / more, first + steps)
     limit = deployed.profile.concurrency.account.median
     why_not = question.promise.broken(times)
+    longest_s, most_s = float((first + steps).max()), deployed.profile.concurrency.timeout_s.median
+    if longest_s > most_s:
+        why_not = f"a call takes {longest_s:,.0f} s > {most_s:,.0f} s that Lambda lets it take"
     if peak > limit:
         why_not = f"{peak:,} calls at once > {limit:,.0f} of the account"
     total = added(parts)

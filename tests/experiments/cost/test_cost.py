@@ -236,7 +236,7 @@ def test_nobody_serves_is_a_table_of_reasons_and_exit_2(smoe: Run) -> None:
     tokens = ("--requests-per-month", "1e6", "--tokens-in", "512", "--tokens-out", "64", "--slo", "tpot=0.01s@p95")
     code, printed, _ = smoe("cost", "mixtral-8x7b", *tokens, "--only", "gpu-g6.xlarge,lambda-x86_64")
     assert code == 2
-    assert "does not fit: 93 GB > 24 GB" in printed
+    assert "does not fit: 93.4 GB > 21.6 GB" in printed
     assert "SLO missed" in printed
 
 
