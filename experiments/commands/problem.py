@@ -124,7 +124,7 @@ def _popularity(
     layers: str | None,
     batch_tokens: int | None,
 ) -> np.ndarray:
-    """Tokens of each expert in a batch, shape (layers, experts): of a file, a real model, a trace, or spread evenly."""
+    """Tokens of each expert in a batch, (layers, experts): of a file, a real model, a trace, or spread evenly."""
     if trace_path is not None and popularity_path is None:
         return _counted(trace_path, part, spec, layers, batch_tokens)
     if _is_name(popularity_path) and not (trace_path or layers):

@@ -290,8 +290,8 @@ def cold_share_of(rate: float, mean_s: float, keep_alive_s: float) -> float:
     """Share of Poisson arrivals that start an instance, where the last used is used first.
 
     An arrival that finds m busy is cold if level m + 1 was last left longer ago than the keep-alive: a first
-    passage of M/M/infinity from m to m + 1. Its first two moments, which follow from those of the level below, are
-    those of a return at once or, with probability p, after an exponential time.
+    passage of M/M/infinity from m to m + 1. Its first two moments follow from those of the level below: those of
+    a return at once or, with probability p, after an exponential time.
     """
     load, share, first, second = rate * mean_s, 0.0, 0.0, 0.0
     for busy in range(100_000):
