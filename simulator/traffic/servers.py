@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -36,12 +35,12 @@ class FunctionServer:
 
     def __init__(self, service: LambdaService, choice: FunctionChoice, rng: np.random.Generator) -> None:
         self._service, self._memory_mb, self._call_s = service, choice.memory_mb, choice.call_s
-        self._work = choice.work.draws(rng)
+        self.work = choice.work.stream(rng)
         choice.deploy(service, FUNCTION)
 
     def serve(self, batch: Batch, done: Callable[[Batch, bool], None]) -> None:
         """Invoke the function."""
-        work_s = self._call_s + sum(itertools.islice(self._work, len(batch.arrived_s)))
+        work_s = self._call_s + sum([self.work.next() for _ in batch.arrived_s])
         record = Record(batch.number, 0, "function", FUNCTION, self._memory_mb)
         self._service.invoke(record, (Compute(work_s),), lambda last: done(batch, last.status == "ok"))
 
