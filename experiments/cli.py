@@ -11,11 +11,33 @@ import click
 
 from experiments import commands
 from experiments.commands.options import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PLATFORM
+from experiments.tools.heartbeat import so_far, told
 from moe.errors import InputError, PlatformError, nearest
+
+GROUPS = {
+    "Experiments": ("run", "report", "compare"),
+    "Traffic and cost": ("cost", "traffic", "map", "presets"),
+    "Planning": ("problem", "plan", "simulate", "samples", "robust", "tune"),
+    "Models and routing": ("record", "import", "corpora", "predict"),
+    "Platforms": ("profile", "probe", "calibrate", "validate", "local-lambda"),
+    "The paper": ("figures", "sensitivity"),
+    "Maintenance": ("test", "doctor", "bench", "schema", "clean"),
+}
+"""The commands as --help shows them; one that is in no group stands under Maintenance."""
 
 
 class Commands(click.Group):
-    """A group that knows the nearest name of an unknown command."""
+    """A group that shows its commands by what they are for, and knows the nearest name of an unknown one."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with its first sentence, group by group."""
+        grouped = {name for names in GROUPS.values() for name in names}
+        others = [name for name in self.list_commands(ctx) if name not in grouped]
+        for title, names in GROUPS.items():
+            shown = [*names, *(others if title == "Maintenance" else [])]
+            rows = [(name, self.commands[name].get_short_help_str(150)) for name in shown if name in self.commands]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -42,6 +64,8 @@ def cli(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+    else:  # while the command has nothing better to say
+        ctx.with_resource(told(so_far(f"smoe {ctx.invoked_subcommand}")))
 
 
 for each in pkgutil.iter_modules(commands.__path__):

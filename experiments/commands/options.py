@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-EXIT_INTERRUPTED = EXIT_PLATFORM = EXIT_NO_PLAN = EXIT_STOPPED = EXIT_POINTS_FAILED = 1
+EXIT_INTERRUPTED = EXIT_PLATFORM = EXIT_NO_PLAN = EXIT_STOPPED = EXIT_POINTS_FAILED = EXIT_MISSED = 1
 EXIT_BAD_INPUT = 2
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, exists=True, path_type=Path)

@@ -32,7 +32,7 @@ def run(
     executor: str,
     ray_address: str | None,
 ) -> int:
-    """Run an experiment, or its sweep; again, it shows what is there, and computes what is missing.
+    """Run an experiment or a sweep. What is there already is shown, and only what is missing is computed.
 
     \b
     Example: ./smoe run quickstart --set workload.batch_tokens=1024

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from experiments.commands.options import (
+    EXIT_MISSED,
     WithSettings,
     json_option,
     print_json,
@@ -64,10 +65,11 @@ def validate(
     out: Path,
     seed: int,
     as_json: bool,
-) -> None:
+) -> int:
     """Serve real batches of a small MoE model by several plans, and hold the simulation against the bills.
 
-    Everything that is created is removed. docs/live-validation.md says what is compared, and how.
+    Everything that is created is removed. docs/live-validation.md says what is compared, and how. Exit 1 where a
+    goal is missed.
 
     \b
     Example: ./smoe validate --backend local --quick
@@ -77,7 +79,7 @@ def validate(
     from experiments.live.platform import LivePlatform
     from experiments.live.run import prepare
     from experiments.live.settings import settings_for
-    from experiments.tools.console import agree, log
+    from experiments.tools.console import agree, doing
     from moe.held import held
     from simulator.profiles.schema import load_profile
 
@@ -89,15 +91,15 @@ def validate(
     platform = LivePlatform(backend, chosen.role, chosen.region, chosen.numpy_wheel)
     if not dry_run:
         platform.check()
-    with log.status("live validation: exporting the model ..."):
+    with doing("live validation: exporting the model"):
         prepared = prepare(live, backend, profile, chosen.plan, seed)
     if dry_run:
         _dry_run(prepared.estimate(), backend, as_json)
-        return
+        return 0
     if backend == "aws":
         agree(platform.campaign, chosen.region, prepared.estimate(), chosen.budget_usd, yes)
     with held(out, "validation.json", UNFINISHED):
-        _validate(prepared, platform, profile_name is None, seed, chosen.budget_usd, out, as_json)
+        return _validate(prepared, platform, profile_name is None, seed, chosen.budget_usd, out, as_json)
 
 
 def _dry_run(found: Estimate, backend: str, as_json: bool) -> None:
@@ -125,12 +127,12 @@ def _validate(
     budget_usd: float,
     out: Path,
     as_json: bool,
-) -> None:
+) -> int:
     from experiments.live.files import write_kept, write_validation
     from experiments.live.page import page
     from experiments.live.run import run_validation
     from experiments.live.session import Session
-    from experiments.tools.console import log
+    from experiments.tools.console import doing, log
     from experiments.tools.console import out as shown
     from lambda_probe.account.interrupts import stoppable
 
@@ -140,14 +142,14 @@ def _validate(
         kept[:] = [write_kept(session, out)]
 
     try:
-        with stoppable(), log.status("live validation ...") as status:
+        with stoppable(), doing("live validation") as now:
             found = run_validation(
                 prepared,
                 platform,
                 measure=measure,
                 seed=seed,
                 budget_usd=budget_usd if platform.backend == "aws" else math.inf,
-                say=lambda text: status.update(f"live validation: {text} ..."),
+                say=lambda text: now(f"live validation: {text}"),
                 keep=keep,
             )
     except BaseException:
@@ -160,3 +162,8 @@ def _validate(
     else:
         shown.print(page(found).split("![")[0], markup=False)
     log.print(f"written to {out}", soft_wrap=True)
+    missed = found.missed()
+    log.print(
+        f"not passed: {'; '.join(missed)}" if missed else "passed: outputs, cost and latency", soft_wrap=True
+    )
+    return EXIT_MISSED if missed else 0

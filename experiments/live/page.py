@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.live.compare import Comparison, Measure, median_error, middle
-from experiments.live.run import Validation
+from experiments.live.run import COST_GOAL, LATENCY_GOAL, Validation
 from experiments.tools.markdown import table
 
-COST_GOAL, LATENCY_GOAL = 0.10, 0.15
 CONTENTION_SHOWN, BUSY_SHOWN = 1.05, 0.2
 
 

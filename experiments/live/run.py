@@ -29,6 +29,8 @@ from simulator.profiles.walk import with_constant
 
 RANKED = ("cost_usd", "full_usd", "total_usd", "latency_s")
 GATE_SAMPLE = 16  # sequences
+COST_GOAL, LATENCY_GOAL = 0.10, 0.15
+"""What the median errors may be."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ class Validation:
     rankings: tuple[Ranking, ...]
     faults: tuple[Fault, ...]
     seconds: float
+
+    def missed(self) -> list[str]:
+        """In words, each goal that is missed; none of them when the validation is passed."""
+        total, found = self.summary(), []
+        if not total["outputs_right"]:
+            found.append("outputs differ from the undistributed model's")
+        for name, goal in (("cost", COST_GOAL), ("latency", LATENCY_GOAL)):
+            if not total[f"{name}_error"] <= goal:  # also where nothing could be compared
+                found.append(f"median error of the {name} {total[f'{name}_error']:.1%}, over {goal:.0%}")
+        return found
 
     def summary(self) -> dict[str, Any]:
         """What the whole comes to; plans that ask for more cores than there are, and failed ones, are left out."""

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from experiments.tools.heartbeat import HowFar, so_far, told
 from moe.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 out = Console(width=100, highlight=False, markup=False, emoji=False)
 log = Console(stderr=True, highlight=False, markup=False, emoji=False)
 """A name or path is shown as it is: nothing in brackets is a style, and nothing between colons a picture."""
-LINE_S = 15.0  # between two lines of progress where there is no terminal
+
+
+@contextmanager
+def doing(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner while something runs, or a line now and then. The callable says what it is at by now."""
+    line = [so_far(what)]
+    with log.status(Text(f"{what} ...")) as status, told(lambda: line[0]()):
+
+        def now(text: str) -> None:
+            line[0] = so_far(text)
+            status.update(Text(f"{text} ..."))
+
+        yield now
 
 
 @contextmanager
@@ -34,10 +46,11 @@ def step(number: int, of: int, doing: str) -> Iterator[Callable[[str], None]]:
     def report(text: str) -> None:
         outcome[0] = text
 
-    with log.status(Text(f"[{number}/{of}] {doing} ...")):
+    name = f"[{number}/{of}] {doing}"
+    with log.status(Text(f"{name} ...")), told(so_far(name)):
         yield report
     took = faint(f"({time.perf_counter() - began:.1f} s)")
-    log.print(f"[{number}/{of}] {doing}: {outcome[0]}", took, soft_wrap=True)
+    log.print(f"{name}: {outcome[0]}", took, soft_wrap=True)
 
 
 def faint(text: str) -> Text:
@@ -52,7 +65,9 @@ def progress(doing: str, unit: str) -> Iterator[Callable[[int, int, float], None
     The callable takes (done, total, done per second).
     """
     if not log.is_terminal:
-        yield _lines(doing, unit)
+        how_far = HowFar(doing, unit)
+        with told(how_far):
+            yield how_far.update
         return
     columns = (
         TextColumn("      {task.description}", markup=False),
@@ -70,23 +85,6 @@ def progress(doing: str, unit: str) -> Iterator[Callable[[int, int, float], None
             bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s", visible=True)
 
         yield update
-
-
-def _lines(doing: str, unit: str) -> Callable[[int, int, float], None]:
-    """Writes how far it is, at most one line in `LINE_S`; nothing of what takes less."""
-    told_s = time.monotonic()
-
-    def update(done: int, total: int, rate: float) -> None:
-        nonlocal told_s
-        if time.monotonic() - told_s < LINE_S or done >= total:
-            return
-        told_s = time.monotonic()
-        eta = str(timedelta(seconds=round((total - done) / rate))) if rate > 0 else "unknown"
-        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-        told = f"{doing}: {done:,}/{total:,} {unit}, {speed} {unit}/s, ETA {eta}"
-        log.print(told, soft_wrap=True)
-
-    return update
 
 
 def agree(campaign: str, region: str | None, found: Estimate, budget_usd: float, yes: bool) -> None:

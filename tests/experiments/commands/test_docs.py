@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from experiments.cli import cli
+from experiments.cli import GROUPS, cli
 from experiments.commands.options import WithSettings
 from tests.experiments.conftest import Run
 
@@ -76,6 +77,17 @@ def is_there(name: str) -> bool:
             found = getattr(found, part, None)
         return True
     return False
+
+
+def test_help_shows_every_command_once_with_its_whole_first_sentence() -> None:
+    """A newcomer finds a command by what it is for, and does not read half a sentence."""
+    said = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
+    assert "..." not in said.replace("[ARGS]...", "")
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert len(set(grouped)) == len(grouped)
+    assert set(cli.commands) <= {*grouped}, "put the new command into a group of experiments/cli.py"
+    for name, command in cli.commands.items():
+        assert f"{name} {' '.join(command.get_short_help_str(150).split())}" in said
 
 
 @pytest.mark.parametrize(

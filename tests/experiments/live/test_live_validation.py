@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from experiments.cli import cli
+from experiments.live import run
 from experiments.live.compare import Comparison, compare, rank
 from experiments.live.files import UNFINISHED
 from experiments.live.picture import draw_live
@@ -158,6 +159,29 @@ def test_bad_input_is_one_line_and_nothing_is_created(smoe: Run, arguments: list
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("outputs_right", "cost_error", "latency_error", "missed"),
+    [
+        (True, 0.10, 0.15, []),
+        (True, 0.11, 0.01, ["median error of the cost 11.0%, over 10%"]),
+        (True, 0.01, 0.16, ["median error of the latency 16.0%, over 15%"]),
+        (False, 0.01, 0.01, ["outputs differ from the undistributed model's"]),
+        (True, math.nan, 0.01, ["median error of the cost nan%, over 10%"]),
+    ],
+)
+def test_a_goal_that_is_missed_is_said_and_ends_in_exit_1(
+    outputs_right: bool,
+    cost_error: float,
+    latency_error: float,
+    missed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a script takes a simulation for validated that is a third off."""
+    total = {"outputs_right": outputs_right, "cost_error": cost_error, "latency_error": latency_error}
+    monkeypatch.setattr(run.Validation, "summary", lambda self: total)
+    assert object.__new__(run.Validation).missed() == missed
 
 
 @pytest.mark.slow

@@ -27,27 +27,31 @@ if TYPE_CHECKING:
 
 
 class Settings(FigureSettings):
-    """Fig. 14: runs and trials of BO, and the batches that a trial serves; `late_share` as of Fig. 12."""
+    """Fig. 14: runs and trials of BO, and the batches that a trial serves; `late_share` as of Fig. 12.
+
+    `draws`: of the platform's constants, for the intervals of both readings of the paper's saving."""
 
     runs: int = Field(5, ge=2)
     trials: int = Field(30, ge=2)
     tuned_on: int = Field(4, ge=1)
     objective: Objective = "bill"
     late_share: float | None = LATE_SHARE
+    draws: int = Field(64, ge=8)
 
 
 def cells(settings: Settings) -> list[WayCell]:
     """One for each model, text and part; BO's runs one each."""
-    own = {name: getattr(settings, name) for name in ("trials", "tuned_on", "objective", "late_share")}
+    own = {name: getattr(settings, name) for name in ("trials", "tuned_on", "objective", "late_share", "draws")}
     parts: list[tuple[Part, int]] = [("bo", run) for run in range(settings.runs)]
-    parts += [("break-even", 0), ("split", 0), ("plans", 0), ("cluster", 0)]
+    parts += [("break-even", 0), ("readings", 0), ("split", 0), ("plans", 0), ("cluster", 0)]
     return [
         WayCell(**fields, **own, part=part, run=run) for fields in cell_fields(settings) for part, run in parts
     ]
 
 
 def table(rows: Rows) -> pd.DataFrame:
-    """Rows `serving` with their ratios over LambdaML and the cluster, `split` with shares saved, `break-even`."""
+    """Rows `serving` with ratios over LambdaML and the cluster, `split` with shares saved, `reading`,
+    `break-even`."""
     import pandas as pd
 
     found: list[dict[str, Any]] = []
@@ -57,7 +61,7 @@ def table(rows: Rows) -> pd.DataFrame:
         rule = next(row for row in serving if row.get("is_rule") is True)
         found += [row | _ratios(row, rule, serving) for row in serving]
         found += _shares_saved([row for row in of_model if row["row"] == "split"], serving)
-        found += [row for row in of_model if row["row"] == "break-even"]
+        found += [row for row in of_model if row["row"] in ("reading", "break-even")]
     data = pd.DataFrame(found)
     return data.drop(columns=["gb_s_each", "latency_s_each", "independent", "run", "index"], errors="ignore")
 

@@ -11,6 +11,7 @@ from experiments.paper.break_even import LEVERS, crossing, saving_over_lambdaml
 from experiments.paper.cluster import cluster_rows
 from experiments.paper.figure import Rows
 from experiments.paper.figures.fig13.rows import tuned_table
+from experiments.paper.figures.fig14.readings import reading_rows
 from experiments.paper.plans import (
     MILLION,
     late_columns,
@@ -32,7 +33,7 @@ from optimizer.solvers import solve
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem
 from simulator.serving.layer import JUST_IN_TIME
 
-Part: TypeAlias = Literal["plans", "bo", "cluster", "split", "break-even"]
+Part: TypeAlias = Literal["plans", "bo", "cluster", "split", "break-even", "readings"]
 
 BO, NO_BO, REAL = "ODS, BO-predicted", "ODS, predicted without BO", "ODS, real distribution"
 EXPECTED, UNIFORM = "ODS, expected counts", "best uniform"
@@ -49,6 +50,7 @@ class WayCell(Cell):
     tuned_on: int
     objective: Objective
     late_share: float | None
+    draws: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Served:
         problem = within_lambdaml(problem_of(cell, routing.popularity(cell.batch_tokens)))
         assert problem.latency_limit_s is not None
         found = Served(routing, problem, problem.latency_limit_s, tuned_on, test)
-        if cell.part in ("cluster", "break-even"):  # no plan
+        if cell.part in ("cluster", "break-even", "readings"):  # no plan
             return found
         expected = with_tokens(problem, found.predicted("expected"))
         planned_s = planning_limit(cell, routing, expected, cell.late_share, by_play=True)
@@ -91,6 +93,9 @@ def compute(cell: WayCell) -> Rows:
         "cluster": lambda cell, served: [{"row": "serving"} | row for row in cluster_rows(cell, served.test)],
         "split": _split,
         "break-even": _break_even,
+        "readings": lambda cell, served: reading_rows(
+            cell.spec, served.test.batches.mean, cell.platform, cell.draws, cell.seed
+        ),
     }[cell.part](cell, served)
     return [cell.about | {"batch_tokens": cell.batch_tokens, "batches": served.test.kind} | row for row in rows]
 
