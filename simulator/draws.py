@@ -41,7 +41,7 @@ class Stream:
         while missing > 0:
             block = self._draw()[::-1]
             found.append(block[:missing])
-            self._block = block[:missing - 1 : -1].tolist() if missing < len(block) else []
+            self._block = block[: missing - 1 : -1].tolist() if missing < len(block) else []
             missing -= len(block)
         return np.concatenate(found)
 

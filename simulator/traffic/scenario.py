@@ -124,6 +124,10 @@ class Scenario(FileModel):
     entry: Entry | None = Field(None, validate_default=True, description="which of `functions` a batch calls")
     moe: MoEChoice | None = None
     stop_when: StopWhen = StopWhen()
+    engine: Literal["auto", "fast", "simpy"] = Field(
+        "auto",
+        description="fast: no event for a call that finds a warm instance; auto: fast where it can and pays",
+    )
 
     @field_validator("functions")
     @classmethod
