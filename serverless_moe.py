@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from moe.routing.foreign import import_trace as read_trace
     from moe.spec import load_spec
     from optimizer import Infeasible, evaluate, front
-    from optimizer import solve as plan
     from optimizer.popularity import predict
     from optimizer.problem import make_problem
+    from optimizer.solvers import solve_any as plan
     from simulator import load_profile, read_plan, read_problem, simulate
     from simulator.serving.layer import Serving
 
@@ -48,7 +48,7 @@ _FROM = {
     "load_profile": "simulator:load_profile",
     "load_spec": "moe.spec:load_spec",
     "make_problem": "optimizer.problem:make_problem",
-    "plan": "optimizer:solve",
+    "plan": "optimizer.solvers:solve_any",
     "predict": "optimizer.popularity:predict",
     "read_plan": "simulator:read_plan",
     "read_problem": "simulator:read_problem",

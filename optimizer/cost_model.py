@@ -325,7 +325,7 @@ class GateBill:
 def gate_bill(problem: DeploymentProblem, e: int) -> GateBill:
     """The gate's bill of layer e; nothing where no token reaches the layer: its gate's function goes on."""
     p, layer = problem.platform, problem.layers[e]
-    if not (layer.tokens > 0).any():
+    if not is_reached(layer):
         return GateBill()
     gate, after = (usd_per_s(problem, k) for k in (gate_of(problem, e), e + 1))
     load = load_s(p, layer.next_load_s)
@@ -353,7 +353,12 @@ def non_moe_usd(problem: DeploymentProblem) -> float:
 
 def gate_of(problem: DeploymentProblem, e: int) -> int:
     """Which non-MoE function is the gate of layer e, or the tail: it goes on over layers that no token reaches."""
-    return max((k + 1 for k in range(e) if (problem.layers[k].tokens > 0).any()), default=0)
+    return next((k for k in range(e, 0, -1) if is_reached(problem.layers[k - 1])), 0)
+
+
+def is_reached(layer: ProblemLayer) -> bool:
+    """Whether any token reaches the layer."""
+    return any(expert.tokens > 0 for expert in layer.experts)
 
 
 def usd_per_s(problem: DeploymentProblem, e: int) -> float:

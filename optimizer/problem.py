@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe.errors import InputError
-from moe.spec import MoESpec
+from moe.spec import MoESpec, Weights
+from optimizer.blocks import BLOCK_MEMORY_MB, ShapeName, make_blocks, remade_blocks
 from simulator.plan import (
     MB,
     DeploymentProblem,
@@ -34,6 +35,9 @@ def make_problem(
     non_moe_memory_mb: int = 3008,
     objective: Objective = "gb_s",
     latency_limit_s: float | None = None,
+    shapes: Sequence[ShapeName] = ("expert-functions",),
+    weights: Weights | None = None,
+    block_memory_mb: Sequence[int] = BLOCK_MEMORY_MB,
 ) -> DeploymentProblem:
     """The deployment problem of one batch.
 
@@ -47,6 +51,10 @@ def make_problem(
         memory_mb, max_replicas: what a deployment may choose from.
         non_moe_memory_mb: memory of gate and non-MoE functions.
         objective, latency_limit_s: of the optimisation.
+        shapes: how the model may be cut; with any other than `expert-functions` the problem has `blocks`.
+        weights: precision of the parameters, which changes their bytes, and arithmetic by the platform's factor
+            (not the model's quality); None: the spec's.
+        block_memory_mb: memory sizes of functions of whole blocks.
 
     Raises:
         InputError: popularity and model differ in layers or experts.
@@ -63,9 +71,10 @@ def make_problem(
             f"got {' x '.join(map(str, popularity.shape))}"
         )
     batch_tokens = float(popularity.sum(axis=1).max()) / spec.top_k
+    spec = spec.model_copy(update={"weights": weights or spec.weights})
     platform = problem_platform(profile, memory_mb, max_replicas)
     non_moe = _non_moe(spec, profile, platform, non_moe_memory_mb, platform.gate_bandwidth, batch_tokens)
-    return DeploymentProblem(
+    problem = DeploymentProblem(
         name=name or spec.name,
         objective=objective,
         platform=platform,
@@ -81,6 +90,9 @@ def make_problem(
             if _needed_bytes(spec, profile, batch_tokens) <= size * MB
         ),
     )
+    if set(shapes) <= {"expert-functions"}:
+        return problem
+    return problem.with_blocks(make_blocks(spec, popularity, profile, batch_tokens, memory_mb=block_memory_mb))
 
 
 def _non_moe(
@@ -96,21 +108,27 @@ def _non_moe(
     def load_s(size_bytes: float) -> float:
         return platform.warm_start_s + platform.storage_delay_s + size_bytes / bandwidth
 
-    tail_load_s = load_s(spec.embedding_bytes if spec.tail_flops else 0)
+    def compute_s(flops: float) -> float:
+        return transformer_seconds(profile, memory_mb, flops * batch_tokens, spec.precision)
+
+    block_s = compute_s(spec.non_moe_flops)
     return NonMoESize(
         memory_mb=memory_mb,
         storage_bandwidth_bytes_per_s=bandwidth,
-        head_s=load_s(spec.embedding_bytes + spec.non_moe_parameter_bytes),
-        tail_s=transformer_seconds(profile, memory_mb, spec.tail_flops * batch_tokens),
-        non_moe_s=(transformer_seconds(profile, memory_mb, spec.non_moe_flops * batch_tokens),) * spec.moe_layers,
-        next_load_s=(*[load_s(spec.non_moe_parameter_bytes)] * (spec.moe_layers - 1), tail_load_s),
+        head_s=load_s(spec.first_parameter_bytes + spec.non_moe_parameter_bytes),
+        tail_s=compute_s(spec.tail_flops),
+        non_moe_s=(block_s + compute_s(spec.dense_flops), *[block_s] * (spec.moe_layers - 1)),
+        next_load_s=(
+            *[load_s(spec.non_moe_parameter_bytes)] * (spec.moe_layers - 1),
+            load_s(spec.tail_parameter_bytes),
+        ),
     )
 
 
 def _needed_bytes(spec: MoESpec, profile: PlatformProfile, batch_tokens: float) -> float:
-    """Memory of the largest non-MoE function: runtime, embedding and attention block, and of each token of the
-    batch its hidden state, query, key, value, attention's result, and top_k experts' results."""
-    parameters = spec.embedding_bytes + spec.non_moe_parameter_bytes
+    """Memory of the largest non-MoE function: runtime, embedding, dense layers and attention block, and of each
+    token of the batch its hidden state, query, key, value, attention's result, and top_k experts' results."""
+    parameters = spec.first_parameter_bytes + spec.non_moe_parameter_bytes
     tokens = batch_tokens * (5 + spec.top_k) * spec.token_bytes
     return profile.compute.runtime_bytes.median + parameters + tokens
 
@@ -168,8 +186,9 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
     before, memory_mb = problem.platform, problem.platform.memory_mb
     _check_made_of(problem, made_of)
     after = problem_platform(profile, memory_mb, before.max_replicas)
+    weights: Weights = "fp32" if problem.blocks is None else problem.blocks.weights
     (call_0, token_0), (call_1, token_1) = (
-        expert_seconds(each, memory_mb, 1.0, 1.0) for each in (made_of, profile)
+        expert_seconds(each, memory_mb, 1.0, 1.0, weights) for each in (made_of, profile)
     )
     runtime = profile.compute.runtime_bytes.median - made_of.compute.runtime_bytes.median
     fixed_0, fixed_1 = (each.warm_start_s + each.storage_delay_s for each in (before, after))
@@ -181,7 +200,8 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
     def slower(size_mb: int | None) -> float:
         """Seconds of a non-MoE function over those before."""
         size_mb = size_mb or memory_mb[-1]
-        return transformer_seconds(profile, size_mb, 1.0) / transformer_seconds(made_of, size_mb, 1.0)
+        now, was = (transformer_seconds(each, size_mb, 1.0, weights) for each in (profile, made_of))
+        return now / was
 
     def size(each: NonMoESize) -> NonMoESize:
         was, now = each.storage_bandwidth_bytes_per_s, bandwidths[each.memory_mb]
@@ -213,6 +233,7 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             "head_s": loaded(problem.head_s),
             "tail_s": problem.tail_s * slower(problem.layers[-1].non_moe_memory_mb),
             "non_moe": tuple(size(each) for each in problem.non_moe if each.memory_mb in bandwidths),
+            "blocks": None if problem.blocks is None else remade_blocks(problem, made_of, profile),
         }
     )
 
@@ -246,7 +267,7 @@ def _layers(
 ) -> tuple[ProblemLayer, ...]:
     """The layers: U_j is arithmetic per token, a call's fixed time reads the weights once."""
     per_call, per_token = expert_seconds(
-        profile, platform.memory_mb, spec.expert_parameter_bytes, spec.expert_flops
+        profile, platform.memory_mb, spec.expert_parameter_bytes, spec.expert_flops, spec.precision
     )
     return tuple(
         ProblemLayer(

@@ -7,7 +7,7 @@ package registers (group `serverless_moe.solvers`); it may return a DeploymentPl
 
 import inspect
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar
 
@@ -23,12 +23,17 @@ from optimizer.baselines import (
     reactive,
     replicas_only,
 )
+from optimizer.baselines.shapes import gillis, layer_blocks, whole_model
+from optimizer.blocks import SHAPES, ShapeName
 from optimizer.evaluation import Solution, with_evaluation
 from optimizer.exact import PREFERRED, Beta, each_setting, solve_exact
+from optimizer.exact.shapes import StagedSolution, solve_shapes
 from optimizer.miqcp import PAPER_TIME_LIMIT_S, Backend, solve_miqcp
 from optimizer.ods import solve_ods
 from optimizer.robust import solve_robust
+from optimizer.staged_evaluation import with_staged_evaluation
 from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.staged_plan import AnyPlan, StagedPlan, blocks_of
 
 Solver = Callable[..., Solution | DeploymentPlan]
 Found = TypeVar("Found", bound=Solution)
@@ -61,6 +66,14 @@ SOLVERS: dict[str, Solver] = {
     "random": random_methods,
 }
 """By name; each takes the problem, `beta`, `seed` if it draws random numbers, and options of its own."""
+
+STAGED: dict[str, Callable[..., StagedSolution]] = {
+    "exact": solve_shapes,
+    "whole-model": whole_model,
+    "blocks": layer_blocks,
+    "gillis": gillis,
+}
+"""Solvers whose plans have stages, for problems with `blocks`; the bill is the whole one."""
 
 EXPERTS_BILL_ONLY = ("miqcp", "robust")
 """What cannot minimise the whole bill: programme (12) has no gates, nor have the samples' realised bills."""
@@ -104,6 +117,70 @@ def solve(
     given = {"beta": beta, "seed": seed} | options
     arguments = {name: value for name, value in given.items() if name in takes}
     return timed(problem, solver, lambda each: _solution(solver, find_solver(solver)(each, **arguments)))[0]
+
+
+def has_stages(problem: DeploymentProblem, solver: str, shapes: Sequence[ShapeName] | None = None) -> bool:
+    """Whether a solver's plan of a problem has stages: `exact` with the whole bill, unless expert functions alone
+    are asked for, and the rivals that cut the model otherwise."""
+    if solver != "exact":
+        return solver in STAGED
+    if shapes is None:
+        return problem.blocks is not None and problem.objective == "total"
+    return not set(shapes) <= {"expert-functions"}
+
+
+def solve_stages(
+    problem: DeploymentProblem,
+    solver: str = "exact",
+    *,
+    shapes: Sequence[ShapeName] | None = None,
+    **options: Any,
+) -> StagedPlan:
+    """The plan with stages that a solver makes, evaluated, with bound, gap and seconds.
+
+    Args:
+        problem: with `blocks`, and the objective `total`.
+        solver: a name in STAGED.
+        shapes: with `exact`: how the model may be cut; None: in any way.
+        options: what this solver takes besides; see its function.
+
+    Raises InputError for an unknown option, another objective, and what fits no function; Infeasible where `exact`
+    finds the latency limit out of reach.
+    """
+    blocks_of(problem)
+    if problem.objective != "total":
+        raise InputError(f"objective: expected total, which a plan with stages minimises, got {problem.objective}")
+    if solver == "exact":
+        options["shapes"] = shapes or SHAPES
+    elif shapes is not None:
+        raise InputError(f"shapes: expected with solver exact, got '{solver}', whose shape is its own")
+    takes = [name for name in inspect.signature(STAGED[solver]).parameters if name not in ("problem", "pairs")]
+    for name in options:
+        if name not in takes:
+            raise InputError(f"solver '{solver}': no option {shortened(name)} for stages{nearest(name, takes)}")
+    started = time.perf_counter()
+    found = STAGED[solver](problem, **options)
+    return with_staged_evaluation(problem, found.plan(solver), found.lower_bound, time.perf_counter() - started)
+
+
+def solve_any(
+    problem: DeploymentProblem,
+    solver: str = "exact",
+    *,
+    shapes: Sequence[ShapeName] | None = None,
+    **options: Any,
+) -> AnyPlan:
+    """The plan that a solver makes: with stages where `has_stages` says so, else of expert functions (`solve`).
+
+    >>> import serverless_moe as smoe
+    >>> spec, tokens = smoe.load_spec("bert-moe"), [[5120, 2560, 1536, 1024]] * 12
+    >>> problem = smoe.make_problem(spec, tokens, smoe.load_profile(), objective="total", shapes=["whole-model"])
+    >>> smoe.plan(problem).shape_in_words
+    '1 function of 1,769 MB'
+    """
+    if has_stages(problem, solver, shapes):
+        return solve_stages(problem, solver, shapes=shapes, **options)
+    return solve(problem.with_blocks(None), solver, **options)
 
 
 def timed(
@@ -154,7 +231,8 @@ def find_solver(name: str) -> Solver:
         return found
     registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name not in registered:
-        raise InputError(f"solver: no solver {shortened(name)}{nearest(name, [*SOLVERS, *registered])}")
+        known = [*SOLVERS, *STAGED, *registered]
+        raise InputError(f"solver: no solver {shortened(name)}{nearest(name, known)}")
     try:
         loaded: Solver = registered[name].load()
     except Exception as error:  # of the package's own code

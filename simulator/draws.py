@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from functools import cached_property
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -63,7 +64,7 @@ class Draws(Stream):
         super().__init__(rng, float(values) if isinstance(values, float | int) else None)
         self._values = values
 
-    @property
+    @cached_property
     def median(self) -> float:
         """The median of the draws."""
         return median_of(self._values)

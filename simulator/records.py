@@ -30,7 +30,8 @@ COLUMNS = {
     "batch": "number of the batch, from 0",
     "step": "0 for the pass over the batch's tokens, then the number of the decode step",
     "layer": "MoE layer, from 0; for a non-MoE function the layer that it gates (the tail: number of layers)",
-    "role": "expert | non-moe; function: of no MoE model; ping: only keeps an instance; provisioned: its price",
+    "role": "expert | non-moe; blocks: a lane of a stage of whole blocks; function: of no MoE model; ping: only "
+    "keeps an instance; provisioned: its price",
     "expert": "expert of the layer, -1 for non-MoE functions",
     "replica": "replica of the expert, from 0",
     "tokens": "tokens that the call computes",
@@ -131,7 +132,8 @@ class Bill:
     """What one or more batches cost, by parts; and the three bills (docs/formats.md), each containing the last.
 
     Attributes:
-        billed_gb_s: GB-s of the experts' functions, the number that the paper minimises; of an application, all.
+        billed_gb_s: GB-s of the experts' functions, the number that the paper minimises, and of stages of blocks;
+            of an application, all.
         compute_usd: their price. request_usd: their invocations and S3 requests.
         gate_exchange_usd: the S3 requests of non-MoE functions that carry tokens to and from experts.
         non_moe_compute_usd: GB-s of gate and non-MoE functions, and in it

@@ -6,13 +6,22 @@ costs stand in `optimizer.stage_cost`.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from simulator.plan import MB, DeploymentPlan, DeploymentProblem, Violation, constraint_violations
-from simulator.staged_plan import BlocksStage, ExpertStage, StagedPlan, blocks_of, check_staged_plan_fits, runs_of
+from simulator.staged_plan import (
+    AnyPlan,
+    BlocksStage,
+    ExpertStage,
+    StagedPlan,
+    blocks_of,
+    check_staged_plan_fits,
+    runs_of,
+)
 from simulator.stages import Handover
 
 ACCOUNT_CONCURRENCY = 1000
@@ -86,6 +95,7 @@ def lane_sequences(sequences: int, lanes: int) -> np.ndarray:
     return np.full(lanes, sequences // lanes) + (np.arange(lanes) < sequences % lanes)
 
 
+@functools.cache
 def sources_of_lanes(sequences: int, before: int, lanes: int) -> list[np.ndarray]:
     """Sequences that each of `lanes` reads of each of the `before` lanes that hold some of its own, (sources,).
 
@@ -149,6 +159,13 @@ def staged_violations(problem: DeploymentProblem, plan: StagedPlan) -> list[Viol
         if stage.handover == "payload" and (to_experts or not fits_payload(problem, sizes.out_bytes[0] * tokens)):
             found.append((e, None, "payload"))
     return found
+
+
+def violations_of(problem: DeploymentProblem, plan: AnyPlan) -> list[Violation]:
+    """Constraints that a plan, `/1` or `/2`, breaks, latency aside. Raises InputError: it is another problem's."""
+    if isinstance(plan, StagedPlan):
+        return staged_violations(problem, plan)
+    return constraint_violations(problem, plan)
 
 
 def largest_lane_tokens(problem: DeploymentProblem, lanes: np.ndarray) -> np.ndarray:

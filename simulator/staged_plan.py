@@ -166,6 +166,12 @@ def check_staged_plan_fits(problem: DeploymentProblem, plan: StagedPlan) -> None
             )
 
 
+def whole_model(plan: AnyPlan) -> BlocksStage | None:
+    """The one stage of a plan that has the whole model in one function; None: it is another plan."""
+    stages = plan.stages if isinstance(plan, StagedPlan) else ()
+    return stages[0] if len(stages) == 1 and isinstance(stages[0], BlocksStage) else None
+
+
 def runs_of(plan: StagedPlan) -> Runs:
     """The plan's stages of blocks, and between them its runs of layers of expert functions, in order."""
     runs: Runs = []

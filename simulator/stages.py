@@ -11,25 +11,24 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from moe.files import FileModel
+from moe.spec import Weights
 
 Shape: TypeAlias = Literal["blocks", "expert-functions"]
-Weights: TypeAlias = Literal["fp32", "bf16", "int8", "int4"]
 Handover: TypeAlias = Literal["payload", "storage"]
 Front: TypeAlias = Literal["client", "function"]
-
-BYTES_PER_PARAMETER: dict[Weights, float] = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "int4": 0.56}
-"""int4 with its scales. Activations and hidden states keep their own width."""
 
 
 class BlockLayer(FileModel):
     """One block in a function of its own or with others: attention, gate and all experts of a layer.
 
-    `parameter_bytes` at the problem's precision; `bytes_per_token`: what the computation of a token holds beside
-    its hidden state (attention's scores, activations), bytes; `seconds_per_token`, `seconds_per_call`: of each
-    memory size of `Blocks.memory_mb`.
+    `parameter_bytes` at the problem's precision; `expert_bytes`: of these, all experts' (a decode step reads only
+    those that its tokens use; null: it reads everything); `bytes_per_token`: what the computation of a token holds
+    beside its hidden state (attention's scores, activations), bytes; `seconds_per_token`, `seconds_per_call`: of
+    each memory size of `Blocks.memory_mb`.
     """
 
     parameter_bytes: Annotated[float, Field(ge=0)]
+    expert_bytes: Annotated[float, Field(ge=0)] | None = None
     bytes_per_token: Annotated[float, Field(ge=0)] = 0.0
     seconds_per_token: tuple[Annotated[float, Field(ge=0)], ...]
     seconds_per_call: tuple[Annotated[float, Field(ge=0)], ...] | None = None
@@ -43,7 +42,7 @@ class Blocks(FileModel):
     `runtime_bytes`: a function without parameters.
     `input_bytes_per_token`: into the first stage (token IDs); `result_bytes_per_token`: out of the last one.
     `head_bytes`: parameters of the embedding, in the first stage; the head shares them, in the last stage where
-    there is one (`tail_seconds_per_token`).
+    there is one (`tail_seconds_per_token`). What only one end needs may be in its layer's `parameter_bytes`.
     `tail_seconds_per_token`: of the language-model head, of each memory size. `storage_bandwidth_bytes_per_s`: B_s
     of each memory size; null: the platform's, of the same size or the next smaller one that it lists.
     """

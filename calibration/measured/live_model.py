@@ -162,6 +162,35 @@ def fit_model(
     )
 
 
+@dataclass(frozen=True)
+class BlockFit:
+    """Costs of a whole block in a function of its own, for each memory size, and the residual of the fit."""
+
+    seconds_per_call: tuple[float, ...]
+    seconds_per_token: tuple[float, ...]
+    error: float
+
+
+def fit_blocks(rows: Sequence[LiveRow], memory_mb: Sequence[int], mb_per_vcpu: float) -> tuple[BlockFit, ...]:
+    """Costs of each layer's block, of rows of stages that have one layer each; for each of `memory_mb`.
+
+    Raises InputError where there are no such rows.
+    """
+    found = []
+    for e in sorted({row.record.layer for row in rows if row.record.role == "blocks"}):
+        mine = [row for row in rows if row.record.role == "blocks" and row.record.layer == e]
+        vcpus = np.array([row.record.memory_mb / mb_per_vcpu for row in mine])
+        seconds = [row.record.phases["compute"] for row in mine]
+        took = np.array([end - start for start, end in seconds])
+        tokens = np.array([row.record.tokens for row in mine])
+        exponent, (call, token), error = _law(tokens, vcpus, took)
+        slow = (np.asarray(memory_mb, float) / mb_per_vcpu) ** -exponent
+        found.append(BlockFit(tuple((slow * call).tolist()), tuple((slow * token).tolist()), error))
+    if not found:
+        raise InputError("live calibration: expected batches of stages of one block")
+    return tuple(found)
+
+
 def profile_of(
     base: PlatformProfile, fit: PlatformFit, name: str, mb_per_vcpu: float, loopback: bool
 ) -> PlatformProfile:
@@ -220,16 +249,22 @@ def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.
 
 
 def _compute(experts: Sequence[CalibratingRow], mb_per_vcpu: float) -> tuple[float, tuple[float, float], float]:
-    """Exponent, vCPU-s of a call and of a token, and the residual: seconds = (a + b tokens) / vCPUs^exponent.
+    """`_law` of the compute of experts' calls."""
+    vcpus = np.array([x.row.record.memory_mb / mb_per_vcpu for x in experts])
+    seconds = np.array([x.seconds("compute") for x in experts])
+    return _law(np.array([x.row.record.tokens for x in experts], float), vcpus, seconds)
+
+
+def _law(tokens: np.ndarray, vcpus: np.ndarray, seconds: np.ndarray) -> tuple[float, tuple[float, float], float]:
+    """Exponent, vCPU-s of a call and of a token, and the residual: seconds = (a + b tokens) / vCPUs^exponent; of
+    calls' values, each of shape (calls,).
 
     After each pause of its period a function finds its caches cold: the smaller its share, the less a CPU-second
     does. The law is empirical: it fits better than a fixed part of each period.
     """
-    vcpus = np.array([x.row.record.memory_mb / mb_per_vcpu for x in experts])
-    seconds = np.array([x.seconds("compute") for x in experts])
     best = math.inf
     for exponent in np.linspace(1.0, LARGEST_EXPONENT, 26):
-        terms = np.array([(1, x.row.record.tokens) for x in experts], float) / (vcpus**exponent)[:, None]
+        terms = np.stack([np.ones_like(tokens), tokens], axis=1) / (vcpus**exponent)[:, None]
         (call, token), error = _least_squares(list(zip(terms.tolist(), seconds.tolist(), strict=True)))
         residual = np.abs((call * terms[:, 0] + token * terms[:, 1]) / seconds - 1)
         loss = float(np.where(residual < HUBER, residual**2 / 2, HUBER * (residual - HUBER / 2)).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,10 @@ from experiments.commands.options import print_json
 from moe.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from experiments.plan.front import FrontData
+    from optimizer.blocks import ShapeName
     from simulator.plan import DeploymentPlan, DeploymentProblem
 
 SHOWN = 12
@@ -30,8 +34,60 @@ def show_front(
 ) -> None:
     """Make the front, write and draw what is asked for, and print it. Raises InputError."""
     from experiments.plan.front import draw_front, front_data
-    from moe.files import write_whole
 
+    _check_names(out, figure)
+    data = front_data(problem, chosen, tolerance, seed)
+    if out is not None:
+        _write(data.table(), out)
+    if figure is not None:
+        draw_front(data, figure)
+    if as_json:
+        print_json(_as_json(data))
+    else:
+        _print(data)
+
+
+def show_shape_front(
+    problem: DeploymentProblem,
+    shapes: Sequence[ShapeName] | None,
+    gap: float,
+    out: Path | None,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """The same over all shapes, for a problem with `blocks`. Raises InputError."""
+    from rich.table import Table
+
+    from experiments.plan.shape_front import draw_shape_front, shape_front
+    from experiments.tools.console import out as console
+
+    _check_names(out, figure)
+    data = shape_front(problem, shapes, gap)
+    points = data.table()
+    if out is not None:
+        _write(points, out)
+    if figure is not None:
+        draw_shape_front(data, figure)
+    if as_json:
+        front = {name: points[name].tolist() for name in points.columns}
+        print_json({"name": data.name, "gap": gap, "cut_from_s": data.cut_from_s, "front": front})
+        return
+    table = Table("latency s", "USD per million tokens", "shape", "functions", "at once", pad_edge=False)
+    for row in points.itertuples():
+        table.add_row(
+            f"{row.latency_s:.4g}",
+            f"{row.usd_per_million_tokens:.4g}",
+            str(row.shape),
+            f"{row.functions:,}",
+            f"{row.peak_concurrency:,}",
+        )
+    console.print(table)
+    cut_s = data.cut_from_s
+    pays = "never pays" if cut_s is None else f"pays where a batch may take {cut_s:.4g} s at most"
+    click.echo(f"cutting the model {pays}; each row is the optimum" + (f" to {gap:g}" if gap else ""))
+
+
+def _check_names(out: Path | None, figure: Path | None) -> None:
     for option, path, endings in (
         ("--out", out, (".csv", ".parquet")),
         ("--set figure", figure, (".png", ".svg")),
@@ -40,17 +96,13 @@ def show_front(
             raise InputError(
                 f"{option}: with --front expected a name ending in {' or '.join(endings)}, got '{path}'"
             )
-    data = front_data(problem, chosen, tolerance, seed)
-    if out is not None:
-        table = data.table()
-        is_csv = out.suffix == ".csv"
-        write_whole(out, table.to_csv(index=False) if is_csv else table.to_parquet(index=False))
-    if figure is not None:
-        draw_front(data, figure)
-    if as_json:
-        print_json(_as_json(data))
-    else:
-        _print(data)
+
+
+def _write(table: pd.DataFrame, out: Path) -> None:
+    from moe.files import write_whole
+
+    is_csv = out.suffix == ".csv"
+    write_whole(out, table.to_csv(index=False) if is_csv else table.to_parquet(index=False))
 
 
 def _as_json(data: FrontData) -> dict[str, object]:

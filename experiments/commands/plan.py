@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from experiments.commands.options import (
-    EXIT_BAD_INPUT,
     EXIT_NO_PLAN,
     FILE,
     WithSettings,
@@ -50,6 +49,11 @@ def _models() -> Sequence[type[FileModel]]:
     help="Plan for less than the limit, so that at most this share of --set samples is late.",
 )
 @click.option("--objective", type=click.Choice(["gb_s", "usd", "total"]), help="Default: the problem's.")
+@click.option(
+    "--shapes",
+    help="exact: how the model may be cut: all, or some of expert-functions, blocks, whole-model; by default all, "
+    "with objective total and a problem that knows blocks.",
+)
 @click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
 @click.option(
     "--profile",
@@ -70,6 +74,7 @@ def plan(
     latency_limit: str | None,
     late_share: float | None,
     objective: str | None,
+    shapes: str | None,
     front: bool,
     profile: str | None,
     plugins: tuple[Path, ...],
@@ -86,10 +91,14 @@ def plan(
              ./smoe plan problem.json --set group=2 --set group_by=load --out plan.json
              ./smoe plan problem.json --profile mine.yaml --set draws=20
              ./smoe plan problem.json --late-share 0.05 --set samples=samples.parquet
+             ./smoe plan shapes.json --objective total --shapes all --latency-limit 5
     """
+    from experiments.commands.staged import no_plan, plan_stages
     from experiments.plan.options import Planning, changed
     from moe.plugins import look_in
     from optimizer import Infeasible, NoIncumbent
+    from optimizer.blocks import shape_names
+    from optimizer.solvers import has_stages
     from simulator.plan import read_problem
 
     look_in(Path.cwd(), *plugins)
@@ -99,16 +108,20 @@ def plan(
     if front and late_share is not None:
         raise InputError("--late-share: expected without --front, which has every limit")
     problem = changed(read_problem(problem_path), latency_limit, objective)
+    allowed = None if shapes is None else shape_names(shapes, "--shapes")
+    if shapes is not None and solver != "exact":
+        raise InputError(f"--shapes: expected with --solver exact, got '{solver}', whose shape is its own")
+    if has_stages(problem, solver, allowed):
+        if late_share is not None:
+            raise InputError("--late-share: expected a plan of expert functions alone, not one with stages")
+        return plan_stages(problem_path, problem, solver, allowed, chosen, front, out, as_json)
     planning = Planning.of(problem, chosen, late_share is not None)
     try:
         margin = None if late_share is None else _margin(planning, late_share, profile, solver, seed)
         limit_s = None if margin is None else margin.planning_limit_s
         solved, ods = _solved(planning, problem_path, solver, chosen, seed, limit_s)
     except Infeasible as error:
-        if as_json:
-            print_json({"feasible": False, "least_latency_s": error.least_latency_s})
-        click.echo(f"smoe: {problem_path}: {error}", err=True)
-        return EXIT_BAD_INPUT
+        return no_plan(problem_path, error, as_json)
     except NoIncumbent as error:
         if as_json:
             print_json({"feasible": None, "time_limit_s": error.time_limit_s, "lower_bound": error.lower_bound})

@@ -26,15 +26,16 @@ def profile() -> None:
 @click.argument("name", default="aws-us-east-1-2026")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """A profile as a page (Markdown): every constant, its source, and what it rests on.
+    """A profile or a contender as a page (Markdown): every constant, its source, and what it rests on.
 
     \b
     Example: ./smoe profile show aws-us-east-1-2026
+             ./smoe profile show gpu-g6.xlarge
     """
     from experiments.profiles.page import page
-    from simulator.profiles.schema import load_profile
+    from simulator.profiles.contenders import load_any
 
-    shown = load_profile(name)
+    shown = load_any(name)
     if as_json:
         print_json(shown.model_dump(mode="json", by_alias=True, exclude_none=True))
     else:
@@ -46,7 +47,7 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("after")
 @json_option
 def diff(before: str, after: str, as_json: bool) -> None:
-    """Two profiles side by side: the constants and settings that differ.
+    """Two profiles, or two contenders, side by side: the constants and settings that differ.
 
     \b
     Example: ./smoe profile diff aws-us-east-1-2026 mine.yaml
@@ -55,9 +56,11 @@ def diff(before: str, after: str, as_json: bool) -> None:
 
     from experiments.profiles.page import difference
     from experiments.profiles.reading import changes
-    from simulator.profiles.schema import load_profile
+    from simulator.profiles.contenders import load_any
 
-    old, new = load_profile(before), load_profile(after)
+    old, new = load_any(before), load_any(after)
+    if type(old) is not type(new):
+        raise InputError(f"profile diff: expected two platforms or two contenders, got {old.name} and {new.name}")
     found = changes(old, new)
     if as_json:
         print_json({"before": old.name, "after": new.name, "changes": [asdict(change) for change in found]})

@@ -41,7 +41,7 @@ def _models() -> Sequence[type[FileModel]]:
 @click.option("--top-k", default=1, show_default=True)
 @click.option(
     "--gate",
-    type=click.Choice(["random", "standardised", "own"]),
+    type=click.Choice(["random", "standardised", "trained", "own"]),
     default="random",
     show_default=True,
     help="Of a real MoE model: own.",

@@ -69,18 +69,19 @@ def simulate(
     """
     from experiments.plan.draws import show, simulate_draws
     from moe.files import write_whole
-    from simulator.plan import read_plan, read_problem
+    from simulator.plan import read_problem
     from simulator.profiles.schema import load_profile
     from simulator.serving.simulate import Decode
     from simulator.serving.simulate import simulate as play
     from simulator.serving.timeline import write_chrome_trace
+    from simulator.staged_plan import read_any_plan
 
     serving, chosen = read_settings(settings, start=start)
     given = read_problem(problem_path)
     platform = load_profile(profile) if profile else None
     playing = partial(
         play,
-        plan=read_plan(plan_path, given),
+        plan=read_any_plan(plan_path, given),
         serving=serving,
         runs=runs,
         warm=not chosen.cold,
@@ -95,7 +96,7 @@ def simulate(
         write_chrome_trace(run.records, trace_path)
     if chosen.records is not None:
         write_whole(chosen.records, run.to_pandas().to_parquet)
-    answer = _answer(run, chosen.decode_steps > 0)
+    answer = _answer(run, chosen.decode_steps * chosen.sequences)
     if as_json:
         print_json(answer if over is None else answer | {"over_draws": over.as_json()})
     else:
@@ -104,8 +105,8 @@ def simulate(
             show(over)
 
 
-def _answer(run: SimulatedRun, decoded: bool) -> dict[str, Any]:
-    """The three bills with their parts, latency, and what the plan breaks."""
+def _answer(run: SimulatedRun, generated: int) -> dict[str, Any]:
+    """The three bills with their parts, latency, what the plan breaks; and what so many generated tokens take."""
     answer: dict[str, Any] = {
         "billed_gb_s": run.bill.billed_gb_s,
         "billed_cost_usd": run.bill.billed_cost_usd,
@@ -115,8 +116,12 @@ def _answer(run: SimulatedRun, decoded: bool) -> dict[str, Any]:
         "violations": [list(violation) for violation in run.violations],
         "parts": {name: usd for name, usd in asdict(run.bill).items() if name.endswith("_usd")},
     }
-    if decoded:
-        answer |= {"time_to_first_token_s": run.mean_latency_s, "time_per_token_s": float(run.decode_s.mean())}
+    if generated:
+        answer |= {
+            "time_to_first_token_s": run.mean_latency_s,
+            "time_per_token_s": float(run.decode_s.mean()),
+            "usd_per_million_output_tokens": run.decode_usd / generated * 1e6,
+        }
     return answer
 
 

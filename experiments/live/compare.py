@@ -10,7 +10,12 @@ from itertools import combinations
 import numpy as np
 
 from experiments.live.session import Served
+from simulator.plan import DeploymentPlan
 from simulator.records import PHASES, Bill, Record, bill
+from simulator.staged_plan import AnyPlan, StagedPlan
+
+COMPUTING = ("expert", "blocks")
+"""Roles of calls that hold experts."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def compare(served: Served, tolerance: float, cores: float) -> Comparison:
     latencies = [batch.latency_s for batch in served.live.batches if not batch.failed]
     numbers = sorted({row.batch for row in served.simulated.records})
     simulated = [[row for row in served.simulated.records if row.batch == number] for number in numbers]
-    layers = range(len(served.live.plan.layers))
+    layers = sorted({row.layer for rows in simulated for row in rows if row.role in COMPUTING})
 
     def of_bills(value: Callable[[Bill], float], layer: int | None = None) -> Measure:
         def one(rows: Sequence[Record]) -> float:
@@ -116,7 +121,7 @@ def compare(served: Served, tolerance: float, cores: float) -> Comparison:
     return Comparison(
         plan=served.live.name,
         load=served.live.load,
-        methods="+".join(dict.fromkeys(layer.communication for layer in served.live.plan.layers)),
+        methods=_methods(served.live.plan),
         cost_usd=of_bills(lambda x: x.billed_cost_usd),
         full_usd=of_bills(lambda x: x.full_cost_usd),
         total_usd=of_bills(lambda x: x.total_cost_usd),
@@ -134,6 +139,13 @@ def compare(served: Served, tolerance: float, cores: float) -> Comparison:
         busy_cores=served.live.busy_cores,
         contention=_contention(served),
     )
+
+
+def _methods(plan: AnyPlan) -> str:
+    """Of its layers, or `blocks`."""
+    if isinstance(plan, StagedPlan):
+        return "blocks"
+    return "+".join(dict.fromkeys(layer.communication for layer in plan.layers))
 
 
 def rank(comparisons: Sequence[Comparison], quantity: str) -> list[Ranking]:
@@ -169,7 +181,7 @@ def _phase(phase: str, live: Sequence[Sequence[Record]], simulated: Sequence[Seq
     """Mean over the experts' calls of a batch."""
 
     def one(rows: Sequence[Record]) -> float:
-        spans = [row.phases.get(phase, (0.0, 0.0)) for row in rows if row.role == "expert"]
+        spans = [row.phases.get(phase, (0.0, 0.0)) for row in rows if row.role in COMPUTING]
         return float(np.mean([end - start for start, end in spans])) if spans else 0.0
 
     return _measure([one(rows) for rows in live], [one(rows) for rows in simulated])
@@ -179,11 +191,19 @@ def _contention(served: Served) -> float:
     ratios = []
     for batch in served.live.batches:
         for row in batch.rows:
-            layer = served.live.plan.layers[min(row.record.layer, len(served.live.plan.layers) - 1)]
-            if row.record.role == "expert" and layer.communication != "pipelined" and row.compute_cpu_s > 0:
+            if (
+                row.record.role in COMPUTING
+                and not _overlaps(served.live.plan, row.record)
+                and row.compute_cpu_s > 0
+            ):
                 start, end = row.record.phases["compute"]
                 ratios.append((end - start) * row.record.memory_mb / served.mb_per_vcpu / row.compute_cpu_s)
     return float(np.median(ratios)) if ratios else float("nan")
+
+
+def _overlaps(plan: AnyPlan, row: Record) -> bool:
+    """Whether a call moves bytes while it computes."""
+    return isinstance(plan, DeploymentPlan) and plan.layers[row.layer].communication == "pipelined"
 
 
 def _calls(live: Sequence[Sequence[Record]], simulated: Sequence[Sequence[Record]]) -> tuple[ExpertCall, ...]:
@@ -193,7 +213,7 @@ def _calls(live: Sequence[Sequence[Record]], simulated: Sequence[Sequence[Record
         found: dict[tuple[int, int, int], list[float]] = {}
         for rows in batches:
             for row in rows:
-                if row.role == "expert" and row.status == "ok":
+                if row.role in COMPUTING and row.status == "ok":
                     found.setdefault((row.layer, row.expert, row.replica), []).append(row.billed_s)
         return {key: float(np.median(values)) for key, values in found.items()}
 

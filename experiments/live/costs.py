@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.live.plans import calibrating_plans, plans_for, uniform
-from experiments.live.problem import MAX_REPLICAS, Load, guessed_problem
+from experiments.live.plans import calibrating_plans, calibrating_stages, plans_for, staged_plans, uniform
+from experiments.live.problem import MAX_REPLICAS, Load, guessed_blocks, guessed_problem, with_blocks
 from experiments.live.settings import LiveSettings
 from lambda_probe.campaign.costs import LONGEST_INIT_S, Estimate
 from lambda_probe.campaign.steps import DEPLOYING_S, STARTING_S
@@ -20,6 +20,7 @@ from simulator.profiles.schema import PlatformProfile
 from simulator.serving.layer import EAGER
 from simulator.serving.overflow import replicas_that_fit
 from simulator.serving.simulate import simulate
+from simulator.staged_plan import AnyPlan, BlocksStage, StagedPlan
 
 FAULTS = 2  # that are provoked, a batch each
 LONGEST_S = TIMEOUT_S + LONGEST_INIT_S
@@ -29,7 +30,7 @@ LONGEST_S = TIMEOUT_S + LONGEST_INIT_S
 class _Stage:
     """A plan that is deployed, and the tokens of every batch that it serves; `fixed`: it is the user's."""
 
-    plan: DeploymentPlan
+    plan: AnyPlan
     batches: tuple[int, ...]
     fixed: bool = False
 
@@ -50,7 +51,11 @@ def live_estimate(
     Args:
         given: the user's plan, instead of the list.
     """
-    problems = {tokens: guessed_problem(model, x.routing, profile, settings) for tokens, x in loads.items()}
+    blocks = guessed_blocks(model, profile, settings)
+    problems = {
+        tokens: with_blocks(guessed_problem(model, x.routing, profile, settings), model, blocks, settings)
+        for tokens, x in loads.items()
+    }
     stages = list(_stages(problems, settings, given))
     prices = profile.prices
     expected, wall_s = _expected(stages, problems, loads, settings, profile)
@@ -58,7 +63,8 @@ def live_estimate(
     longest += [_longest(problems[max(problems)], stage, settings) for stage in stages]  # that are started
     call_usd = prices.invocation.median + LONGEST_S / settings.poll_s * profile.storage_class.get_usd
     most_usd = [_gb(x) * LONGEST_S * prices.gb_s.median + len(x) * call_usd for x in longest]
-    functions = len(problems[max(problems)].layers) * (1 + len(model.experts[0])) + 1
+    layers = len(problems[max(problems)].layers)
+    functions = layers * (1 + len(model.experts[0])) + 1 + 2 * layers  # and of stages of blocks, at most
     return Estimate(
         functions=functions,
         invocations=round(expected[0]),
@@ -104,10 +110,14 @@ def _stages(
     """As `Session` serves them: calibration, the plans, faults, calibration."""
     largest = max(problems)
     problem, loads = problems[largest], tuple(problems)
-    calibrating = [_Stage(plan, (largest, *loads)) for plan in calibrating_plans(problem, settings.quick)]
+    layers, sizes = len(problem.layers), settings.blocks_memory_mb
+    made: list[AnyPlan] = [*calibrating_plans(problem, settings.quick), *calibrating_stages(layers, sizes)]
+    calibrating = [_Stage(plan, (largest, *loads)) for plan in made]
     yield from calibrating
     batches = (largest, *(tokens for tokens in loads for _ in range(settings.repeats)))
-    plans = [given] if given is not None else plans_for(problem, settings.quick).values()
+    plans: list[AnyPlan] = [*plans_for(problem, settings.quick).values(), *staged_plans(layers, sizes).values()]
+    if given is not None:
+        plans = [given]
     for plan in plans:
         yield _Stage(plan, batches, fixed=given is not None)
     if given is None:
@@ -117,14 +127,24 @@ def _stages(
     yield from calibrating
 
 
-def _starts(problem: DeploymentProblem, plan: DeploymentPlan) -> np.ndarray:
+def _starts(problem: DeploymentProblem, plan: AnyPlan) -> np.ndarray:
     """Memory (MB) of every instance that a plan has started."""
+    if isinstance(plan, StagedPlan):
+        return _lanes(plan)
     experts = [x.memory_mb for layer in plan.layers for x in layer.experts for _ in range(x.replicas)]
     return np.array([*experts, *(non_moe_memory_mb(problem, e) for e in range(len(plan.layers) + 1))], float)
 
 
+def _lanes(plan: StagedPlan) -> np.ndarray:
+    """Memory (MB) of every lane."""
+    stages = [stage for stage in plan.stages if isinstance(stage, BlocksStage)]
+    return np.repeat([float(stage.memory_mb) for stage in stages], [stage.lanes for stage in stages])
+
+
 def _longest(problem: DeploymentProblem, stage: _Stage, settings: LiveSettings) -> np.ndarray:
     """Memory (MB) of every call of a batch, at most."""
+    if isinstance(stage.plan, StagedPlan):
+        return _lanes(stage.plan)
     experts: list[float] = []
     for e, layer in enumerate(stage.plan.layers):
         runs = np.ceil(replicas_that_fit(problem, e, layer, problem.layers[e].tokens)).astype(int)

@@ -67,6 +67,7 @@ def as_json(found: Validation) -> dict[str, Any]:
         "faults": [asdict(x) | {"reported": x.reported} for x in found.faults],
         "platform": asdict(platform) if platform is not None else None,
         "model": asdict(model) if model is not None else None,
+        "blocks": [asdict(x) for x in found.session.blocks],
     }
     clean: dict[str, Any] = _without_nan(data)
     return clean

@@ -23,8 +23,8 @@ def page(found: Validation) -> str:
         "",
         *_verdicts(total),
         "",
-        "Costs are the paper's bill (GB-s of the experts' functions) of a batch, micro-USD. Live: median of the",
-        "batches, ± half their range. Error: simulated over live, less one.",
+        "Costs are the paper's bill (GB-s of the experts' functions, or of stages of whole blocks) of a batch,",
+        "micro-USD. Live: median of the batches, ± half their range. Error: simulated over live, less one.",
         "",
         _table(
             (
@@ -76,7 +76,7 @@ def _verdicts(total: dict[str, Any]) -> list[str]:
         f"{total['worst_cost_error']:.1%}; run to run ± {total['cost_spread']:.1%}.",
         f"- Latency: median error {total['latency_error']:.1%} (goal {LATENCY_GOAL:.0%}), worst "
         f"{total['worst_latency_error']:.1%}; run to run ± {total['latency_spread']:.1%}.",
-        f"- One expert's call: median error of its billed seconds {total['calls_error']:.1%}.",
+        f"- One call of an expert or a lane: median error of its billed seconds {total['calls_error']:.1%}.",
     ]
     busy, contention, drift = total["others_busy_cores"], total["contention"], total["drift"]
     disturbed = contention > CONTENTION_SHOWN or abs(drift) > CONTENTION_SHOWN - 1 or busy > BUSY_SHOWN
@@ -165,7 +165,7 @@ def _parts(comparisons: Sequence[Comparison]) -> list[str]:
         "",
         "## Phases",
         "",
-        "Mean over the experts' calls of a batch, s: live / simulated.",
+        "Mean over the calls of experts, or of lanes, of a batch, s: live / simulated.",
         "",
         _table(names, phases),
         "",
@@ -221,6 +221,12 @@ def _constants(found: Validation) -> list[str]:
                 found.settings.memory_mb, model.seconds_per_call, model.seconds_per_token, strict=True
             )
         ]
+    for e, fit in enumerate(found.session.blocks):
+        for size, call, token in zip(
+            found.settings.blocks_memory_mb, fit.seconds_per_call, fit.seconds_per_token, strict=True
+        ):
+            value = f"{call * 1e3:.1f} ms + {token * 1e6:.0f} us a token"
+            rows.append((f"block {e}, whole, at {size} MB", value, f"{fit.error:.0%}"))
     return [
         "## What was measured, before and after, on other plans",
         "",

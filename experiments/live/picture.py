@@ -8,7 +8,12 @@ from pathlib import Path
 from experiments.live.compare import Comparison
 from experiments.tools import style
 
-LOOKS = {"storage": (style.BLUE, "o"), "pipelined": (style.RED, "s"), "direct": (style.GREEN, "^")}
+LOOKS = {
+    "storage": (style.BLUE, "o"),
+    "pipelined": (style.RED, "s"),
+    "direct": (style.GREEN, "^"),
+    "blocks": (style.ORANGE, "v"),
+}
 MIXED = (style.PURPLE, "D")
 
 

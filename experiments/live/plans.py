@@ -9,6 +9,7 @@ import numpy as np
 from optimizer.solvers import solve
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.serving.overflow import replicas_that_fit, tokens_that_fit
+from simulator.staged_plan import AnyPlan, BlocksStage, StagedPlan
 
 MINIBATCHES = 3  # that the most popular expert's tokens make
 
@@ -86,6 +87,34 @@ def calibrating_plans(problem: DeploymentProblem, quick: bool) -> list[Deploymen
     return plans
 
 
+def staged_plans(layers: int, memory_mb: Sequence[int]) -> dict[str, StagedPlan]:
+    """Plans of whole blocks to serve: the whole model on one lane and on four, and a model cut in two."""
+    small, large = memory_mb[0], memory_mb[-1]
+    plans = {
+        "whole": [_blocks(0, layers - 1, large, 1)],
+        "whole-4-lanes": [_blocks(0, layers - 1, small, 4)],
+    }
+    if layers > 1:
+        cut = layers // 2
+        plans["two-stages"] = [_blocks(0, cut - 1, small, 2), _blocks(cut, layers - 1, large, 1)]
+    return {name: StagedPlan(solver="by-hand", stages=tuple(stages)) for name, stages in plans.items()}
+
+
+def calibrating_stages(layers: int, memory_mb: Sequence[int]) -> list[StagedPlan]:
+    """Plans that are not validated: a stage a layer, on two lanes and on one, each size in its turn."""
+    return [
+        StagedPlan(
+            solver="calibration",
+            stages=tuple(_blocks(e, e, memory_mb[(e + turn) % len(memory_mb)], lanes) for e in range(layers)),
+        )
+        for turn, lanes in ((0, 2), (1, 1))
+    ]
+
+
+def _blocks(first: int, last: int, memory_mb: int, lanes: int) -> BlocksStage:
+    return BlocksStage(first_layer=first, last_layer=last, memory_mb=memory_mb, lanes=lanes, handover="storage")
+
+
 def _popular_with_much(tokens: np.ndarray, sizes: Sequence[int]) -> list[int]:
     """The same sizes, the largest for the most popular expert: none overflows, none takes long."""
     found = [0] * len(sizes)
@@ -99,8 +128,11 @@ def _layer(method: Communication, minibatch_tokens: int, experts: tuple[ExpertPl
     return LayerPlan(communication=method, minibatch_tokens=size, experts=experts)
 
 
-def asked_cores(problem: DeploymentProblem, plan: DeploymentPlan, mb_per_core: float) -> float:
-    """Cores that the experts of a layer ask for at once, at most, overflow included."""
+def asked_cores(problem: DeploymentProblem, plan: AnyPlan, mb_per_core: float) -> float:
+    """Cores that the experts of a layer, or the lanes of a stage, ask for at once, at most, overflow included."""
+    if isinstance(plan, StagedPlan):
+        stages = [stage for stage in plan.stages if isinstance(stage, BlocksStage)]
+        return max(stage.lanes * stage.memory_mb for stage in stages) / mb_per_core
     most = 0.0
     for e, layer in enumerate(plan.layers):
         tokens = problem.layers[e].tokens

@@ -7,16 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.measured.live_model import ModelFit
+from calibration.measured.live_model import BlockFit, ModelFit
 from experiments.live.settings import LiveSettings
 from lambda_probe.handlers.exchange import pack
+from lambda_probe.live.stages import arrays_of
 from moe.pretrained.export import ExportedModel
 from moe.spec import MoESpec
 from optimizer.problem import make_problem
 from simulator.plan import DeploymentProblem
+from simulator.profiles.closed_form import expert_seconds, transformer_seconds
 from simulator.profiles.schema import PlatformProfile
+from simulator.staged_plan import BlocksStage
+from simulator.stages import BlockLayer, Blocks
 
 MAX_REPLICAS = 4
+RUNTIME_BYTES = 80 * 2**20  # Python and numpy
+HELD_STATES = 8
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,49 @@ def measured_problem(problem: DeploymentProblem, fit: ModelFit, tokens: int) -> 
         experts = tuple(x.model_copy(update=memory) for x in layer.experts)
         layers.append(layer.model_copy(update={**times, "non_moe_s": before_s, "experts": experts}))
     return problem.model_copy(update={"layers": tuple(layers), "tail_s": non_moe_s[-1]})
+
+
+def guessed_blocks(model: ExportedModel, profile: PlatformProfile, settings: LiveSettings) -> tuple[BlockFit, ...]:
+    """Costs of each layer's block by the profile's FLOP/s, before anything is measured."""
+    spec, sizes = spec_of(model), settings.blocks_memory_mb
+    call_s, expert_s = expert_seconds(
+        profile, sizes, spec.experts * spec.expert_parameter_bytes, spec.top_k * spec.expert_flops
+    )
+    attention_s = np.array([transformer_seconds(profile, size, spec.non_moe_flops) for size in sizes])
+    fit = BlockFit(tuple(call_s.tolist()), tuple((expert_s + attention_s).tolist()), 0.0)
+    return (fit,) * len(model.experts)
+
+
+def with_blocks(
+    problem: DeploymentProblem, model: ExportedModel, fits: Sequence[BlockFit], settings: LiveSettings
+) -> DeploymentProblem:
+    """The problem, whose plans may also have stages of whole blocks, with their measured costs.
+
+    A lane holds a hidden state several times over: attention's input and output, rows and results of experts.
+    """
+    ends = range(len(model.experts))
+    stages = [BlocksStage(first_layer=e, last_layer=e, memory_mb=128, lanes=1, handover="storage") for e in ends]
+    held = (HELD_STATES * model.hidden + model.expert_ffn) * 4.0
+    embedding = sum(x.nbytes for name, x in model.non_moe[0].items() if name in ("words", "positions"))
+    layers = [
+        BlockLayer(
+            parameter_bytes=len(pack(arrays_of(model, stage))) - (embedding if e == 0 else 0),
+            bytes_per_token=held,
+            seconds_per_token=fit.seconds_per_token,
+            seconds_per_call=fit.seconds_per_call,
+        )
+        for e, (stage, fit) in enumerate(zip(stages, fits, strict=True))
+    ]
+    return problem.with_blocks(
+        Blocks(
+            memory_mb=settings.blocks_memory_mb,
+            sequences=round(problem.served_tokens / model.sequence_tokens),
+            runtime_bytes=RUNTIME_BYTES,
+            result_bytes_per_token=4.0 * model.hidden,
+            head_bytes=embedding,
+            layers=tuple(layers),
+        )
+    )
 
 
 def spec_of(model: ExportedModel) -> MoESpec:

@@ -22,7 +22,8 @@ from lambda_probe.campaign.costs import Estimate
 from moe.files import read_model
 from moe.pretrained.export import ExportedModel, export
 from moe.pretrained.models import load_model
-from moe.text.corpora import load_corpus, tokens_of
+from moe.routing.record import LEARNT_TOKENS, gate_sample
+from moe.text.corpora import GATE_TEXT, load_corpus, tokens_of
 from simulator.plan import DeploymentPlan, check_plan_fits
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import with_constant
@@ -166,5 +167,7 @@ def _model_and_text(settings: LiveSettings, seed: int) -> tuple[ExportedModel, n
     tokens = max(settings.loads) * settings.sequence_tokens
     sequences = tokens_of(load_corpus(settings.corpus), loaded.tokenizer, tokens, settings.sequence_tokens, seed)
     sample = sequences[:GATE_SAMPLE]
+    if settings.gates.gate == "trained":
+        sample = gate_sample(loaded, GATE_TEXT, LEARNT_TOKENS)
     model = export(loaded, settings.gates, settings.layers, settings.sequence_tokens, sample, settings.noise)
     return model, sequences

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from calibration.measured.live_model import (
+    BlockFit,
     CalibratingRow,
     ModelFit,
     PlatformFit,
+    fit_blocks,
     fit_model,
     fit_platform,
     profile_of,
 )
-from experiments.live.plans import asked_cores, calibrating_plans, plans_for
-from experiments.live.problem import Load, guessed_problem, measured_problem, token_sizes
+from experiments.live.plans import asked_cores, calibrating_plans, calibrating_stages, plans_for, staged_plans
+from experiments.live.problem import Load, guessed_problem, measured_problem, token_sizes, with_blocks
 from experiments.live.settings import LiveSettings
 from lambda_probe.handlers.exchange import pack
 from lambda_probe.live.model import LiveBatch, LiveModel
@@ -30,6 +32,7 @@ from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.serving.layer import EAGER
 from simulator.serving.simulate import SimulatedRun, simulate
+from simulator.staged_plan import AnyPlan, StagedPlan
 
 Say = Callable[[str], None]
 STAT = Path("/proc/stat")
@@ -45,7 +48,7 @@ class ServedLive:
     """
 
     name: str
-    plan: DeploymentPlan
+    plan: AnyPlan
     load: int
     batches: tuple[LiveBatch, ...]
     busy_cores: float
@@ -97,8 +100,10 @@ class Session:
     kept: list[tuple[str, int, tuple[LiveRow, ...]]] = field(default_factory=list)
     platform: PlatformFit | None = None
     model: ModelFit | None = None
+    blocks: tuple[BlockFit, ...] = ()
     profile: PlatformProfile = field(init=False)
     _rows: list[list[CalibratingRow]] = field(default_factory=list)
+    _block_rows: list[LiveRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.profile = self.base
@@ -114,6 +119,12 @@ class Session:
             self._batch(max(self.loads))
             for tokens in self.loads:
                 found += calibrating_rows(self.live.model, plan, tokens, self._batch(tokens))
+        for staged in calibrating_stages(len(self.live.model.experts), self.settings.blocks_memory_mb):
+            self.say("calibrating: stages of one block")
+            self.deploy(first, staged)
+            self._batch(max(self.loads))  # loads the parameters
+            for tokens in self.loads:
+                self._block_rows += self._batch(tokens).rows
         self._rows.append(found)
         self._fit(self.calibrating_rows())
 
@@ -129,6 +140,8 @@ class Session:
                 self.model, runtime_bytes=before.runtime_bytes, bytes_per_token=before.bytes_per_token
             )
 
+        self.blocks = fit_blocks(self._block_rows, self.settings.blocks_memory_mb, mb_per_vcpu)
+
     def calibrating_rows(self) -> list[CalibratingRow]:
         """All rows that constants were fitted to."""
         return [row for rows in self._rows for row in rows]
@@ -141,7 +154,7 @@ class Session:
         before, after = (sum(x.row.compute_cpu_s for x in rows) for rows in self._rows[:2])
         return after / before - 1
 
-    def deploy(self, problem: DeploymentProblem, plan: DeploymentPlan, foresee: bool = True) -> None:
+    def deploy(self, problem: DeploymentProblem, plan: AnyPlan, foresee: bool = True) -> None:
         """Deploy a plan and start its instances, which is billed. Raises PlatformError at the budget."""
         self._check_budget()
         self.live.deploy(problem, plan, foresee)
@@ -182,7 +195,8 @@ class Session:
     def problem(self, tokens: int) -> DeploymentProblem:
         """The deployment problem of a load, with the measured costs of the model."""
         assert self.model is not None
-        return measured_problem(self._made(tokens), self.model, tokens)
+        made = measured_problem(self._made(tokens), self.model, tokens)
+        return with_blocks(made, self.live.model, self.blocks, self.settings)
 
     def _made(self, tokens: int) -> DeploymentProblem:
         """A problem with the model's real sizes, and times by the profile's FLOP/s."""
@@ -190,13 +204,14 @@ class Session:
 
     # -- validation ---------------------------------------------------------------------------------------
 
-    def plans(self, given: DeploymentPlan | None) -> dict[str, DeploymentPlan]:
+    def plans(self, given: DeploymentPlan | None) -> dict[str, AnyPlan]:
         """The plans to serve, made for the largest load; or the user's."""
         if given is not None:
             return {given.solver: given}
-        return plans_for(self.problem(max(self.loads)), self.settings.quick)
+        staged = staged_plans(len(self.live.model.experts), self.settings.blocks_memory_mb)
+        return {**plans_for(self.problem(max(self.loads)), self.settings.quick), **staged}
 
-    def serve(self, plans: dict[str, DeploymentPlan]) -> list[ServedLive]:
+    def serve(self, plans: dict[str, AnyPlan]) -> list[ServedLive]:
         """Serve every plan under every load."""
         found = []
         for name, plan in plans.items():
@@ -227,7 +242,8 @@ class Session:
             problem=problem,
             simulated=simulated,
             worst=max((float(np.abs(x - load.output).max()) for x in outputs), default=float("nan")),
-            right_routing=all(_routed_right(x, load.routing) for x in live.batches if x.output is not None),
+            right_routing=isinstance(live.plan, StagedPlan)  # what its lanes route, their output shows
+            or all(_routed_right(x, load.routing) for x in live.batches if x.output is not None),
             cores=asked_cores(problem, live.plan, self.settings.mb_per_core) if self.loopback else 0.0,
             mb_per_vcpu=self.settings.mb_per_core,
         )

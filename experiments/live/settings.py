@@ -44,6 +44,7 @@ class LiveSettings:
         loads: sequences of a batch, each a load.
         repeats: batches of each plan and load that count; one more goes before and does not.
         memory_mb: sizes that plans choose from. non_moe_memory_mb: of gate and non-MoE functions.
+        blocks_memory_mb: of stages of whole blocks.
         mb_per_core: of the embedded endpoint: memory that buys one core; more than on AWS, so that a layer's
             functions together fit this machine's cores.
         tolerance: of the output against the undistributed model, absolute.
@@ -61,6 +62,7 @@ class LiveSettings:
     repeats: int = 3
     memory_mb: tuple[int, ...] = (128, 192, 256, 384, 512, 768, 1024)
     non_moe_memory_mb: int = 2048
+    blocks_memory_mb: tuple[int, ...] = (1024, 2048)
     mb_per_core: float = LOCAL_MB_PER_CORE
     tolerance: float = 1e-4
     poll_s: float = 0.05

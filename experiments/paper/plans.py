@@ -68,10 +68,10 @@ def planning_limit(
         cell.seed,
     )
 
-    def latencies_s(plan: DeploymentPlan) -> np.ndarray:
+    def latencies_s(plan: DeploymentPlan, first: int | None) -> np.ndarray:
         if by_play:
-            return played_s(problem, plan, cell.platform, AS_PAPER, batches, cell.seed)
-        return np.array([realise(problem, plan, tokens).latency_s for tokens in batches])
+            return played_s(problem, plan, cell.platform, AS_PAPER, batches[:first], cell.seed)
+        return np.array([realise(problem, plan, tokens).latency_s for tokens in batches[:first]])
 
     return limit_to_plan_for(problem, late_share, latencies_s).limit_s
 

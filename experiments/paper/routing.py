@@ -11,7 +11,7 @@ from pydantic import Field
 from experiments.paper.settings import FigureSettings, ModelChoice, TextChoice, Variant
 from experiments.run.routing import Routing, check_layers
 from moe.files import FileModel
-from moe.pretrained.settings import RecordingSettings
+from moe.pretrained.settings import GateKind, RecordingSettings
 from moe.spec import MoESpec, load_spec
 from moe.statistics import estimate
 from moe.trace import RoutingTrace
@@ -28,6 +28,7 @@ class Cell(FileModel):
     text: TextChoice
     experts: int
     top_k: int
+    gate: GateKind
     gate_seed: int
     profiled_share: float
     batch_tokens: int
@@ -42,7 +43,7 @@ class Cell(FileModel):
         return RecordingSettings(
             model=self.model.record,
             corpus=self.text.corpus,
-            gate=self.model.gate,
+            gate=self.gate,
             gate_seed=self.gate_seed,
             seed=self.seed,
             experts=self.experts,
@@ -70,7 +71,17 @@ class Cell(FileModel):
 
 def cell_fields(settings: FigureSettings) -> list[dict[str, Any]]:
     """The fields of `Cell` for each model on each text with each seed of the gates."""
-    names = ("experts", "top_k", "profiled_share", "batch_tokens", "batches", "sequence_tokens", "profile", "seed")
+    names = (
+        "experts",
+        "top_k",
+        "gate",
+        "profiled_share",
+        "batch_tokens",
+        "batches",
+        "sequence_tokens",
+        "profile",
+        "seed",
+    )
     same = {name: getattr(settings, name) for name in names}
     return [
         same | {"model": model, "text": text, "gate_seed": settings.seed + k}

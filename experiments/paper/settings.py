@@ -24,7 +24,6 @@ class ModelChoice(FileModel):
     spec: str
     record: str
     layers_of_recording: tuple[int, ...]
-    gate: GateKind = "random"
     better_transformer: Literal["attention", "encoder"] = "attention"
 
 
@@ -55,6 +54,7 @@ class FigureSettings(FileModel):
     Attributes:
         models, texts: every model is recorded on every text.
         experts, top_k: of an MoE layer.
+        gate: kind of the gates: random linear ones, the paper's, or trained.
         gates: how many seeds of the gates; the first is `seed`.
         profiled_share: share of a recording that is profiled; the rest is held out.
         batch_tokens, batches: of the test batches, all of held-out tokens.
@@ -66,6 +66,7 @@ class FigureSettings(FileModel):
     texts: tuple[TextChoice, ...] = Field(min_length=1)
     experts: int = Field(4, ge=2)
     top_k: int = Field(1, ge=1)
+    gate: GateKind = "random"
     gates: int = Field(1, ge=1)
     profiled_share: float = Field(0.5, gt=0, lt=1)
     batch_tokens: int = Field(10240, ge=128)
@@ -73,6 +74,11 @@ class FigureSettings(FileModel):
     sequence_tokens: int = Field(128, ge=8)
     profile: str = PAPER_PROFILE
     seed: int = Field(0, ge=0)
+
+    @property
+    def kinds_of_gates(self) -> tuple[GateKind, ...]:
+        """Of all its cells."""
+        return (self.gate,)
 
 
 class FigureFile(FileModel):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.plan.options import Planning
+from experiments.tools.console import progress
 from experiments.tools.known_batches import played_s
 from moe.errors import InputError
 from optimizer.margin import Latencies, Lateness, planning_limit
@@ -45,10 +46,11 @@ class Margin:
             raise InputError(f"--late-share: expected together with {missing}")
         whole = [np.array([whole_tokens(layer) for layer in sample]) for sample in samples]
 
-        def latencies_s(plan: DeploymentPlan) -> np.ndarray:
+        def latencies_s(plan: DeploymentPlan, first: int | None = None) -> np.ndarray:
             if profile is None:
-                return np.array([realise(problem, plan, tokens).latency_s for tokens in samples])
-            return played_s(problem, plan, profile, JUST_IN_TIME, whole, seed)
+                return np.array([realise(problem, plan, tokens).latency_s for tokens in samples[:first]])
+            with progress("playing a plan for its margin", "batches") as update:
+                return played_s(problem, plan, profile, JUST_IN_TIME, whole[:first], seed, update)
 
         planned_s = planning_limit(problem, late_share, latencies_s).limit_s
         assert planned_s is not None
@@ -56,7 +58,7 @@ class Margin:
 
     def of_plan(self, plan: DeploymentPlan) -> Lateness:
         """The plan's share of samples over the limit."""
-        found = Lateness.of(self.latencies_s(plan), self.limit_s)
+        found = Lateness.of(self.latencies_s(plan, None), self.limit_s)
         assert found is not None
         return found
 

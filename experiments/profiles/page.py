@@ -9,11 +9,12 @@ import numpy as np
 from experiments.profiles.reading import Change, Judged, constants_of, leaves_of, value_text
 from experiments.tools.markdown import table
 from simulator.profiles.constant import Constant, Dated
+from simulator.profiles.contenders import Contender
 from simulator.profiles.schema import PlatformProfile
 
 
-def page(profile: PlatformProfile) -> str:
-    """Every constant of a profile: value, unit, what it rests on, source."""
+def page(profile: PlatformProfile | Contender) -> str:
+    """Every constant of a profile or contender: value, unit, what it rests on, source."""
     constants = constants_of(profile)
     settings = {name: leaf for name, leaf in leaves_of(profile).items() if "." in name and name not in constants}
     rows = (

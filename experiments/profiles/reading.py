@@ -14,18 +14,19 @@ from calibration.tables import Period, sorted_sha256
 from moe.files import write_whole
 from moe.loading import dump_yaml
 from simulator.profiles.constant import Constant, Dated, Quantiles, Samples, Sourced, VisibleCores
+from simulator.profiles.contenders import Contender
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import leaves
 
 Verdict: TypeAlias = Literal["within", "outside", "spread unknown"]
 
 
-def leaves_of(profile: PlatformProfile) -> dict[str, Any]:
-    """Everything in a profile by its dotted name: constants, and settings such as `storage.storage_class`."""
-    return {".".join(path): leaf for path, leaf in leaves(profile)}
+def leaves_of(profile: PlatformProfile | Contender) -> dict[str, Any]:
+    """Everything in a profile or contender by its dotted name: constants, and settings."""
+    return {".".join(map(str, path)): leaf for path, leaf in leaves(profile)}
 
 
-def constants_of(profile: PlatformProfile) -> dict[str, Sourced]:
+def constants_of(profile: PlatformProfile | Contender) -> dict[str, Sourced]:
     """Every constant and rule of a profile by its dotted name."""
     return {name: leaf for name, leaf in leaves_of(profile).items() if isinstance(leaf, Sourced)}
 
@@ -68,7 +69,7 @@ class Change:
     ratio: float | None
 
 
-def changes(before: PlatformProfile, after: PlatformProfile) -> list[Change]:
+def changes(before: PlatformProfile | Contender, after: PlatformProfile | Contender) -> list[Change]:
     """What another profile says otherwise: values and settings, not who measured them."""
     old, new = leaves_of(before), leaves_of(after)
     found = []

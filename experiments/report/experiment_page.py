@@ -52,7 +52,7 @@ def _methods(result: ExperimentResult) -> Section:
         Column("experts' compute", "USD/M tokens", "of it the experts' functions; of the cluster: its MoE share"),
         Column("experts, with requests", "USD/M tokens", "the same and the experts' requests"),
         Column("warm latency", "s", "of a batch, head to tail"),
-        Column("late", "%", "of the played warm batches, over the limit"),
+        Column("late", "%", "of warm batches over the limit, drawn from the served text where some may be late"),
         Column("late, 95% interval", "", "Wilson's, of the share that is late; !: more than may be"),
         Column("cold latency", "s", "of the same batches, no instance running"),
         Column("throughput", "tokens/s", "of a warm batch"),

@@ -12,6 +12,7 @@ from experiments.run.routing import LAYERS_KEY, check_layers
 from experiments.run.schema import Experiment, Prediction
 from moe.errors import InputError
 from moe.pretrained.models import layers_of
+from moe.routing.synthetic import check_law
 from moe.spec import MoESpec, load_spec
 from moe.text.corpora import load_corpus
 from moe.trace import RoutingTrace
@@ -52,6 +53,7 @@ def load_inputs(experiment: Experiment) -> Inputs:
             )
     elif work.popularity is not None:
         check_layers(layers, spec, "workload.popularity", spec.moe_layers)
+        check_law(work.popularity, spec.moe_layers, spec.experts, spec.top_k)
     else:
         load_corpus(work.corpus)
         check_layers(layers, spec, work.record, layers_of(work.record))

@@ -49,8 +49,8 @@ class Row:
         period: for which a cluster is charged; None for Lambda.
         feasible: whether the plan keeps its constraints by the closed form, for the predicted popularity; None:
             does not apply.
-        late_share: of the played warm batches, those over the limit; late_share_low, late_share_high: Wilson's 95%
-            interval of it. None without a limit.
+        late_share: of the batches by which it is judged, warm, those over the limit; late_share_low,
+            late_share_high: Wilson's 95% interval of it. None without a limit.
     """
 
     method: str
@@ -74,11 +74,10 @@ class Row:
 
 
 def lambda_row(
-    method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bool | None, limit_s: float | None
+    method: str, warm: SimulatedRun, cold: SimulatedRun, feasible: bool | None, late: Lateness | None
 ) -> Row:
     """The row of a plan that was played warm, and cold."""
     bill: Bill = warm.bill
-    late = Lateness.of(warm.latency_s, limit_s)
     million_tokens = warm.served_tokens / MILLION
     return Row(
         method=method,
@@ -95,6 +94,16 @@ def lambda_row(
         late_share_low=late.low if late else None,
         late_share_high=late.high if late else None,
     )
+
+
+def generation(run: SimulatedRun, tokens: int, sequences: int) -> dict[str, float | None]:
+    """Times of a batch whose sequences each generate so many tokens, and what one of the further ones costs."""
+    steps, decoded = tokens - 1, run.decode_s
+    return {
+        "first_token_s": run.mean_latency_s,
+        "token_s": float(decoded.mean()) if steps else None,
+        "usd_per_million_output_tokens": run.decode_usd / (steps * sequences) * MILLION if steps else None,
+    }
 
 
 def cluster_rows(run: ClusterRun, batch_tokens: float, cluster: ClusterConstants) -> list[Row]:
@@ -223,15 +232,20 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
 
 
 def lateness(rows: list[Row], limit_s: float | None, late_share: float | None) -> str:
-    """What is found of the limit, a sentence with a space before it; empty without a limit."""
+    """What is found of the limit, a sentence with a space before it; empty without a limit.
+
+    `late_share`: that may be late; where there is one, the batches are drawn from the served text.
+    """
     best = row_named(rows, "ODS") or rows[0]
     if limit_s is None or best.late_share is None:
         return ""
     said = "No batch" if best.late_share == 0 else f"{best.late_share:.0%} of the batches"
+    said += "" if late_share is None else " drawn from the served text"
     asked = "" if late_share is None else f", where {late_share:.0%} may be"
+    was = "was" if best.late_share == 0 else "were"
     return (
-        f" {said} of the {best.method} plan {'was' if best.late_share == 0 else 'were'} later than the limit of "
-        f"{limit_s:.3g} s{asked} (95% interval {best.late_share_low:.0%} to {best.late_share_high:.0%})."
+        f" {said}, with the {best.method} plan, {was} later than the limit of {limit_s:.3g} s{asked} (95% "
+        f"interval {best.late_share_low:.0%} to {best.late_share_high:.0%})."
     )
 
 

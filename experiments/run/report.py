@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.run.folder import RunFolder
-from experiments.run.methods import Row, ratios, rows_in
+from experiments.run.methods import Row, ratios, rows_in, title_of
 from experiments.tools.console import out
 from experiments.tools.style import rounded
 
@@ -23,8 +23,8 @@ paper's plan for the predicted popularity of the experts; ODS, oracle: for the
 real one; exact optimum: the cheapest plan there is for the predicted
 popularity; best uniform: one memory and one replica count for every expert;
 LambdaML: the largest memory for every expert, no replicas.
-late: share of the played warm batches over the limit; !: more than may be
-(target.late_share).
+late: share of batches over the limit, of 100 drawn from the served text (of the
+served ones where target.late_share is null); !: more than may be.
 *: the plan misses the target, by the closed form, for the predicted
 popularity."""
 
@@ -34,6 +34,8 @@ def show(result: dict[str, Any], folder: RunFolder) -> None:
     out.print()
     title = f"{result['model']}, {result['batch_tokens']:,} tokens a batch; USD per million tokens"
     out.print(answer_table(rows_in(result), title, result["late_share"]))
+    if result.get("generation"):
+        out.print(generation_table(result["generation"]))
     out.print(LEGEND, style="dim", soft_wrap=True)
     out.print(f"\n{recorded_on(result)}. Prices of {result['price_list_date']}.")
     out.print(f"\n{result['finding']}\n")
@@ -73,6 +75,21 @@ def answer_table(rows: list[Row], title: str, late_share: float | None) -> Table
     return table
 
 
+def generation_table(found: dict[str, dict[str, float | None]]) -> Table:
+    """Time to the first token of a batch, and of each further one, and what a million of them cost."""
+    from rich import box
+    from rich.table import Table
+
+    title = "Generation by the sequences of a batch, warm"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("first\ntoken s", "token\ns", "USD per million\noutput tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, numbers in found.items():
+        table.add_row(title_of(name), *(_money(value) for value in numbers.values()))
+    return table
+
+
 def recorded_on(result: dict[str, Any]) -> str:
     """Whose routing stands for the model's."""
     return described(result["routing_recorded_on"], result["layers_of_recording"])
@@ -86,9 +103,7 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
         layers: for each of the model's layers, the recorded one that stands for it.
     """
     if "popularity" in origin:
-        law = origin["popularity"]
-        shape = "exponent" if law["law"] == "zipf" else "concentration"
-        text = f"Routing made up: {law['law']}, {shape} {law[shape]:g}, drift {law['drift']:g}"
+        text = f"Routing made up: {_law(origin['popularity'])}"
     elif "imported_from" in origin:
         text = f"Routing read from {origin['imported_from']}" + (f", {origin['part']}" if "part" in origin else "")
         if "dropped_tokens" in origin:
@@ -101,6 +116,14 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
     if list(layers) == list(range(len(layers))):
         return text
     return f"{text}; its layers {', '.join(map(str, layers))} stand for layers 0 to {len(layers) - 1} of the model"
+
+
+def _law(popularity: dict[str, Any]) -> str:
+    law = popularity["law"]
+    if law == "counted":
+        return f"popularity counted of {popularity['model']}, {popularity['text'] or 'all texts'}"
+    shape = "exponent" if law == "zipf" else "concentration"
+    return f"{law}, {shape} {popularity[shape]:g}, drift {popularity['drift']:g}"
 
 
 def _money(value: float | None) -> str:

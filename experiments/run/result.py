@@ -15,6 +15,7 @@ from experiments.run.methods import (
     claims,
     cluster_rows,
     finding,
+    generation,
     lambda_row,
     lateness,
     plan_file,
@@ -23,7 +24,7 @@ from experiments.run.methods import (
 from experiments.run.routing import Routing
 from moe.files import write_json, write_whole
 from moe.trace import Batches
-from optimizer.margin import PlanningLimit
+from optimizer.margin import Lateness, PlanningLimit
 from optimizer.popularity.popularity_file import save_popularity
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.records import Record, to_pandas
@@ -37,12 +38,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Played:
-    """A plan and how it was played over all served batches: warm, and each without a warm instance."""
+    """A plan and how it was played over all served batches: warm, and each without a warm instance.
+
+    `to_come_s`: latencies of batches drawn from the served text, s, shape (batches,); None: not played.
+    `generating`: the first batch, with what its sequences generate; None: nothing.
+    """
 
     name: str
     plan: DeploymentPlan
     warm: SimulatedRun
     cold: SimulatedRun
+    to_come_s: np.ndarray | None = None
+    generating: SimulatedRun | None = None
+
+    @property
+    def judged_s(self) -> np.ndarray:
+        """Latencies by which it is said how many batches are late, s, shape (batches,)."""
+        return self.warm.latency_s if self.to_come_s is None else self.to_come_s
 
 
 @dataclass
@@ -78,7 +90,10 @@ def rows_of(run: Run) -> list[Row]:
     """A row for each way to serve the model: each plan, each charged period of the CPU cluster."""
     inputs, batch_tokens = run.inputs, run.inputs.experiment.workload.batch_tokens
     limit_s = run.problem.latency_limit_s
-    rows = [lambda_row(title_of(p.name), p.warm, p.cold, p.plan.feasible, limit_s) for p in run.played]
+    rows = [
+        lambda_row(title_of(p.name), p.warm, p.cold, p.plan.feasible, Lateness.of(p.judged_s, limit_s))
+        for p in run.played
+    ]
     cluster = run_on_cluster(inputs.spec, run.batches.mean, batch_tokens, inputs.profile)
     return rows + cluster_rows(cluster, batch_tokens, inputs.profile.cluster)
 
@@ -104,10 +119,16 @@ def result_of(run: Run) -> dict[str, Any]:
         "planning_limit_s": run.planning_limit.limit_s,
         "planning_late_share": run.planning_limit.late_share,
         "late_share": experiment.target.late_share,
+        "judged_batches": len(run.played[0].judged_s),
         "prediction": run.prediction,
         "methods": as_records(rows),
         "bill_of_a_batch": {p.name: asdict(p.warm.bill) for p in run.played},
         "optimality_gap": {p.name: p.plan.gap for p in run.played},
+        "generation": {
+            p.name: generation(p.generating, work.generate, work.batch_sequences)
+            for p in run.played
+            if p.generating is not None
+        },
         "claims": [str(claim) for claim in claims(rows)],
         "finding": finding(rows, model, work.batch_tokens)
         + lateness(rows, run.problem.latency_limit_s, experiment.target.late_share),

@@ -11,6 +11,7 @@ import numpy as np
 from moe.errors import InputError
 from moe.spec import MoESpec
 from moe.trace import Batches, RoutingTrace
+from simulator.serving.replicas import whole_tokens
 
 LAYERS_KEY = "workload.layers_of_recording"
 
@@ -64,6 +65,20 @@ class Routing:
     def batches(self, count: int, batch_tokens: int, seed: int) -> HeldOutBatches:
         """One set of batches."""
         return self.sets([count], batch_tokens, seed)[0]
+
+    def likely(self, count: int, batch_tokens: int, seed: int) -> np.ndarray:
+        """Batches as they may come: held-out sequences drawn with replacement, scaled to so many tokens.
+
+        Returns:
+            Whole tokens of each expert, shape (count, layers, experts).
+        """
+        held_out, names = self.held_out, np.unique(self.held_out.sequence)
+        sequences = [held_out.take(held_out.sequence == name) for name in names]
+        each = max(1, round(batch_tokens * len(sequences) / held_out.tokens))
+        drawn = np.random.default_rng(seed).integers(len(sequences), size=(count, each))
+        scale = batch_tokens / np.array([x.tokens for x in sequences])[drawn].sum(axis=1)
+        batches = np.array([x.popularity() for x in sequences])[drawn].sum(axis=1) * scale[:, None, None]
+        return np.array([[whole_tokens(layer) for layer in batch] for batch in batches])
 
     def _set(self, sequences: np.ndarray, count: int, per_batch: int, rng: np.random.Generator) -> HeldOutBatches:
         if not len(sequences):

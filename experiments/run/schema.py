@@ -43,7 +43,11 @@ class Workload(FileModel):
     popularity: SyntheticPopularity | None = Field(
         None, description="routing made up by a law instead; record, corpus, gate are not used"
     )
-    gate: GateKind = Field("random", description="how the linear gates are made; own: those of a real MoE model")
+    gate: GateKind = Field(
+        "trained",
+        description="trained: linear gates that find the neurons that carry an MLP's output; random; "
+        "standardised; own: those of a real MoE model",
+    )
     expert_copies: Literal["copies", "perturbed"] = Field("copies", description="experts: copies of the dense MLP")
     layers_of_recording: tuple[int, ...] | None = Field(
         None, description="recorded layer that stands for each MoE layer of spec; null: one to one"
@@ -52,11 +56,19 @@ class Workload(FileModel):
     profiled_tokens: int = Field(20480, ge=1, description="tokens that the profile table is learnt from")
     batch_tokens: int = Field(10240, ge=1, description="tokens of a served batch")
     batches: int = Field(1, ge=1, description="served batches")
+    generate: int = Field(
+        0, ge=0, description="tokens that each sequence of a batch generates, one after the other"
+    )
 
     @property
     def tokens(self) -> int:
         """Profiled and served tokens."""
         return self.profiled_tokens + self.batches * self.batch_tokens
+
+    @property
+    def batch_sequences(self) -> int:
+        """Sequences of a batch, at least one."""
+        return max(1, round(self.batch_tokens / self.sequence_tokens))
 
     @property
     def is_recorded(self) -> bool:

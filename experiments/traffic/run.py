@@ -140,6 +140,8 @@ def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any
             name: _estimates([asdict(each.functions[name]) for each in served]) for name in scenario.functions
         }
         result["all_ended"] = _estimates([_all_ended(each) for each in served])
+    if scenario.moe is not None and scenario.moe.generated_tokens:
+        result["generation"] = _estimates([each.generation for each in served])
     return result
 
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import Any
 
-from lambda_probe.handlers import exchange, expert, layers, non_moe
+from lambda_probe.handlers import blocks, exchange, expert, layers, non_moe
 
 _INSTANCE = uuid.uuid4().hex[:8]
 
@@ -38,7 +38,7 @@ def serve(world: exchange.World, event: dict[str, Any], request_id: str = "") ->
         tokens=event.get("tokens", 0),
     )
     account.tell()
-    part = expert if event["role"] == "expert" else non_moe
+    part = {"expert": expert, "blocks": blocks}.get(event["role"], non_moe)
     try:
         return part.serve(exchange.Exchange(world, account, event["poll_s"]), event)
     except Exception as error:

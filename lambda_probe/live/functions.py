@@ -113,12 +113,16 @@ class LiveFunctions:
             running += found[1]
         return ended, running
 
-    def calls(self, batch: str, began_s: float) -> tuple[list[LiveCall], int]:
-        """All calls of a batch, once every one that was made has a REPORT line; how many have none in the end."""
+    def calls(self, batch: str, began_s: float, by_client: int = 1) -> tuple[list[LiveCall], int]:
+        """All calls of a batch, once every one that was made has a REPORT line; how many have none in the end.
+
+        Args:
+            by_client: calls that the client made.
+        """
         until = time.time() + LOG_PATIENCE_S
         while True:
             ended, running = self.found(batch, began_s)
-            made = 1 + sum(x.account.calls for x in ended)
+            made = by_client + sum(x.account.calls for x in ended)
             if (not running and len(ended) >= made) or time.time() > until:
                 return sorted(ended, key=lambda x: x.account.began_s), max(made - len(ended), len(running))
             time.sleep(0.2)

@@ -8,29 +8,35 @@ them.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from lambda_probe.account.calls import Attempt, call
 from lambda_probe.account.clients import CLIENT_ERRORS, one_line
 from lambda_probe.account.deploy import Deployment
 from lambda_probe.account.interrupts import deaf
 from lambda_probe.account.logs import Logs
-from lambda_probe.handlers.exchange import failed_key, pack, text_of
+from lambda_probe.campaign.costs import NEVER_RAN
+from lambda_probe.handlers.exchange import at_once, failed_key, pack, text_of
 from lambda_probe.handlers.layers import Sizes
 from lambda_probe.handlers.non_moe import output_key
 from lambda_probe.live.functions import LOG_PATIENCE_S, RUNTIME, LiveFunctions
 from lambda_probe.live.rows import LiveCall, LivePrices, LiveRow, row_of, status_of
+from lambda_probe.live.stages import answered, arrays_of, asked, blocks_function, stages_of
 from moe.errors import PlatformError
 from moe.pretrained.export import ExportedModel
 from simulator.plan import DeploymentPlan, DeploymentProblem, non_moe_memory_mb
 from simulator.serving.layer import expert_function, non_moe_function
 from simulator.serving.overflow import tokens_that_fit
+from simulator.staged_plan import AnyPlan, BlocksStage
 
 POLL_S = 0.05
 PATIENCE_S = 300.0
@@ -82,6 +88,7 @@ class LiveModel:
         self._poll_s, self._clients, self._served = poll_s, deployment.clients, 0
         self._functions = LiveFunctions(deployment, logs, prices, packages, runtime)
         self._description: dict[str, Any] = {}
+        self._stages: tuple[BlocksStage, ...] = ()
 
     def __enter__(self) -> LiveModel:
         s3, bucket, model = self._clients.s3, self._deployment.bucket, self.model
@@ -108,13 +115,29 @@ class LiveModel:
 
     # -- deploying ----------------------------------------------------------------------------------------
 
-    def deploy(self, problem: DeploymentProblem, plan: DeploymentPlan, foresee: bool = True) -> None:
+    def deploy(self, problem: DeploymentProblem, plan: AnyPlan, foresee: bool = True) -> None:
         """Create or change every function as the plan says, and start its planned instances.
 
         Args:
             foresee: a load beyond a replica's memory or payload runs on more replicas, as in the simulator;
-                else as planned, whatever comes.
+                else as planned, whatever comes. Of lanes none is foreseen.
+
+        Raises InputError: a plan with stages that cannot be served live.
         """
+        self._stages = () if isinstance(plan, DeploymentPlan) else stages_of(plan)
+        if isinstance(plan, DeploymentPlan):
+            self._deploy_layers(problem, plan, foresee)
+            return
+        s3, bucket, instances = self._clients.s3, self._deployment.bucket, {}
+        with _told("the model's parameters cannot be uploaded"):
+            for stage in self._stages:
+                name = blocks_function(stage)
+                s3.put_object(Bucket=bucket, Key=_parameters(name), Body=pack(arrays_of(self.model, stage)))
+                self._functions.ensure(name, stage.memory_mb)
+                instances[name] = stage.lanes
+        self._functions.warm_up(instances)
+
+    def _deploy_layers(self, problem: DeploymentProblem, plan: DeploymentPlan, foresee: bool) -> None:
         instances, layers = {}, []
         for e, layer in enumerate(plan.layers):
             capacity = tokens_that_fit(problem, e, layer)
@@ -157,7 +180,46 @@ class LiveModel:
     def serve(self, tokens: np.ndarray) -> LiveBatch:
         """Serve a batch of token IDs (S, n) with the plan that is deployed. Raises PlatformError."""
         with _told("a batch cannot be served"):
-            return self._serve(tokens)
+            return self._serve_stages(tokens) if self._stages else self._serve(tokens)
+
+    def _serve_stages(self, tokens: np.ndarray) -> LiveBatch:
+        """The client invokes the lanes of each stage, all at once, and waits for their answers."""
+        number, bucket, s3 = self._served, self._deployment.bucket, self._clients.s3
+        self._served += 1
+        batch, began_s, made, why = f"batch-{number}", time.time(), 0, ""
+        common = {"batch": batch, "bucket": bucket, "poll_s": self._poll_s}
+        carried: list[bytes] = []
+        stored: tuple[str, ...] = ()
+        for stage in self._stages:
+            name = blocks_function(stage)
+            full, key = self._functions.full_name(name), _parameters(name)
+            asking = asked(stage, full, key, common, self.sizes, tokens, carried, stored)
+            tried = at_once([partial(self._ask, event) for event in asking.events])
+            made += sum(each.status not in NEVER_RAN for each in tried)
+            failed = [each for each in tried if each.status != "ok"]
+            if failed:
+                why = f"{failed[0].function} {failed[0].status} {failed[0].error}".strip()
+                break
+            carried, stored = answered([each.answer for each in tried]), asking.outputs
+        elapsed_s = time.time() - began_s
+        calls, untold = self._functions.calls(batch, began_s, made)
+        why = why or self._functions.wrong_memory(calls)
+        if untold and not why:
+            why = f"{untold} calls have no REPORT line that can be read {LOG_PATIENCE_S:.0f} s after the batch"
+        output = None
+        if not why:
+            parts = carried or [s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in stored]
+            output = np.frombuffer(b"".join(parts), np.float32).reshape(tokens.size, -1)
+        rows = tuple(
+            row_of(x, number, self._functions.short_name(x.account.function), began_s, self._prices) for x in calls
+        )
+        last = [x.record.ended_s for x in rows if x.record.layer == self._stages[-1].first_layer]
+        self._forget(batch)
+        return LiveBatch(number, output, rows, max(last) if last and not why else math.nan, why, elapsed_s)
+
+    def _ask(self, event: dict[str, Any]) -> Attempt:
+        """A lane's answer, asked for once."""
+        return call(self._clients, event["function"], event | {"sent_s": time.time()}, attempts=1)[-1]
 
     def _serve(self, tokens: np.ndarray) -> LiveBatch:
         number, bucket = self._served, self._deployment.bucket

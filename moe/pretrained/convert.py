@@ -17,7 +17,7 @@ from moe.errors import InputError
 from moe.pretrained.settings import ExpertCopies, GateSettings
 
 _MLP_NAMES = ("mlp", "ffn", "feed_forward")
-_SMALLEST_DEVIATION = 1e-6
+SMALLEST_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,10 @@ class Gate(nn.Module):
         weight, bias: shapes (E, hidden) and (E,).
         top_k: experts per token.
         renormalise: weights are the softmax over the chosen experts, summing to 1; if not, over all experts.
+
+    Attributes:
+        keeps: of a trained gate, the share of the MLP's output that the chosen experts' neurons carry, and the
+            cosine of the two.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, top_k: int, renormalise: bool = True):
@@ -116,6 +120,7 @@ class Gate(nn.Module):
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.top_k = top_k
         self.renormalise = renormalise
+        self.keeps: tuple[float, float] | None = None
 
     def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Chosen experts, best first, and their weights: hidden (N, hidden) to two of shape (N, k)."""
@@ -133,7 +138,7 @@ def make_gates(
     statistics: Sequence[HiddenStatistics] | None = None,
     first: int = 0,
 ) -> list[Gate]:
-    """A gate for each MoE layer; layer e draws from its own stream of the gate's seed.
+    """A `random` or `standardised` gate for each MoE layer; layer e draws from its own stream of the gate's seed.
 
     A `standardised` gate W ((x - mean) / deviation) is folded into one linear layer on x itself.
 
@@ -149,7 +154,7 @@ def make_gates(
         draws = np.random.default_rng(stream).standard_normal((settings.experts, hidden))
         weight, bias = draws / np.sqrt(hidden), np.zeros(settings.experts)
         if settings.gate == "standardised" and statistics is not None:
-            weight = weight / np.maximum(statistics[layer].deviation, _SMALLEST_DEVIATION)
+            weight = weight / np.maximum(statistics[layer].deviation, SMALLEST_DEVIATION)
             bias = -weight @ statistics[layer].mean
         gates.append(Gate(torch.from_numpy(weight).float(), torch.from_numpy(bias).float(), settings.top_k))
     return gates

@@ -84,7 +84,7 @@ def export(
 
     Args:
         loaded: the dense encoder.
-        gates: of each MoE layer. sample: token IDs (S, n) that give a `standardised` gate its statistics.
+        gates: of each MoE layer. sample: token IDs (S, n) that `standardised` and `trained` gates learn from.
         sequence_tokens: of all sequences that will be served: attention needs it.
         noise: standard deviation of the experts' perturbation, relative to that of each weight tensor: a token
             that goes to the wrong expert shows in the output.
@@ -94,6 +94,7 @@ def export(
     """
     from moe.pretrained.convert import convert, make_gates
     from moe.pretrained.passes import hidden_statistics
+    from moe.pretrained.trained import trained_gates
 
     config = loaded.model.config
     if getattr(config, "model_type", "") != "bert":
@@ -104,7 +105,10 @@ def export(
     dense = copy.deepcopy(loaded.model)
     dense.encoder.layer, dense.pooler = dense.encoder.layer[:layers], None
     statistics = hidden_statistics(dense, sample) if gates.gate == "standardised" else None
-    made = make_gates(gates, int(config.hidden_size), layers, statistics)
+    if gates.gate == "trained":
+        (made,) = trained_gates(dense, [gates], sample)
+    else:
+        made = make_gates(gates, int(config.hidden_size), layers, statistics)
     model: Any = convert(dense, made, gates.experts, "perturbed", noise)
     parts = [_attention_arrays(block) for block in model.encoder.layer]
     parts[0] |= _embedding_arrays(model.embeddings)

@@ -113,6 +113,38 @@ def hidden_statistics(
     return [HiddenStatistics(m, d) for m, d in zip(mean, deviation, strict=True)]
 
 
+OnNeurons = Callable[[int, slice, torch.Tensor, torch.Tensor], None]
+"""Called with the layer, the rows of the batch's tokens, the MLP's input (N, hidden) and its neurons (N, F)."""
+
+
+def watch_neurons(
+    model: nn.Module,
+    sequences: np.ndarray,
+    down: Sequence[nn.Module],
+    on_neurons: OnNeurons,
+    batch_sequences: int = 16,
+) -> None:
+    """Run a dense model over sequences (S, n) and show what the neurons of its MLPs do.
+
+    Args:
+        down: of each MLP, the layer that reads its neurons.
+    """
+    seen: dict[int, tuple[slice, torch.Tensor]] = {}
+
+    def on_input(layer: int, rows: slice, hidden: torch.Tensor) -> None:
+        seen[layer] = rows, hidden
+
+    def on_down(layer: int, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        on_neurons(layer, *seen.pop(layer), inputs[0].reshape(-1, inputs[0].shape[-1]))
+
+    handles = [x.register_forward_pre_hook(partial(on_down, layer)) for layer, x in enumerate(down)]
+    try:
+        _Pass(model, _mlp_points(model)).run(sequences, on_input, batch_sequences, None)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _record(
     forward: "_Pass",
     sequences: np.ndarray,

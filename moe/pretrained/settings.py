@@ -6,8 +6,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from moe.files import FileModel
+from moe.text.corpora import GATE_TEXT
 
-GateKind = Literal["random", "standardised", "own"]
+GateKind = Literal["random", "standardised", "trained", "own"]
 ExpertCopies = Literal["copies", "perturbed"]
 Progress = Callable[[int, int, float], None]
 """Called with tokens done, tokens in all, tokens/s so far."""
@@ -17,8 +18,9 @@ class GateSettings(FileModel):
     """A gate of every MoE layer.
 
     `random`: a random linear layer on the hidden states, skewed; `standardised`: the same on hidden states
-    that are standardised per dimension, balanced. `own`: those of a model that is a Mixture-of-Experts already;
-    `experts` and `top_k` must be its own.
+    that are standardised per dimension, balanced; `trained`: fitted to find the neurons that carry an MLP's output
+    (`moe.pretrained.trained`). `own`: those of a model that is a Mixture-of-Experts already; `experts` and `top_k`
+    must be its own.
     """
 
     gate: GateKind = "random"
@@ -52,13 +54,28 @@ class RecordingSettings(GateSettings):
     noise: float = Field(
         0.1, gt=0, description="of perturbed experts: standard deviation, relative to that of each weight tensor"
     )
-    gate_corpus: str = Field(
-        "wikipedia",
-        description="text whose first tokens give a standardised gate its statistics, the same for all corpora",
+    gate_corpus: str | None = Field(
+        None,
+        description="text that a standardised gate (null: wikipedia) or a trained one (null: other pages of "
+        "Wikipedia) learns from, the same for all corpora",
     )
     batch_sequences: int = Field(
         16, ge=1, description="of a forward pass; it changes rounding, hence the recording"
     )
+
+    @model_validator(mode="after")
+    def _apart(self) -> "RecordingSettings":
+        if self.gate == "trained" and self.gate_text == self.corpus:
+            raise ValueError(
+                f"gate_corpus: expected another text than is served with gate: trained, got {self.corpus}"
+            )
+        return self
+
+    @property
+    def gate_text(self) -> str | None:
+        """The corpus that the gate learns from; None for a gate that learns nothing."""
+        of_kind = {"standardised": "wikipedia", "trained": GATE_TEXT}.get(self.gate)
+        return (self.gate_corpus or of_kind) if of_kind else None
 
     @property
     def gate_settings(self) -> GateSettings:

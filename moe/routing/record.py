@@ -40,8 +40,12 @@ _LOG = logging.getLogger(__name__)
 RECORDER = "recorder/2"
 """Part of every cache key: raise it when the same settings give another trace."""
 
+LEARNER = "trained-gate/1"
+"""Part of the cache key of a trained gate: raise it when the same settings give another gate."""
+
 GATE_STATISTICS_TOKENS = 2_048
-GATE_STATISTICS_SEQUENCE_TOKENS = 128
+LEARNT_TOKENS = 10_240
+GATE_SEQUENCE_TOKENS = 128
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,8 @@ def record(
         _check_own(first, traces[0])
     else:
         traces = _record_converted(loaded, settings, sequences, progress)
-    return [replace(trace.slice(0, first.tokens), origin={"vocabulary": loaded.vocabulary}) for trace in traces]
+    vocabulary = {"vocabulary": loaded.vocabulary}
+    return [replace(trace.slice(0, first.tokens), origin=trace.origin | vocabulary) for trace in traces]
 
 
 def _record_converted(
@@ -168,11 +173,20 @@ def _record_converted(
     if loaded.decoder is not None:
         followers = gates_for(loaded.decoder, settings, first_layer=len(gates[0]))
         both = list(zip(gates, followers, strict=True))
-        return record_pair(loaded, loaded.decoder, sequences, both, first.batch_sequences, progress)
-    if first.expert_copies == "perturbed":
+        traces = record_pair(loaded, loaded.decoder, sequences, both, first.batch_sequences, progress)
+        gates = [encoder + decoder for encoder, decoder in both]
+    elif first.expert_copies == "perturbed":
         converted = convert(loaded.model, gates[0], first.experts, "perturbed", first.noise, first.gate_seed)
-        return [record_converted(converted, sequences, first.batch_sequences, progress)]
-    return record_dense(loaded.model, sequences, gates, first.batch_sequences, progress)
+        traces = [record_converted(converted, sequences, first.batch_sequences, progress)]
+    else:
+        traces = record_dense(loaded.model, sequences, gates, first.batch_sequences, progress)
+    return [replace(trace, origin=_kept(own)) for trace, own in zip(traces, gates, strict=True)]
+
+
+def _kept(gates: Sequence["Gate"]) -> dict[str, Any]:
+    """Of trained gates, the share of each layer's output that their experts carry, and the cosine."""
+    keeps = [gate.keeps for gate in gates if gate.keeps is not None]
+    return {"kept_share": [x for x, _ in keeps], "kept_cosine": [x for _, x in keeps]} if keeps else {}
 
 
 def _check_kind(loaded: LoadedModel, settings: RecordingSettings) -> None:
@@ -181,7 +195,7 @@ def _check_kind(loaded: LoadedModel, settings: RecordingSettings) -> None:
         return
     for key, value, only in (
         ("expert_copies", settings.expert_copies, ("copies",)),
-        ("gate", settings.gate, ("random", "standardised")),
+        ("gate", settings.gate, ("random", "standardised", "trained")),
     ):
         if value not in only:
             raise InputError(f"{key}: expected {' or '.join(only)} with a pair ({loaded.name}), got {value}")
@@ -204,23 +218,31 @@ def gates_for(
 ) -> list[list["Gate"]]:
     """For each setting, the gates of all its MoE layers, which are numbered from `first_layer` on.
 
-    Statistics for `standardised` gates are those of the first 2,048 tokens (in sequences of 128; of a shorter text
-    of all) of the gate corpus with seed 0, whatever is served.
+    `standardised` gates have the statistics of the first 2,048 tokens of their text. `trained` ones learn from the
+    first 10,240 (`trained_gates`). Texts are in sequences of 128, in the order of seed 0, whatever is served.
     """
     from moe.pretrained.convert import find_mlps, hidden_size, make_gates
     from moe.pretrained.passes import hidden_statistics
+    from moe.pretrained.trained import trained_gates
 
-    layers = len(find_mlps(loaded.model))
-    statistics = {}
-    for corpus in {each.gate_corpus for each in settings if each.gate == "standardised"}:
-        length = min(GATE_STATISTICS_SEQUENCE_TOKENS, loaded.max_sequence_tokens or 10**9)
-        sample = tokens_of(load_corpus(corpus), loaded.tokenizer, GATE_STATISTICS_TOKENS, length, 0, at_most=True)
-        statistics[corpus] = hidden_statistics(loaded.model, sample)
-    size = hidden_size(loaded.model)
-    return [
-        make_gates(each.gate_settings, size, layers, statistics.get(each.gate_corpus), first_layer)
-        for each in settings
-    ]
+    layers, size = len(find_mlps(loaded.model)), hidden_size(loaded.model)
+    made: dict[RecordingSettings, list[Gate]] = {}
+    for kind, corpus in dict.fromkeys((each.gate, each.gate_text) for each in settings):
+        group = [each for each in settings if (each.gate, each.gate_text) == (kind, corpus)]
+        if kind == "trained" and corpus is not None:
+            text = gate_sample(loaded, corpus, LEARNT_TOKENS)
+            made |= zip(group, trained_gates(loaded.model, group, text, first_layer), strict=True)
+            continue
+        sample = None if corpus is None else gate_sample(loaded, corpus, GATE_STATISTICS_TOKENS)
+        statistics = None if sample is None else hidden_statistics(loaded.model, sample)
+        made |= {each: make_gates(each.gate_settings, size, layers, statistics, first_layer) for each in group}
+    return [made[each] for each in settings]
+
+
+def gate_sample(loaded: LoadedModel, corpus: str, tokens: int) -> np.ndarray:
+    """The first tokens of a text in sequences of 128, or as long as the model takes, (S, n)."""
+    length = min(GATE_SEQUENCE_TOKENS, loaded.max_sequence_tokens or 10**9)
+    return tokens_of(load_corpus(corpus), loaded.tokenizer, tokens, length, 0, at_most=True)
 
 
 def _key(settings: RecordingSettings, hashes: dict[str, str]) -> dict[str, Any]:
@@ -238,18 +260,18 @@ def _key(settings: RecordingSettings, hashes: dict[str, str]) -> dict[str, Any]:
         del key["noise"]
     if not settings.at_most:
         del key["at_most"]
-    if settings.gate == "standardised":
-        key["gate_corpus"] = _short_name(settings.gate_corpus)
-        key["gate_corpus_hash"] = hashes[f"corpus {settings.gate_corpus}"]
-    else:
-        del key["gate_corpus"]
+    del key["gate_corpus"]
+    if settings.gate_text is not None:
+        key["gate_corpus"] = _short_name(settings.gate_text)
+        key["gate_corpus_hash"] = hashes[f"corpus {settings.gate_text}"]
+    if settings.gate == "trained":
+        key["learner"] = LEARNER
     return key
 
 
 def _hashes(settings: Sequence[RecordingSettings]) -> dict[str, str]:
     """The content hash of each model and corpus of the settings, by name."""
-    standardised = {each.gate_corpus for each in settings if each.gate == "standardised"}
-    corpora = {each.corpus for each in settings} | standardised
+    corpora = {name for each in settings for name in (each.corpus, each.gate_text) if name is not None}
     hashes = {f"corpus {name}": load_corpus(name).content_hash for name in sorted(corpora)}
     return hashes | {f"model {name}": model_identity(name) for name in sorted({e.model for e in settings})}
 

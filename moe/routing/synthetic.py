@@ -1,11 +1,12 @@
 """Routing out of a popularity law: skew as a knob, and drift between what is profiled and what is served."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from moe.files import FileModel
+from moe.routing.counted import counted_model, counted_shares
 from moe.routing.counts import UNKNOWN
 from moe.trace import RoutingTrace
 
@@ -13,11 +14,16 @@ _SMALLEST_SHARE = 1e-12
 
 
 class SyntheticPopularity(FileModel):
-    """A law of expert popularity, drawn anew for each layer."""
+    """A law of expert popularity, drawn anew for each layer; or a real model's, by its name alone."""
 
-    law: Literal["zipf", "dirichlet"] = Field(
-        "zipf", description="of the shares of a layer's experts: rank^-exponent in random order, or Dirichlet"
+    law: Literal["zipf", "dirichlet", "counted"] = Field(
+        "zipf",
+        description="of the shares of a layer's experts: rank^-exponent in random order, Dirichlet, or a model's",
     )
+    model: str | None = Field(
+        None, description="of counted: mixtral-8x7b or olmoe-1b-7b, whose name alone will do"
+    )
+    text: str | None = Field(None, description="of counted: arxiv, c4, github or wikipedia; null: all together")
     exponent: float = Field(1.0, ge=0, le=10, description="of zipf; 0: all experts alike")
     concentration: float = Field(
         1.0, gt=0, description="of dirichlet, of each expert; the smaller, the more skewed"
@@ -29,13 +35,26 @@ class SyntheticPopularity(FileModel):
         description="share of the last served batch that follows another draw of the law, reached in equal steps",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, data: Any) -> Any:
+        """A real model's name stands for its counts."""
+        return {"law": "counted", "model": data} if isinstance(data, str) else data
+
     @model_validator(mode="after")
     def _own_knob(self) -> "SyntheticPopularity":
         """A number that the law does not know would do nothing."""
-        for key, law in (("exponent", "zipf"), ("concentration", "dirichlet")):
+        of_law = {"exponent": "zipf", "concentration": "dirichlet", "model": "counted", "text": "counted"}
+        for key, law in of_law.items():
             value = getattr(self, key)
             if law != self.law and value != type(self).model_fields[key].default:
-                raise ValueError(f"{key}: expected only with law: {law}, got {value:g} with law: {self.law}")
+                raise ValueError(f"{key}: expected only with law: {law}, got {value} with law: {self.law}")
+        if self.law == "counted":
+            if self.drift:
+                raise ValueError(
+                    f"drift: expected only with a law that is drawn, got {self.drift} with law: counted"
+                )
+            counted_model(self.model or "")
         return self
 
 
@@ -57,8 +76,8 @@ def synthetic_routing(
     one of k is chosen by every token, and the others share the rest.
     """
     law, change, choice = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
-    before = _inclusion(_shares(popularity, layers, experts, law), top_k)
-    after = _inclusion(_shares(popularity, layers, experts, change), top_k)
+    before = _inclusion(_shares(popularity, layers, experts, top_k, law), top_k)
+    after = _inclusion(_shares(popularity, layers, experts, top_k, change), top_k)
     parts = [_choose(before, profiled_tokens, top_k, choice)]
     for batch in range(batches):
         moved = popularity.drift * (batch + 1) / batches
@@ -78,8 +97,18 @@ def synthetic_routing(
     )
 
 
-def _shares(popularity: SyntheticPopularity, layers: int, experts: int, rng: np.random.Generator) -> np.ndarray:
+def check_law(popularity: SyntheticPopularity, layers: int, experts: int, top_k: int) -> None:
+    """Raise InputError for counts of a model with other experts or another top-k."""
+    if popularity.model is not None:
+        counted_shares(popularity.model, popularity.text, layers, experts, top_k)
+
+
+def _shares(
+    popularity: SyntheticPopularity, layers: int, experts: int, top_k: int, rng: np.random.Generator
+) -> np.ndarray:
     """Shares of the experts, shape (layers, experts), each layer's sum to 1."""
+    if popularity.model is not None:
+        return counted_shares(popularity.model, popularity.text, layers, experts, top_k)
     if popularity.law == "dirichlet":
         return rng.dirichlet(np.full(experts, popularity.concentration), layers)
     return zipf(layers, experts, popularity.exponent, rng)

@@ -17,7 +17,10 @@ import numpy as np
 from moe.cache import files_hash
 from moe.errors import InputError, nearest, shortened
 
+GATE_TEXT = "gate-text"
+"""The corpus that trained gates learn from, apart from all that `corpus_names` has."""
 HUB_DOCUMENTS = 20_000
+_ALSO_IN_WIKIPEDIA = "Academy Award for Best Production Design\n"
 _OWN_DOCUMENT_CHARACTERS = 2_000
 _DOCUMENTS_AT_ONCE = 8
 
@@ -68,6 +71,8 @@ def load_corpus(name: str) -> Corpus:
     """
     if name in _PACKAGED:
         return _PACKAGED[name]()
+    if name == GATE_TEXT:
+        return _gate_text()
     if name.startswith("hub:"):
         return _hub_corpus(name)
     path = Path(name).expanduser()
@@ -160,6 +165,18 @@ def _wikipedia() -> Corpus:
         return wikipedia_pages(path)
 
     return Corpus("wikipedia", "encyclopedia", "CC BY-SA, Wikipedia's authors; read in place", path, read)
+
+
+def _gate_text() -> Corpus:
+    """Articles that no other corpus has; one of the file's is in `wikipedia`."""
+    path = _package_file(GATE_TEXT, "gensim", "test", "test_data", "enwiki-table-markup.xml.bz2")
+
+    def read() -> Iterator[str]:
+        from moe.text.wikitext import wikipedia_pages
+
+        return (page for page in wikipedia_pages(path) if not page.startswith(_ALSO_IN_WIKIPEDIA))
+
+    return Corpus(GATE_TEXT, "encyclopedia", "CC BY-SA, Wikipedia's authors; read in place", path, read)
 
 
 def _news() -> Corpus:

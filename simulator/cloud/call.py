@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 import simpy
 
-from simulator.cloud.network import Link
+from simulator.cloud.network import Link, LinkRates
 from simulator.cloud.platform import Platform
 from simulator.cloud.starts import Package
 from simulator.records import Record
@@ -65,6 +65,7 @@ class Function:
         provisioned: instances that are kept initialised for it, and charged for, since `deployed_s`;
             provisioned_init_s: INIT of all that were.
         program: what its calls do that bring no program of their own.
+        link: its network both ways; None: the platform's, of its memory.
         running: calls under way. idle: instances, most recently used last. started: instances so far.
         new_instances, refilled_s: the token bucket of instances that may still be started, and when it was so.
     """
@@ -78,6 +79,7 @@ class Function:
     reserved: int | None = None
     provisioned: int = 0
     program: Program | None = None
+    link: LinkRates | None = None
     deployed_s: float = 0.0
     provisioned_init_s: float = 0.0
     running: int = 0

@@ -104,10 +104,13 @@ class Instances:
         slowdown = platform.failures.straggler_factor if platform.failures.stragglers.next() else 1.0
         slowdown *= function.package.slowness.next()
         factor = platform.compute.instance.next()
+        down, up = function.link, function.link
+        if down is None or up is None:
+            down, up = platform.network.rates(memory_mb), platform.network.upload_rates(memory_mb)
         return Instance(
             f"{function.name}/{function.started}",
-            Link(platform.network.rates(memory_mb).slower(factor), now),
-            Link(platform.network.upload_rates(memory_mb).slower(factor), now),
+            Link(down.slower(factor), now),
+            Link(up.slower(factor), now),
             now,
             slowdown=slowdown * factor,
         )

@@ -27,6 +27,7 @@ from simulator.cloud.call import (
     until,
 )
 from simulator.cloud.instances import Instances
+from simulator.cloud.network import LinkRates
 from simulator.cloud.phases import Sleep
 from simulator.cloud.platform import Platform
 from simulator.records import Record
@@ -88,11 +89,12 @@ class LambdaService:
         provisioned: int = 0,
         done: tuple[str, ...] = (),
         program: Program | None = None,
+        link: LinkRates | None = None,
     ) -> Function:
         """Deploy a function; a call deploys an unknown one by itself.
 
         Args:
-            name, memory_mb, package_bytes, tmp_mb, timeout_s, reserved, program: as in `Function`.
+            name, memory_mb, package_bytes, tmp_mb, timeout_s, reserved, program, link: as in `Function`.
             package: name of one of the platform's; None: its default.
             warm: initialised, idle instances at the start.
             provisioned: instances kept initialised. Their concurrency is set aside from the account's.
@@ -112,6 +114,7 @@ class LambdaService:
             reserved,
             provisioned,
             program,
+            link,
             deployed_s=now,
             new_instances=platform.concurrency.scaling_burst,
             refilled_s=now,

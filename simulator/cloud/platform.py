@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -250,6 +251,7 @@ class Platform:
         }
         return replace(self, **changes)
 
+    @cached_property
     def still(self) -> Platform:
         """The same platform with every distribution at its median, and nothing that goes wrong."""
         return self.changed(

@@ -63,6 +63,11 @@ class Package:
         """The ideal platform's."""
         return cls(fixed(0.0), fixed(0.0), True, Rates(((0.0, constants.price_per_gb_s),)))
 
+    @property
+    def is_image(self) -> bool:
+        """Whether what it has beyond a small package is read only when it is first used."""
+        return self.read_bytes_per_s < math.inf
+
     def still(self) -> Package:
         """The same whose instances all get a processor of the mean speed."""
         return replace(self, slowness=Choices(np.array([self.slowness.mean]), np.ones(1), UNUSED))

@@ -13,6 +13,7 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from typing import Literal, TypeAlias
@@ -133,8 +134,11 @@ class Requests:
         limit: on requests; None: none.
         errors: whether a request fails by itself.
         retries: what the caller does about a refusal; None: it never meets one.
+        resent_bytes_per_s: at which a second request sends the bytes again, a PUT's; a GET sends none.
 
     Attributes:
+        hedge_after_s: a request that S3 has not answered after so long, a PUT's bytes not counted, is sent again
+            over another connection; the first answer counts, and both are billed.
         served: requests that S3 served, and bills. refused: requests that it answered with a 5xx.
     """
 
@@ -146,9 +150,11 @@ class Requests:
         retries: Retries | None = None,
         drift: Drift | None = None,
         slow: SlowRequests | None = None,
+        resent_bytes_per_s: float = math.inf,
     ) -> None:
         self.latency, self.limit, self.errors, self.retries = latency, limit, errors, retries
-        self.drift, self.slow = drift, slow
+        self.drift, self.slow, self.resent_bytes_per_s = drift, slow, resent_bytes_per_s
+        self.hedge_after_s = math.inf
         self.served = 0
         self.refused = 0
 
@@ -172,7 +178,8 @@ class Requests:
         limit, together = self.limit, len(at) > 0 and at[0] == at[-1] and bool((at == at[0]).all())
         if self.errors is None and (limit is None or (together and limit.admits_all(float(at[0]), len(at)))):
             self.served += len(at)
-            return np.array([self._takes_s(*each) for each in zip(at.tolist(), sizes.tolist(), strict=True)])
+            each = zip(at.tolist(), sizes.tolist(), strict=True)
+            return np.array([self._first_answer_s(sent, self._takes_s(sent, size), size) for sent, size in each])
         first_byte, failed_s = np.empty(len(at)), math.inf
         todo = [(sent, k, 1) for k, sent in enumerate(at.tolist())]
         heapify(todo)
@@ -198,13 +205,25 @@ class Requests:
             latency *= self.drift.at(at)
         return latency if self.slow is None else latency + self.slow.seconds(size)
 
+    def _first_answer_s(self, at: float, latency: float, size: float) -> float:
+        """The latency of a request at `at` with the second one that is sent where it is slow, s; one try of it."""
+        if latency <= self.hedge_after_s:
+            return latency
+        again = at + self.hedge_after_s
+        if (self.limit is not None and not self.limit.admits(again)) or (self.errors and self.errors.next()):
+            self.refused += 1
+            return latency
+        self.served += 1
+        sent_s = self.hedge_after_s + size / self.resent_bytes_per_s
+        return min(latency, sent_s + self._takes_s(again, size))
+
     def _try(self, at: float, attempt: int, size: float) -> float:
         """One attempt at `at`: s until its first byte; or, negative, s until the next one. Raises StorageError."""
         limit, errors = self.limit, self.errors
         latency = self._takes_s(at, size)
         if (limit is None or limit.admits(at)) and (errors is None or not errors.next()):
             self.served += 1
-            return latency
+            return self._first_answer_s(at, latency, size)
         self.refused += 1
         if self.retries is None or attempt >= self.retries.attempts:
             raise StorageError(at + latency)
@@ -237,6 +256,7 @@ class Storage:
     def of(cls, profile: PlatformProfile, streams: Streams) -> Storage:
         """A profile's: the storage class that is used."""
         chosen, storage = profile.storage_class, profile.storage
+        put_bytes_per_s = (storage.put_connection_bytes_per_s or storage.connection_bytes_per_s).median
 
         def requests(kind: Literal["get", "put"], latency: Constant, limit_per_s: float) -> Requests:
             drift, slow = chosen.beyond[kind]
@@ -247,6 +267,7 @@ class Storage:
                 retries=streams.retries(f"{kind}_retries", profile.retries),
                 drift=None if drift is None else Drift(streams.draws(f"{kind}_drift", drift)),
                 slow=None if slow is None else SlowRequests.of(kind, slow, streams),
+                resent_bytes_per_s=math.inf if kind == "get" else put_bytes_per_s,
             )
 
         return cls(
@@ -266,6 +287,12 @@ class Storage:
     def still(self) -> Storage:
         """The same with latencies at their medians, and nothing refused."""
         gets, puts = (Requests(fixed(requests.latency.median)) for requests in (self.gets, self.puts))
+        return replace(self, gets=gets, puts=puts)
+
+    def hedged(self, after_s: float) -> Storage:
+        """The same for a caller that sends a request again after so long (s): `Requests.hedge_after_s`."""
+        gets, puts = copy(self.gets), copy(self.puts)
+        gets.hedge_after_s = puts.hedge_after_s = after_s
         return replace(self, gets=gets, puts=puts)
 
     def forget(self, now: float) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe.spec import Weights
 from simulator.profiles.groups import Architecture
 from simulator.profiles.schema import PlatformProfile
 
@@ -37,7 +38,7 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     if payload.function_bytes_per_s_per_mb is not None:  # the closed form has one B_f for all sizes
         direct = min(direct, payload.function_bytes_per_s_per_mb.median * float(np.median(memory)))
     return ClosedFormConstants(
-        storage_bandwidth_bytes_per_s=_storage_bandwidth(profile, memory),
+        storage_bandwidth_bytes_per_s=storage_bandwidth(profile, memory),
         direct_bandwidth_bytes_per_s=direct / payload.encoding_factor.median,
         storage_delay_s=(profile.storage_class.get_latency_s.median + profile.storage_class.put_latency_s.median)
         / 2
@@ -46,7 +47,8 @@ def closed_form(profile: PlatformProfile, memory_mb: Sequence[int]) -> ClosedFor
     )
 
 
-def _storage_bandwidth(profile: PlatformProfile, memory_mb: np.ndarray) -> np.ndarray:
+def storage_bandwidth(profile: PlatformProfile, memory_mb: np.ndarray) -> np.ndarray:
+    """B_s of each memory size, bytes/s, shape (sizes,)."""
     network, storage = profile.network, profile.storage
     upload_per_mb = network.function_upload_bytes_per_s_per_mb or network.function_bytes_per_s_per_mb
     upload_connection = storage.put_connection_bytes_per_s or storage.connection_bytes_per_s
@@ -74,39 +76,75 @@ def processors(profile: PlatformProfile, architecture: Architecture) -> tuple[np
     return shares / shares.sum(), np.array([each.speed.median for each in generations])
 
 
-def mean_speed(profile: PlatformProfile, architecture: Architecture) -> float:
-    """Speed over x86_64's of an architecture's functions whose mean time is that of their generations."""
+def precision_speeds(profile: PlatformProfile, architecture: Architecture, weights: Weights) -> np.ndarray:
+    """Arithmetic at a precision over fp32's, of each generation of processors, shape (generations,).
+
+    int4 weights are unpacked to int8 as they are read, and multiplied as int8.
+    """
+    kinds = [profile.compute] if architecture == "x86_64" else list(profile.compute.arm64.values())
+    if weights == "fp32":
+        return np.ones(len(kinds))
+    return np.array([(kind.bf16_speed if weights == "bf16" else kind.int8_speed).median for kind in kinds])
+
+
+def mean_speed(profile: PlatformProfile, architecture: Architecture, weights: Weights = "fp32") -> float:
+    """Speed over x86_64's fp32 of an architecture's functions whose mean time is that of their generations."""
     shares, speeds = processors(profile, architecture)
-    return float(1 / (shares / speeds).sum())
+    return float(1 / (shares / (speeds * precision_speeds(profile, architecture, weights))).sum())
 
 
-def speed(profile: PlatformProfile, memory_mb: np.ndarray) -> np.ndarray:
-    """Compute of each memory size, (sizes,), on the default package's architecture, over one vCPU's of x86_64."""
+def speed(profile: PlatformProfile, memory_mb: np.ndarray, weights: Weights = "fp32") -> np.ndarray:
+    """Compute of each memory size, (sizes,), on the default package's architecture, over one vCPU's of x86_64 in
+    fp32."""
     compute = profile.compute
     vcpus = memory_mb / compute.mb_per_vcpu.median
-    return mean_speed(profile, profile.architecture) * scaled_vcpus(vcpus, compute.scaling_exponent.median)
+    mean = mean_speed(profile, profile.architecture, weights)
+    return mean * scaled_vcpus(vcpus, compute.scaling_exponent.median)
 
 
-def expert_seconds(
-    profile: PlatformProfile, memory_mb: Sequence[int], parameter_bytes: float, flops_per_token: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Block time a + b n of an expert over n tokens: its weights are read from memory once a call.
-
-    Args:
-        memory_mb: memory sizes. parameter_bytes: of the expert's weights. flops_per_token: of a token.
-
-    Returns:
-        a and b of each memory size, s and s/token, both of shape (sizes,).
-    """
+def weight_read_s(profile: PlatformProfile, memory_mb: Sequence[int], parameter_bytes: float) -> np.ndarray:
+    """Time in which weights are read from memory once, s, of each memory size, shape (sizes,)."""
     compute, memory = profile.compute, np.asarray(memory_mb, float)
     bandwidth = np.minimum(
         compute.weight_bandwidth_per_vcpu.median * memory / compute.mb_per_vcpu.median,
         compute.weight_bandwidth_per_function.median,
     )
-    return parameter_bytes / bandwidth, flops_per_token / (compute.flops_per_vcpu.median * speed(profile, memory))
+    read_s: np.ndarray = parameter_bytes / bandwidth
+    return read_s
 
 
-def transformer_seconds(profile: PlatformProfile, memory_mb: int, flops: float) -> float:
-    """Time of attention, gates or a head: work of a whole transformer, which is slower than an expert's, s."""
-    rate = profile.compute.flops_per_vcpu.median * profile.compute.transformer_speed.median
-    return flops / (rate * float(speed(profile, np.array([memory_mb], float))[0]))
+def expert_seconds(
+    profile: PlatformProfile,
+    memory_mb: Sequence[int],
+    parameter_bytes: float,
+    flops_per_token: float,
+    weights: Weights = "fp32",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Block time a + b n of an expert over n tokens: its weights are read from memory once a call.
+
+    Args:
+        memory_mb: memory sizes. parameter_bytes: of the expert's weights. flops_per_token: of a token.
+        weights: their precision.
+
+    Returns:
+        a and b of each memory size, s and s/token, both of shape (sizes,).
+    """
+    rate = profile.compute.flops_per_vcpu.median * speed(profile, np.asarray(memory_mb, float), weights)
+    return weight_read_s(profile, memory_mb, parameter_bytes), flops_per_token / rate
+
+
+def transformer_flops_per_s(
+    profile: PlatformProfile, memory_mb: Sequence[int], weights: Weights = "fp32"
+) -> np.ndarray:
+    """Rate of attention, gates and a head, of each memory size, FLOP/s, shape (sizes,): work of a whole
+    transformer, which is slower than an expert's."""
+    compute = profile.compute
+    rate = compute.flops_per_vcpu.median * compute.transformer_speed.median
+    return rate * speed(profile, np.asarray(memory_mb, float), weights)
+
+
+def transformer_seconds(
+    profile: PlatformProfile, memory_mb: int, flops: float, weights: Weights = "fp32"
+) -> float:
+    """Time of such work on a function, s."""
+    return flops / float(transformer_flops_per_s(profile, [memory_mb], weights)[0])

@@ -3,6 +3,7 @@
 File: YAML, `platform-profile/1`; the packaged ones are in `simulator/profiles/`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -124,8 +125,15 @@ class PlatformProfile(Shown, FileModel):
 
 def profile_names() -> list[str]:
     """Names of the packaged profiles."""
-    files = (resources.files("simulator") / "profiles").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return packaged(contenders=False)
+
+
+@functools.cache
+def packaged(contenders: bool) -> list[str]:
+    """Names of the packaged files that are contenders (`simulator.profiles.contenders`), or platforms."""
+    files = [file for file in (resources.files("simulator") / "profiles").iterdir() if file.name.endswith(".yaml")]
+    kinds = {file.name.removesuffix(".yaml"): "schema: contender/" in file.read_text()[:200] for file in files}
+    return sorted(name for name, contends in kinds.items() if contends is contenders)
 
 
 def load_profile(name_or_path: str | Path = DEFAULT_PROFILE) -> PlatformProfile:

@@ -11,7 +11,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from moe.spec import MoESpec
+from simulator.profiles.closed_form import mean_speed
 from simulator.profiles.schema import PlatformProfile
+from simulator.servers.machine import Roofline
 
 Period: TypeAlias = Literal["second", "hour", "month"]
 LayerType: TypeAlias = Literal["attention", "encoder"]
@@ -63,23 +65,27 @@ def run_on_cluster(
             the parameters in its memory, or all.
     """
     cluster, compute = profile.cluster, profile.compute
-    cores, memory_bytes_per_s = cluster.cores.median, cluster.memory_bytes_per_s.median
+    cores = cluster.cores.median
     flops_per_core = compute.flops_per_vcpu.median * cluster.core_speed.median * cluster.efficiency.median
+    flops_per_core *= mean_speed(profile, "x86_64", spec.precision)
     factor = getattr(cluster.better_transformer, layer_type).median if better_transformer else 1.0
-
-    def seconds(flops: float, weights: float) -> float:
-        rate = cores * flops_per_core * compute.transformer_speed.median
-        return flops / rate + weights / memory_bytes_per_s
+    rate = cores * flops_per_core * compute.transformer_speed.median
+    machine = Roofline(rate, cluster.memory_bytes_per_s.median, overlaps=False)
 
     tokens = np.asarray(tokens, float)
     work = spec.expert_flops * tokens
     usable = np.clip(np.ceil(work / cluster.smallest_task_flops.median), 1, cores)
     arithmetic_s = np.maximum(work.sum(axis=1) / cores, (work / usable).max(axis=1)) / flops_per_core
-    weights_s = spec.expert_parameter_bytes * (tokens > 0).sum(axis=1) / memory_bytes_per_s
+    weights_s = spec.expert_parameter_bytes * (tokens > 0).sum(axis=1) / machine.memory_bytes_per_s
     moe_s = float((arithmetic_s + weights_s).sum())
-    attention_s = len(tokens) * seconds(spec.non_moe_flops * batch_tokens / factor, spec.non_moe_parameter_bytes)
-    tail_s = seconds(spec.tail_flops * batch_tokens, spec.embedding_bytes if spec.tail_flops else 0.0)
-    latency_s = moe_s + attention_s + tail_s
+    attention_s = len(tokens) * machine.seconds(
+        spec.non_moe_flops * batch_tokens / factor, spec.non_moe_parameter_bytes
+    )
+    attention_s += machine.seconds(
+        spec.dense_flops * batch_tokens / factor, spec.dense_parameters * spec.bytes_per_parameter
+    )
+    tail_s = machine.seconds(spec.tail_flops * batch_tokens, spec.tail_parameter_bytes)
+    latency_s = float(moe_s + attention_s + tail_s)
     per_second = cluster.price_per_hour.median / SECONDS_PER_HOUR
     charged_s = {"time-share": moe_s, "memory-share": _memory_share(spec) * latency_s, "whole": latency_s}[charged]
     cost: dict[Period, float] = {
@@ -92,5 +98,4 @@ def run_on_cluster(
 
 def _memory_share(spec: MoESpec) -> float:
     """Share of the experts in the model's parameters."""
-    experts = spec.moe_layers * spec.experts * spec.expert_parameter_bytes
-    return experts / (experts + spec.moe_layers * spec.non_moe_parameter_bytes + spec.embedding_bytes)
+    return spec.moe_layers * spec.experts * spec.expert_parameters / spec.parameters

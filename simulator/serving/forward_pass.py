@@ -9,6 +9,7 @@ Source: Liu, Wang, Wu, INFOCOM 2025, section III-C.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,8 @@ class ForwardPass:
         step: 0 for the pass over the batch's tokens, then the number of the decode step.
         whole_tokens: whether tokens are dealt out whole, or divided.
         limits: whether memory and payload limits are enforced at all.
+        first_layer: number of the problem's first layer in the model, where it is a run of its layers.
+        arrival, leaving: what the first function does before it computes, and the last one in the end.
     """
 
     service: LambdaService
@@ -51,6 +54,9 @@ class ForwardPass:
     step: int = 0
     whole_tokens: bool = True
     limits: bool = True
+    first_layer: int = 0
+    arrival: Program = ()
+    leaving: Program = ()
 
     def __post_init__(self) -> None:
         self.ended = self.service.env.event()
@@ -61,9 +67,19 @@ class ForwardPass:
             for e, layer in enumerate(self.plan.layers)
         ]
 
+    @property
+    def beyond_plan(self) -> int:
+        """Calls of experts beyond the planned replicas, foreseen."""
+        planned = sum(int(layer.replicas.sum()) for layer in self.plan.layers)
+        return sum(int(each.sum()) for each in self.replicas) - planned
+
+    def durations_s(self, began: float) -> list[float]:
+        """From `began` to its end; NaN where it failed."""
+        return [self.service.env.now - began if self.failed is None else math.nan]
+
     def run(self) -> simpy.Event:
         """Start the pass; the event succeeds when the tail has ended, or a call has `failed` for good."""
-        head = self._non_moe(0, (), self.problem.head_s)
+        head = self._non_moe(0, self.arrival, self.problem.head_s)
         assert head.program is not None
         row = head.row.again(1, self.batch, self.step)
         self.service.invoke(row, head.program, head.then, repeatable=False)
@@ -83,12 +99,12 @@ class ForwardPass:
                 break
             # no token reaches the layer: this function goes on with the next
         else:
-            program.append(Compute(self.problem.tail_s))
+            program += [Compute(self.problem.tail_s), *self.leaving]
         row = Record(
             batch=self.batch,
-            layer=e,
+            layer=self.first_layer + e,
             role="non-moe",
-            function=non_moe_function(e),
+            function=non_moe_function(self.first_layer + e),
             memory_mb=non_moe_memory_mb(self.problem, e),
             tokens=self.problem.served_tokens,
         )
@@ -103,6 +119,7 @@ class ForwardPass:
             serving=self.serving,
             limits=self.limits,
             e=e,
+            first_layer=self.first_layer,
             plan=plan,
             calls=self._calls[e],
             latch=self._latch,

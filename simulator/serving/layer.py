@@ -45,15 +45,31 @@ class Serving(FileModel):
     gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
     overflow: Overflow = Field("foreseen", description="of a replica that meets more tokens than fit")
     reload: Reload = Field("every-invocation", description="of parameters: at each call, or once an instance")
+    blocks_package: str | None = Field(
+        None, description="of stages of blocks: an image has their parameters in it, else they come from S3"
+    )
+    hedge_after_s: float | None = Field(
+        0.2,
+        gt=0,
+        description="an S3 request that takes longer is sent again, and the first answer counts; null: not",
+    )
 
 
 DEFAULT_SERVING = Serving()
 JUST_IN_TIME = Serving(start="just-in-time")
 """As the closed form reckons (Eq. 3-11): an expert waits for no input, nor a non-MoE function for results."""
-AS_PAPER = Serving(start="just-in-time", next_layer_start="eager")
-"""The same, but the next non-MoE function starts with the layer, and waits, billed (Eq. 7's picture)."""
-EAGER = Serving(next_layer_start="eager")
-"""Everything starts with its layer, as the functions of `lambda_probe.live` start each other."""
+AS_PAPER = Serving(start="just-in-time", next_layer_start="eager", hedge_after_s=None)
+"""The same, but the next non-MoE function starts with the layer, and waits, billed (Eq. 7's picture), and no
+request is sent again."""
+EAGER = Serving(next_layer_start="eager", hedge_after_s=None)
+"""Everything starts with its layer, as the functions of `lambda_probe.live` start each other, without hedges."""
+
+
+def as_served(platform: Platform, serving: Serving) -> Platform:
+    """The platform as programs that are served so meet it: S3 with requests that are sent again."""
+    if serving.hedge_after_s is None or platform.is_ideal:
+        return platform
+    return platform.changed(storage=platform.storage.hedged(serving.hedge_after_s))
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,8 @@ class Layer:
 
     Args:
         service, problem, serving, limits: as of the pass (`simulator.serving.forward_pass`).
-        e: number of the layer. plan: its plan. calls: of its experts.
+        e: number of the layer. first_layer: where the problem begins in the model. plan: its plan. calls: of its
+            experts.
         latch: makes a latch for so many calls, which is told if the pass fails.
         check: called with the row of each call's last attempt.
     """
@@ -72,6 +89,7 @@ class Layer:
     serving: Serving
     limits: bool
     e: int
+    first_layer: int
     plan: LayerPlan
     calls: list[Replica]
     latch: Callable[[int], Latch]
@@ -109,12 +127,12 @@ class Layer:
                 if self.serving.overflow != "retry" or last.status not in OVERFLOWS:
                     return ()
                 return tuple(
-                    Target(_record(part), again(part, k), part.tokens * payload_per_token, then=self.check)
+                    Target(self._record(part), again(part, k), part.tokens * payload_per_token, then=self.check)
                     for part in self._split(c)
                 )
 
             target = Target(
-                _record(c),
+                self._record(c),
                 program(c, k),
                 c.tokens * payload_per_token,
                 limit_bytes=None if self.limits else math.inf,
@@ -132,6 +150,20 @@ class Layer:
     def need_memory(self, replica: Replica) -> Program:
         """What kills a replica that overflows, where limits are enforced."""
         return (Allocate(replica.needed_bytes),) if self.limits else ()
+
+    def _record(self, replica: Replica) -> Record:
+        """The row of a call from its start; the batch is its caller's."""
+        layer = self.first_layer + replica.layer
+        return Record(
+            batch=0,
+            layer=layer,
+            role="expert",
+            function=expert_function(layer, replica.expert),
+            memory_mb=replica.memory_mb,
+            expert=replica.expert,
+            replica=replica.number,
+            tokens=replica.tokens,
+        )
 
     def _split(self, replica: Replica) -> list[Replica]:
         """A replica that overflows, as the least number of replicas that fit."""
@@ -173,20 +205,6 @@ def _parameters(size: float, serving: Serving) -> Phase:
 def _loaded(phase: Phase, serving: Serving) -> Phase:
     """A load as often as it is done."""
     return FirstCall((phase,), PARAMETERS) if serving.reload == "when-cold" else phase
-
-
-def _record(replica: Replica) -> Record:
-    """The row of a call from its start; the batch is its caller's."""
-    return Record(
-        batch=0,
-        layer=replica.layer,
-        role="expert",
-        function=expert_function(replica.layer, replica.expert),
-        memory_mb=replica.memory_mb,
-        expert=replica.expert,
-        replica=replica.number,
-        tokens=replica.tokens,
-    )
 
 
 def non_moe_function(e: int) -> str:

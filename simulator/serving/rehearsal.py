@@ -27,7 +27,7 @@ def expected_end_s(
         invoked_s: when it is invoked. begins_s: when its handler begins, instead.
         published_s: when what it waits for is there.
     """
-    still = service.platform.still()
+    still = service.platform.still
     down, up = still.network.rates(memory_mb), still.network.upload_rates(memory_mb)
     function = Function("", memory_mb, still.start.package, math.inf)
     call = Call(service, still, function, Record(0, 0, "", "", memory_mb), program)

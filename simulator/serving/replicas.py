@@ -99,8 +99,13 @@ def whole_tokens(tokens: np.ndarray) -> np.ndarray:
     return whole.astype(int)
 
 
-def problem_of_size(problem: DeploymentProblem, batch_tokens: float) -> DeploymentProblem:
-    """The problem for batches of another size: popularity and non-MoE compute in proportion, loads as they are."""
+def problem_of_size(
+    problem: DeploymentProblem, batch_tokens: float, sequences: int | None = None
+) -> DeploymentProblem:
+    """The problem for batches of another size: popularity and non-MoE compute in proportion, loads as they are.
+
+    `sequences`: of the batch; None: in proportion as well, at least one.
+    """
     share = batch_tokens / problem.served_tokens
     layers = tuple(
         layer.model_copy(
@@ -112,7 +117,11 @@ def problem_of_size(problem: DeploymentProblem, batch_tokens: float) -> Deployme
         for layer in problem.layers
     )
     changes = {"layers": layers, "tail_s": problem.tail_s * share, "batch_tokens": float(batch_tokens)}
-    return problem.model_copy(update=changes)
+    problem, blocks = problem.model_copy(update=changes), problem.blocks
+    if blocks is None:
+        return problem
+    sequences = sequences or max(1, round(blocks.sequences * share))
+    return problem.with_blocks(blocks.model_copy(update={"sequences": sequences}))
 
 
 def _shares(tokens: float, replicas: int, whole: bool) -> list[float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from moe.errors import InputError
-from simulator.plan import DeploymentPlan, DeploymentProblem, Reload
+from simulator.plan import DeploymentProblem, Reload
+from simulator.staged_plan import AnyPlan
 
 if TYPE_CHECKING:
     from simulator.serving.layer import Serving
@@ -48,7 +49,7 @@ def served_so(
     )
 
 
-def settled(problem: DeploymentProblem, plan: DeploymentPlan, serving: Way) -> tuple[DeploymentProblem, Way]:
+def settled(problem: DeploymentProblem, plan: AnyPlan, serving: Way) -> tuple[DeploymentProblem, Way]:
     """Problem and serving with what the plan settles; a `reload` that is asked for goes first."""
     problem = served_so(problem, plan.non_moe_memory_mb, plan.reload)
     reload = problem.platform.reload

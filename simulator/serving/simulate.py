@@ -6,8 +6,8 @@ import gc
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import simpy
@@ -16,33 +16,25 @@ from moe.errors import InputError
 from moe.shown import Shown
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.platform import ideal_platform, platform_of_profile
-from simulator.plan import (
-    DeploymentPlan,
-    DeploymentProblem,
-    Violation,
-    check_plan_fits,
-    constraint_violations,
-    non_moe_memory_mb,
-)
+from simulator.plan import DeploymentPlan, DeploymentProblem, Violation
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
+from simulator.serving.decode import Decode
+from simulator.serving.deployed import deploy_plan
 from simulator.serving.forward_pass import ForwardPass
-from simulator.serving.layer import DEFAULT_SERVING, Serving, expert_function, non_moe_function
+from simulator.serving.lane import decode_violations
+from simulator.serving.layer import DEFAULT_SERVING, Serving, as_served
 from simulator.serving.overflow import replicas_run
-from simulator.serving.rehearsal import PARAMETERS
-from simulator.serving.replicas import check_can_be_played, problem_of_size, whole_tokens
+from simulator.serving.replicas import problem_of_size, whole_tokens
 from simulator.serving.settled import settled
+from simulator.serving.stages import StagedPass, Stages
+from simulator.stage_rules import violations_of
+from simulator.staged_plan import AnyPlan, StagedPlan, whole_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-@dataclass(frozen=True)
-class Decode:
-    """Token-by-token generation: how many steps, and the sequences that each gives a token to."""
-
-    steps: int
-    sequences: int
+Pass: TypeAlias = ForwardPass | StagedPass
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,7 +46,7 @@ class SimulatedRun(Shown):
         latency_s: of each batch, head to tail, shape (batches,); with `decode`, the time to the first token.
         decode_s: of each decode step of each batch, the time per token, shape (batches, steps).
         served_tokens: tokens of a batch.
-        bill: of the mean batch.
+        bill: of the mean batch. decode_usd: of it, what generating costs after the first token.
         violations: constraints that the plan breaks for the tokens it was made for, and the latency limit if
             a batch's latency is over it.
         overflowed: replicas' calls beyond the planned ones that were foreseen, over all batches.
@@ -69,6 +61,7 @@ class SimulatedRun(Shown):
     violations: tuple[Violation, ...]
     overflowed: int
     failed: tuple[str, ...] = ()
+    decode_usd: float = 0.0
 
     @property
     def mean_latency_s(self) -> float:
@@ -104,7 +97,7 @@ class SimulatedRun(Shown):
 
 def simulate(
     problem: DeploymentProblem,
-    plan: DeploymentPlan,
+    plan: AnyPlan,
     profile: PlatformProfile | None = None,
     *,
     serving: Serving = DEFAULT_SERVING,
@@ -129,7 +122,8 @@ def simulate(
         warm: whether planned instances are initialised before the first batch, and have loaded what they keep.
         apart: whether each batch finds what the first one found (without `warm`: no instance) and begins at 0 s;
             else it finds the instances that the batch before it has left.
-        decode: token-by-token generation after each batch: every layer is invoked again for each step.
+        decode: token-by-token generation after each batch: every layer, or stage, is invoked again for each step;
+            a model in one stage generates in the instances that hold the batch.
         poll_s: how often a function that waits looks into S3 for what it waits for; 0: it is told.
         seed: of all random streams.
 
@@ -143,37 +137,42 @@ def simulate(
     >>> run.latency_s.shape, run.bill.total_cost_usd > run.bill.billed_cost_usd
     ((3,), True)
     """
-    check_plan_fits(problem, plan)
+    broken = violations_of(problem, plan)
+    whole = whole_model(plan)
+    if decode is not None and whole is not None:
+        kept = decode_violations(problem, whole, decode.steps, decode.sequences)
+        broken += [each for each in kept if each not in broken]
     problem, serving = settled(problem, plan, serving)
     rng = np.random.default_rng(seed)
     platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
-    platform = platform.changed(own_work={"poll_s": poll_s})
-    passes: list[ForwardPass] = []
+    platform = as_served(platform.changed(own_work={"poll_s": poll_s}), serving)
+    passes: list[Pass] = []
     durations_s: list[np.ndarray] = []
-    batches = list(enumerate([None] * runs if routing is None else routing))
-    for served in [[each] for each in batches] if apart else [batches]:
+    batches = list(enumerate([None] * runs if routing is None else [_layers_of(problem, x) for x in routing]))
+    served = of_plan(problem, plan, serving)
+    for some in [[each] for each in batches] if apart else [batches]:
         service = LambdaService(simpy.Environment(), platform)
-        deploy_plan(service, problem, plan, warm, loaded=warm and serving.reload == "when-cold")
-        here = [_pass(service, problem, plan, serving, number, real) for number, real in served]
-        in_order = [one for each in here for one in (each, *_decode_steps(each, decode))]
+        deploy_plan(service, problem, plan, serving, warm, loaded=warm)
+        here = [make_pass(service, served, number, real, decode) for number, real in some]
+        in_order = [one for each in here for one in (each, *decode_steps(each, decode))]
         durations_s.append(_serve(service, in_order).reshape(len(here), -1))
         passes += here
-    return _outcome(passes, np.concatenate(durations_s))
+    return _outcome(problem, broken, passes, np.concatenate(durations_s))
 
 
-def _outcome(passes: list[ForwardPass], durations_s: np.ndarray) -> SimulatedRun:
+def _outcome(
+    problem: DeploymentProblem, violations: list[Violation], passes: list[Pass], durations_s: np.ndarray
+) -> SimulatedRun:
     """What happened when these passes over a batch, and the decode steps of each, took so long.
 
     Args:
+        violations: of the plan, latency aside.
         durations_s: of each pass, then of its steps, shape (batches, 1 + steps).
     """
-    problem, plan = passes[0].problem, passes[0].plan
     records = [row for service in dict.fromkeys(each.service for each in passes) for row in service.records]
     latency_s, limit_s = durations_s[:, 0], problem.latency_limit_s
-    violations = constraint_violations(problem, plan)
     if limit_s is not None and (latency_s > limit_s * (1 + 1e-9)).any():
-        violations.append((None, None, "latency"))
-    planned = sum(int(layer.replicas.sum()) for layer in plan.layers)
+        violations = [*violations, (None, None, "latency")]
     return SimulatedRun(
         records=records,
         latency_s=latency_s,
@@ -181,40 +180,51 @@ def _outcome(passes: list[ForwardPass], durations_s: np.ndarray) -> SimulatedRun
         served_tokens=problem.served_tokens,
         bill=bill(records).per_batch(len(passes)),
         violations=tuple(violations),
-        overflowed=sum(sum(int(g.sum()) for g in each.replicas) - planned for each in passes),
+        overflowed=sum(each.beyond_plan for each in passes),
         failed=tuple(
             f"batch {each.batch}: {each.failed.function} {each.failed.status}, attempt {each.failed.attempt}"
             for each in passes
             if each.failed is not None
         ),
+        decode_usd=_decode_usd(records, passes) / len(passes),
     )
 
 
-def _decode_steps(first: ForwardPass, decode: Decode | None) -> list[ForwardPass]:
-    """The passes after a batch's first: one token of each sequence, routed as the batch was."""
-    if decode is None:
+def _decode_usd(records: list[Record], passes: list[Pass]) -> float:
+    """What calls of decode steps cost, and steps inside of calls."""
+    inside = [each.usd for one in passes if isinstance(one, StagedPass) for each in one.generated]
+    return bill(row for row in records if row.step).total_cost_usd + sum(inside)
+
+
+def decode_steps(first: Pass, decode: Decode | None) -> list[Pass]:
+    """The passes after a batch's first: one token of each sequence, routed as the batch was; none where the
+    instances that hold the sequences generate."""
+    if decode is None or (isinstance(first, StagedPass) and first.decode is not None):
         return []
-    small = problem_of_size(first.problem, decode.sequences)
+    small = problem_of_size(first.problem, decode.sequences, decode.sequences)
     share = decode.sequences / first.problem.served_tokens
-    tokens = [whole_tokens(each * share) for each in first.tokens]
+    routed = [layer.tokens for layer in first.problem.layers] if first.tokens is None else first.tokens
+    tokens = [whole_tokens(each * share) for each in routed]
+    steps, service = range(1, decode.steps + 1), first.service
+    if isinstance(first, StagedPass):
+        stages = replace(first.stages, problem=small)
+        return [StagedPass(service, stages, first.batch, step, tokens) for step in steps]
     replicas = [layer.replicas for layer in first.plan.layers]
     return [
-        ForwardPass(
-            first.service, small, first.plan, tokens, replicas, first.serving, first.batch, step, limits=False
-        )
-        for step in range(1, decode.steps + 1)
+        ForwardPass(service, small, first.plan, tokens, replicas, first.serving, first.batch, step, limits=False)
+        for step in steps
     ]
 
 
-def _serve(service: LambdaService, passes: list[ForwardPass]) -> np.ndarray:
-    """Run the passes one after the other; their latencies, s, shape (passes,)."""
+def _serve(service: LambdaService, passes: list[Pass]) -> np.ndarray:
+    """Run the passes one after the other; their latencies and those of steps in them, s, shape (durations,)."""
     env, latencies = service.env, []
 
     def one_after_the_other() -> Generator[simpy.Event, None, None]:
         for each in passes:
             began = env.now
             yield each.run()
-            latencies.append(env.now - began if each.failed is None else math.nan)
+            latencies.extend(each.durations_s(began))
 
     env.process(one_after_the_other())
     with _no_garbage_collection():
@@ -234,23 +244,47 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _pass(
+@dataclass(frozen=True)
+class Layers:
+    """A plan of layers, for batches of one size: what is served, and how."""
+
+    problem: DeploymentProblem
+    plan: DeploymentPlan
+    serving: Serving
+
+
+def of_plan(problem: DeploymentProblem, plan: AnyPlan, serving: Serving) -> Layers | Stages:
+    """What the passes of a plan, `/1` or `/2`, have in common."""
+    return Stages(problem, plan, serving) if isinstance(plan, StagedPlan) else Layers(problem, plan, serving)
+
+
+def make_pass(
     service: LambdaService,
-    problem: DeploymentProblem,
-    plan: DeploymentPlan,
-    serving: Serving,
+    served: Layers | Stages,
     batch: int,
-    routed: np.ndarray | None,
-) -> ForwardPass:
-    """A pass with real, whole tokens, on as many replicas as they need; or with the problem's, divided evenly."""
-    if routed is None:
-        tokens = [layer.tokens for layer in problem.layers]
+    real: list[np.ndarray] | None,
+    decode: Decode | None,
+) -> Pass:
+    """A pass with real, whole tokens, on as many replicas as they need; or with the problem's, divided evenly.
+
+    Args:
+        service: where it runs. served: what, made by `of_plan`. batch: its number.
+        real: tokens of each expert of each layer, (experts,) per layer; None: the problem's.
+        decode: what is generated after it, where its instances do so themselves.
+    """
+    whole = real is not None
+    if isinstance(served, Stages):
+        here = decode if whole_model(served.plan) is not None else None
+        return StagedPass(service, served, batch, 0, real, whole, here)
+    plan = served.plan
+    if real is None:
+        tokens = [layer.tokens for layer in served.problem.layers]
         replicas = [layer.replicas for layer in plan.layers]
     else:
-        tokens = _layers_of(problem, routed)
-        replicas = replicas_run(problem, plan, tokens, serving.overflow)
-    real = routed is not None
-    return ForwardPass(service, problem, plan, tokens, replicas, serving, batch, whole_tokens=real, limits=real)
+        tokens, replicas = real, replicas_run(served.problem, plan, real, served.serving.overflow)
+    return ForwardPass(
+        service, served.problem, plan, tokens, replicas, served.serving, batch, whole_tokens=whole, limits=whole
+    )
 
 
 def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarray]:
@@ -258,29 +292,3 @@ def _layers_of(problem: DeploymentProblem, tokens: np.ndarray) -> list[np.ndarra
     if np.shape(tokens) != expected:
         raise InputError(f"routing: expected {expected} layers and experts, got {np.shape(tokens)}")
     return list(np.asarray(tokens))
-
-
-def deploy_plan(
-    service: LambdaService,
-    problem: DeploymentProblem,
-    plan: DeploymentPlan,
-    warm: bool,
-    provisioned: bool = False,
-    loaded: bool = False,
-) -> None:
-    """Deploy every function of a plan: planned instances initialised if `warm`, kept so if `provisioned`, with
-    their parameters if `loaded`.
-
-    Raises InputError: more replicas than can be played.
-    """
-
-    def deploy(name: str, memory_mb: int, instances: int) -> None:
-        done = (PARAMETERS,) if loaded else ()
-        service.deploy(name, memory_mb, warm=instances * warm, provisioned=instances * provisioned, done=done)
-
-    for e, layer in enumerate(plan.layers):
-        check_can_be_played(e, layer.replicas)
-        for i, expert in enumerate(layer.experts):
-            deploy(expert_function(e, i), expert.memory_mb, expert.replicas)
-    for e in range(len(plan.layers) + 1):
-        deploy(non_moe_function(e), non_moe_memory_mb(problem, e), 1)

@@ -24,7 +24,8 @@ def chrome_trace(records: Iterable[Record]) -> dict[str, Any]:
     for row in records:
         layers.setdefault(row.layer, f"layer {row.layer:02d}")
         track = tracks.setdefault(row.instance, len(tracks) + 1)
-        what = f"expert {row.expert}.{row.replica}" if row.role == "expert" else "non-MoE"
+        names = {"expert": f"expert {row.expert}.{row.replica}", "blocks": f"lane {row.replica}"}
+        what = names.get(row.role, "non-MoE")
         about = {
             "tokens": row.tokens,
             "memory_mb": row.memory_mb,

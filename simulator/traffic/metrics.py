@@ -23,6 +23,7 @@ class Batch:
         arrived_s: arrival of each of its requests, s, sorted.
         left_s, ended_s: when it left the queue, and when its answer was there.
         ok: whether it was served.
+        first_token_s: when a generated first token was there. token_s: mean time of a further one; NaN without.
     """
 
     number: int
@@ -30,6 +31,8 @@ class Batch:
     left_s: float = math.nan
     ended_s: float = math.nan
     ok: bool = False
+    first_token_s: float = math.nan
+    token_s: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ class Tally:
         latency_s: collects the latencies of served requests.
         tokens_per_request: 0 for a function.
         horizon_s: end of arrivals, s; infinite until it is known.
+        first_token_s, token_s: collect times to the first token, and of a further one.
     """
 
     warm_up_s: float
@@ -162,6 +166,8 @@ class Tally:
     latency_s: Sample
     tokens_per_request: int = 0
     horizon_s: float = math.inf
+    first_token_s: Sample | None = None
+    token_s: Sample | None = None
     requests: int = 0
     batches: int = 0
     failed: int = 0
@@ -205,6 +211,9 @@ class Tally:
             latency_s = batch.ended_s - arrived_s
             self.latency_s.add(latency_s)
             self.in_slo += latency_s <= self.slo_s
+            if self.first_token_s is not None and self.token_s is not None:
+                self.first_token_s.add(batch.first_token_s - arrived_s)
+                self.token_s.add(batch.token_s)
 
     def row(self, row: Record, running: int) -> None:
         """An attempt is over; `running` calls were under way until then."""
@@ -273,6 +282,16 @@ class Tally:
             full_usd_per_1000_tokens=1000 * ratio(bill.full_cost_usd, tokens),
             total_usd_per_1000_tokens=1000 * ratio(bill.total_cost_usd, tokens),
         )
+
+    def generation(self) -> dict[str, float]:
+        """Percentiles of the times to the first token and of a further one, s; empty where none are generated."""
+        found: dict[str, float] = {}
+        for name, sample in (("first_token", self.first_token_s), ("token", self.token_s)):
+            if sample is not None:
+                kept = sample.kept() if sample.count else np.array([math.nan])
+                quantiles = np.quantile(kept, (0.5, 0.9, 0.99)).tolist()
+                found |= dict(zip((f"{name}_p50_s", f"{name}_p90_s", f"{name}_p99_s"), quantiles, strict=True))
+        return found
 
 
 def summed(total: float, values: np.ndarray) -> float:

@@ -22,9 +22,11 @@ from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Platform, platform_of_profile
 from simulator.cloud.prewarming import prewarming_policy
-from simulator.plan import DeploymentPlan, DeploymentProblem, read_plan, read_problem
+from simulator.plan import DeploymentProblem, read_problem
 from simulator.profiles.schema import PlatformProfile, load_profile
 from simulator.records import STANDBY, Bill, Record
+from simulator.serving.layer import as_served
+from simulator.staged_plan import AnyPlan, read_any_plan
 from simulator.traffic.arrivals import limited
 from simulator.traffic.function_file import Deployed
 from simulator.traffic.function_metrics import FunctionMetrics, FunctionTally
@@ -121,7 +123,7 @@ class Inputs:
     scenario: Scenario
     profile: PlatformProfile
     problem: DeploymentProblem | None = None
-    plan: DeploymentPlan | None = None
+    plan: AnyPlan | None = None
 
 
 def read_inputs(scenario: Scenario) -> Inputs:
@@ -155,7 +157,7 @@ def read_inputs(scenario: Scenario) -> Inputs:
     if problem.served_tokens <= 0:
         raise InputError(f"{scenario.moe.problem}: expected tokens for some expert, got none")
     with named("moe.plan"):
-        return Inputs(scenario, profile, problem, read_plan(scenario.moe.plan, problem))
+        return Inputs(scenario, profile, problem, read_any_plan(scenario.moe.plan, problem))
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ class Served:
         bill: of a request, by parts. engine: what played it, `simpy` or `fast`.
         functions: of an application, each function's. all_ended_s: from a served request's arrival to the end of
             its batch's last call, of those that nobody waited for as well, shape (requests,).
+        generation: of a model that generates, percentiles of the times to the first token and of a further one, s.
     """
 
     metrics: Metrics
@@ -181,6 +184,7 @@ class Served:
     engine: str = "simpy"
     functions: dict[str, FunctionMetrics] = field(default_factory=dict)
     all_ended_s: np.ndarray = field(default_factory=lambda: np.empty(0))
+    generation: dict[str, float] = field(default_factory=dict)
 
 
 class Replication:
@@ -209,6 +213,8 @@ class Replication:
         if platform is None:
             constants = inputs.problem.platform if inputs.problem else None
             platform = platform_of_profile(inputs.profile, constants, rolling)
+        if scenario.moe is not None:
+            platform = as_served(platform, scenario.moe)
         self._service = service = self._service_on(platform)
         self._env = service.env
         self._server = _server(service, inputs, serving)
@@ -218,6 +224,8 @@ class Replication:
         self._tally = Tally(
             scenario.warm_up_s, scenario.slo_s, Sample(sampling), tokens, scenario.duration_s or math.inf
         )
+        if scenario.moe is not None and scenario.moe.generated_tokens:
+            self._tally.first_token_s, self._tally.token_s = Sample(sampling), Sample(sampling)
         self._batcher = Batcher(self._env, scenario.batching, self._leave)
         self._blocks = limited(scenario.arrivals.process.blocks(arriving), scenario.duration_s, scenario.requests)
         self._arrived = self._backlog = 0
@@ -239,7 +247,16 @@ class Replication:
         metrics = self._tally.metrics(waiting)
         latency_s = self._tally.latency_s.kept()
         bill = self._tally.bill.per_batch(max(1.0, metrics.requests))
-        served = Served(metrics, latency_s, self._arrived, self._last_s, stopped, bill, self.engine)
+        served = Served(
+            metrics,
+            latency_s,
+            self._arrived,
+            self._last_s,
+            stopped,
+            bill,
+            self.engine,
+            generation=self._tally.generation(),
+        )
         if self._by_function is None:
             return served
         by_function, all_ended_s = self._by_function.metrics(metrics.requests), self._by_function.all_ended_s()

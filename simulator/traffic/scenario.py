@@ -63,6 +63,7 @@ class DeployedMoE(FileModel):
     problem: str = Field(description="deployment problem, JSON or YAML; relative to the scenario's folder")
     plan: str = Field(description="deployment plan for it")
     tokens_per_request: int = Field(ge=1)
+    generated_tokens: int = Field(0, ge=0, description="that each request then generates, one after the other")
     tokens: Literal["largest-remainder", "multinomial"] = Field(
         "largest-remainder", description="how a batch's whole tokens follow the problem's popularity"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,14 +11,12 @@ import numpy as np
 
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Compute
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentProblem
 from simulator.records import Record
-from simulator.serving.forward_pass import ForwardPass
-from simulator.serving.overflow import replicas_run
-from simulator.serving.replicas import problem_of_size, whole_tokens
-from simulator.serving.settled import settled
-from simulator.serving.simulate import deploy_plan
+from simulator.serving.decode import Decode
+from simulator.staged_plan import AnyPlan
 from simulator.traffic.metrics import Batch
+from simulator.traffic.model import DeployedModel
 from simulator.traffic.program_file import Entry, Functions, programs, row_of
 from simulator.traffic.scenario import FunctionChoice, MoEChoice
 
@@ -81,40 +80,31 @@ class ApplicationServer:
 
 
 class MoEServer:
-    """A deployed MoE model: a batch is one forward pass; passes run side by side on the same functions.
-
-    A batch of n tokens has the problem's popularity, scaled to n tokens, and n's share of the problem's non-MoE
-    compute; replicas are the planned ones, or as many as the tokens need (`simulator.serving.overflow`).
-    """
+    """A deployed model (`simulator.traffic.model`): a batch is one pass over its tokens, then it generates."""
 
     def __init__(
         self,
         service: LambdaService,
         choice: MoEChoice,
         problem: DeploymentProblem,
-        plan: DeploymentPlan,
+        plan: AnyPlan,
         rng: np.random.Generator,
     ) -> None:
-        problem, choice = settled(problem, plan, choice)
-        self._service, self._choice, self._plan, self._rng = service, choice, plan, rng
-        self._problem = problem
-        self._scaled: dict[int, tuple[DeploymentProblem, list[np.ndarray]]] = {}
-        deploy_plan(service, problem, plan, choice.warm and not choice.provisioned, choice.provisioned)
+        def drawn(tokens: np.ndarray) -> np.ndarray:
+            return rng.multinomial(int(tokens.sum()), tokens / max(1, tokens.sum()))
+
+        self._choice = choice
+        deal = drawn if choice.tokens == "multinomial" else None
+        self._model = DeployedModel(service, problem, plan, choice, choice.warm, choice.provisioned, deal)
 
     def serve(self, batch: Batch, done: Callable[[Batch, bool], None]) -> None:
-        """Start a forward pass."""
-        size = len(batch.arrived_s) * self._choice.tokens_per_request
-        problem, tokens = self._scaled.get(size) or self._scale(size)
-        if self._choice.tokens == "multinomial":
-            tokens = [self._rng.multinomial(int(each.sum()), each / max(1, each.sum())) for each in tokens]
-        replicas = replicas_run(problem, self._plan, tokens, self._choice.overflow)
-        one = ForwardPass(self._service, problem, self._plan, tokens, replicas, self._choice, batch.number)
-        ended = one.run()
-        assert ended.callbacks is not None
-        ended.callbacks.append(lambda _: done(batch, one.failed is None))
+        """Start a pass over all tokens of its requests."""
+        requests, more = len(batch.arrived_s), self._choice.generated_tokens - 1
 
-    def _scale(self, size: int) -> tuple[DeploymentProblem, list[np.ndarray]]:
-        """The problem for batches of `size` tokens, and their tokens of each expert of each layer."""
-        problem = problem_of_size(self._problem, size)
-        self._scaled[size] = problem, [whole_tokens(layer.tokens) for layer in problem.layers]
-        return self._scaled[size]
+        def ended(took_s: list[float]) -> None:
+            batch.first_token_s = batch.left_s + took_s[0]
+            batch.token_s = float(np.mean(took_s[1:])) if took_s[1:] else math.nan
+            done(batch, not any(map(math.isnan, took_s)))
+
+        decode = Decode(more, requests) if more > 0 else None
+        self._model.serve(batch.number, requests * self._choice.tokens_per_request, decode, ended)

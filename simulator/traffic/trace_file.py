@@ -59,7 +59,7 @@ def read_trace(
         InputError: no file, no column of times or several, a row of another length or without a time, something
             else than numbers, unsorted times, times that cannot be seconds from 0.
     """
-    rows = _rows(path)
+    rows = read_rows(path)
     at_line, first = next(rows, (0, [""]))
     names = first if any(first) and all(map(_is_name, first)) else None
     at = _column(path, names, column, len(first))
@@ -80,7 +80,7 @@ def read_trace(
     return _from_zero(path, np.array(times), lines, SECONDS[unit], from_first)
 
 
-def _rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+def read_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """Every row with its line; blank lines may stand at the end only."""
     reader = csv.reader(io.StringIO(read_text(path, MOST_BYTES), newline=""), strict=True)
     blank = 0
@@ -147,9 +147,14 @@ def _words(name: str) -> Iterator[str]:
         yield from (glued[0], word[len(glued[0]) :]) if glued else (word,)
 
 
+def units_in(name: str) -> set[Unit]:
+    """The units that a header's cell names: ms of `time (ms)` and `timestamp_ms`."""
+    return {_UNITS[word] for word in _words(name) if word in _UNITS}
+
+
 def _unit(path: str | Path, name: str, unit: Unit | None) -> Unit:
     """The unit of the times, held against what the header says. Raises InputError."""
-    said = {_UNITS[word] for word in _words(name) if word in _UNITS}
+    said = units_in(name)
     unknown = [text for text in _BRACKETS.findall(name) if text.lower() not in _UNITS]
     if said - {unit or "s"} or (unknown and unit is None):
         other = ", ".join(sorted(said)) or f"one of {', '.join(SECONDS)}"

@@ -19,15 +19,15 @@ def limited(slack: float) -> DeploymentProblem:
 def slower(by: np.ndarray) -> Latencies:
     """Batches that take so many times what a plan says."""
 
-    def latencies_s(plan: DeploymentPlan) -> np.ndarray:
+    def latencies_s(plan: DeploymentPlan, first: int | None = None) -> np.ndarray:
         assert plan.latency_s is not None
-        return plan.latency_s * by
+        return plan.latency_s * by[:first]
 
     return latencies_s
 
 
 def late_share(plan: DeploymentPlan, latencies_s: Latencies, limit_s: float) -> float:
-    found = Lateness.of(latencies_s(plan), limit_s)
+    found = Lateness.of(latencies_s(plan, None), limit_s)
     assert found is not None
     return found.share
 
@@ -86,9 +86,9 @@ def test_tails_that_no_plan_can_help_are_not_paid_for(tail: float) -> None:
     assert limit_s is not None
     slow = np.arange(200) < tail * 200
 
-    def latencies_s(plan: DeploymentPlan) -> np.ndarray:
+    def latencies_s(plan: DeploymentPlan, first: int | None = None) -> np.ndarray:
         assert plan.latency_s is not None
-        return 1.08 * plan.latency_s + 2 * limit_s * slow
+        return (1.08 * plan.latency_s + 2 * limit_s * slow)[:first]
 
     found = planning_limit(problem, LATE_SHARE, latencies_s)
     assert found.limit_s is not None

@@ -20,7 +20,10 @@ QUICKSTART = "experiments/configs/quickstart.yaml"
         ("workload.top_k=9", "top_k: expected at most experts = 8, got 9"),
         ("workload.batch_tokens=many", "workload.batch_tokens: input should be a valid integer"),
         ("workload.batch_tokens=-5", "workload.batch_tokens: input should be greater than or equal to 1, got -5"),
-        ("workload.gate=randm", "expected 'random', 'standardised' or 'own', got 'randm'; did you mean 'random'?"),
+        (
+            "workload.gate=randm",
+            "expected 'random', 'standardised', 'trained' or 'own', got 'randm'; did you mean 'random'?",
+        ),
         ("workload.spec=bert-mo", "no preset 'bert-mo'; did you mean 'bert-moe'?"),
         ("workload.spec=bert-moe", "workload.layers_of_recording"),
         ("workload.corpus=wikipdia", "did you mean 'wikipedia'?"),

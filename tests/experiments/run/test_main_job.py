@@ -11,7 +11,9 @@ from experiments.run.folder import RunFolder
 from experiments.run.main_job import run_experiment
 from experiments.run.schema import load_experiment
 from experiments.run.timeline_picture import COLOURS, bars
-from simulator.records import PHASES
+from simulator.profiles.schema import load_profile
+from simulator.records import PHASES, bill
+from simulator.serving.decode import Decode
 from simulator.serving.simulate import simulate
 from tests.conftest import EXAMPLES, reference
 from tests.experiments.conftest import Run
@@ -19,7 +21,14 @@ from tests.experiments.conftest import Run
 QUICKSTART = "experiments/configs/quickstart.yaml"
 SMALL = [
     f"--set=workload.{key}"
-    for key in ("profiled_tokens=512", "batch_tokens=256", "batches=2", "sequence_tokens=64", "experts=4")
+    for key in (
+        "profiled_tokens=512",
+        "batch_tokens=256",
+        "batches=2",
+        "sequence_tokens=64",
+        "experts=4",
+        "generate=3",
+    )
 ]
 
 
@@ -108,9 +117,12 @@ def test_the_answer_is_computed_from_the_record_table(small_run: Path) -> None:
         )
     )  # the same batches
     gates = warm[warm.role == "non-moe"].groupby("batch")
-    late = (gates.ended_s.max() - gates.requested_s.min() > result["latency_limit_s"]).mean()
-    assert rows["LambdaML"]["late_share"] == late
+    taken_s = gates.ended_s.max() - gates.requested_s.min()
+    assert rows["LambdaML"]["latency_s"] == pytest.approx(taken_s.mean())
+    late = rows["LambdaML"]["late_share"]
     assert rows["LambdaML"]["late_share_low"] <= late <= rows["LambdaML"]["late_share_high"]
+    assert rows["LambdaML"]["late_share_high"] - rows["LambdaML"]["late_share_low"] < 0.2
+    assert result["judged_batches"] == 100
     assert result["planning_limit_s"] <= result["latency_limit_s"]
     assert 0 <= result["planning_late_share"] <= 1
     assert result["late_share"] == 0.05
@@ -214,3 +226,15 @@ def test_the_timeline_shows_every_phase_of_every_call() -> None:
     assert {instance for instance, *_ in drawn} == {record.instance for record in records}
     assert all(start <= end for _, _, start, end in drawn)
     assert set(COLOURS) == set(PHASES)
+
+
+def test_generation_is_the_decode_steps_rows() -> None:
+    """Its cost is what the rows of all decode steps cost, over the tokens that they gave."""
+    problem, plan, _ = reference("tiny")
+    run = simulate(problem, plan, load_profile(), decode=Decode(3, 4), seed=1)
+    found = methods.generation(run, 4, 4)
+    steps = bill(row for row in run.records if row.step).total_cost_usd
+    assert found["usd_per_million_output_tokens"] == pytest.approx(steps / 12 * 1e6)
+    assert found["token_s"] == pytest.approx(run.decode_s.mean())
+    assert found["first_token_s"] == run.mean_latency_s
+    assert methods.generation(simulate(problem, plan), 1, 4)["token_s"] is None

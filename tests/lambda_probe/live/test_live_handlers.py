@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from lambda_probe.account.packaging import installed_package
 from lambda_probe.handlers.dealing import ExpertFunction, cuts, deal
 from lambda_probe.handlers.exchange import pack, unpack
-from lambda_probe.handlers.layers import gelu
+from lambda_probe.handlers.layers import Sizes, gelu
 from lambda_probe.live.functions import handler_files
+from lambda_probe.live.stages import answered, arrays_of, asked, blocks_function, stages_of
+from moe.errors import InputError
 from moe.pretrained.export import ExportedModel
 from simulator.serving.replicas import minibatches
+from simulator.staged_plan import BlocksStage, StagedPlan
+from simulator.stages import Handover
 from tests.lambda_probe.live.live_world import MemoryWorld, accounts, serve, tiny_model, tokens
 
 TOLERANCE = 1e-5
@@ -156,3 +160,53 @@ def test_the_zip_for_aws_has_all_that_handlers_import() -> None:
     assert "lambda_probe/handlers/live.py" in files
     assert not any("/tests/" in name for name in files)
     assert sum(map(len, files.values())) < 250 * 2**20
+
+
+@pytest.mark.parametrize(("lanes", "top_k"), [((1,), 1), ((4,), 2), ((2, 2), 1), ((4, 2), 2)])
+@pytest.mark.parametrize("handover", ["payload", "storage"])
+def test_stages_of_blocks_give_the_undistributed_output(
+    lanes: tuple[int, ...], top_k: int, handover: Handover
+) -> None:
+    """The whole model on lanes, and a stage a layer: torch's hidden states, whichever way they are handed on."""
+    model, batch, world = tiny_model(top_k=top_k), tokens(7), MemoryWorld()
+    last = len(model.experts) - 1
+    ends = [last] if len(lanes) == 1 else list(range(last + 1))
+    stages = tuple(
+        BlocksStage(first_layer=first, last_layer=end, memory_mb=512, lanes=n, handover=handover)
+        for first, end, n in zip([0, *(end + 1 for end in ends)], ends, lanes, strict=False)
+    )
+    sizes = Sizes(model.heads, model.sequence_tokens, model.top_k, model.epsilon)
+    carried: list[bytes] = []
+    stored: tuple[str, ...] = ()
+    for stage in stages_of(StagedPlan(solver="test", stages=stages)):
+        key = f"{top_k}-{blocks_function(stage)}"
+        world.put(key, pack(arrays_of(model, stage)))
+        common = {"batch": "b", "bucket": "", "poll_s": 0.001, "sent_s": 0.0}
+        asking = asked(stage, "f", key, common, sizes, batch, carried, stored)
+        answers = [world.ask("f", event) for event in asking.events]
+        carried, stored = answered(answers), asking.outputs
+    found = np.frombuffer(b"".join(carried or [world.objects[key] for key in stored]), np.float32)
+    expected, _ = model.undistributed(batch)
+    assert np.abs(found.reshape(batch.size, -1) - expected).max() < 1e-5
+
+
+def test_a_lane_loads_its_parameters_once(capsys: pytest.CaptureFixture[str]) -> None:
+    model, world = tiny_model(), MemoryWorld()
+    stage = BlocksStage(first_layer=0, last_layer=1, memory_mb=512, lanes=1, handover="payload")
+    world.put("once", pack(arrays_of(model, stage)))
+    sizes = Sizes(model.heads, model.sequence_tokens, model.top_k, model.epsilon)
+    common = {"batch": "b", "bucket": "", "poll_s": 0.001, "sent_s": 0.0}
+    with accounts(capsys) as found:
+        for _ in range(2):
+            world.ask("f", asked(stage, "f", "once", common, sizes, tokens(3), [], ()).events[0])
+    assert [account.gets for account in found] == [1, 0]
+    assert [account.tokens for account in found] == [18, 18]
+    assert "parameter_download" not in found[1].phases
+
+
+def test_stages_that_cannot_be_served_live_are_refused() -> None:
+    stages = [
+        BlocksStage(first_layer=k, last_layer=k, memory_mb=512, lanes=2 + k, handover="payload") for k in (0, 1)
+    ]
+    with pytest.raises(InputError, match="lanes that divide the 2 before, got 3"):
+        stages_of(StagedPlan(solver="test", stages=tuple(stages)))

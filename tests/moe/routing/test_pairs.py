@@ -108,7 +108,7 @@ def test_what_a_pair_cannot_do_is_told_in_one_line(folders: tuple[str, str, str]
             layers_of(name)
     for changes, says in (
         ({"expert_copies": "perturbed"}, "expert_copies: expected copies with a pair"),
-        ({"gate": "own"}, "gate: expected random or standardised with a pair"),
+        ({"gate": "own"}, "gate: expected random or standardised or trained with a pair"),
     ):
         with pytest.raises(InputError, match=says):
             cached_record(RecordingSettings(model=pair, corpus=text, tokens=64, sequence_tokens=16, **changes))

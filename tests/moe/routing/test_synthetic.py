@@ -113,7 +113,7 @@ def test_the_seed_decides_everything() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("law", "zip", "expected 'zipf' or 'dirichlet', got 'zip'; did you mean 'zipf'"),
+        ("law", "zip", "expected 'zipf', 'dirichlet' or 'counted', got 'zip'; did you mean 'zipf'"),
         ("exponent", -1, "exponent: input should be greater than or equal to 0"),
         ("concentration", 0, "concentration: input should be greater than 0"),
         ("concentration", float("inf"), "concentration: input should be a finite number"),

@@ -8,13 +8,16 @@ import pytest
 import simpy
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import ndtr, ndtri
 
 from simulator.cloud.call import Phase
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.network import Link, LinkRates
 from simulator.cloud.phases import Compute
 from simulator.cloud.platform import Platform, ideal_platform, platform_of_profile
+from simulator.cloud.storage import Requests
 from simulator.cloud.transfers import Get, List, Put
+from simulator.draws import Draws
 from simulator.profiles.constant import Constant, Quantiles
 from simulator.profiles.schema import PAPER_PROFILE, PlatformProfile, load_profile
 from simulator.records import Record
@@ -39,10 +42,11 @@ def platform(of: PlatformProfile, seed: int = 0) -> Platform:
 
 
 def rows(
-    of: PlatformProfile, phase: Phase, at: list[float], memory_mb: int = 1769, **deployed: object
+    of: PlatformProfile | Platform, phase: Phase, at: list[float], memory_mb: int = 1769, **deployed: object
 ) -> list[Record]:
     """Calls of one phase at these times, of one function."""
-    service = LambdaService(simpy.Environment(), platform(of))
+    of = of if isinstance(of, Platform) else platform(of)
+    service = LambdaService(simpy.Environment(), of)
     service.deploy("f", memory_mb, **deployed)  # type: ignore[arg-type]
     for each in at:
         service.after(each, lambda: service.invoke(Record(0, 0, "function", "f", memory_mb), (phase,)))
@@ -272,3 +276,38 @@ def test_all_of_it_is_off_for_the_paper_and_on_the_ideal_platform() -> None:
         assert of.network.rates(3008) == of.network.upload_rates(3008)
         assert len({of.start.package.provisioning.next() for _ in range(20)}) == 1
     assert platform(paper).network.rates(10_240).function == 10_240 * 71500
+
+
+def test_the_first_of_two_answers_counts_and_both_requests_are_billed() -> None:
+    """P(min(X, h + X') > t) = P(X > t) P(X' > t - h), of log-normal latencies; a PUT sends its bytes again."""
+    median_s, sigma, after_s, sizes = 0.04, 0.8, 0.1, np.full(60_000, 6.0e6)
+    quantiles = {p: median_s * float(np.exp(sigma * ndtri(p))) for p in (0.1, 0.9)}
+
+    def longer_than(seconds: float) -> float:
+        return float(1 - ndtr(np.log(max(seconds, 1e-9) / median_s) / sigma))
+
+    for sent_s in (0.0, 0.06):
+        rate = 6.0e6 / sent_s if sent_s else np.inf
+        requests = Requests(Draws(quantiles, np.random.default_rng(1)), resent_bytes_per_s=rate)
+        requests.hedge_after_s = after_s
+        found = requests.many(np.zeros(len(sizes)), sizes)
+        for t in (0.05, 0.12, 0.17, 0.25):
+            wanted = longer_than(t) * (longer_than(t - after_s - sent_s) if t > after_s else 1.0)
+            assert (found > t).mean() == pytest.approx(wanted, abs=4 * np.sqrt(wanted / len(sizes)))
+        again = requests.served - len(sizes)
+        assert again / len(sizes) == pytest.approx(longer_than(after_s), rel=0.05)
+
+
+def test_slow_uploads_are_sent_again_and_late_no_more() -> None:
+    """Half a second late is one in fifty of 7 MB; sent again after 0.2 s next to none, for 2% more requests."""
+    at, once = [30.0 * k for k in range(3000)], platform(alike("compute"))
+    found = {}
+    for hedged in (False, True):
+        of = once.changed(storage=once.storage.hedged(0.2)) if hedged else platform(alike("compute"))
+        found[hedged] = rows(of, Put([7.034848 * MB]), at, 3008, warm=1)
+    usual_s = float(np.median(took(found[False])))
+    assert (took(found[False]) > usual_s + 0.5).mean() > 0.014
+    assert (took(found[True]) > usual_s + 0.5).mean() < 0.002
+    assert 0.014 < np.mean([row.puts - 1 for row in found[True]]) < 0.026
+    more_usd = sum(row.request_cost_usd for row in found[True]) - sum(row.request_cost_usd for row in found[False])
+    assert more_usd == pytest.approx(5e-6 * sum(row.puts - 1 for row in found[True]))

@@ -41,6 +41,11 @@ class Settings(FigureSettings):
     gate_kinds: tuple[GateKind, ...] = ("random", "standardised")
     predictors: tuple[str, ...] = tuple(name for name in PREDICTORS if name != "oracle")
 
+    @property
+    def kinds_of_gates(self) -> tuple[GateKind, ...]:
+        """Of all its cells."""
+        return self.gate_kinds
+
     @field_validator("predictors")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -61,9 +66,7 @@ def cells(settings: Settings) -> list[PredictorCell]:
     """One for each model, kind and seed of its gates, variant and profiled text."""
     own = {"served": settings.texts, "predictors": settings.predictors}
     return [
-        PredictorCell(
-            **with_variant(fields, variant) | own | {"model": fields["model"].model_copy(update={"gate": gate})}
-        )
+        PredictorCell(**with_variant(fields, variant) | own | {"gate": gate})
         for fields in cell_fields(settings)
         for gate, variant in itertools.product(settings.gate_kinds, settings.variants)
     ]
@@ -74,7 +77,7 @@ def compute(cell: PredictorCell) -> Rows:
     profiled = routing_of(cell).profiled
     held_out = {text.title: routing_of(cell.model_copy(update={"text": text})).held_out for text in cell.served}
     profile = Profile(ProfileTable.from_trace(profiled), profiled)
-    about = cell.about | {"gate": cell.model.gate, "gate_seed": cell.gate_seed}
+    about = cell.about | {"gate": cell.gate, "gate_seed": cell.gate_seed}
     found = []
     for name in cell.predictors:
         for options in variations(name, {}):

@@ -1,0 +1,193 @@
+"""The best Lambda candidate played by the simulator on the traffic, and extrapolated to the month."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import simpy
+
+from experiments.cost.functions import Deployed, keep_alive, kept_usd, offer
+from experiments.cost.offer import Offer, Parts, added, mix
+from experiments.cost.question import Question
+from moe.statistics import t_half_width
+from simulator.cloud.lambda_service import LambdaService
+from simulator.cloud.phases import Compute, FirstCall
+from simulator.cloud.platform import platform_of_profile
+from simulator.cloud.transfers import Get
+from simulator.profiles.contenders import Contender, Lambda
+from simulator.records import Record
+from simulator.servers.promise import Times
+from simulator.traffic.open_loop import at_each
+from simulator.traffic.requests import Requests
+
+PLAYED = 4000  # requests
+WARM_UP = 0.1
+BLOCKS = 10  # of a play, for its interval
+WEIGHTS = "weights"
+
+
+def played(question: Question, contender: Contender, chosen: Offer, found: list[Deployed] | str) -> Offer:
+    """The offer as its function serves the traffic, with more memory where the promise is missed."""
+    runs = contender.runs
+    assert isinstance(runs, Lambda)
+    assert not isinstance(found, str)
+    if chosen.shape != "whole-model":
+        return chosen  # its tokens travel through stages: too many calls to play
+    last = chosen
+    for deployed in found:
+        if chosen.memory_mb is None or deployed.memory_mb < chosen.memory_mb:
+            continue
+        planned = offer(question, contender, runs, deployed)
+        last = _played(question, runs, deployed, planned)
+        if last.serves:
+            break
+    return last
+
+
+def _played(question: Question, runs: Lambda, deployed: Deployed, planned: Offer) -> Offer:
+    """One memory size, played level by level, and extrapolated to the month."""
+    parts, times, cold, shares, spread = [], [], 0.0, [], 0.0
+    for factor, share in question.traffic.levels:
+        window = _play(question, runs, deployed, planned, factor)
+        requests = question.traffic.per_month * factor * share
+        parts.append(window.month(deployed, requests))
+        times.append(window.times)
+        shares.append(factor * share)
+        cold += window.cold_share * factor * share
+        spread += (window.half_width * requests) ** 2
+    if runs.provisioned:
+        parts.append(Parts(idle_usd=kept_usd(deployed, planned.peak)))
+    total, mixed = added(parts), mix(times, shares)
+    why_not = question.promise.broken(mixed)
+    usd, half = total.total_usd, math.sqrt(spread)
+    return replace(
+        planned,
+        parts=total,
+        times=mixed,
+        cold_share=cold,
+        played=True,
+        why_not=None if why_not is None else f"{why_not}, when played",
+        interval=(max(0.0, usd - half), usd + half),
+    )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What was played of one level, without the first requests.
+
+    Attributes:
+        times: of its requests. cold_share: of them. half_width: of the 95% interval of USD a request.
+        served_gb_s, init_gb_s, invocations, gets: of a request, on average.
+        gb_s_usd: what a GB-s cost; of provisioned instances theirs.
+    """
+
+    times: Times
+    cold_share: float
+    half_width: float
+    served_gb_s: float
+    init_gb_s: float
+    invocations: float
+    gets: float
+    gb_s_usd: float | None
+
+    def month(self, deployed: Deployed, requests: float) -> Parts:
+        """So many requests."""
+        gb_s = requests * (self.served_gb_s + self.init_gb_s)
+        usd = deployed.gb_s_usd(gb_s) if self.gb_s_usd is None else gb_s * self.gb_s_usd
+        init = self.init_gb_s / (self.served_gb_s + self.init_gb_s)
+        return Parts(
+            compute_usd=usd * (1 - init),
+            requests_usd=requests * self.invocations * deployed.profile.prices.invocation.median,
+            storage_usd=requests * self.gets * deployed.profile.storage_class.get_usd,
+            init_usd=usd * init,
+        )
+
+
+def _play(question: Question, runs: Lambda, deployed: Deployed, planned: Offer, factor: float) -> _Window:
+    """Requests of one level on a platform of its own."""
+    profile, rate = deployed.profile, question.traffic.rate * factor
+    rng = np.random.default_rng([question.seed, round(1000 * factor)])
+    arriving, rolling = rng.spawn(2)
+    window = question.traffic.window(PLAYED, rate, arriving)
+    passes, steps = _works(question, deployed, window)
+    env = simpy.Environment()
+    rows: list[list[Record]] = [[] for _ in window.at_s]
+    service = LambdaService(
+        env, platform_of_profile(profile, None, rolling), lambda row: rows[row.batch].append(row)
+    )
+    busy = rate * float((passes + steps).mean())
+    alive = busy if rate * keep_alive(deployed) > 1 else 0.0
+    service.deploy(
+        "model",
+        deployed.memory_mb,
+        warm=0 if runs.provisioned else math.ceil(alive),
+        provisioned=planned.peak if runs.provisioned else 0,
+        done=(WEIGHTS,),
+    )
+    load = FirstCall((Get([deployed.load_bytes], "parameter_download"),), WEIGHTS)
+    works = (passes + steps).tolist()
+    numbers = iter(range(len(works)))
+
+    def arrive() -> None:
+        number = next(numbers)
+        row = Record(number, 0, "function", "model", deployed.memory_mb)
+        service.invoke(row, (load, Compute(works[number])))
+
+    at_each(env, iter(window.at_s.tolist()), arrive)
+    env.run()
+    return _window(question, runs, deployed, window, rows, works, steps)
+
+
+def _works(question: Question, deployed: Deployed, window: Requests) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of each request's pass and steps: as of the sample, they are linear in tokens."""
+    tokens_in, tokens_out = question.traffic.sample(len(deployed.pass_s))
+    more = np.maximum(tokens_out - 1, 0)
+    slope, fixed = line(tokens_in, deployed.pass_s)
+    each = float(deployed.steps_s.sum() / more.sum()) if more.sum() else 0.0
+    return fixed + slope * window.tokens_in, each * np.maximum(window.tokens_out - 1, 0)
+
+
+def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and value at 0 of points on a line; of one point a line through 0."""
+    low, high = int(x.argmin()), int(x.argmax())
+    if x[high] == x[low]:
+        return float(y[low] / x[low]), 0.0
+    slope = float((y[high] - y[low]) / (x[high] - x[low]))
+    return slope, float(y[low] - slope * x[low])
+
+
+def _window(
+    question: Question,
+    runs: Lambda,
+    deployed: Deployed,
+    window: Requests,
+    rows: list[list[Record]],
+    works: list[float],
+    steps: np.ndarray,
+) -> _Window:
+    first = int(WARM_UP * len(rows))
+    counted = range(first, len(rows))
+    ended = np.array([rows[k][-1].ended_s for k in counted])
+    latency = ended - window.at_s[first:]
+    more = np.maximum(window.tokens_out[first:] - 1, 1)
+    times = Times(latency - steps[first:], steps[first:] / more, latency)
+    gb_s = np.array([sum(row.billed_gb_s for row in rows[k]) for k in counted])
+    cold = np.array([any(row.cold for row in rows[k]) for k in counted])
+    warm_gb_s = np.ceil(np.array(works)[first:] * 1000) / 1000 * deployed.gb
+    init = np.where(cold, np.maximum(gb_s - warm_gb_s, 0.0), 0.0)
+    tried = np.array([len(rows[k]) for k in counted])
+    price = deployed.profile.prices.of("provisioned_duration_gb_s", deployed.profile.architecture)
+    usd = gb_s * (price if runs.provisioned else deployed.profile.gb_s_usd)
+    blocks = usd[: len(usd) // BLOCKS * BLOCKS].reshape(BLOCKS, -1).mean(axis=1)
+    return _Window(
+        times,
+        float(cold.mean()),
+        float(t_half_width(blocks)),
+        float((gb_s - init).mean()),
+        float(init.mean()),
+        float(tried.mean()),
+        float(np.mean([sum(row.gets for row in rows[k]) for k in counted])),
+        price if runs.provisioned else None,
+    )

@@ -1,0 +1,199 @@
+"""Contenders of servers and of bought tokens: sized by the closed form, and the best played."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from experiments.cost.offer import Offer, Parts, added, mix
+from experiments.cost.question import Question
+from simulator.profiles.contenders import Contender, Servers, Tokens
+from simulator.servers.machine import Machine, machines
+from simulator.servers.promise import Times
+from simulator.servers.queue import Served, play
+from simulator.servers.sizing import Sized, size
+from simulator.servers.work import Work
+from simulator.traffic.requests import HOURS_PER_MONTH
+
+PLAYED = 3000  # requests
+MOST_PLAYED = 32  # machines: more are alike
+WARM_UP = 0.1
+TRIES = 8  # of more machines, where fewer miss the promise when they are played
+SECONDS_PER_HOUR = 3600.0
+
+
+def of_servers(question: Question, contender: Contender) -> Offer:
+    """The cheapest machines that keep the promise, or why none do."""
+    runs = contender.runs
+    assert isinstance(runs, Servers)
+    runs = question.servers(contender.name, runs)
+    rented = machines(runs, Work(question.spec), question.instances(contender.name, runs))
+    if not rented:
+        large = _too_small(question, runs)
+        return Offer(contender.name, "", runs.batching, contender.price_list_date, why_not=large)
+    best: Offer | None = None
+    nearest: Sized | None = None
+    for machine in rented:
+        least_usd = machine.usd_per_hour * HOURS_PER_MONTH
+        if best is not None and best.usd is not None and least_usd >= best.usd:
+            break
+        sized = _sized(question, machine, math.inf if best is None or best.usd is None else best.usd)
+        if sized is None:
+            continue
+        if any(each.why_not for each in sized):
+            nearest = next(each for each in sized if each.why_not)
+            continue
+        offer = _offer(question, contender, runs, sized)
+        if best is None or (offer.usd or math.inf) < (best.usd or math.inf):
+            best = offer
+    if best is not None:
+        return best
+    assert nearest is not None
+    name = nearest.machine.name
+    why_not = nearest.why_not
+    return Offer(contender.name, name, runs.batching, contender.price_list_date, why_not=why_not, machine=name)
+
+
+def _too_small(question: Question, runs: Servers) -> str:
+    """What the largest machine lacks, in words."""
+    whole = runs.model_copy(update={"memory_share": runs.memory_share.with_value(1.0)})
+    empty = Work(question.spec.model_copy(update={"moe_layers": 1, "experts": 1, "top_k": 1}))
+    largest = max(
+        (each.memory_bytes for each in machines(whole, empty, question.instances("", runs))), default=0.0
+    )
+    return f"does not fit: {Work(question.spec).parameter_bytes / 1e9:,.0f} GB > {largest / 1e9:,.0f} GB"
+
+
+def _sized(question: Question, machine: Machine, most_usd: float) -> list[Sized] | None:
+    """Machines for each level of a day; None: they cost more than is paid elsewhere."""
+    found = []
+    for factor, _ in sorted(question.traffic.levels, reverse=True):
+        sized = size(machine, question.load(factor), question.promise)
+        found.append(sized)
+        if sized.why_not or sized.count * machine.usd_per_hour * HOURS_PER_MONTH >= 4 * most_usd:
+            return found if sized.why_not else None
+    return found
+
+
+def _offer(question: Question, contender: Contender, runs: Servers, sized: list[Sized]) -> Offer:
+    """The month's bill of machines for each level, the busiest first."""
+    machine, levels = sized[0].machine, sorted(question.traffic.levels, reverse=True)
+    counts = [each.count if runs.count == "scaled" else sized[0].count for each in sized]
+    parts = []
+    for (_, share), count, each in zip(levels, counts, sized, strict=True):
+        assert each.expected is not None
+        busy = min(1.0, each.expected.busy * each.count / count)
+        parts.append(rent(machine, count * share, busy))
+    parts.append(_besides(question, runs, machine, counts))
+    total = added(parts)
+    expected = sized[0].expected
+    assert expected is not None
+    return Offer(
+        contender.name,
+        f"{max(counts):,} x {machine.name}",
+        runs.batching,
+        contender.price_list_date,
+        parts=total,
+        times=expected.times,
+        machine=machine.name,
+        count=max(counts),
+        at_once=sized[0].at_once,
+        peak=max(counts) * sized[0].at_once,
+        closed_form_usd=total.total_usd,
+    )
+
+
+def rent(machine: Machine, count: float, busy: float) -> Parts:
+    """A month of machines that are busy for a share of it."""
+    usd = count * machine.usd_per_hour * HOURS_PER_MONTH
+    return Parts(compute_usd=usd * busy, idle_usd=usd * (1 - busy))
+
+
+def _besides(question: Question, runs: Servers, machine: Machine, counts: list[int]) -> Parts:
+    """Requests where they are charged, and starts of machines that come and go with the day."""
+    request = 0.0 if runs.rent.request is None else runs.rent.request.median
+    days = HOURS_PER_MONTH / 24
+    started = (max(counts) - min(counts)) * days if runs.count == "scaled" else 0
+    start_s = max(machine.start_s, runs.rent.minimum_s.median)
+    return Parts(
+        requests_usd=question.traffic.per_month * request,
+        init_usd=started * start_s * machine.usd_per_hour / SECONDS_PER_HOUR,
+    )
+
+
+def played(question: Question, contender: Contender, offer: Offer) -> Offer:
+    """The offer as its machines serve the traffic, with more of them where the promise is missed."""
+    runs = contender.runs
+    assert isinstance(runs, Servers)
+    runs = question.servers(contender.name, runs)
+    rented = machines(runs, Work(question.spec), question.instances(contender.name, runs))
+    machine = next(each for each in rented if each.name == offer.machine)
+    assert offer.count is not None
+    count, why_not = offer.count, None
+    for _ in range(TRIES):
+        levels = [
+            _play(question, machine, count, offer.at_once, factor, runs.count) for factor, _ in _levels(question)
+        ]
+        times = mix([level[0] for level in levels], [factor * share for factor, share in _levels(question)])
+        why_not = question.promise.broken(times)
+        if why_not is None:
+            break
+        count += max(1, count // 8)
+    else:
+        return replace(offer, why_not=f"{why_not}, when played", times=times, played=True)
+    parts = []
+    for (_, share), (_, busy, there) in zip(_levels(question), levels, strict=True):
+        parts.append(rent(machine, there * share, busy))
+    counts = [there for _, _, there in levels]
+    total = added([*parts, _besides(question, runs, machine, counts)])
+    return replace(
+        offer, parts=total, times=times, count=max(counts), words=f"{max(counts):,} x {machine.name}", played=True
+    )
+
+
+def _levels(question: Question) -> list[tuple[float, float]]:
+    return sorted(question.traffic.levels, reverse=True)
+
+
+def _play(
+    question: Question, machine: Machine, count: int, at_once: int, factor: float, kind: str
+) -> tuple[Times, float, int]:
+    """Times, busy share and machines of one level; of many machines some are played, with their share of it."""
+    peak = max(factor for factor, _ in question.traffic.levels)
+    there = max(1, math.ceil(count * factor / peak)) if kind == "scaled" else count
+    shown = min(there, MOST_PLAYED)
+    rng = np.random.default_rng([question.seed, round(1000 * factor)])
+    window = question.traffic.window(PLAYED, question.traffic.rate * factor * shown / there, rng)
+    served = play(machine, shown, window.at_s, window.tokens_in, window.tokens_out, at_once)
+    return _settled(served), min(1.0, served.busy_s / served.end_s / shown), there
+
+
+def _settled(served: Served) -> Times:
+    """Times without those of the first requests."""
+    first = int(WARM_UP * len(served.times.latency_s))
+    return Times(*(each[first:] for each in vars(served.times).values()))
+
+
+def of_tokens(question: Question, contender: Contender) -> Offer:
+    """Bought tokens: the price alone."""
+    runs = contender.runs
+    assert isinstance(runs, Tokens)
+    prices = question.token_prices(runs)
+    if prices is None:
+        why_not = f"no price for {question.spec.name}"
+        return Offer(contender.name, "", runs.batching, contender.price_list_date, why_not=why_not)
+    tokens_in, tokens_out = question.traffic.sample(500)
+    usd = (float(tokens_in.mean()) * prices[0] + float(tokens_out.mean()) * prices[1]) / 1e6
+    parts = Parts(requests_usd=usd * question.traffic.per_month)
+    words = f"{prices[0]:g} / {prices[1]:g} USD per million in / out"
+    return Offer(
+        contender.name,
+        words,
+        runs.batching,
+        contender.price_list_date,
+        shape="bought",
+        parts=parts,
+        closed_form_usd=parts.total_usd,
+    )

@@ -1,0 +1,1 @@
+"""Servers: machines rented by time, a whole model on each, one queue."""

@@ -1,0 +1,273 @@
+"""The command cost: what each contender costs a month, why one does not serve, who is cheapest where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.cost import functions
+from experiments.cost.asked import contenders_of, numbers_of
+from experiments.cost.compare import compare, offers_at, prepare
+from experiments.cost.functions import cold_share_of, most_at_once
+from experiments.cost.played_functions import played
+from experiments.cost.question import Question
+from moe.spec import load_spec
+from simulator.profiles.contenders import load_contender
+from simulator.servers.promise import Promise
+from simulator.traffic.requests import Requests, Traffic, traffic_of_trace
+
+FEW = (
+    "lambda-x86_64",
+    "lambda-provisioned",
+    "fargate",
+    "ec2-c8g.large",
+    "gpu-g6.xlarge",
+)
+BERT = load_spec("bert-moe")
+WITHIN_1_S = Promise(latency_s=1.0, percentile=99)
+Run = Callable[..., tuple[int, str, str]]
+Answer = Callable[..., dict[str, Any]]
+
+
+def asked(per_month: float = 1e6, **changes: Any) -> Question:
+    given = {"spec": BERT, "traffic": Traffic("poisson", per_month, 128.0), "promise": WITHIN_1_S}
+    return Question(**given | changes)
+
+
+@pytest.fixture
+def answer(smoe: Run) -> Callable[..., dict[str, Any]]:
+    """What the command answers, as JSON."""
+
+    def answered(*arguments: str) -> dict[str, Any]:
+        code, printed, said = smoe("cost", *arguments, "--json")
+        assert code == 0, said
+        data: dict[str, Any] = json.loads(printed)
+        return data
+
+    return answered
+
+
+def test_every_dollar_is_in_a_part_and_the_cheapest_is_first(answer: Answer) -> None:
+    data = answer(
+        "bert-moe", "--requests-per-month", "1e6", "--tokens-in", "128", "--slo", "1s@p99", "--only", ",".join(FEW)
+    )
+    assert data["schema"] == "cost/1"
+    serving = [row for row in data["contenders"] if row["fits"]]
+    assert len(serving) == len(FEW)
+    for row in serving:
+        assert sum(row["parts"].values()) == pytest.approx(row["monthly_usd"])
+        assert row["latency_s"]["p99"] <= 1.0
+        assert row["monthly_usd_interval"][0] <= row["monthly_usd"] <= row["monthly_usd_interval"][1]
+        assert row["usd_per_million_tokens"] == pytest.approx(row["monthly_usd"] / 128)
+    bills = [row["monthly_usd"] for row in serving]
+    assert bills == sorted(bills)
+    assert data["cheapest"] == serving[0]["name"]
+
+
+def test_a_lambda_bill_by_hand() -> None:
+    """AWS's own example of duration and requests: 3 million calls of 120 ms at 1,536 MB, 9.00 + 0.60 USD."""
+    question = asked(3e6)
+    found = functions.deployments(question, question.platform(load_contender("lambda-x86_64").runs))  # type: ignore[arg-type]
+    assert not isinstance(found, str)
+    deployed = found[0]
+    assert deployed.gb_s_usd(3e6 * 0.120 * 1.5) == pytest.approx(9.00, abs=0.01)
+    assert 3e6 * deployed.profile.prices.invocation.median == pytest.approx(0.60)
+    assert deployed.gb_s_usd(7e9) == pytest.approx(6e9 * 1.66667e-5 + 1e9 * 1.5e-5, rel=1e-4)
+
+
+def test_bills_of_machines_by_hand() -> None:
+    """c8g.large all month; Fargate's smallest task of 1 vCPU and 2 GB; both idle but for their requests."""
+    found = {
+        offer.contender: offer
+        for offer in offers_at(asked(1e3), prepare(asked(1e3), contenders_of(("ec2-c8g.large", "fargate"))))
+    }
+    assert found["ec2-c8g.large"].usd == pytest.approx(0.07976 * 730)
+    assert found["fargate"].usd == pytest.approx((0.04048 + 2 * 0.004445) * 730)
+
+
+def test_managed_instances_cost_ec2_and_15_percent_that_no_plan_takes_off() -> None:
+    contenders = contenders_of(("lambda-managed-instances", "ec2"))
+    bills = {}
+    for payment in ("on-demand", "savings-3y"):
+        question = asked(payment=payment)
+        bills[payment] = {offer.contender: offer for offer in offers_at(question, prepare(question, contenders))}
+    by_hour = {
+        payment: (found["ec2"].usd, found["lambda-managed-instances"].usd) for payment, found in bills.items()
+    }
+    assert bills["on-demand"]["ec2"].machine == bills["on-demand"]["lambda-managed-instances"].machine
+    full, kept = by_hour["on-demand"]
+    assert kept == pytest.approx(1.15 * full + 0.2)
+    less, managed = by_hour["savings-3y"]
+    assert less == pytest.approx(0.35 * full)
+    assert managed == pytest.approx((0.35 + 0.15) * full + 0.2)
+
+
+def test_the_played_bill_of_lambda_is_the_closed_form_s() -> None:
+    """Within 10%, warm and, at few requests, mostly cold."""
+    for per_month in (1e4, 1e7):
+        question = asked(per_month, promise=Promise())
+        contenders = contenders_of(("lambda-x86_64",))
+        prepared = prepare(question, contenders)
+        offer = offers_at(question, prepared)[0]
+        found = played(question, contenders["lambda-x86_64"], offer, prepared.deployed["lambda-x86_64"])
+        assert found.usd == pytest.approx(offer.usd, rel=0.1)
+        assert found.cold_share == pytest.approx(offer.cold_share, rel=0.35, abs=0.001)
+
+
+def test_cold_starts_of_poisson_arrivals() -> None:
+    """Beside the sliding window of last-used-first reuse, and exp(-keep-alive x rate) where calls never meet."""
+    from experiments.validation.queueing import cold_by_sliding_window, poisson
+
+    assert cold_share_of(0.001, 1e-6, 600.0) == pytest.approx(np.exp(-0.6), rel=1e-3)
+    for rate in (0.5, 2.0):
+        arrivals, work = poisson(rate, 0.8, 20_000, 1)
+        window = cold_by_sliding_window(arrivals, work, 3.0) / len(arrivals)
+        assert cold_share_of(rate, 0.8, 3.0) == pytest.approx(window, rel=0.15)
+
+
+def test_calls_at_once_are_those_of_a_poisson_number() -> None:
+    assert most_at_once(0.01) in (1, 2)
+    assert most_at_once(100.0) == pytest.approx(100 + 3.1 * 10, rel=0.1)
+
+
+def test_more_tokens_and_more_requests_never_cost_less() -> None:
+    contenders = contenders_of(("lambda-x86_64", "gpu-g6.xlarge", "fargate"))
+    before: dict[str, float] = {}
+    for per_month, tokens in ((1e5, 64.0), (1e6, 64.0), (1e6, 256.0), (1e8, 256.0)):
+        question = asked(traffic=Traffic("poisson", per_month, tokens), promise=Promise())
+        bills = {offer.contender: offer.usd or 0.0 for offer in offers_at(question, prepare(question, contenders))}
+        assert all(bills[name] >= usd * (1 - 1e-9) for name, usd in before.items())
+        before = bills
+
+
+def test_a_range_has_points_and_crossovers_where_both_cost_the_same(answer: Answer) -> None:
+    names = ("lambda-x86_64", "gpu-g6.xlarge")
+    data = answer("bert-moe", "--requests-per-month", "1e6..1e9", "--tokens-in", "128", "--only", ",".join(names))
+    assert [point["requests_per_month"] for point in data["points"]] == [1e6, 1e7, 1e8, 1e9]
+    (crossing,) = data["crossovers"]
+    assert (crossing["from"], crossing["to"]) == names
+    question = asked(crossing["requests_per_month"], promise=Promise())
+    one, other = offers_at(question, prepare(question, contenders_of(names)))
+    assert one.usd == pytest.approx(other.usd, rel=0.1)
+
+
+def test_the_hour_of_a_trace_played_whole_is_what_parts_of_it_extrapolate_to() -> None:
+    """A bursty trace of 12,000 requests: all of it, and the 4,000 that are played of it."""
+    rng = np.random.default_rng(3)
+    gaps = rng.exponential(1.0, 12_000) * np.repeat(rng.choice([0.3, 1.7], 120), 100)
+    trace = Requests(np.cumsum(gaps) * 0.3, rng.integers(20, 400, 12_000), np.zeros(12_000, int))
+    question = asked(traffic=traffic_of_trace("trace", trace), promise=Promise())
+    contenders = contenders_of(("lambda-x86_64",))
+    prepared = prepare(question, contenders)
+    offer = offers_at(question, prepared)[0]
+    part = played(question, contenders["lambda-x86_64"], offer, prepared.deployed["lambda-x86_64"])
+    billed = functions.deployments(question, question.platform(contenders["lambda-x86_64"].runs))  # type: ignore[arg-type]
+    assert not isinstance(billed, str)
+    assert part.interval is not None
+    whole = next(each for each in billed if each.memory_mb == part.memory_mb)
+    slope = float(np.mean(trace.tokens_in)) / float(question.traffic.sample(500)[0].mean())
+    expected = whole.gb_s_usd(float(whole.billed_s.mean()) * slope * whole.gb * question.traffic.per_month)
+    low, high = part.interval
+    assert low * 0.95 <= expected + (part.usd or 0.0) - part.parts.compute_usd <= high * 1.05  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bert-mo", "--requests-per-month", "1e6", "--tokens-in", "128"], "did you mean 'bert-moe'"),
+        (["bert-moe", "--requests-per-month", "1e6"], "--tokens-in"),
+        (["bert-moe", "--tokens-in", "128"], "--requests-per-month"),
+        (["bert-moe", "--requests-per-month", "many", "--tokens-in", "1"], "expected a number"),
+        (["bert-moe", "--requests-per-month", "1e9..1e6", "--tokens-in", "1"], "rises"),
+        (["bert-moe", "--requests-per-month", "0", "--tokens-in", "1"], "more than 0"),
+        (
+            ["bert-moe", "--requests-per-month", "1e6", "--tokens-in", "5000"],
+            "beyond the context of bert-moe, 512",
+        ),
+        (["bert-moe", "--requests-per-month", "1e6", "--tokens-in", "9", "--tokens-out", "9"], "writes no tokens"),
+        (["bert-moe", "--requests-per-month", "1e6", "--tokens-in", "9", "--slo", "ttft=1s"], "expected latency"),
+        (
+            ["bert-moe", "--requests-per-month", "1e6", "--tokens-in", "9", "--slo", "latenzy=1s"],
+            "did you mean 'latency'",
+        ),
+        (
+            ["bert-moe", "--requests-per-month", "1e6", "--tokens-in", "9", "--only", "fargat"],
+            "did you mean 'fargate'",
+        ),
+        (["bert-moe", "--traffic", "azure-conversation-2024"], "azure-conversation-2023"),
+    ],
+)
+def test_bad_input_is_one_line(smoe: Run, arguments: Sequence[str], said: str) -> None:
+    code, _, told = smoe("cost", *arguments)
+    assert code == 2
+    assert said in told
+    assert len(told.splitlines()) == 1
+
+
+def test_traces_and_price_files_that_say_too_little(smoe: Run, tmp_path: Path) -> None:
+    (tmp_path / "none.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+    (tmp_path / "units.csv").write_text("when,n\n1,5\n2,6\n")
+    (tmp_path / "prices.yaml").write_text("region: eu\nprice_list_date: '2026-11'\nprices: {lambda.gbs: 1.0e-5}\n")
+    for name, said in (("none.csv", "expected requests"), ("units.csv", "none of the known formats")):
+        assert said in smoe("cost", "bert-moe", "--traffic", str(tmp_path / name))[2]
+    prices = ("--region-prices", str(tmp_path / "prices.yaml"))
+    _, _, told = smoe("cost", "bert-moe", "--requests-per-month", "1e6", "--tokens-in", "9", *prices)
+    assert "did you mean 'lambda.gb_s'" in told
+
+
+def test_prices_of_another_region_are_used_and_named(answer: Answer, tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text(
+        "region: eu-west-9\nprice_list_date: '2026-11-01'\nprices: {ec2.c8g.large: 1.0, fargate.vcpu_hour: 0.1}\n"
+    )
+    only = ("--only", "ec2-c8g.large,fargate", "--region-prices", str(tmp_path / "prices.yaml"))
+    data = answer("minilm-moe", "--requests-per-month", "1e3", "--tokens-in", "64", *only)
+    bills = {row["name"]: row["monthly_usd"] for row in data["contenders"]}
+    assert (data["region"], data["price_list_date"]) == ("eu-west-9", "2026-11-01")
+    assert bills["ec2-c8g.large"] == pytest.approx(730)
+    assert bills["fargate"] == pytest.approx((0.1 + 2 * 0.004445) * 730)
+
+
+def test_nobody_serves_is_a_table_of_reasons_and_exit_2(smoe: Run) -> None:
+    tokens = ("--requests-per-month", "1e6", "--tokens-in", "512", "--tokens-out", "64", "--slo", "tpot=0.01s@p95")
+    code, printed, _ = smoe("cost", "mixtral-8x7b", *tokens, "--only", "gpu-g6.xlarge,lambda-x86_64")
+    assert code == 2
+    assert "does not fit: 93 GB > 24 GB" in printed
+    assert "SLO missed" in printed
+
+
+def test_the_table_is_within_80_columns_and_files_say_the_same(smoe: Run, tmp_path: Path) -> None:
+    import pandas as pd
+
+    out = tmp_path / "out"
+    tokens = ("--requests-per-month", "1e5", "--tokens-in", "200", "--tokens-out", "50", "--out", str(out))
+    code, printed, said = smoe("cost", "gpt-oss-20b", *tokens, "--only", "gpu-g6e.xlarge,tokens,lambda-arm64")
+    assert code == 0, said
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+    data = json.loads((out / "cost.json").read_text())
+    table = pd.read_csv(out / "cost.csv")
+    bills = [row["monthly_usd"] for row in data["contenders"] if row["monthly_usd"]]
+    assert table["monthly_usd"].dropna().tolist() == pytest.approx(bills)
+    assert (table["price_list_date"] == data["price_list_date"]).all()
+    for name in ("cost.parquet", "cost.png", "cost.svg", "curve.csv", "provenance.json"):
+        assert (out / name).stat().st_size > 0
+    assert {path.stem for path in (out / "plans").iterdir()} == {
+        x["name"] for x in data["contenders"] if x["fits"]
+    }
+
+
+def test_numbers_of_requests() -> None:
+    assert numbers_of("1e6") == [1e6]
+    assert numbers_of("3e4..2e6") == [3e4, 1e5, 1e6, 2e6]
+
+
+def test_the_same_seed_gives_the_same_answer() -> None:
+    contenders = contenders_of(("lambda-x86_64", "gpu-g6.xlarge"))
+    question = asked(1e5)
+    one, two = (compare(question, contenders, [1e5]).points[0][1] for _ in range(2))
+    assert [offer.usd for offer in one] == [offer.usd for offer in two]
+    assert [offer.at(99) for offer in one] == [offer.at(99) for offer in two]
