@@ -12,10 +12,12 @@ from experiments.run.inputs import Inputs, load_inputs, make_predictor
 from experiments.run.methods import title_of
 from experiments.run.result import Played, Run, result_of, write_files
 from experiments.run.schema import Experiment
+from experiments.run.whole_model import cut_of, whole_plans
 from experiments.run.workload import made_up, recording_settings, split_routing
 from experiments.tools.console import progress, step
 from experiments.tools.known_batches import played_s
 from moe.trace import RoutingTrace
+from optimizer.blocks import SHAPES
 from optimizer.margin import PlanningLimit, batches_needed, planning_limit, solve_for
 from optimizer.popularity import prediction_error, skew
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
@@ -24,6 +26,7 @@ from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.serving.decode import Decode
 from simulator.serving.simulate import SimulatedRun, simulate
+from simulator.staged_plan import AnyPlan
 
 STEPS = 5
 JUDGED_BATCHES = 100
@@ -115,6 +118,7 @@ def _plan(run: Run) -> None:
         "max_replicas": platform.max_replicas,
         "non_moe_memory_mb": platform.non_moe_memory_mb,
         "objective": experiment.target.objective,
+        "shapes": SHAPES,
     }
     of_lambdaml: dict[str, Any] = {"max_memory_mb": platform.lambdaml_memory_mb}
     with step(3, STEPS, f"Planning the deployment of {run.inputs.spec.name}") as report:
@@ -131,6 +135,9 @@ def _plan(run: Run) -> None:
             if name == "ods":
                 run.plans.append(("ods-oracle", solve_for(real, run.planning_limit.limit_s, "ods")))
         first, plan = run.plans[0]
+        assert isinstance(plan, DeploymentPlan)
+        run.plans += whole_plans(run.problem, run.planning_limit.limit_s)
+        run.cut = cut_of(run.problem)
         report(_limit_shown(run) + f"; {title_of(first)} {_shape(plan)}")
 
 
@@ -204,7 +211,7 @@ def _play(run: Run) -> None:
         report(f"{sum(len(p.warm.records) + len(p.cold.records) for p in run.played):,} invocations")
 
 
-def _to_come_s(run: Run, plan: DeploymentPlan) -> np.ndarray | None:
+def _to_come_s(run: Run, plan: AnyPlan) -> np.ndarray | None:
     """Latencies of batches that may come, s, shape (batches,); None where no share of them may be late."""
     experiment, profile = run.inputs.experiment, run.inputs.profile
     if experiment.target.late_share is None or run.problem.latency_limit_s is None:
@@ -214,9 +221,7 @@ def _to_come_s(run: Run, plan: DeploymentPlan) -> np.ndarray | None:
         return played_s(run.problem, plan, profile, experiment.simulation, batches, experiment.seed, update)
 
 
-def _generating(
-    run: Run, plan: DeploymentPlan, batches: list[np.ndarray], how: dict[str, Any]
-) -> SimulatedRun | None:
+def _generating(run: Run, plan: AnyPlan, batches: list[np.ndarray], how: dict[str, Any]) -> SimulatedRun | None:
     """The first batch, warm, then what its sequences generate; its own pass gives the first of their tokens."""
     work = run.inputs.experiment.workload
     if not work.generate:

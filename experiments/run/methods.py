@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
+from experiments.tools.shapes import LANES, WHOLE
 from optimizer.margin import Lateness
 from simulator.profiles.groups import ClusterConstants
 from simulator.records import Bill
@@ -22,11 +23,14 @@ TITLES = {
     "best-uniform": "best uniform",
     "lambdaml": "LambdaML",
     "random": "random methods",
+    "whole-model": WHOLE,
 }
 
 
 def title_of(plan: str) -> str:
     """A plan's name in tables: of a solver of the user's own, the function's."""
+    if plan.startswith("whole-model-"):
+        return LANES.replace(" n ", f" {plan.split('-')[2]} ")
     return TITLES.get(plan, plan.rpartition(":")[2].replace("_", " "))
 
 

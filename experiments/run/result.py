@@ -22,15 +22,17 @@ from experiments.run.methods import (
     title_of,
 )
 from experiments.run.routing import Routing
+from experiments.run.whole_model import Cut, shape_finding
 from moe.files import write_json, write_whole
 from moe.trace import Batches
 from optimizer.margin import Lateness, PlanningLimit
 from optimizer.popularity.popularity_file import save_popularity
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentProblem
 from simulator.records import Record, to_pandas
 from simulator.serving.cluster import run_on_cluster
 from simulator.serving.simulate import SimulatedRun
 from simulator.serving.timeline import write_chrome_trace
+from simulator.staged_plan import AnyPlan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +47,7 @@ class Played:
     """
 
     name: str
-    plan: DeploymentPlan
+    plan: AnyPlan
     warm: SimulatedRun
     cold: SimulatedRun
     to_come_s: np.ndarray | None = None
@@ -70,6 +72,7 @@ class Run:
         predicted: step 2; tokens of each expert in the mean batch, shape (layers, experts).
         problem, plans: step 3; the plans by name, in the order in which they are shown.
         planning_limit: step 3; what the plans are made for: the problem's limit less the margin.
+        cut: step 3; whether the model must be cut, and from which size on it pays.
         played: step 4; each plan, played.
     """
 
@@ -82,7 +85,8 @@ class Run:
     predicted: np.ndarray = field(init=False)
     problem: DeploymentProblem = field(init=False)
     planning_limit: PlanningLimit = field(init=False)
-    plans: list[tuple[str, DeploymentPlan]] = field(init=False)
+    cut: Cut = field(init=False)
+    plans: list[tuple[str, AnyPlan]] = field(init=False)
     played: list[Played] = field(init=False)
 
 
@@ -129,8 +133,10 @@ def result_of(run: Run) -> dict[str, Any]:
             for p in run.played
             if p.generating is not None
         },
+        "cut": asdict(run.cut),
         "claims": [str(claim) for claim in claims(rows)],
         "finding": finding(rows, model, work.batch_tokens)
+        + shape_finding(rows, run.cut, title_of(run.played[0].name))
         + lateness(rows, run.problem.latency_limit_s, experiment.target.late_share),
     }
 
