@@ -25,8 +25,9 @@ from optimizer.robust import held_out_batches
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.serving.decode import Decode
+from simulator.serving.layer import Serving
 from simulator.serving.simulate import SimulatedRun, simulate
-from simulator.staged_plan import AnyPlan
+from simulator.staged_plan import AnyPlan, StagedPlan, blocks_of
 
 STEPS = 5
 JUDGED_BATCHES = 100
@@ -199,10 +200,10 @@ def _shape(plan: DeploymentPlan) -> str:
 def _play(run: Run) -> None:
     """Step 4: serve the real batches with every plan: warm one after the other, and each on its own cold."""
     experiment, profile, batches = run.inputs.experiment, run.inputs.profile, list(run.batches.real)
-    how: dict[str, Any] = {"serving": experiment.simulation, "seed": experiment.seed}
     with step(4, STEPS, f"Simulating {len(batches)} batches of real routing on {profile.name}") as report:
         run.played = []
         for name, plan in run.plans:
+            how: dict[str, Any] = {"serving": _serving(run, plan), "seed": experiment.seed}
             warm = simulate(run.problem, plan, profile, routing=batches, **how)
             cold = simulate(run.problem, plan, profile, routing=batches, warm=False, apart=True, **how)
             run.played.append(
@@ -218,7 +219,15 @@ def _to_come_s(run: Run, plan: AnyPlan) -> np.ndarray | None:
         return None
     batches = run.routing.likely(JUDGED_BATCHES, experiment.workload.batch_tokens, experiment.seed)
     with progress("playing a plan on batches to come", "batches") as update:
-        return played_s(run.problem, plan, profile, experiment.simulation, batches, experiment.seed, update)
+        return played_s(run.problem, plan, profile, _serving(run, plan), batches, experiment.seed, update)
+
+
+def _serving(run: Run, plan: AnyPlan) -> Serving:
+    """How a plan is served: as the experiment says, but that stages of blocks load as their problem says."""
+    serving = run.inputs.experiment.simulation
+    if not isinstance(plan, StagedPlan):
+        return serving
+    return serving.model_copy(update={"reload": blocks_of(run.problem).reload})
 
 
 def _generating(run: Run, plan: AnyPlan, batches: list[np.ndarray], how: dict[str, Any]) -> SimulatedRun | None:
