@@ -253,6 +253,9 @@ def offer(question: Question, contender: Contender, runs: Lambda, deployed: Depl
         cold_share=cold_share,
         functions=deployed.stages,
         memory_mb=deployed.memory_mb,
+        package=runs.package,
+        provisioned=runs.provisioned,
+        works_s=deployed.pass_s + deployed.steps_s,
         peak=peak,
         closed_form_usd=total.total_usd,
     )
