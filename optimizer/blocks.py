@@ -94,6 +94,7 @@ def make_blocks(
                 bytes_per_token=_held_per_token(spec),
                 seconds_per_token=tuple(token_s[e].tolist()),
                 seconds_per_call=tuple((read[e] * spec.bytes_per_parameter * per_byte_s).tolist()),
+                expert_share=float(reached[e] * spec.expert_parameters / read[e]),
             )
             for e in range(spec.moe_layers)
         ),
@@ -163,6 +164,21 @@ def remade_blocks(problem: DeploymentProblem, made_of: PlatformProfile, profile:
     )
 
 
+def needed_mb(problem: DeploymentProblem) -> float:
+    """Memory of a function that holds all blocks, with as many lanes as may be, MB."""
+    return float(_needed_bytes(problem, [(0, len(problem.layers))])[0][0]) / MB
+
+
+def _needed_bytes(problem: DeploymentProblem, pairs: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Of functions with the layers of each pair, first and end: memory with as many lanes as may be, and
+    parameters, bytes, both of shape (pairs,)."""
+    blocks = blocks_of(problem)
+    sizes = stage_sizes(problem, *np.array(pairs).T)
+    most = np.array([min(blocks.max_lanes, blocks.sequences)])
+    tokens = np.broadcast_to(largest_lane_tokens(problem, most), len(pairs))
+    return needed_lane_bytes(problem, sizes, tokens), sizes.parameter_bytes
+
+
 def check_fits(
     problem: DeploymentProblem, shape: ShapeName, pairs: Sequence[tuple[int, int]] | None = None
 ) -> None:
@@ -178,22 +194,19 @@ def check_fits(
     blocks, layers = blocks_of(problem), len(problem.layers)
     if shape == "whole-model":
         pairs = [(0, layers)]
-    first, end = np.array(pairs or [(i, i + 1) for i in range(layers)]).T
-    sizes = stage_sizes(problem, first, end)
-    most = np.array([min(blocks.max_lanes, blocks.sequences)])
-    needed = needed_lane_bytes(problem, sizes, np.broadcast_to(largest_lane_tokens(problem, most), (len(end), 1)))[
-        :, 0
-    ]
+    pairs = pairs or [(i, i + 1) for i in range(layers)]
+    needed, parameters = _needed_bytes(problem, pairs)
     k = int(needed.argmax())
     largest = blocks.memory_mb[-1] * MB
     if needed[k] <= largest:
         return
     others = {
-        weights: needed[k] + sizes.parameter_bytes[k] * (size / BYTES_PER_PARAMETER[blocks.weights] - 1)
+        weights: needed[k] + parameters[k] * (size / BYTES_PER_PARAMETER[blocks.weights] - 1)
         for weights, size in BYTES_PER_PARAMETER.items()
     }
     fitting = [f"{weights} ({x / MB:,.0f} MB)" for weights, x in others.items() if x <= largest]
-    what = f"block {first[k]}" if end[k] == first[k] + 1 else f"blocks {first[k]} to {end[k] - 1}"
+    first, end = pairs[k]
+    what = f"block {first}" if end == first + 1 else f"blocks {first} to {end - 1}"
     raise InputError(
         f"{shape}: {problem.name} needs {needed[k] / MB:,.0f} MB for {what} in {blocks.weights}, the largest "
         f"memory is {blocks.memory_mb[-1]:,} MB; fits in {', '.join(fitting) or 'no precision'}"

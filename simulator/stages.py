@@ -21,17 +21,17 @@ Front: TypeAlias = Literal["client", "function"]
 class BlockLayer(FileModel):
     """One block in a function of its own or with others: attention, gate and all experts of a layer.
 
-    `parameter_bytes` at the problem's precision; `expert_bytes`: of these, all experts' (a decode step reads only
-    those that its tokens use; null: it reads everything); `bytes_per_token`: what the computation of a token holds
-    beside its hidden state (attention's scores, activations), bytes; `seconds_per_token`, `seconds_per_call`: of
-    each memory size of `Blocks.memory_mb`.
+    `parameter_bytes` at the problem's precision; `bytes_per_token`: what the computation of a token holds beside
+    its hidden state (attention's scores, activations), bytes; `seconds_per_token`, `seconds_per_call`: of each
+    memory size of `Blocks.memory_mb`. `expert_share`: of `seconds_per_call`, what reading experts' weights takes:
+    a decode step reads only those that its tokens use.
     """
 
     parameter_bytes: Annotated[float, Field(ge=0)]
-    expert_bytes: Annotated[float, Field(ge=0)] | None = None
     bytes_per_token: Annotated[float, Field(ge=0)] = 0.0
     seconds_per_token: tuple[Annotated[float, Field(ge=0)], ...]
     seconds_per_call: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    expert_share: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class Blocks(FileModel):

@@ -171,19 +171,26 @@ class BlockFit:
     error: float
 
 
-def fit_blocks(rows: Sequence[LiveRow], memory_mb: Sequence[int], mb_per_vcpu: float) -> tuple[BlockFit, ...]:
+def fit_blocks(
+    rows: Sequence[LiveRow], memory_mb: Sequence[int], mb_per_vcpu: float, exponent: float
+) -> tuple[BlockFit, ...]:
     """Costs of each layer's block, of rows of stages that have one layer each; for each of `memory_mb`.
+
+    Args:
+        exponent: to which power of its vCPUs a function is faster, as experts' are (`ModelFit.share_exponent`):
+            few calls tell a call's time from a token's, not that as well.
 
     Raises InputError where there are no such rows.
     """
     found = []
     for e in sorted({row.record.layer for row in rows if row.record.role == "blocks"}):
         mine = [row for row in rows if row.record.role == "blocks" and row.record.layer == e]
-        vcpus = np.array([row.record.memory_mb / mb_per_vcpu for row in mine])
-        seconds = [row.record.phases["compute"] for row in mine]
-        took = np.array([end - start for start, end in seconds])
-        tokens = np.array([row.record.tokens for row in mine])
-        exponent, (call, token), error = _law(tokens, vcpus, took)
+        points = []
+        for row in mine:
+            start, end = row.record.phases["compute"]
+            slow_here = (row.record.memory_mb / mb_per_vcpu) ** -exponent
+            points.append(([slow_here, row.record.tokens * slow_here], end - start))
+        (call, token), error = _least_squares(points)
         slow = (np.asarray(memory_mb, float) / mb_per_vcpu) ** -exponent
         found.append(BlockFit(tuple((slow * call).tolist()), tuple((slow * token).tolist()), error))
     if not found:
@@ -249,22 +256,16 @@ def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.
 
 
 def _compute(experts: Sequence[CalibratingRow], mb_per_vcpu: float) -> tuple[float, tuple[float, float], float]:
-    """`_law` of the compute of experts' calls."""
-    vcpus = np.array([x.row.record.memory_mb / mb_per_vcpu for x in experts])
-    seconds = np.array([x.seconds("compute") for x in experts])
-    return _law(np.array([x.row.record.tokens for x in experts], float), vcpus, seconds)
-
-
-def _law(tokens: np.ndarray, vcpus: np.ndarray, seconds: np.ndarray) -> tuple[float, tuple[float, float], float]:
-    """Exponent, vCPU-s of a call and of a token, and the residual: seconds = (a + b tokens) / vCPUs^exponent; of
-    calls' values, each of shape (calls,).
+    """Exponent, vCPU-s of a call and of a token, and the residual: seconds = (a + b tokens) / vCPUs^exponent.
 
     After each pause of its period a function finds its caches cold: the smaller its share, the less a CPU-second
     does. The law is empirical: it fits better than a fixed part of each period.
     """
+    vcpus = np.array([x.row.record.memory_mb / mb_per_vcpu for x in experts])
+    seconds = np.array([x.seconds("compute") for x in experts])
     best = math.inf
     for exponent in np.linspace(1.0, LARGEST_EXPONENT, 26):
-        terms = np.stack([np.ones_like(tokens), tokens], axis=1) / (vcpus**exponent)[:, None]
+        terms = np.array([(1, x.row.record.tokens) for x in experts], float) / (vcpus**exponent)[:, None]
         (call, token), error = _least_squares(list(zip(terms.tolist(), seconds.tolist(), strict=True)))
         residual = np.abs((call * terms[:, 0] + token * terms[:, 1]) / seconds - 1)
         loss = float(np.where(residual < HUBER, residual**2 / 2, HUBER * (residual - HUBER / 2)).mean())

@@ -34,6 +34,8 @@ def presets(
 
     from experiments.studies.presets import HEADER, SHOWN, cells, study_presets, write_presets
     from experiments.studies.presets_picture import draw_presets
+    from experiments.studies.shapes import study_shapes, write_shapes
+    from experiments.studies.shapes_picture import draw_shapes
     from experiments.tools import console
     from experiments.tools.provenance import write_provenance
     from moe.held import filled, held
@@ -52,13 +54,25 @@ def presets(
                 seed,
                 lambda done, total: update(done, total, done / (time.perf_counter() - began)),
             )
+        with console.progress("cutting", "models and precisions") as update:
+            shapes = study_shapes(
+                models or preset_names(),
+                platform,
+                batch_tokens,
+                skew,
+                seed,
+                update=lambda done, total: update(done, total, done / (time.perf_counter() - began)),
+            )
+        prices_of = platform.prices.price_list_date
         title = (
             f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}, "
-            f"USD per million tokens at prices of {platform.prices.price_list_date}"
+            f"USD per million tokens at prices of {prices_of}"
         )
         with filled(out) as partial:
             write_presets(rows, title, partial)
             draw_presets(rows, title, partial / "presets")
+            write_shapes(shapes, title, partial)
+            draw_shapes(shapes, f"Batches of {batch_tokens:,} tokens, prices of {prices_of}", partial / "shapes")
             write_provenance(
                 partial, seed=seed, models=list(models), profile=profile, batch_tokens=batch_tokens, skew=skew
             )
@@ -71,4 +85,7 @@ def presets(
     for row in rows:
         table.add_row(*cells(row)[:SHOWN])
     console.out.print(table)
-    console.out.print(f"{out}: presets.md, presets.csv, presets.png", soft_wrap=True)
+    console.out.print(
+        f"{out}: presets.md, presets.csv, presets.png; by shape and precision shapes.md, shapes.csv, shapes.png",
+        soft_wrap=True,
+    )

@@ -140,7 +140,8 @@ class Session:
                 self.model, runtime_bytes=before.runtime_bytes, bytes_per_token=before.bytes_per_token
             )
 
-        self.blocks = fit_blocks(self._block_rows, self.settings.blocks_memory_mb, mb_per_vcpu)
+        exponent = self.model.share_exponent
+        self.blocks = fit_blocks(self._block_rows, self.settings.blocks_memory_mb, mb_per_vcpu, exponent)
 
     def calibrating_rows(self) -> list[CalibratingRow]:
         """All rows that constants were fitted to."""

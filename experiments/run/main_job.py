@@ -12,6 +12,7 @@ from experiments.run.inputs import Inputs, load_inputs, make_predictor
 from experiments.run.methods import title_of
 from experiments.run.result import Played, Run, result_of, write_files
 from experiments.run.schema import Experiment
+from experiments.run.whole_model import whole_model_plans
 from experiments.run.workload import made_up, recording_settings, split_routing
 from experiments.tools.console import progress, step
 from experiments.tools.known_batches import played_s
@@ -24,6 +25,7 @@ from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.serving.decode import Decode
 from simulator.serving.simulate import SimulatedRun, simulate
+from simulator.staged_plan import AnyPlan, StagedPlan
 
 STEPS = 5
 JUDGED_BATCHES = 100
@@ -115,6 +117,7 @@ def _plan(run: Run) -> None:
         "max_replicas": platform.max_replicas,
         "non_moe_memory_mb": platform.non_moe_memory_mb,
         "objective": experiment.target.objective,
+        "shapes": ("expert-functions", "whole-model"),
     }
     of_lambdaml: dict[str, Any] = {"max_memory_mb": platform.lambdaml_memory_mb}
     with step(3, STEPS, f"Planning the deployment of {run.inputs.spec.name}") as report:
@@ -130,8 +133,11 @@ def _plan(run: Run) -> None:
             run.plans.append((name, solve_for(run.problem, run.planning_limit.limit_s, name, **more)))
             if name == "ods":
                 run.plans.append(("ods-oracle", solve_for(real, run.planning_limit.limit_s, "ods")))
+        whole, run.why_not_whole = whole_model_plans(run.problem, run.planning_limit.limit_s)
+        run.plans += whole
         first, plan = run.plans[0]
-        report(_limit_shown(run) + f"; {title_of(first)} {_shape(plan)}")
+        whole_shown = "".join(f"; {title_of(name)} {each.shape_in_words}" for name, each in whole[:1])
+        report(_limit_shown(run) + f"; {title_of(first)} {_shape(plan)}{whole_shown}")
 
 
 def _planning_limit(run: Run) -> PlanningLimit:
@@ -183,8 +189,10 @@ def _latency_limit_s(experiment: Experiment, problem: DeploymentProblem, lambdam
     return target.latency_limit_s
 
 
-def _shape(plan: DeploymentPlan) -> str:
+def _shape(plan: AnyPlan) -> str:
     """`10 x storage, 2 x direct`: how many layers use which method."""
+    if isinstance(plan, StagedPlan):
+        return plan.shape_in_words
     methods = [layer.communication for layer in plan.layers]
     return ", ".join(f"{methods.count(m)} x {m}" for m in dict.fromkeys(methods))
 
@@ -204,7 +212,7 @@ def _play(run: Run) -> None:
         report(f"{sum(len(p.warm.records) + len(p.cold.records) for p in run.played):,} invocations")
 
 
-def _to_come_s(run: Run, plan: DeploymentPlan) -> np.ndarray | None:
+def _to_come_s(run: Run, plan: AnyPlan) -> np.ndarray | None:
     """Latencies of batches that may come, s, shape (batches,); None where no share of them may be late."""
     experiment, profile = run.inputs.experiment, run.inputs.profile
     if experiment.target.late_share is None or run.problem.latency_limit_s is None:
@@ -214,9 +222,7 @@ def _to_come_s(run: Run, plan: DeploymentPlan) -> np.ndarray | None:
         return played_s(run.problem, plan, profile, experiment.simulation, batches, experiment.seed, update)
 
 
-def _generating(
-    run: Run, plan: DeploymentPlan, batches: list[np.ndarray], how: dict[str, Any]
-) -> SimulatedRun | None:
+def _generating(run: Run, plan: AnyPlan, batches: list[np.ndarray], how: dict[str, Any]) -> SimulatedRun | None:
     """The first batch, warm, then what its sequences generate; its own pass gives the first of their tokens."""
     work = run.inputs.experiment.workload
     if not work.generate:

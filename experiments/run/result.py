@@ -20,17 +20,19 @@ from experiments.run.methods import (
     lateness,
     plan_file,
     title_of,
+    whole_or_cut,
 )
 from experiments.run.routing import Routing
 from moe.files import write_json, write_whole
 from moe.trace import Batches
 from optimizer.margin import Lateness, PlanningLimit
 from optimizer.popularity.popularity_file import save_popularity
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentProblem
 from simulator.records import Record, to_pandas
 from simulator.serving.cluster import run_on_cluster
 from simulator.serving.simulate import SimulatedRun
 from simulator.serving.timeline import write_chrome_trace
+from simulator.staged_plan import AnyPlan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +47,7 @@ class Played:
     """
 
     name: str
-    plan: DeploymentPlan
+    plan: AnyPlan
     warm: SimulatedRun
     cold: SimulatedRun
     to_come_s: np.ndarray | None = None
@@ -69,6 +71,7 @@ class Run:
         prediction: step 2; the error of every predictor.
         predicted: step 2; tokens of each expert in the mean batch, shape (layers, experts).
         problem, plans: step 3; the plans by name, in the order in which they are shown.
+        why_not_whole: step 3; why no function holds the whole model; empty where one does.
         planning_limit: step 3; what the plans are made for: the problem's limit less the margin.
         played: step 4; each plan, played.
     """
@@ -82,7 +85,8 @@ class Run:
     predicted: np.ndarray = field(init=False)
     problem: DeploymentProblem = field(init=False)
     planning_limit: PlanningLimit = field(init=False)
-    plans: list[tuple[str, DeploymentPlan]] = field(init=False)
+    plans: list[tuple[str, AnyPlan]] = field(init=False)
+    why_not_whole: str = field(init=False)
     played: list[Played] = field(init=False)
 
 
@@ -131,6 +135,7 @@ def result_of(run: Run) -> dict[str, Any]:
         },
         "claims": [str(claim) for claim in claims(rows)],
         "finding": finding(rows, model, work.batch_tokens)
+        + whole_or_cut(rows, run.why_not_whole)
         + lateness(rows, run.problem.latency_limit_s, experiment.target.late_share),
     }
 

@@ -5,15 +5,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.serving.layer import Serving
 from simulator.serving.simulate import simulate
+from simulator.staged_plan import AnyPlan
 
 
 def played_s(
     problem: DeploymentProblem,
-    plan: DeploymentPlan,
+    plan: AnyPlan,
     profile: PlatformProfile,
     serving: Serving,
     batches: Sequence[np.ndarray] | np.ndarray,

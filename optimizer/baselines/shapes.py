@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from moe.errors import InputError
+from optimizer.blocks import check_fits
 from optimizer.exact.shapes import StagedSolution, solve_shapes
 from optimizer.exact.solve import Infeasible
 from optimizer.staged_evaluation import evaluate_staged
@@ -37,6 +38,7 @@ def layer_blocks(problem: DeploymentProblem, layers: int | None = None) -> Stage
     for m in [layers] if layers is not None else sorted({-(-count // k) for k in range(1, count + 1)}):
         pairs = [(i, min(i + m, count)) for i in range(0, count, m)]
         try:
+            check_fits(problem, "blocks", pairs)
             found = solve_shapes(problem, ("blocks",), pairs=pairs)
         except InputError as error:
             failed = error if failed is None or not isinstance(failed, Infeasible) else failed

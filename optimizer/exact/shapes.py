@@ -70,7 +70,7 @@ def solve_shapes(
         found.take_experts_alone()
         return found.solution()
     if "expert-functions" not in shapes:
-        check_fits(problem, "blocks" if "blocks" in shapes else "whole-model", pairs)
+        check_fits(problem, "blocks" if "blocks" in shapes else "whole-model")
     graph = shape_graph(problem, pairs if "blocks" in shapes else [(0, len(problem.layers))])
     found.take_blocks(graph)
     if "expert-functions" in shapes:

@@ -25,7 +25,7 @@ class Lane:
         in_bytes, out_bytes: of a token that comes and goes.
         call_s, token_s: t_call and u(M).
         cache_bytes: keys and values of a token to decode: two hidden states a layer, as without grouped queries.
-        read_s: of attention's weights and the head's, once a decode step.
+        read_s: of attention's weights, and the head's, once a decode step.
         experts_s: of each layer's experts' weights, all of them. missed: the share of tokens that do not use an
             expert, 1 - k/E. Both of shape (layers,).
     """
@@ -66,12 +66,7 @@ class Lane:
         fit = [math.floor(room / (token * each)) if each > 0 else blocks.sequences for room, each in limits]
 
         calls_s = np.array([x.seconds_per_call[j] if x.seconds_per_call else 0.0 for x in layers])
-        of_experts = np.array(
-            [(x.expert_bytes or 0.0) / x.parameter_bytes if x.parameter_bytes else 0.0 for x in layers]
-        )
-        head_s = 0.0
-        if end == len(blocks.layers) and blocks.tail_seconds_per_token and layers[-1].parameter_bytes:
-            head_s = float(calls_s[-1]) * blocks.head_bytes / layers[-1].parameter_bytes
+        of_experts = np.array([x.expert_share for x in layers])
         experts = np.array([len(x.experts) for x in problem.layers[first:end]])
         return cls(
             stage=stage,
@@ -86,7 +81,7 @@ class Lane:
             call_s=float(sizes.seconds_per_call[0, j]),
             token_s=float(sizes.seconds_per_token[0, j]),
             cache_bytes=sum(2 * x.token_in_bytes for x in problem.layers[first:end]),
-            read_s=float((calls_s * (1 - of_experts)).sum()) + head_s,
+            read_s=float((calls_s * (1 - of_experts)).sum()),
             experts_s=calls_s * of_experts,
             missed=1 - np.minimum(1.0, problem.top_k / experts),
         )

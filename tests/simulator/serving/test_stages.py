@@ -146,7 +146,7 @@ def test_one_stage_generates_where_its_sequences_are() -> None:
     that its tokens use; nothing is invoked again."""
     problem = staged_problem(8, front="client", reload="when-cold", input_bytes_per_token=4.0)
     blocks = problem.blocks
-    layers = tuple(x.model_copy(update={"expert_bytes": x.parameter_bytes * 0.75}) for x in blocks.layers)
+    layers = tuple(x.model_copy(update={"expert_share": 0.75}) for x in blocks.layers)
     problem = problem.with_blocks(blocks.model_copy(update={"layers": layers, "result_bytes_per_token": 0.0}))
     plan = _one_stage(2)
     alone, run = simulate(problem, plan), simulate(problem, plan, decode=Decode(5, 6))
@@ -159,7 +159,6 @@ def test_one_stage_generates_where_its_sequences_are() -> None:
         read_s = 0.0 if layer.seconds_per_call is None else layer.seconds_per_call[2]
         by_hand += read_s * (0.25 + 0.75 * used) + 3 * layer.seconds_per_token[2]
         if e == 2 and problem.blocks.tail_seconds_per_token:
-            by_hand += read_s * problem.blocks.head_bytes / layer.parameter_bytes
             by_hand += 3 * problem.blocks.tail_seconds_per_token[2]
     assert run.decode_s == pytest.approx(np.full((1, 5), by_hand), rel=1e-9)
     assert run.bill.billed_gb_s == pytest.approx(alone.bill.billed_gb_s + 2 * 10 * 5 * by_hand, rel=1e-9)
