@@ -12,7 +12,20 @@ from calibration.measured.billing import Rule
 from moe.errors import InputError
 from moe.shown import Shown
 from simulator.profiles.schema import PlatformProfile
-from simulator.profiles.walk import with_constant
+from simulator.profiles.walk import Keys, with_constant
+
+NOT_MEASURED: dict[Keys, str] = {
+    ("start", "image_bytes_per_s"): "no campaign starts images of more than one size",
+    ("network", "process_bytes_per_s"): "it cannot be told from what a function gets at most (burst_bytes_per_s)",
+    ("storage", "get_drift"): "a campaign is a few hours long, and five medians tell no distribution",
+    ("storage", "put_drift"): "the same",
+    ("storage", "slow_gets"): "they are later by no more than downloads of their size differ anyway",
+    (
+        "storage",
+        "slow_puts",
+    ): "a campaign has 360 uploads over one or two connections, seven slow ones to be expected",
+}
+"""What of a profile no campaign tells, and why: it is kept from the base, whatever was measured."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from calibration.calibrated import Calibration, check_values, marked
+from calibration.calibrated import NOT_MEASURED, Calibration, check_values, marked
 from calibration.fitting.bootstrap import Absent, Fitted, Quantity, fit
 from calibration.measured import compute as measured_compute
 from calibration.measured import cpu as measured_cpu
@@ -37,6 +37,7 @@ READERS: tuple[Reader, ...] = (
     measured_compute.scaling,
     measured_compute.expert,
     measured_compute.jitter,
+    measured_compute.instances,
     measured_compute.runtime_bytes,
     measured_network.network,
     measured_cpu.request_work,
@@ -48,15 +49,8 @@ READERS: tuple[Reader, ...] = (
 """In this order: later ones see what earlier ones fitted, and stand where both fit the same constant."""
 MAIN = ("expert", "multiply", "warm")
 """Probes whose package is the main one, the first that was measured."""
-OF_AWS = (
-    ("start", "image_bytes_per_s"),
-    ("compute", "instance_factor"),
-    ("network", "process_bytes_per_s"),
-    *(("storage", f"{kind}_drift") for kind in ("get", "put")),
-    *(("storage", f"slow_{kind}s") for kind in ("get", "put")),
-    ("storage", "put_connection_bytes_per_s"),
-)
-"""What no campaign measures and only AWS's hosts and network do: of the embedded endpoint it does not hold."""
+OF_AWS = (*NOT_MEASURED, ("compute", "instance_factor"), ("storage", "put_connection_bytes_per_s"))
+"""What only AWS's hosts and network do: of the embedded endpoint it does not hold."""
 
 
 def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, seed: int = 0) -> Calibration:
@@ -108,7 +102,7 @@ def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, se
         network = profile.network.model_copy(update={"moved_by_cpu": by_cpu})
         profile = profile.model_copy(update={"network": network})
         for path in OF_AWS if by_cpu else ():
-            profile = with_constant(profile, path, None)
+            profile = profile if path in fits else with_constant(profile, path, None)
     prices, rules = billing_rules(measured, profile.prices)
     profile = profile.model_copy(update={"prices": prices})
     made: list[Fitted] = list(fits.values())

@@ -25,6 +25,9 @@ GROUPS = {
 }
 """The commands as --help shows them; one that is in no group stands under Maintenance."""
 
+OF_THEIR_OWN = ("test", "local-lambda")
+"""Commands that write of their own what they are at, or that serve until they are stopped."""
+
 
 class Commands(click.Group):
     """A group that shows its commands by what they are for, and knows the nearest name of an unknown one."""
@@ -64,7 +67,7 @@ def cli(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-    else:  # while the command has nothing better to say
+    elif ctx.invoked_subcommand not in OF_THEIR_OWN:  # while the command has nothing better to say
         ctx.with_resource(told(so_far(f"smoe {ctx.invoked_subcommand}")))
 
 

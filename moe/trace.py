@@ -29,6 +29,8 @@ from moe.parquet import about_of, column, no_others, read_parquet, whole_number,
 from moe.shown import Shown
 
 SCHEMA = "routing-trace/1"
+CHECKED_AT_ONCE = 1024
+"""Tokens: what a check makes of them stays small."""
 WEIGHTS_WITHIN = 1e-3
 """How far a token's weights of a layer may sum to something else than 1."""
 
@@ -167,32 +169,45 @@ def resampled(trace: RoutingTrace, rng: np.random.Generator) -> RoutingTrace:
     return replace(trace.take(np.concatenate([parts[k] for k in drawn])), sequence=sequence)
 
 
-def check_routing(source: str | Path, experts: np.ndarray, weights: np.ndarray, num_experts: int) -> None:
+def check_routing(source: str | Path, experts: np.ndarray, weights: np.ndarray | None, num_experts: int) -> None:
     """Raise InputError, with token and layer, for routing that no gate gives.
 
     Args:
         source: what the error begins with.
-        experts, weights: shape (T, L, k). Weights need not sum to 1.
+        experts, weights: shape (T, L, k). Weights need not sum to 1; None: not known.
         num_experts: E.
     """
-
-    def refuse(wrong: Any, key: str, expected: str, values: np.ndarray) -> None:
-        if wrong.any():
-            token, layer = np.argwhere(wrong)[0]
-            got = ", ".join(map(str, values[token, layer].tolist()))
-            raise InputError(f"{source}: {key}: token {token}, layer {layer}: expected {expected}, got {got}")
-
-    top_k = experts.shape[2]
     if num_experts > np.iinfo(np.int16).max:
         raise InputError(f"{source}: experts: expected at most {np.iinfo(np.int16).max}, got {num_experts}")
-    outside = ((experts < 0) | (experts >= num_experts)).any(axis=2)
+    for first in range(0, len(experts), CHECKED_AT_ONCE):
+        part = slice(first, first + CHECKED_AT_ONCE)
+        _check_part(source, first, experts[part], None if weights is None else weights[part], num_experts)
+
+
+def _check_part(
+    source: str | Path, first: int, experts: np.ndarray, weights: np.ndarray | None, num_experts: int
+) -> None:
+    """`check_routing` of tokens from the `first` on."""
+
+    def refuse(wrong: np.ndarray, key: str, expected: str, values: np.ndarray) -> None:
+        if wrong.any():
+            token, layer, *_ = np.argwhere(wrong)[0]
+            where, got = (
+                f"token {first + token}, layer {layer}",
+                ", ".join(map(str, values[token, layer].tolist())),
+            )
+            raise InputError(f"{source}: {key}: {where}: expected {expected}, got {got}")
+
+    outside = (experts < 0) | (experts >= num_experts)
     refuse(outside, "expert", f"0..{num_experts - 1}", experts)
+    top_k = experts.shape[2]
     if top_k > 1:
-        ordered = np.sort(experts, axis=2)
-        same = (ordered[:, :, 1:] == ordered[:, :, :-1]).any(axis=2)
+        ordered = np.sort(experts.astype(np.int16, copy=False), axis=2)
+        same = ordered[:, :, 1:] == ordered[:, :, :-1]
         refuse(same, "expert", f"{top_k} different experts (not captured, or padding?)", experts)
-    impossible = ~(np.isfinite(weights) & (weights >= 0)).all(axis=2) | ~(weights.sum(axis=2) > 0)
-    refuse(impossible, "weights", "numbers from 0, not all 0", weights)
+    if weights is not None:
+        impossible = ~(np.isfinite(weights) & (weights >= 0)).all(axis=2) | ~(weights.sum(axis=2) > 0)
+        refuse(impossible, "weights", "numbers from 0, not all 0", weights)
 
 
 def save_trace(trace: RoutingTrace, path: str | Path) -> None:

@@ -13,8 +13,46 @@ LARGEST_Z = (
 )
 
 
-class Draws:
-    """An endless stream of draws: `next()` gives the next one.
+class Stream:
+    """An endless row of random numbers, drawn in blocks: one by one or many at once, in one order.
+
+    Args:
+        rng: the stream's own generator. constant: what it always gives; then nothing is drawn.
+    """
+
+    def __init__(self, rng: np.random.Generator, constant: float | None = None) -> None:
+        self._rng, self._constant = rng, constant
+        self._block: list[float] = []  # the next number last
+
+    def next(self) -> float:
+        """The next number."""
+        if self._constant is not None:
+            return self._constant
+        if not self._block:
+            self._block = self._draw().tolist()
+        return self._block.pop()
+
+    def many(self, count: int) -> np.ndarray:
+        """The next `count` numbers, shape (count,)."""
+        if self._constant is not None:
+            return np.full(count, self._constant)
+        kept = len(self._block) - min(count, len(self._block))
+        found, self._block = [np.array(self._block[kept:][::-1])], self._block[:kept]
+        missing = count - len(found[0])
+        while missing > 0:
+            block = self._draw()[::-1]
+            found.append(block[:missing])
+            self._block = block[: missing - 1 : -1].tolist() if missing < len(block) else []
+            missing -= len(block)
+        return np.concatenate(found)
+
+    def _draw(self) -> np.ndarray:
+        """One more block, of which the last number comes first."""
+        raise NotImplementedError
+
+
+class Draws(Stream):
+    """Draws of a distribution.
 
     Args:
         values: probability -> value, as in a platform profile; or measured samples, each as likely as the others,
@@ -23,34 +61,13 @@ class Draws:
     """
 
     def __init__(self, values: Mapping[float, float] | np.ndarray | float, rng: np.random.Generator) -> None:
+        super().__init__(rng, float(values) if isinstance(values, float | int) else None)
         self._values = values
-        self._rng = rng
-        self._block: list[float] = []
-        self._constant = float(values) if isinstance(values, float | int) else None
 
     @cached_property
     def median(self) -> float:
         """The median of the draws."""
         return median_of(self._values)
-
-    def next(self) -> float:
-        """The next draw."""
-        if self._constant is not None:
-            return self._constant
-        if not self._block:
-            self._block = self._draw().tolist()
-        return self._block.pop()
-
-    def many(self, count: int) -> np.ndarray:
-        """The next `count` draws, shape (count,)."""
-        if self._constant is not None:
-            return np.full(count, self._constant)
-        found: list[float] = []
-        while (missing := count - len(found)) > 0:
-            self._block = self._block or self._draw().tolist()
-            found += self._block[: -missing - 1 : -1]
-            del self._block[-missing:]
-        return np.array(found)
 
     def _draw(self) -> np.ndarray:
         if isinstance(self._values, Mapping):
@@ -59,7 +76,18 @@ class Draws:
         return self._rng.choice(np.asarray(self._values), BLOCK)
 
 
-class Lifetimes:
+class Exponentials(Stream):
+    """Exponential draws of a mean; in blocks as long as arrivals have them."""
+
+    def __init__(self, mean: float, rng: np.random.Generator) -> None:
+        super().__init__(rng)
+        self._mean = mean
+
+    def _draw(self) -> np.ndarray:
+        return self._rng.exponential(self._mean, 4 * BLOCK)[::-1]
+
+
+class Lifetimes(Stream):
     """Times until something that may happen at any moment does; `math.inf` where it never does.
 
     Args:
@@ -68,52 +96,36 @@ class Lifetimes:
     """
 
     def __init__(self, mean_s: float, rng: np.random.Generator) -> None:
+        super().__init__(rng, math.inf if mean_s == math.inf else None)
         self._mean_s = mean_s
-        self._rng = rng
-        self._block: list[float] = []
 
-    def next(self) -> float:
-        """The next time, s."""
-        if self._mean_s == math.inf:
-            return math.inf
-        if not self._block:
-            self._block = self._rng.exponential(self._mean_s, BLOCK).tolist()
-        return self._block.pop()
+    def _draw(self) -> np.ndarray:
+        return self._rng.exponential(self._mean_s, BLOCK)
 
 
-class Halvings:
+class Halvings(Stream):
     """Times that instances stay idle where each period halves them: a period times a geometric number."""
 
     def __init__(self, period_s: float, rng: np.random.Generator) -> None:
+        super().__init__(rng)
         self._period_s = period_s
-        self._rng = rng
-        self._block: list[float] = []
 
-    def next(self) -> float:
-        """The next time, s."""
-        if not self._block:
-            self._block = (self._period_s * self._rng.geometric(0.5, BLOCK)).tolist()
-        return self._block.pop()
+    def _draw(self) -> np.ndarray:
+        return self._period_s * self._rng.geometric(0.5, BLOCK)
 
 
-class Chances:
+class Chances(Stream):
     """A stream of yes and no: yes with a probability."""
 
     def __init__(self, probability: float, rng: np.random.Generator) -> None:
+        super().__init__(rng, False if probability == 0 else None)
         self._probability = probability
-        self._rng = rng
-        self._block: list[bool] = []
 
-    def next(self) -> bool:
-        """Whether it happens this time."""
-        if self._probability == 0:
-            return False
-        if not self._block:
-            self._block = (self._rng.random(BLOCK) < self._probability).tolist()
-        return self._block.pop()
+    def _draw(self) -> np.ndarray:
+        return self._rng.random(BLOCK) < self._probability
 
 
-class Choices:
+class Choices(Stream):
     """An endless stream of one of some values, each with its probability.
 
     Args:
@@ -121,21 +133,45 @@ class Choices:
     """
 
     def __init__(self, values: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> None:
-        self._values, self._shares, self._rng = values, shares, rng
-        self._block: list[float] = []
+        super().__init__(rng, float(values[0]) if len(values) == 1 else None)
+        self._values, self._shares = values, shares
 
     @property
     def mean(self) -> float:
         """The mean of the values."""
         return float(self._values @ self._shares)
 
+    def _draw(self) -> np.ndarray:
+        return self._rng.choice(self._values, BLOCK, p=self._shares)
+
+
+class Ahead:
+    """A stream that is looked at before its numbers are taken.
+
+    Args:
+        stream: what they are taken from, in its order.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._values, self._at = stream, np.empty(0), 0
+
+    def peek(self, count: int) -> np.ndarray:
+        """The next `count` numbers, which are still the next ones then, shape (count,)."""
+        missing = self._at + count - len(self._values)
+        if missing > 0:
+            more = self._stream.many(max(missing, 16 * BLOCK))
+            self._values, self._at = np.concatenate([self._values[self._at :], more]), 0
+        return self._values[self._at : self._at + count]
+
+    def skip(self, count: int) -> None:
+        """Take the next `count` numbers."""
+        self._at += count
+
     def next(self) -> float:
-        """The next value."""
-        if len(self._values) == 1:
-            return float(self._values[0])
-        if not self._block:
-            self._block = self._rng.choice(self._values, BLOCK, p=self._shares).tolist()
-        return self._block.pop()
+        """Take the next number."""
+        value: float = self.peek(1)[0].item()
+        self._at += 1
+        return value
 
 
 class Retries:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr
 
+from calibration.calibrated import NOT_MEASURED
 from calibration.check.simulated_backend import SimulatedBackend
 from calibration.fitting.bootstrap import Fitted
 from calibration.fitting.laws import table_of
@@ -53,17 +54,9 @@ OPTIONAL: dict[Keys, tuple[str, float, float]] = {
     ("payload", "function_bytes_per_s_per_mb"): ("bytes/s/MB", 8e3, 20e3),
 }
 """Of a third of the platforms: unit, and between which values."""
-
-NOT_MEASURED: tuple[Keys, ...] = (
-    ("compute", "instance_factor"),
-    ("network", "process_bytes_per_s"),
-    ("storage", "get_drift"),
-    ("storage", "put_drift"),
-    ("storage", "slow_gets"),
-    ("storage", "slow_puts"),
-    ("storage", "put_connection_bytes_per_s"),
-)
-"""What no campaign tells apart from the rest yet: hidden platforms have none of it."""
+INSTANCE_FACTOR, PUT_CONNECTION = ("compute", "instance_factor"), ("storage", "put_connection_bytes_per_s")
+INSTANCE_P99, PUT_CONNECTION_BYTES_PER_S = (1.04, 1.25), (20e6, 50e6)
+"""Of another third, whose instances differ in speed and whose uploads have a rate of their own."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +93,11 @@ class Recovered:
 
 def hidden_platform(base: PlatformProfile, number: int) -> PlatformProfile:
     """A platform of which nothing is as in the base; every other one halves idle instances, each third one has
-    transfers that are work of the function's own CPU.
+    transfers that are work of the function's own CPU, each third one instances that differ.
     """
     rng = np.random.default_rng([17, number])
     profile = base
-    for path in NOT_MEASURED:
+    for path in (*NOT_MEASURED, INSTANCE_FACTOR, PUT_CONNECTION):
         profile = with_constant(profile, path, None)
     for path, (low, high) in FACTORS.items():
         factor = float(np.exp(rng.uniform(np.log(low), np.log(high))))
@@ -122,6 +115,11 @@ def hidden_platform(base: PlatformProfile, number: int) -> PlatformProfile:
     if number % 3 == 2:
         for path, value in values.items():
             profile = with_constant(profile, path, Constant(value=value, unit=OPTIONAL[path][0], **made))
+    if number % 3 == 1:
+        spread = Quantiles(quantiles={0.5: 1.0, 0.99: float(rng.uniform(*INSTANCE_P99))})
+        profile = with_constant(profile, INSTANCE_FACTOR, Constant(value=spread, unit="1", **made))
+        rate = float(rng.uniform(*PUT_CONNECTION_BYTES_PER_S))
+        profile = with_constant(profile, PUT_CONNECTION, Constant(value=rate, unit="bytes/s", **made))
     return profile.model_copy(update={"name": f"hidden-{number}"})
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtri
 
-from calibration.fitting.bootstrap import Quantity
+from calibration.fitting.bootstrap import Absent, Quantity
 from calibration.fitting.laws import Around, Level
 from calibration.fitting.regression import least_bounds, start_and_slope
 from calibration.measured.rows import Measurements, runs_of, timed
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FLOAT_BYTES, MATRICES = 4, 2  # of an expert's weights
 SEVERAL = 1.5  # vCPUs from which on they say how much faster several are
 LEAST_EXPONENT = 0.01  # where several are no faster at all
+SURE, LEAST_SPREAD = 0.999, 0.01  # that instances differ, and by how much at least (logarithms)
 
 
 def _products(measured: Measurements, profile: PlatformProfile) -> pd.DataFrame:
@@ -192,6 +194,65 @@ def jitter(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:
         "probability",
         "time over median",
     )
+
+
+def instances(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity | Absent]:
+    """Each run computes on other instances: what one takes over the others' mean, less what jitter makes of it.
+
+    Absent where jitter alone explains how instances differ (chi-squared), or they do by less than 1%.
+    """
+    from scipy.stats import chi2
+
+    apart, noise = _between_instances(measured)
+    if len(apart) == 0:
+        return
+    path, differ = ("compute", "instance_factor"), float((apart.y**2).mean() - noise.mean())
+    if (apart.y**2 / noise).sum() < chi2.ppf(SURE, apart.free.sum()) or differ < LEAST_SPREAD**2:
+        yield Absent(path)
+        return
+    own_share = differ / float((apart.y**2).mean())
+    spreads = [
+        np.sqrt(own_share * (run.y**2).mean()) * (1 + 1 / (4 * len(run))) for _, run in apart.groupby("run_key")
+    ]
+    yield measured.quantity(
+        path,
+        "1",
+        Level(tail=True),
+        [np.array([np.exp(ndtri(0.99) * spread)]) for spread in spreads],
+        f"the same computations on {len(apart)} instances, less their jitter, as a lognormal",
+        "run",
+        "99% quantile of time over that of other instances",
+        most="medium",
+    )
+
+
+def _between_instances(measured: Measurements) -> tuple[pd.DataFrame, pd.Series]:
+    """By how much an instance's times differ from others' of the same work (`y`, logarithms), and how much of the
+    variance is jitter's; `free`: degrees of freedom that each instance has.
+    """
+    import pandas as pd
+
+    tables = []
+    for probe, per, names in (
+        ("multiply", "work_flop", ["work_threads"]),
+        ("expert", None, ["work_tokens", "work_hidden", "work_intermediate"]),
+    ):
+        rows = timed(measured.of(probe))
+        if len(rows):
+            y = np.log(rows.took_s / (rows[per] if per else 1.0))
+            same = rows.groupby(["memory_mb", "architecture", *names], sort=True).ngroup()
+            tables.append(rows.assign(y=y, same=probe + same.astype(str), kind=probe + rows.memory_mb.astype(str)))
+    if not tables:
+        return pd.DataFrame(), pd.Series(dtype=float)
+    by = ["kind", "run_key", "function", "instance"]
+    each = pd.concat(tables).groupby([*by, "same"], sort=True).y.agg(["mean", "var", "size"]).reset_index()
+    jitter = float((each["var"] * (each["size"] - 1)).sum() / max(1, (each["size"] - 1).sum()))
+    each["y"] = each["mean"] - each.groupby("same")["mean"].transform("mean")
+    found = each.groupby(by, sort=True).agg(y=("y", "mean"), size=("size", "sum")).reset_index()
+    count = found.groupby("kind").y.transform("size")
+    found, count = found[count > 1], count[count > 1]
+    found = found.assign(y=found.y * np.sqrt(count / (count - 1)), free=(count - 1) / count)
+    return found, jitter / found["size"]
 
 
 def runtime_bytes(measured: Measurements, _: PlatformProfile) -> Iterator[Quantity]:

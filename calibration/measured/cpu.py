@@ -118,25 +118,33 @@ def smallest(rows: pd.DataFrame) -> pd.DataFrame:
 def uploads(
     measured: Measurements, rows: pd.DataFrame, up: np.ndarray, down: np.ndarray
 ) -> Iterator[Quantity | Absent]:
-    """Bytes/s of uploads by memory, where they are not those of downloads; `up`, `down`: of each run, or NaN."""
-    path = ("network", "function_upload_bytes_per_s_per_mb")
-    both = np.isfinite(up) & np.isfinite(down)
-    if not both.any():
-        return
-    logs = np.log(up[both] / down[both])
-    if not shown(logs) or abs(float(np.median(logs))) <= TOLD:
-        yield Absent(path)
-        return
-    yield measured.quantity(
-        path,
-        "bytes/s/MB",
-        Level(),
-        [np.array([rate]) for rate in up[both]],
-        f"S3 uploads of several sizes at {_sizes(rows)}: rate by memory, which is not that of downloads",
-        "run",
-        "rate of uploads by memory, bytes/s/MB",
-        most="medium",
+    """Bytes/s of uploads where they are not those of downloads: by memory, and of a connection.
+
+    `up`, `down`: both rates of each run, or NaN, shape (runs, 2).
+    """
+    by_memory, connection = ("network", "function_upload_bytes_per_s_per_mb"), "put_connection_bytes_per_s"
+    told = (
+        (by_memory, "bytes/s/MB", "rate by memory"),
+        (("storage", connection), "bytes/s", "rate of a connection"),
     )
+    for (path, unit, what), sent, got in zip(told, up.T, down.T, strict=True):
+        both = np.isfinite(sent) & np.isfinite(got)
+        if not both.any():
+            continue
+        logs = np.log(sent[both] / got[both])
+        if not shown(logs) or abs(float(np.median(logs))) <= TOLD:
+            yield Absent(path)
+            continue
+        yield measured.quantity(
+            path,
+            unit,
+            Level(),
+            [np.array([rate]) for rate in sent[both]],
+            f"S3 uploads of several sizes at {_sizes(rows)}: {what}, which is not that of downloads",
+            "run",
+            f"{what} of uploads, {unit}",
+            most="medium",
+        )
 
 
 def _sizes(rows: pd.DataFrame) -> str:

@@ -68,7 +68,7 @@ def network(measured: Measurements, profile: PlatformProfile) -> Iterator[Quanti
         if len(downloads):
             rates.append(downloads)
             sends = _rates(sent[sent.run_key == key], bucket, by_cpu)
-            up.append(least_bounds(sends[:, [0, 2]], sends[:, 3])[0] if len(sends) else np.nan)
+            up.append(least_bounds(sends[:, [0, 2]], sends[:, 3]) if len(sends) else np.full(2, np.nan))
     bounds = np.array([_bounds(run) for run in rates]).reshape(-1, 3)
     by_memory, by_connection, at_most = bounds.T
     if by_cpu:
@@ -99,7 +99,7 @@ def network(measured: Measurements, profile: PlatformProfile) -> Iterator[Quanti
             most="medium",
             resolution=resolution,
         )
-    yield from uploads(measured, sent, np.array(up), by_memory)
+    yield from uploads(measured, sent, np.array(up).reshape(-1, 2), np.stack([by_memory, by_connection], axis=1))
 
 
 def _seen(bounds: np.ndarray, base: float, fastest: Sequence[float]) -> np.ndarray:

@@ -55,7 +55,7 @@ def study(platforms: int, seeds: int, campaign: str, count: int) -> Iterator[lis
 
 
 def _one(number: int, seed: int, campaign: str) -> list[Recovered]:
-    base = load_profile(PAPER_PROFILE)  # instances alike: no campaign measures how they differ
+    base = load_profile(PAPER_PROFILE)
     true = hidden_platform(base, number)
     with TemporaryDirectory() as folder:
         there = measured(load_campaign(campaign), true, 1000 * number + seed, Path(folder) / "measured")

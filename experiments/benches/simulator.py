@@ -6,6 +6,7 @@ should not count.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import statistics
@@ -20,14 +21,16 @@ import simpy
 from experiments.tools.cases import bert_problem, uniform_plan
 from simulator.cloud.billing import Rates
 from simulator.cloud.lambda_service import LambdaService
-from simulator.cloud.phases import Compute
-from simulator.cloud.platform import ideal_platform
+from simulator.cloud.platform import Platform, ideal_platform
 from simulator.cloud.starts import Package
 from simulator.draws import Draws, Lifetimes
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem
 from simulator.profiles.schema import load_profile
 from simulator.records import Record
 from simulator.serving.simulate import simulate
+from simulator.traffic.fast import FastReplication
+from simulator.traffic.open_loop import Inputs, open_loop
+from simulator.traffic.scenario import Scenario
 
 ROUNDS = 3
 
@@ -69,10 +72,13 @@ def in_turn(jobs: dict[str, Callable[[], int]], unit: str, rounds: int = ROUNDS)
 def simulator_speed(workload: Workload) -> list[Measured]:
     """Workload W on SimFaaS (where it is installed), this simulator, and a bare SimPy process for each request."""
     jobs: dict[str, Callable[[], int]] = {}
+    inputs = _inputs(workload)
+    _fast(workload, _inputs(Workload(requests=1)))  # compiles
     if importlib.util.find_spec("simfaas"):
         jobs["SimFaaS"] = lambda: _simfaas(workload)
     jobs |= {
         "this simulator": lambda: _this_simulator(workload),
+        "this simulator, fast": lambda: _fast(workload, inputs),
         "bare SimPy processes": lambda: _bare_simpy(workload),
     }
     return in_turn(jobs, "requests")
@@ -138,32 +144,54 @@ def _batch_time(problem: DeploymentProblem, plan: DeploymentPlan, name: str, rou
     return BatchTime(name, statistics.median(seconds), count, minibatches)
 
 
-def _this_simulator(w: Workload) -> int:
-    rng = np.random.default_rng(0)
+@functools.cache
+def _problem() -> DeploymentProblem:
+    """Whatever it is: the ideal platform's constants."""
+    return bert_problem(1, 1, 1)
+
+
+def _platform(w: Workload, rng: np.random.Generator) -> Platform:
+    """The ideal platform, with the workload's cold starts and keep-alive."""
     at_once = Draws(0.0, rng)
     package = Package(at_once, Lifetimes(w.cold_s, rng), True, Rates(((0.0, 0.0000166667),)))
     start = {"warm": at_once, "package": package, "keep_alive": Draws(w.keep_alive_s, rng)}
-    platform = ideal_platform(bert_problem(1, 1, 1)).changed(start=start)
+    return ideal_platform(_problem()).changed(start=start)
+
+
+def _this_simulator(w: Workload) -> int:
+    rng = np.random.default_rng(0)
     served = 0
 
     def count(row: Record) -> None:
         nonlocal served
         served += row.status == "ok"
 
-    env = simpy.Environment()
-    service = LambdaService(env, platform, count)
-    gaps = iter(rng.exponential(1 / w.rate, w.requests).tolist())
-    work = rng.exponential(w.service_s, w.requests).tolist()
-
-    def arrive(_: simpy.Event) -> None:
-        service.invoke(Record(0, 0, "request", "function", 1024), (Compute(work.pop()),))
-        gap = next(gaps, None)
-        if gap is not None:
-            env.timeout(gap).callbacks.append(arrive)
-
-    env.timeout(next(gaps)).callbacks.append(arrive)
-    env.run()
+    service = LambdaService(simpy.Environment(), _platform(w, rng), count)
+    gaps = rng.exponential(1 / w.rate, w.requests).tolist()
+    works = rng.exponential(w.service_s, w.requests).tolist()
+    open_loop(service, gaps, works, lambda k: Record(k, 0, "function", "function", 1024))
+    service.env.run()
     return served
+
+
+def _inputs(w: Workload) -> Inputs:
+    """The workload as a traffic scenario."""
+    scenario = Scenario.model_validate(
+        {
+            "name": "W",
+            "arrivals": {"poisson": {"rate_per_s": w.rate}},
+            "requests": w.requests,
+            "slo_s": 1.0,
+            "function": {"memory_mb": 1024, "work": {"exponential_mean_s": w.service_s}},
+        }
+    )
+    return Inputs(scenario, load_profile())
+
+
+def _fast(w: Workload, inputs: Inputs) -> int:
+    """A replication of the whole scenario, metrics included."""
+    rng = np.random.default_rng(0)
+    return int(FastReplication(inputs, rng, platform=_platform(w, rng)).run().metrics.requests)
 
 
 def _bare_simpy(w: Workload) -> int:

@@ -11,7 +11,10 @@ from experiments.commands.options import EXIT_BAD_INPUT, FILE, json_option, prin
 from moe.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from experiments.cost.compare import Compared
+    from experiments.cost.sure import Surety
 
 
 @click.command()
@@ -59,10 +62,11 @@ def cost(model: str, as_json: bool, out: Path | None, **asked: Any) -> int | Non
              ./smoe cost bert-moe --requests-per-month 1e4..1e9 --tokens-in 128 --slo 1s@p99
              ./smoe cost mixtral-8x7b --traffic azure-conversation-2023 --slo ttft=2s,tpot=0.1s@p95
     """
+    from experiments.cost.files import as_data
     from experiments.cost.report import page, why_not_table
 
-    compared, region, day = _answer(model, asked)
-    data = _as_data(compared, region, day)
+    compared, surety, region, day = _answer(model, asked)
+    data = as_data(compared, region, day, surety)
     if out is not None:
         _write(compared, data, out, asked["seed"])
     nobody = all(not offer.serves for _, offers in compared.points for offer in offers)
@@ -71,7 +75,7 @@ def cost(model: str, as_json: bool, out: Path | None, **asked: Any) -> int | Non
     elif nobody:
         click.echo(why_not_table(compared.points[0][1]))
     else:
-        click.echo(page(compared))
+        click.echo(page(compared, surety))
         click.echo(f"Prices of {day}, {region}.")
         if out is not None:
             click.echo(f"{out}: cost.png, cost.csv, cost.parquet, cost.json, curve.csv, plans/")
@@ -81,21 +85,20 @@ def cost(model: str, as_json: bool, out: Path | None, **asked: Any) -> int | Non
     return None
 
 
-def _answer(model: str, asked: dict[str, Any]) -> tuple[Compared, str, str]:
-    """The comparison, its region, and the day of its prices. Raises InputError."""
-    import time
-
+def _answer(model: str, asked: dict[str, Any]) -> tuple[Compared, Surety | None, str, str]:
+    """The comparison, how sure it is, its region, and the day of its prices. Raises InputError."""
     from experiments.cost.asked import contenders_of, numbers_of, read_prices, traffic_of
     from experiments.cost.compare import compare
     from experiments.cost.files import REGION
     from experiments.cost.question import Question
-    from experiments.tools.console import progress
+    from experiments.cost.sure import how_sure
     from moe.spec import load_spec
-    from simulator.profiles.schema import price_list_date
+    from simulator.profiles.schema import DEFAULT_PROFILE, load_profile, price_list_date
     from simulator.servers.promise import Promise, read_promise
 
     spec = load_spec(model, **({"weights": asked["weights"]} if asked["weights"] else {}))
-    promise = Promise() if asked["slo"] is None else read_promise(asked["slo"])
+    longest_s = load_profile().concurrency.timeout_s.median  # that Lambda lets a call take: nobody waits longer
+    promise = Promise(latency_s=longest_s) if asked["slo"] is None else read_promise(asked["slo"])
     if not spec.generates and (promise.ttft_s or promise.tpot_s):
         raise InputError(f"--slo: {spec.name} writes no tokens: expected latency, not ttft or tpot")
     said = None if asked["columns"] is None else dict(_pair(each) for each in asked["columns"].split(","))
@@ -110,16 +113,27 @@ def _answer(model: str, asked: dict[str, Any]) -> tuple[Compared, str, str]:
     if asked["requests"] is None and traffic.per_month == 1.0:
         raise InputError("cost: expected --requests-per-month")
     numbers = [traffic.per_month] if asked["requests"] is None else numbers_of(asked["requests"])
-    question = Question(spec, traffic, promise, asked["pay"], prices, asked["seed"])
-    began = time.perf_counter()
-    with progress("comparing", "steps") as update:
-        found = compare(
-            question,
-            contenders,
-            numbers,
-            lambda done, total: update(done, total, done / (time.perf_counter() - began)),
+    loaded = {DEFAULT_PROFILE: load_profile()}
+    question = Question(spec, traffic, promise, asked["pay"], prices, loaded, asked["seed"])
+    found = _with_progress("comparing", "steps", lambda update: compare(question, contenders, numbers, update))
+    surety = None
+    if asked["draws"]:
+        there, offers = question.at(numbers[0]), found.points[0][1]
+        surety = _with_progress(
+            "drawing", "draws", lambda update: how_sure(there, contenders, offers, asked["draws"], update)
         )
-    return found, region, day
+    return found, surety, region, day
+
+
+def _with_progress(doing: str, unit: str, do: Callable[[Callable[[int, int], None]], Any]) -> Any:
+    """Do something that tells how far it is."""
+    import time
+
+    from experiments.tools.console import progress
+
+    began = time.perf_counter()
+    with progress(doing, unit) as update:
+        return do(lambda done, total: update(done, total, done / (time.perf_counter() - began)))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -127,12 +141,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise InputError(f"--columns: expected time=A,in=B,out=C,unit=s, got '{text}'")
     return name, value
-
-
-def _as_data(compared: Compared, region: str, day: str) -> dict[str, Any]:
-    from experiments.cost.files import as_data
-
-    return as_data(compared, region, day)
 
 
 def _write(compared: Compared, data: dict[str, Any], out: Path, seed: int) -> None:

@@ -19,8 +19,8 @@ from simulator.traffic.request_file import read_requests
 from simulator.traffic.requests import Traffic, shape_names, traffic_of_shape, traffic_of_trace
 
 MOST_REQUESTS = 1e12
-LISTED = "gpu"
-"""A contender that is not asked unless it is named: its instances are contenders of their own."""
+LAST = "gpu"
+"""A contender of many sizes, of which some are contenders of their own: they go first where both cost the same."""
 
 
 class PriceFile(FileModel):
@@ -58,7 +58,7 @@ def numbers_of(text: str) -> list[float]:
 
 def contenders_of(only: Sequence[str]) -> dict[str, Contender]:
     """The packaged contenders, or those that are named: also files, and instances of EC2. Raises InputError."""
-    names = [name for name in contender_names() if name != LISTED]
+    names = sorted(contender_names(), key=lambda name: (name == LAST, name))
     if not only:
         return {name: load_contender(name) for name in names}
     found = {}

@@ -46,14 +46,13 @@ class Compared:
     Attributes:
         question: what was asked. points: numbers of requests a month, with the offers, cheapest first.
         curve: the closed form's offers over the range of the picture. crossovers: of its cheapest.
-        cut: share of the requests that are longer than the model's context. notes: what is to be known.
+        notes: what is to be known beside.
     """
 
     question: Question
     points: list[tuple[float, list[Offer]]]
     curve: list[tuple[float, list[Offer]]]
     crossovers: list[Crossover]
-    cut: float
     notes: tuple[str, ...]
 
 
@@ -140,7 +139,29 @@ def compare(
             done += 1
             update(done, total)
         points.append((per_month, ordered(found)))
-    return Compared(question, points, curve, crossovers(question, prepared, curve), question.traffic.beyond(), ())
+    notes = _notes(question, cheapest(points[0][1]))
+    return Compared(question, points, curve, crossovers(question, prepared, curve), notes)
+
+
+def _notes(question: Question, best: Offer | None) -> tuple[str, ...]:
+    """What was cut, and what is not in the numbers of the cheapest."""
+    found, spec, beyond = [], question.spec, question.traffic.beyond()
+    if beyond > 0:
+        longer = f"{beyond:.0%} of the requests are longer than the {spec.context_tokens:,} tokens"
+        found.append(f"{longer} that {spec.name} reads, and are cut there.")
+    if question.traffic.unwritten:
+        found.append(f"{spec.name} writes no tokens: those that the traffic has out are left out.")
+    if spec.precision in ("int8", "int4"):
+        found.append(f"What {spec.precision} does to the model's answers is not in the numbers.")
+    if best is not None and best.contender.endswith("spot"):
+        found.append(
+            f"AWS may end tasks of {best.contender} with two minutes' notice: that is not in the numbers."
+        )
+    if best is not None and best.count == 1:
+        found.append("One machine has no spare: if it fails, nothing is served until another has started.")
+    if question.traffic.bursts is not None or question.traffic.trace is not None:
+        found.append("The closed form takes arrivals to be Poisson; what is played is as bursty as the traffic.")
+    return tuple(found)
 
 
 def crossovers(

@@ -11,13 +11,14 @@ from experiments.cost.compare import Compared
 from experiments.cost.offer import Offer, cheapest
 from experiments.cost.question import Question
 from experiments.cost.report import remarks, sentences
+from experiments.cost.sure import Surety
 from moe.files import write_whole
 from moe.loading import dump_yaml
 
 REGION = "us-east-1"
 
 
-def as_data(compared: Compared, region: str, price_list_date: str) -> dict[str, Any]:
+def as_data(compared: Compared, region: str, price_list_date: str, surety: Surety | None = None) -> dict[str, Any]:
     """The JSON contract, `cost/1`."""
     question = compared.question
     tokens_in, tokens_out = (float(each.mean()) for each in question.traffic.sample(500))
@@ -41,6 +42,12 @@ def as_data(compared: Compared, region: str, price_list_date: str) -> dict[str, 
         },
         "slo": slo | {"percentile": promise.percentile} if slo else None,
     }
+    if surety is not None:
+        data["draws"] = asdict(surety)
+        for row in points[0]["contenders"]:
+            row["probability_cheapest"] = surety.probability.get(row["name"], 0.0)
+            if row["name"] in surety.intervals:
+                row["monthly_usd_interval"] = list(surety.intervals[row["name"]])
     if len(points) == 1:
         data |= {"contenders": points[0]["contenders"], "cheapest": points[0]["cheapest"]}
     else:

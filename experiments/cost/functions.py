@@ -18,13 +18,14 @@ from optimizer.blocks import BLOCK_MEMORY_MB, make_blocks
 from optimizer.problem import make_problem
 from optimizer.stage_cost import stage_costs
 from simulator.plan import MB, DeploymentProblem
-from simulator.profiles.closed_form import transformer_flops_per_s, weight_read_s
 from simulator.profiles.contenders import Contender, Lambda
 from simulator.profiles.schema import PlatformProfile
 from simulator.servers.promise import Times
 from simulator.servers.sizing import erlang_b
 from simulator.servers.work import Work
+from simulator.serving.lane import Lane
 from simulator.stage_rules import needed_lane_bytes, stage_sizes
+from simulator.staged_plan import BlocksStage
 from simulator.traffic.requests import MONTH_S
 
 MOST_PEAK = 0.999  # share of the time in which no more calls run at once than there is room for
@@ -104,17 +105,27 @@ def of_functions(question: Question, contender: Contender, found: list[Deployed]
     return min(offers, key=lambda offer: offer.at(question.promise.percentile) or math.inf)
 
 
-def _problem(spec: MoESpec, profile: PlatformProfile, tokens: float) -> DeploymentProblem:
-    """One sequence of so many tokens as a deployment problem: what stages cost is `optimizer.stage_cost`'s."""
+def _problem(
+    spec: MoESpec, profile: PlatformProfile, tokens: float, generating: bool = False
+) -> DeploymentProblem:
+    """One sequence of so many tokens as a deployment problem; `generating`: each token reaches for any expert, and
+    has logits. What stages cost is `optimizer.stage_cost`'s, a step of generation `simulator.serving.lane`'s."""
     whole = max(1, round(tokens))
-    share = 1 / whole if spec.generates else spec.head_share
-    spec = spec.model_copy(update={"sequence_tokens": whole, "head_share": share})
-    reached = max(spec.top_k, round(spec.experts * (1 - (1 - spec.top_k / spec.experts) ** whole)))
+    if spec.generates:
+        spec = spec.model_copy(update={"head_share": 1.0 if generating else 1 / whole})
+    spec = spec.model_copy(update={"sequence_tokens": whole})
+    reached = spec.experts * (1.0 if generating else 1 - (1 - spec.top_k / spec.experts) ** whole)
     popularity = np.zeros((spec.moe_layers, spec.experts))
-    popularity[:, :reached] = whole * spec.top_k / reached
+    popularity[:, : max(spec.top_k, round(reached))] = 1.0
+    blocks = make_blocks(spec, popularity, profile, whole)
+    of_experts = {"expert_bytes": spec.experts * spec.expert_parameter_bytes}
+    blocks = blocks.model_copy(
+        update={"layers": tuple(each.model_copy(update=of_experts) for each in blocks.layers)}
+    )
     of_one = spec.model_copy(update={"experts": 1, "top_k": 1})  # blocks alone are asked of the problem
     made = make_problem(of_one, np.full((spec.moe_layers, 1), float(whole)), profile, objective="total")
-    return made.with_blocks(make_blocks(spec, popularity, profile, whole))
+    layers = tuple(each.model_copy(update={"experts": each.experts * spec.experts}) for each in made.layers)
+    return made.model_copy(update={"layers": layers, "top_k": spec.top_k}).with_blocks(blocks)
 
 
 def deployments(question: Question, profile: PlatformProfile) -> list[Deployed] | str:
@@ -123,14 +134,20 @@ def deployments(question: Question, profile: PlatformProfile) -> list[Deployed] 
     longest = int((tokens_in + tokens_out).argmax())
     usual = _problem(spec, profile, float(tokens_in.mean()))
     long = _problem(spec, profile, float(tokens_in[longest]))
+    steps = _problem(spec, profile, float((tokens_in + tokens_out / 2).mean()), generating=True)
     kept = Work(spec).kv_bytes_per_token * float(tokens_in[longest] + tokens_out[longest]) * spec.generates
-    cuts = [_cut(spec.moe_layers, stages) for stages in range(1, spec.moe_layers + 1)]
-    needed = [_needed(long, first, end) + kept / len(first) for first, end in cuts]
-    fewest = next((k for k, each in enumerate(needed) if each <= BLOCK_MEMORY_MB[-1] * MB), None)
+    fewest, needed = None, 0.0
+    for stages in range(1, spec.moe_layers + 1):
+        cut = _cut(spec.moe_layers, stages)
+        needed = _needed(long, *cut) + kept / stages
+        if needed <= BLOCK_MEMORY_MB[-1] * MB:
+            fewest = cut
+            break
     if fewest is None:
-        return f"does not fit: a block needs {needed[-1] / MB:,.0f} MB > {BLOCK_MEMORY_MB[-1]:,} MB"
-    sizes = [j for j, memory_mb in enumerate(BLOCK_MEMORY_MB) if needed[fewest] <= memory_mb * MB]
-    return [_deployed(usual, profile, spec, cuts[fewest], j, tokens_in, tokens_out) for j in sizes]
+        return f"does not fit: a block needs {needed / MB:,.0f} MB > {BLOCK_MEMORY_MB[-1]:,} MB"
+    pass_s = _passes(usual, fewest, tokens_in)
+    sizes = [j for j, memory_mb in enumerate(BLOCK_MEMORY_MB) if needed <= memory_mb * MB]
+    return [_deployed(usual, steps, profile, fewest, j, pass_s[:, j], tokens_out) for j in sizes]
 
 
 def _cut(layers: int, stages: int) -> tuple[np.ndarray, np.ndarray]:
@@ -145,45 +162,50 @@ def _needed(problem: DeploymentProblem, first: np.ndarray, end: np.ndarray) -> f
     return float(needed_lane_bytes(problem, sizes, np.full(len(first), problem.served_tokens)).max())
 
 
+def _passes(problem: DeploymentProblem, cut: tuple[np.ndarray, np.ndarray], tokens_in: np.ndarray) -> np.ndarray:
+    """Time of the sample's requests in all stages of each memory size, s, shape (requests, sizes): from that of
+    the usual one, since it is linear in tokens; without the way to a function, which AWS does not bill."""
+    costs = stage_costs(problem, *cut, np.array([1]), "payload", "payload")
+    if not costs.fits[:, -1, 0].all():
+        costs = stage_costs(problem, *cut, np.array([1]), "storage", "storage")
+    gb = np.array(BLOCK_MEMORY_MB) / 1024
+    billed_s = (costs.billed_gb_s[:, :, 0] / gb - problem.platform.warm_start_s).sum(axis=0)
+    call_s = stage_sizes(problem, *cut).seconds_per_call.sum(axis=0)
+    return call_s + np.outer(tokens_in, (billed_s - call_s) / problem.served_tokens)
+
+
 def _deployed(
-    problem: DeploymentProblem,
+    usual: DeploymentProblem,
+    steps: DeploymentProblem,
     profile: PlatformProfile,
-    spec: MoESpec,
     cut: tuple[np.ndarray, np.ndarray],
     j: int,
-    tokens_in: np.ndarray,
+    pass_s: np.ndarray,
     tokens_out: np.ndarray,
 ) -> Deployed:
-    """One memory size: times of the sample's requests from those of the usual one, which are linear in tokens."""
-    first, end = cut
-    memory_mb, start_s = BLOCK_MEMORY_MB[j], problem.platform.warm_start_s
-    costs = stage_costs(problem, first, end, np.array([1]), "payload", "payload")
-    if not costs.fits[:, j, 0].all():
-        costs = stage_costs(problem, first, end, np.array([1]), "storage", "storage")
-    sizes = stage_sizes(problem, first, end)
-    billed_s = costs.billed_gb_s[:, j, 0] / (memory_mb / 1024) - start_s
-    call_s = sizes.seconds_per_call[:, j].sum()
-    token_s = (billed_s.sum() - call_s) / problem.served_tokens
-    steps = np.maximum(tokens_out - 1, 0) * spec.generates
-    stages = len(first)
-    step_s = _step_s(spec, profile, memory_mb) + (stages > 1) * stages * start_s
+    """One memory size; with more stages each token travels through all of them, a call each."""
+    stages, start_s = len(cut[0]), usual.platform.warm_start_s
+    more = np.maximum(tokens_out - 1, 0)
+    step_s = _step_s(steps, cut, BLOCK_MEMORY_MB[j]) if more.any() else 0.0
     return Deployed(
         profile,
-        memory_mb,
+        BLOCK_MEMORY_MB[j],
         stages,
-        float(sizes.parameter_bytes.max()),
-        call_s + token_s * tokens_in,
-        steps * step_s,
-        stages * (1 + steps * (stages > 1)),
+        float(stage_sizes(usual, *cut).parameter_bytes.max()),
+        pass_s,
+        more * (step_s + (stages > 1) * stages * start_s),
+        stages * (1 + more * (stages > 1)),
         start_s,
     )
 
 
-def _step_s(spec: MoESpec, profile: PlatformProfile, memory_mb: int) -> float:
-    """One token of one sequence: it reads the weights that it uses."""
-    work, rate = Work(spec), transformer_flops_per_s(profile, [memory_mb], spec.precision)[0]
-    read = weight_read_s(profile, [memory_mb], float(work.bytes_read(1)))[0]
-    return float(read + work.step_flops(spec.sequence_tokens) / rate)
+def _step_s(problem: DeploymentProblem, cut: tuple[np.ndarray, np.ndarray], memory_mb: int) -> float:
+    """One token of one sequence, through all stages."""
+    stages = [
+        BlocksStage(first_layer=first, last_layer=end - 1, memory_mb=memory_mb, lanes=1, handover="payload")
+        for first, end in zip(*(each.tolist() for each in cut), strict=True)
+    ]
+    return sum(Lane.of(problem, stage, "payload").step_s(1) for stage in stages)
 
 
 def offer(question: Question, contender: Contender, runs: Lambda, deployed: Deployed) -> Offer:
@@ -207,6 +229,9 @@ def offer(question: Question, contender: Contender, runs: Lambda, deployed: Depl
     times = Times(first, steps / more, first + steps)
     limit = deployed.profile.concurrency.account.median
     why_not = question.promise.broken(times)
+    longest_s, most_s = float((first + steps).max()), deployed.profile.concurrency.timeout_s.median
+    if longest_s > most_s:
+        why_not = f"a call takes {longest_s:,.0f} s > {most_s:,.0f} s that Lambda lets it take"
     if peak > limit:
         why_not = f"{peak:,} calls at once > {limit:,.0f} of the account"
     total = added(parts)

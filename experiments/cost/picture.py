@@ -64,7 +64,7 @@ def _looks(compared: Compared) -> dict[str, dict[str, Any]]:
 
 def _bills(axes: Any, compared: Compared, looks: dict[str, dict[str, Any]]) -> None:
     best = [(x, offer.usd or 0.0) for x, offers in compared.curve if (offer := cheapest(offers)) is not None]
-    axes.plot(*zip(*best, strict=True), color="#00000030", linewidth=6, solid_capstyle="round", label="cheapest")
+    axes.plot(*zip(*best, strict=True), color="#00000038", linewidth=6, solid_capstyle="round", label="cheapest")
     for name, look in looks.items():
         rows = [(x, o.usd) for x, offers in compared.curve for o in offers if o.contender == name and o.serves]
         axes.plot(*zip(*rows, strict=True), linewidth=1.1, label=name, **look)

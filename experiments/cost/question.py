@@ -28,7 +28,7 @@ class Question:
     Attributes:
         spec: the model, at the precision of its weights. traffic, promise, payment: as their names say.
         prices: USD by item, instead of the files': `lambda.gb_s`, `fargate.vcpu_hour`, `ec2.c8g.large`, ...
-        seed: of what is played.
+        profiles: platforms by name that were loaded, or drawn. seed: of what is played.
     """
 
     spec: MoESpec
@@ -36,6 +36,7 @@ class Question:
     promise: Promise
     payment: Payment = "on-demand"
     prices: Mapping[str, float] = field(default_factory=dict)
+    profiles: Mapping[str, PlatformProfile] = field(default_factory=dict)
     seed: int = 0
 
     def at(self, per_month: float) -> Question:
@@ -54,7 +55,7 @@ class Question:
 
     def platform(self, runs: Lambda) -> PlatformProfile:
         """The platform of a Lambda contender: its package, the prices that are asked for, what is paid of them."""
-        profile = load_profile(runs.platform)
+        profile = self.profiles.get(runs.platform) or load_profile(runs.platform)
         if runs.package not in profile.start.packages:
             raise InputError(
                 f"package: no package {shortened(runs.package)}{nearest(runs.package, profile.start.packages)}"

@@ -9,12 +9,13 @@ from textwrap import wrap
 from experiments.cost.compare import Compared
 from experiments.cost.offer import Offer, cheapest
 from experiments.cost.question import Question
+from experiments.cost.sure import Surety
 
 WIDTH = 80
 HEAD = f"{'contender':<24} {'USD/month':>11} {'USD/M tok':>9} {'first s':>8} {'tok s':>7} {'all s':>7} {'cold':>6}"
 
 
-def page(compared: Compared) -> str:
+def page(compared: Compared, surety: Surety | None = None) -> str:
     """Everything that is printed."""
     lines = [*_title(compared.question)]
     for per_month, offers in compared.points:
@@ -22,6 +23,8 @@ def page(compared: Compared) -> str:
         for offer in offers:
             lines += _rows(compared.question.at(per_month), offer)
     lines += ["", *(line for text in sentences(compared) for line in wrap(text, WIDTH))]
+    if surety is not None:
+        lines += [line for text in surely(surety) for line in wrap(text, WIDTH, subsequent_indent="  ")]
     lines += [line for text in remarks(compared) for line in wrap(text, WIDTH, subsequent_indent="  ")]
     return "\n".join(lines)
 
@@ -104,6 +107,17 @@ def _from_where(compared: Compared) -> str:
 
 def _curve(compared: Compared) -> str:
     return f"{shown(compared.curve[0][0])} to {shown(compared.curve[-1][0])}"
+
+
+def surely(surety: Surety) -> list[str]:
+    """Who is cheapest how surely, and what to measure next."""
+    likely = sorted(((p, name) for name, p in surety.probability.items() if p > 0), reverse=True)
+    said = ", ".join(f"{name} {p:.0%}" for p, name in likely)
+    found = [f"Cheapest on {surety.draws} draws of the uncertain constants: {said}."]
+    if surety.measure is None:
+        return [*found, "Knowing none of them better would change that."]
+    worth = f"knowing it saves {money(surety.worth_usd)} USD a month on average"
+    return [*found, f"Measure next: {surety.measure} ({worth}), by {surety.how}."]
 
 
 def remarks(compared: Compared) -> list[str]:

@@ -58,12 +58,11 @@ def of_servers(question: Question, contender: Contender) -> Offer:
 
 def _too_small(question: Question, runs: Servers) -> str:
     """What the largest machine lacks, in words."""
-    whole = runs.model_copy(update={"memory_share": runs.memory_share.with_value(1.0)})
-    empty = Work(question.spec.model_copy(update={"moe_layers": 1, "experts": 1, "top_k": 1}))
-    largest = max(
-        (each.memory_bytes for each in machines(whole, empty, question.instances("", runs))), default=0.0
-    )
-    return f"does not fit: {Work(question.spec).parameter_bytes / 1e9:,.0f} GB > {largest / 1e9:,.0f} GB"
+    none = Work(question.spec.model_copy(update={"moe_layers": 1, "experts": 1, "top_k": 1}))
+    rooms = [each.room_bytes + none.parameter_bytes for each in machines(runs, none, question.instances("", runs))]
+    needed, largest = Work(question.spec).parameter_bytes / 1e9, max(rooms, default=0.0) / 1e9
+    share = f"{runs.memory_share.median:.0%} of its memory"
+    return f"does not fit: {needed:,.1f} GB > {largest:,.1f} GB ({share})"
 
 
 def _sized(question: Question, machine: Machine, most_usd: float) -> list[Sized] | None:

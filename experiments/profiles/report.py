@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from calibration.calibrated import Calibration
+from calibration.calibrated import NOT_MEASURED, Calibration
 from calibration.fitting.bootstrap import Fitted
 from experiments.profiles.picture import draw_fit
 from experiments.profiles.reading import constants_of
@@ -43,6 +43,7 @@ def write_report(made: Calibration, base: str, folder: Path, told: str = "public
     parts = [HEAD.format(name=made.profile.name, base=base, told=told)]
     parts.append(table(COLUMNS, map(_row, made.fits)))
     parts.append(f"\n\nNot measured, kept from `{base}`: {', '.join(not_measured(made))}.\n")
+    parts += [f"\n- `{name}`, by no campaign: {why}" for name, why in by_no_campaign(made)] + ["\n"]
     if made.not_in_base:
         parts.append(f"\nMeasured, but no package of the base profile: {', '.join(made.not_in_base)}.\n")
     parts += [f"\n- `{rule.name}`: {rule.said}" for rule in made.rules]
@@ -63,6 +64,13 @@ def not_measured(made: Calibration) -> list[str]:
     return [name for name, leaf in leaves if not isinstance(leaf, Dated) and leaf.kept == "not measured"]
 
 
+def by_no_campaign(made: Calibration) -> list[tuple[str, str]]:
+    """What stands in the profile that no campaign measures: names of constants and groups, and why."""
+    named = ((".".join(path), why) for path, why in NOT_MEASURED.items())
+    kept = not_measured(made)
+    return [(name, why) for name, why in named if any(f"{each}.".startswith(f"{name}.") for each in kept)]
+
+
 def summary(made: Calibration, base: str) -> Iterator[str]:
     """Lines for a terminal."""
     for found in made.fits:
@@ -78,6 +86,7 @@ def summary(made: Calibration, base: str) -> Iterator[str]:
     yield from (f"left out, {count:,} measurements: {reason}" for reason, count in made.left_out.items())
     for package in made.not_in_base:
         yield f"{package}: measured, but no package of {base}"
+    yield from (f"{name}: measured by no campaign: {why}" for name, why in by_no_campaign(made))
     kept = sum(found.constant.kept is not None for found in made.fits)
     yield (
         f"{len(made.fits)} constants measured, {kept} of them kept from {base}; "

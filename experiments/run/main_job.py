@@ -191,8 +191,10 @@ def _latency_limit_s(experiment: Experiment, problem: DeploymentProblem, lambdam
     return target.latency_limit_s
 
 
-def _shape(plan: DeploymentPlan) -> str:
+def _shape(plan: AnyPlan) -> str:
     """`10 x storage, 2 x direct`: how many layers use which method."""
+    if isinstance(plan, StagedPlan):
+        return plan.shape_in_words
     methods = [layer.communication for layer in plan.layers]
     return ", ".join(f"{methods.count(m)} x {m}" for m in dict.fromkeys(methods))
 

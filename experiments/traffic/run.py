@@ -17,8 +17,9 @@ from moe.files import writing
 from moe.statistics import estimate, finite
 from simulator.profiles.schema import price_list_date
 from simulator.records import Bill, to_pandas
+from simulator.traffic.fast import replication
 from simulator.traffic.metrics import Batch
-from simulator.traffic.open_loop import Replication, Served, read_inputs, replication_rngs
+from simulator.traffic.open_loop import Served, read_inputs, replication_rngs
 from simulator.traffic.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def run_scenario(scenario: Scenario, folder: RunFolder) -> dict[str, Any]:
             rows.begin(number)
             requests.begin(number)
             with step(number + 1, scenario.replications, "serving") as report:
-                served.append(Replication(inputs, rng, keep_row, keep_batch).run())
-                report(f"{served[-1].arrived:,} requests in {served[-1].end_s:,.0f} simulated s")
+                served.append(replication(inputs, rng, keep_row, keep_batch).run())
+                one = served[-1]
+                report(f"{one.arrived:,} requests in {one.end_s:,.0f} simulated s, {one.engine}")
     finally:
         rows.close()
         requests.close()
@@ -126,6 +128,7 @@ def _result(scenario: Scenario, key: str, served: list[Served]) -> dict[str, Any
         "price_list_date": price_list_date(scenario.profile),
         "slo_s": scenario.slo_s,
         "offered_requests_per_s": _or_none(scenario.arrivals.process.mean_rate_per_s),
+        "engine": served[0].engine,
         "confidence": _confidence(len(served)),
         "stopped": [each.stopped for each in served],
         "metrics": _estimates(replications),

@@ -94,6 +94,8 @@ def import_trace(
 
 def _check_padding(path: Path, chosen: np.ndarray) -> None:
     """Raises InputError for a token whose choices are all negative."""
+    if chosen.min() >= 0:
+        return
     padding = (chosen < 0).all(axis=(1, 2))
     if padding.any():
         token = int(padding.argmax())
@@ -106,17 +108,21 @@ def _check_padding(path: Path, chosen: np.ndarray) -> None:
 def _trace_of(read: "_Read", experts: int, origin: dict[str, Any]) -> RoutingTrace:
     """What was read as a trace: the choices of a token by their weights, which sum to 1."""
     chosen, weights = read.chosen, read.weights
-    order = np.argsort(-weights, axis=2, kind="stable")
+    if weights is None:
+        weights = np.broadcast_to(np.float32(1 / chosen.shape[2]), chosen.shape)
+    else:
+        order = np.argsort(-weights, axis=2, kind="stable")
+        weights = np.take_along_axis(weights / weights.sum(axis=2, keepdims=True), order, axis=2)
+        chosen = np.take_along_axis(chosen, order, axis=2)
     token_id = np.full(len(chosen), UNKNOWN) if read.token_id is None else read.token_id
     lengths = [n for n in read.sequences or [len(chosen)] if n]
-    weights = weights / weights.sum(axis=2, keepdims=True)
     return RoutingTrace(
         sequence=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
         token_id=token_id.astype(np.int32),
         position_id=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
-        attention_id=np.full(chosen.shape[:2], UNKNOWN, dtype=np.int32),
-        experts=np.take_along_axis(chosen, order, axis=2).astype(np.int16),
-        weights=np.take_along_axis(weights, order, axis=2).astype(np.float32),
+        attention_id=np.broadcast_to(np.int32(UNKNOWN), chosen.shape[:2]),
+        experts=chosen.astype(np.int16, copy=False),
+        weights=weights.astype(np.float32, copy=False),
         num_experts=experts,
         origin=origin,
     )
@@ -130,9 +136,8 @@ def _without_padding(read: "_Read") -> tuple["_Read", int]:
     ends = np.cumsum(read.sequences or [len(kept)])
     sequences = [int(part.sum()) for part in np.split(kept, ends[:-1])]
     token_id = None if read.token_id is None else read.token_id[kept]
-    shorter = replace(
-        read, chosen=read.chosen[kept], weights=read.weights[kept], token_id=token_id, sequences=sequences
-    )
+    weights = None if read.weights is None else read.weights[kept]
+    shorter = replace(read, chosen=read.chosen[kept], weights=weights, token_id=token_id, sequences=sequences)
     return shorter, int((~kept).sum())
 
 
@@ -142,7 +147,7 @@ class _Read:
 
     Attributes:
         layers: their numbers, shape (L,).
-        chosen, weights: shape (T, L, k).
+        chosen, weights: shape (T, L, k); weights None: each of a token's choices counts alike.
         token_id: shape (T,); None: not known.
         experts: E; None: not known.
         sequences: tokens of each request; None: one.
@@ -150,7 +155,7 @@ class _Read:
 
     layers: np.ndarray
     chosen: np.ndarray
-    weights: np.ndarray
+    weights: np.ndarray | None = None
     token_id: np.ndarray | None = None
     experts: int | None = None
     sequences: list[int] | None = None
@@ -159,7 +164,7 @@ class _Read:
 def _from_numpy(path: Path, part: str | None) -> _Read:
     _no_part(path, part)
     chosen = _captured(path, _routed(path, _load_numpy(path)))
-    return _Read(np.arange(chosen.shape[1]), chosen, np.ones(chosen.shape))
+    return _Read(np.arange(chosen.shape[1]), chosen)
 
 
 def _from_archive(path: Path, part: str | None) -> _Read:
@@ -174,7 +179,7 @@ def _from_archive(path: Path, part: str | None) -> _Read:
         shapes = sorted({x.shape[1:] for x in requests})
         raise InputError(f"{path}: expected the same layers and k in each array, got {shapes}")
     chosen = _captured(path, np.concatenate(requests))
-    return _Read(np.arange(chosen.shape[1]), chosen, np.ones(chosen.shape), sequences=[len(x) for x in requests])
+    return _Read(np.arange(chosen.shape[1]), chosen, sequences=[len(x) for x in requests])
 
 
 def _from_json(path: Path, part: str | None) -> _Read:
@@ -183,7 +188,7 @@ def _from_json(path: Path, part: str | None) -> _Read:
 
 def _counted(counted: Counted) -> _Read:
     token_id, chosen, experts = counted
-    return _Read(np.arange(chosen.shape[1]), chosen, np.ones(chosen.shape), token_id, experts)
+    return _Read(np.arange(chosen.shape[1]), chosen, None, token_id, experts)
 
 
 def _load_numpy(path: Path) -> Any:
@@ -201,13 +206,15 @@ def _routed(path: Path, chosen: Any, where: str = "") -> np.ndarray:
         raise InputError(
             f"{path}: expected integers of shape (tokens, layers, k){where}, got {kind} of shape {shape}"
         )
-    return chosen.astype(np.int64)
+    return chosen
 
 
 def _captured(path: Path, chosen: np.ndarray) -> np.ndarray:
     """Routed experts (T, L, k) that were captured in every layer: buffers are zeros before. Raises InputError."""
-    empty = (chosen == 0).all(axis=(0, 2)) & (chosen.shape[2] == 1)
-    if len(chosen) >= _NEVER_BY_CHANCE_TOKENS and empty.any():
+    if chosen.shape[2] > 1 or len(chosen) < _NEVER_BY_CHANCE_TOKENS:
+        return chosen
+    empty = (chosen == 0).all(axis=(0, 2))
+    if empty.any():
         raise InputError(
             f"{path}: expert: layer {int(empty.argmax())}: expected the choices of {len(chosen)} tokens, "
             "got 0 for each, as where nothing was captured"
@@ -235,7 +242,7 @@ def _from_csv(path: Path, part: str | None) -> _Read:
     if "token" not in names:
         order = np.argsort(layer, kind="stable")
         layers, by_layer = _per_layer(path, layer[order], expert[order, None])
-        return _Read(layers, by_layer, np.ones(by_layer.shape))
+        return _Read(layers, by_layer)
     token = _integers(path, table, "token")
     weight = _numbers(path, table, "weight") if "weight" in names else np.ones(len(token))
     order = np.lexsort((token, layer))

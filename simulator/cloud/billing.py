@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from simulator.plan import ProblemPlatform
 from simulator.profiles.groups import Architecture, PriceConstants
 from simulator.profiles.schema import PlatformProfile
@@ -166,6 +168,23 @@ class Meter:
             requests_usd += row.puts * prices.put + row.gets * prices.get
             row.exchange_cost_usd += row.exchange_puts * prices.put + row.exchange_gets * prices.get
         row.request_cost_usd += requests_usd
+
+    def billed_many_s(self, duration_s: np.ndarray) -> np.ndarray:
+        """`Prices.billed_s` of each of some durations, s, shape (calls,)."""
+        step_s = self.prices.billing_step_s
+        return duration_s if step_s == 0 else np.ceil(duration_s / step_s - ROUNDING) * step_s
+
+    def tmp_usd(self, billed_s: np.ndarray, tmp_mb: int) -> np.ndarray:
+        """Price of /tmp while calls ran, shape (calls,)."""
+        return billed_s * max(0, tmp_mb - FREE_TMP_MB) / 1024 * self.prices.tmp_gb_s
+
+    def usd(self, gb_s: np.ndarray, rates: Rates) -> np.ndarray:
+        """Price of the GB-s of calls one after the other, shape (calls,), without a free tier."""
+        used = np.cumsum(np.concatenate([[self._used_gb_s.get(rates, 0.0)], gb_s]))
+        self._used_gb_s[rates] = float(used[-1])
+        if len(rates.tiers) == 1 or used[-1] <= rates.tiers[1][0]:
+            return gb_s * rates.tiers[0][1]
+        return np.array([rates.usd(*each) for each in zip(used[:-1].tolist(), gb_s.tolist(), strict=True)])
 
     def charge_provisioned(self, row: Record, instances: int, rates: Rates, init_s: float) -> None:
         """Fill in what instances cost that were kept from the row's start to its end, and their INIT."""

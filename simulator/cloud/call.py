@@ -37,6 +37,7 @@ class Instance:
     """One sandbox of a function: serves one call at a time, keeps its network links.
 
     Attributes:
+        expires_s: when it is gone, if it is idle until then. stays_s: how long it stays after its call.
         slowdown: how many times slower it computes than others.
         provisioned: it never expires. initialised: its INIT is done. done: what it remembers of its first calls.
     """
@@ -46,6 +47,7 @@ class Instance:
     outbound: Link
     born_s: float = 0.0
     expires_s: float = math.inf
+    stays_s: float = math.inf
     slowdown: float = 1.0
     provisioned: bool = False
     initialised: bool = False

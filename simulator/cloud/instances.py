@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import simpy
 
 from simulator.cloud.call import Function, Instance
@@ -34,39 +32,51 @@ class Instances:
         for _ in range(warm):
             instance = self._new(function)
             instance.initialised, instance.done = True, done
-            function.idle.append(instance)
+            instance.expires_s = self._env.now + self._platform.start.keep_alive.next()
+            self._rest(function, instance)
         for _ in range(function.provisioned):
             function.provisioned_init_s += self._init_s(function)
             self._provision(function)
 
     def take(self, function: Function, now: float) -> Instance | None:
         """The instance of one more call of a function: an idle one, or a new one; None: a limit is reached."""
-        instance = function.take_idle(now)
+        instance = self._idle(function, now)
         if not self._admits(function, instance, now):
             if instance is not None:
-                function.idle.append(instance)
+                self._rest(function, instance)
             return None
         if instance is None:
             instance = self._new(function)
-        function.running += 1
-        if function.reserved is None and not instance.provisioned:
-            self._unreserved_running += 1
+        instance.stays_s = self._platform.start.keep_alive.next()
+        self._count(function, instance, 1)
         return instance
 
     def give_back(self, function: Function, instance: Instance, broken: bool) -> None:
         """Its call is over: the instance is idle, or gone where the call broke it."""
-        start, now = self._platform.start, self._env.now
-        function.running -= 1
-        if function.reserved is None and not instance.provisioned:
-            self._unreserved_running -= 1
+        now = self._env.now
+        self._count(function, instance, -1)
         if instance.provisioned:
             if broken:
                 self._replace_provisioned(function)
             else:
-                function.idle.append(instance)
-        elif not broken and now - instance.born_s < start.instance_age_s:
-            instance.expires_s = now + start.keep_alive.next()
-            function.idle.append(instance)
+                self._rest(function, instance)
+        elif not broken and now - instance.born_s < self._platform.start.instance_age_s:
+            instance.expires_s = now + instance.stays_s
+            self._rest(function, instance)
+
+    def _idle(self, function: Function, now: float) -> Instance | None:
+        """The idle instance that serves the next call, taken out."""
+        return function.take_idle(now)
+
+    def _rest(self, function: Function, instance: Instance) -> None:
+        """An instance is idle from now on."""
+        function.idle.append(instance)
+
+    def _count(self, function: Function, instance: Instance, more: int) -> None:
+        """So many more calls are under way."""
+        function.running += more
+        if function.reserved is None and not instance.provisioned:
+            self._unreserved_running += more
 
     def _admits(self, function: Function, instance: Instance | None, now: float) -> bool:
         """Whether the concurrency limits let one more call of the function run; takes from its scaling bucket."""
@@ -102,15 +112,14 @@ class Instances:
             Link(down.slower(factor), now),
             Link(up.slower(factor), now),
             now,
-            now + platform.start.keep_alive.next(),
-            slowdown * factor,
+            slowdown=slowdown * factor,
         )
 
     def _provision(self, function: Function) -> None:
         """One more provisioned instance is idle."""
         instance = self._new(function)
-        instance.provisioned, instance.initialised, instance.expires_s = True, True, math.inf
-        function.idle.append(instance)
+        instance.provisioned = instance.initialised = True
+        self._rest(function, instance)
 
     def _replace_provisioned(self, function: Function) -> None:
         """A provisioned instance is gone: another one is there after provisioning and INIT."""

@@ -54,6 +54,7 @@ class LambdaService:
         platform: constants and random streams.
         keep: what becomes of a finished row; by default all are kept in `records`.
         prewarming: a policy that starts instances ahead.
+        instances, meter: instead of those of the platform.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class LambdaService:
         platform: Platform,
         keep: Then | None = None,
         prewarming: Prewarming | None = None,
+        instances: Instances | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.env = env
         self.platform = platform
@@ -69,8 +72,8 @@ class LambdaService:
         self.functions: dict[str, Function] = {}
         self._keep = keep or self.records.append
         self._prewarming = prewarming
-        self._meter = Meter(platform.prices)
-        self._instances = Instances(env, platform)
+        self._meter = meter or Meter(platform.prices)
+        self._instances = instances or Instances(env, platform)
 
     def deploy(
         self,

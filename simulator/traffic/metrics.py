@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -107,9 +107,46 @@ class Sample:
         if place < self._most:
             self._kept[place] = value
 
+    def add_many(self, values: np.ndarray) -> None:
+        """`add` of each of some numbers, shape (numbers,)."""
+        room = max(0, self._most - self.count)
+        self._kept.frombytes(values[:room].tobytes())
+        counts = self.count + 1 + np.arange(len(values))
+        self.count += len(values)
+        self.total = summed(self.total, values)
+        if len(values) <= room:
+            return
+        missing, uniform = len(values) - room, [np.array(self._uniform[::-1])]
+        while sum(map(len, uniform)) < missing:
+            uniform.append(self._rng.random(BLOCK)[::-1])
+        drawn = np.concatenate(uniform)
+        self._uniform = drawn[missing:][::-1].tolist()
+        places = (drawn[:missing] * counts[room:]).astype(int)
+        stays = places < self._most
+        np.frombuffer(self._kept)[places[stays]] = values[room:][stays]  # of several for one place, the last
+
     def kept(self) -> np.ndarray:
         """The numbers that were kept, shape (numbers,)."""
         return np.array(self._kept)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Attempts of a function in the order of their ends, all of shape (rows,); `ran`: they were not throttled."""
+
+    batch: np.ndarray
+    requested_s: np.ndarray
+    ended_s: np.ndarray
+    ran: np.ndarray
+    cold: np.ndarray
+    billed_gb_s: np.ndarray
+    compute_usd: np.ndarray
+    request_usd: np.ndarray
+    tmp_usd: np.ndarray
+
+    def taken(self, order: np.ndarray) -> Rows:
+        """Some of them, by number."""
+        return Rows(*(getattr(self, item.name)[order] for item in fields(self)))
 
 
 @dataclass
@@ -141,19 +178,27 @@ class Tally:
     busy_s: float = 0.0
     peak: int = 0
     bill: Bill = field(default_factory=Bill)
-    _first_batch: float = math.inf
+    first_batch: float = math.inf
 
     def counts(self, batch_number: int) -> bool:
         """Whether a batch's first request came after the warm-up."""
-        return batch_number >= self._first_batch
+        return batch_number >= self.first_batch
 
     def left(self, batch: Batch) -> None:
         """A batch leaves the queue."""
         if batch.arrived_s[0] < self.warm_up_s:
             return
-        self._first_batch = min(self._first_batch, batch.number)
+        self.first_batch = min(self.first_batch, batch.number)
         self.batches += 1
         self.requests += len(batch.arrived_s)
+
+    def left_many(self, number: int, first_s: np.ndarray, sizes: np.ndarray) -> None:
+        """`left` of batches from `number` on: when the first request of each arrived (s), and their sizes."""
+        counted = int(np.searchsorted(first_s, self.warm_up_s))
+        if counted < len(first_s):
+            self.first_batch = min(self.first_batch, number + counted)
+        self.batches += len(first_s) - counted
+        self.requests += int(sizes[counted:].sum())
 
     def ended(self, batch: Batch) -> None:
         """A batch has been served, or has failed."""
@@ -183,6 +228,22 @@ class Tally:
             self.throttled += 1
             return
         self.bill.add(row)
+
+    def many(self, rows: Rows) -> None:
+        """`row` of each of some attempts, but for the peak."""
+        ran = rows.ran & (rows.ended_s > self.warm_up_s)
+        until_s, from_s = np.minimum(rows.ended_s, self.horizon_s), np.maximum(rows.requested_s, self.warm_up_s)
+        self.busy_s = summed(self.busy_s, np.maximum(0.0, until_s - from_s)[ran])
+        counted = rows.batch >= self.first_batch
+        charged = counted & rows.ran
+        self.rows += int(counted.sum())
+        self.cold += int(rows.cold[counted].sum())
+        self.throttled += int(counted.sum() - charged.sum())
+        bill = self.bill
+        bill.tmp_usd = summed(bill.tmp_usd, rows.tmp_usd[charged])
+        bill.billed_gb_s = summed(bill.billed_gb_s, rows.billed_gb_s[charged])
+        bill.compute_usd = summed(bill.compute_usd, rows.compute_usd[charged])
+        bill.request_usd = summed(bill.request_usd, rows.request_usd[charged])
 
     def standby(self, row: Record) -> float:
         """Instances were kept: what that costs after the warm-up, by time, USD."""
@@ -231,6 +292,11 @@ class Tally:
                 quantiles = np.quantile(kept, (0.5, 0.9, 0.99)).tolist()
                 found |= dict(zip((f"{name}_p50_s", f"{name}_p90_s", f"{name}_p99_s"), quantiles, strict=True))
         return found
+
+
+def summed(total: float, values: np.ndarray) -> float:
+    """A running sum with some values more, added one after the other as a loop would."""
+    return float(np.cumsum(np.concatenate([[total], values]))[-1])
 
 
 def ratio(part: float, whole: float) -> float:

@@ -169,7 +169,7 @@ class Served:
         latency_s: of served requests, or of a sample of them, shape (requests,).
         arrived: requests that arrived, warm-up included. end_s: when the last call ended.
         stopped: why the simulation was stopped before its end, or None.
-        bill: of a request, by parts.
+        bill: of a request, by parts. engine: what played it, `simpy` or `fast`.
         functions: of an application, each function's. all_ended_s: from a served request's arrival to the end of
             its batch's last call, of those that nobody waited for as well, shape (requests,).
         generation: of a model that generates, percentiles of the times to the first token and of a further one, s.
@@ -181,6 +181,7 @@ class Served:
     end_s: float
     stopped: str | None
     bill: Bill
+    engine: str = "simpy"
     functions: dict[str, FunctionMetrics] = field(default_factory=dict)
     all_ended_s: np.ndarray = field(default_factory=lambda: np.empty(0))
     generation: dict[str, float] = field(default_factory=dict)
@@ -195,6 +196,8 @@ class Replication:
         keep_row: called with each attempt's row. keep_batch: with each batch at its end.
         platform: instead of the scenario's profile.
     """
+
+    engine = "simpy"
 
     def __init__(
         self,
@@ -212,10 +215,8 @@ class Replication:
             platform = platform_of_profile(inputs.profile, constants, rolling)
         if scenario.moe is not None:
             platform = as_served(platform, scenario.moe)
-        self._env = simpy.Environment()
-        choice = scenario.prewarming
-        prewarming = None if choice is None else prewarming_policy(choice.policy, choice.options)
-        self._service = service = LambdaService(self._env, platform, self._on_row, prewarming)
+        self._service = service = self._service_on(platform)
+        self._env = service.env
         self._server = _server(service, inputs, serving)
         self._functions = list(service.functions.values())
         self._by_function = FunctionTally(scenario.functions) if scenario.functions else None
@@ -231,11 +232,14 @@ class Replication:
         self._last_s = 0.0
         self._silent_since: float | None = None
 
+    def _service_on(self, platform: Platform) -> LambdaService:
+        choice = self._scenario.prewarming
+        prewarming = None if choice is None else prewarming_policy(choice.policy, choice.options)
+        return LambdaService(simpy.Environment(0.0), platform, self._on_row, prewarming)
+
     def run(self) -> Served:
         """Play it to its end, or until it is stopped."""
-        times = itertools.chain.from_iterable(block.tolist() for block in self._blocks)
-        at_each(self._env, times, self._arrive, self._exhausted)
-        stopped = self._env.run()
+        stopped = self._play()
         if stopped:
             self._tally.horizon_s = min(self._tally.horizon_s, self._env.now)
         self._service.charge_provisioned(self._last_s)
@@ -243,13 +247,27 @@ class Replication:
         metrics = self._tally.metrics(waiting)
         latency_s = self._tally.latency_s.kept()
         bill = self._tally.bill.per_batch(max(1.0, metrics.requests))
-        reason = str(stopped) if stopped else None
-        served = Served(metrics, latency_s, self._arrived, self._last_s, reason, bill)
-        served = replace(served, generation=self._tally.generation())
+        served = Served(
+            metrics,
+            latency_s,
+            self._arrived,
+            self._last_s,
+            stopped,
+            bill,
+            self.engine,
+            generation=self._tally.generation(),
+        )
         if self._by_function is None:
             return served
         by_function, all_ended_s = self._by_function.metrics(metrics.requests), self._by_function.all_ended_s()
         return replace(served, functions=by_function, all_ended_s=all_ended_s)
+
+    def _play(self) -> str | None:
+        """Let all happen; returns why it was stopped, or None."""
+        times = itertools.chain.from_iterable(block.tolist() for block in self._blocks)
+        at_each(self._env, times, self._arrive, self._exhausted)
+        stopped = self._env.run()
+        return str(stopped) if stopped else None
 
     def _arrive(self) -> None:
         self._arrived += 1
@@ -310,7 +328,10 @@ class Replication:
             self._keep_row(row)
 
     def _stop(self, reason: str) -> None:
-        raise StopSimulation(f"{reason}, at {self._env.now:.1f} s")
+        raise StopSimulation(self._stopped_now(reason))
+
+    def _stopped_now(self, reason: str) -> str:
+        return f"{reason}, at {self._env.now:.1f} s"
 
 
 def _server(service: LambdaService, inputs: Inputs, rng: np.random.Generator) -> Server:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -17,14 +16,13 @@ from simulator.cloud.call import Phase, Program
 from simulator.cloud.invocation import Invoke, Target
 from simulator.cloud.phases import Allocate, Compute, Fail, FirstCall, Return, Sleep
 from simulator.cloud.transfers import Get, List, Put
-from simulator.draws import Chances, Draws
+from simulator.draws import Chances, Draws, Exponentials, Stream
 from simulator.plan import MB, NonNegative
 from simulator.profiles.constant import Quantiles
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Record
 from simulator.traffic.function_file import Deployed
 
-BLOCK = 4096
 MOST = 10_000  # objects of a phase, calls of an invocation
 ROLE = "function"
 
@@ -55,16 +53,13 @@ class Amount(FileModel):
     def _increasing(cls, table: dict[float, float] | None) -> dict[float, float] | None:
         return None if table is None else increasing(table)
 
-    def draws(self, rng: np.random.Generator) -> Iterator[float]:
+    def stream(self, rng: np.random.Generator) -> Stream:
         """An endless row of draws."""
-        if self.constant is not None:
-            yield from itertools.repeat(self.constant)
-        if self.quantiles is not None:
-            stream = Draws(self.quantiles, rng)
-            while True:
-                yield stream.next()
-        while self.exponential_mean is not None:
-            yield from rng.exponential(self.exponential_mean, BLOCK).tolist()
+        if self.exponential_mean is not None:
+            return Exponentials(self.exponential_mean, rng)
+        given = self.quantiles if self.constant is None else self.constant
+        assert given is not None
+        return Draws(given, rng)
 
 
 def increasing(table: dict[float, float]) -> dict[float, float]:
@@ -79,7 +74,7 @@ def _drawn(amount: Amount, rng: np.random.Generator) -> tuple[float, Iterator[fl
     """A number as itself; a distribution as 1, times its draws."""
     if amount.constant is not None:
         return amount.constant, None
-    return 1.0, amount.draws(rng.spawn(1)[0])
+    return 1.0, iter(amount.stream(rng.spawn(1)[0]).next, None)
 
 
 # -- phases -----------------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class Traffic:
         per_month: how many. tokens_in, tokens_out: of each, the same or by quantiles; of a trace its own.
         bursts: None: Poisson. trace: requests as they were recorded. peak_to_mean: rate of the busiest hour of a
             day over the mean. most_tokens: what is beyond it is cut off tokens in, and out.
+        unwritten: whether tokens out were left out.
     """
 
     arrivals: str
@@ -95,6 +96,7 @@ class Traffic:
     trace: Requests | None = None
     peak_to_mean: float = 1.0
     most_tokens: int | None = None
+    unwritten: bool = False
 
     @property
     def rate(self) -> float:
@@ -119,7 +121,7 @@ class Traffic:
         trace = self.trace
         if trace is not None:
             trace = Requests(trace.at_s, trace.tokens_in, np.zeros_like(trace.tokens_out))
-        return replace(self, tokens_out=0.0, trace=trace)
+        return replace(self, tokens_out=0.0, trace=trace, unwritten=True)
 
     def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens in and out of some requests, shape (count,) each: the same ones every time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from moe.errors import nearest, shortened
 from moe.files import FileModel, read_settings, source_of, validated
+from simulator.draws import Stream
 from simulator.plan import NonNegative
 from simulator.profiles.schema import DEFAULT_PROFILE
 from simulator.serving.layer import Serving
@@ -41,12 +42,12 @@ class Work(FileModel):
     def _increasing(cls, table: dict[float, float] | None) -> dict[float, float] | None:
         return None if table is None else increasing(table)
 
-    def draws(self, rng: np.random.Generator) -> Iterator[float]:
+    def stream(self, rng: np.random.Generator) -> Stream:
         """An endless row of draws, s."""
         amount = Amount(
             constant=self.constant_s, exponential_mean=self.exponential_mean_s, quantiles=self.quantiles_s
         )
-        return amount.draws(rng)
+        return amount.stream(rng)
 
 
 class FunctionChoice(Deployed):
@@ -124,6 +125,10 @@ class Scenario(FileModel):
     entry: Entry | None = Field(None, validate_default=True, description="which of `functions` a batch calls")
     moe: MoEChoice | None = None
     stop_when: StopWhen = StopWhen()
+    engine: Literal["auto", "fast", "simpy"] = Field(
+        "auto",
+        description="fast: no event for a call that finds a warm instance; auto: fast where it can and pays",
+    )
 
     @field_validator("functions")
     @classmethod

@@ -35,14 +35,25 @@ class FunctionServer:
 
     def __init__(self, service: LambdaService, choice: FunctionChoice, rng: np.random.Generator) -> None:
         self._service, self._memory_mb, self._call_s = service, choice.memory_mb, choice.call_s
-        self._work = choice.work.draws(rng)
+        self._work = choice.work.stream(rng)
         choice.deploy(service, FUNCTION)
 
     def serve(self, batch: Batch, done: Callable[[Batch, bool], None]) -> None:
         """Invoke the function."""
-        work_s = self._call_s + sum(itertools.islice(self._work, len(batch.arrived_s)))
+        self.call(batch, self._call_s + sum([self._work.next() for _ in batch.arrived_s]), done)
+
+    def call(self, batch: Batch, work_s: float, done: Callable[[Batch, bool], None]) -> None:
+        """Invoke it with so much work, s."""
         record = Record(batch.number, 0, "function", FUNCTION, self._memory_mb)
         self._service.invoke(record, (Compute(work_s),), lambda last: done(batch, last.status == "ok"))
+
+    def works_s(self, sizes: np.ndarray) -> np.ndarray:
+        """Work of batches of so many requests, one after the other, s, shape (batches,)."""
+        drawn = self._work.many(int(sizes.sum()))
+        if len(drawn) == len(sizes):
+            return self._call_s + drawn
+        each = iter(drawn.tolist())
+        return np.array([self._call_s + sum(itertools.islice(each, size)) for size in sizes.tolist()])
 
 
 class ApplicationServer:

@@ -4,22 +4,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from calibration.calibrated import Calibration
+from calibration.calibrated import NOT_MEASURED, Calibration
 from calibration.campaigns import calibrate_campaigns
 from calibration.check import hidden
 from calibration.check.hidden import ks_distance
 from calibration.check.simulated_backend import SimulatedBackend
 from calibration.fitting.laws import table_of
 from experiments.profiles.reading import write_profile
+from experiments.profiles.report import summary
 from lambda_probe.campaign.file import load_campaign
 from lambda_probe.campaign.run import run_campaign
 from lambda_probe.campaign.works import Multiply
 from simulator.profiles.constant import Constant, Dated, Quantiles
 from simulator.profiles.schema import PlatformProfile, load_profile
-from simulator.profiles.walk import constant_at, with_constant
+from simulator.profiles.walk import constant_at, leaves, with_constant
 from tests.calibration.check.campaign_of import MEMORY_MB, PLAIN, Prober, probe, write
 
 IMAGE = "python3.12-x86_64-image"
@@ -248,3 +250,49 @@ def test_the_order_of_rows_changes_nothing(probed: tuple, made: Calibration, tmp
     assert list(shuffled.sent_s) != list(rows.sent_s)
     again = calibrate_campaigns([write(shuffled, tmp_path / folder.name)], base)
     assert again.profile == made.profile
+
+
+def with_value(
+    profile: PlatformProfile, path: tuple[str, str], value: Quantiles | float, unit: str
+) -> PlatformProfile:
+    made = Constant(value=value, unit=unit, source="made up", date="2026", confidence="low")
+    return with_constant(profile, path, made)
+
+
+@pytest.mark.parametrize("p99", [1.06, 1.25])
+def test_instances_that_differ_are_told_from_jitter(p99: float, tmp_path: Path) -> None:
+    """Jitter's own 99% quantile is 1.2 there; alike, instances get no factor, also where the base has one."""
+    path, alike = ("compute", "instance_factor"), other()
+    true = with_value(alike, path, Quantiles(quantiles={0.5: 1.0, 0.99: p99}), "1")
+    made = calibrate_campaigns(
+        [write(probe(true, 5, 0, ("multiply", "expert")), tmp_path / "a")], load_profile("paper")
+    )
+    found = made.profile.compute.instance_factor
+    assert found is not None
+    assert np.log(table_of(found.value)[0.99]) == pytest.approx(np.log(p99), rel=0.3)  # 60 instances, 5 runs
+    made = calibrate_campaigns([write(probe(alike, 5, 0, ("multiply", "expert")), tmp_path / "b")], load_profile())
+    assert made.profile.compute.instance_factor is None
+
+
+def test_uploads_have_a_rate_of_their_own_where_they_show_it(tmp_path: Path) -> None:
+    path, alike = ("storage", "put_connection_bytes_per_s"), other()
+    true = with_value(alike, path, 40e6, "bytes/s")
+    made = calibrate_campaigns([write(probe(true, 5, 1, ("get", "put")), tmp_path / "a")], load_profile("paper"))
+    found = made.profile.storage.put_connection_bytes_per_s
+    assert found is not None
+    assert found.median == pytest.approx(40e6, rel=0.03)
+    made = calibrate_campaigns([write(probe(alike, 5, 1, ("get", "put")), tmp_path / "b")], load_profile())
+    assert made.profile.storage.put_connection_bytes_per_s is None
+
+
+def test_what_no_campaign_tells_is_kept_and_said(tmp_path: Path) -> None:
+    made = calibrate_campaigns([write(probe(other(), 3, 0, ("warm", "put")), tmp_path)], load_profile())
+    for path in NOT_MEASURED:
+        for before, after in zip(constants(load_profile(), path), constants(made.profile, path), strict=True):
+            assert (after.value, after.kept) == (before.value, "not measured")
+    said = list(summary(made, "aws"))
+    assert any("storage.slow_puts: measured by no campaign" in line for line in said)
+
+
+def constants(profile: PlatformProfile, path: tuple[str, ...]) -> list[Constant]:
+    return [leaf for _, leaf in leaves(constant_at(profile, path)) if leaf is not None]

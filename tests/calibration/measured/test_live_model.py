@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from calibration.measured.live_model import CalibratingRow, fit_model, fit_platform, profile_of
+from calibration.measured.live_model import CalibratingRow, fit_blocks, fit_model, fit_platform, profile_of
 from lambda_probe.live.rows import LiveRow
+from moe.errors import InputError
 from simulator.plan import MB
 from simulator.profiles.schema import load_profile
 from simulator.records import Record
@@ -87,3 +88,21 @@ def test_profile_has_the_constants_and_keeps_the_rest() -> None:
     assert per_mb * 512 == pytest.approx(512 / MB_PER_VCPU / GET_WORK, rel=0.02)
     assert found.prices == base.prices
     assert found.payload.limit_bytes == base.payload.limit_bytes
+
+
+def test_blocks_come_back_from_two_lanes_and_one() -> None:
+    """Each layer's block was served at one size on two lanes and at another on one: both constants come back."""
+    found = []
+    for layer, call in ((0, 0.2), (1, 0.05)):
+        for memory_mb, tokens in ((1024, 4096), (1024, 4096), (2048, 8192)):
+            row = Record(0, layer, "blocks", "f", memory_mb, tokens=tokens)
+            seconds = (call + TOKEN * tokens) / (memory_mb / MB_PER_VCPU) ** EXPONENT
+            row.add_phase("compute", 1.0, 1.0 + seconds)
+            found.append(LiveRow(row, 0, 0.0, seconds, 100, ""))
+    fits = fit_blocks(found, (512, 2048), MB_PER_VCPU, EXPONENT)
+    slow = (np.array([512, 2048]) / MB_PER_VCPU) ** -EXPONENT
+    for fit, call in zip(fits, (0.2, 0.05), strict=True):
+        assert fit.seconds_per_call == pytest.approx(slow * call, rel=1e-6)
+        assert fit.seconds_per_token == pytest.approx(slow * TOKEN, rel=1e-6)
+    with pytest.raises(InputError, match="stages of one block"):
+        fit_blocks([], (512,), MB_PER_VCPU, EXPONENT)

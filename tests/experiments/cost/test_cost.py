@@ -236,7 +236,7 @@ def test_nobody_serves_is_a_table_of_reasons_and_exit_2(smoe: Run) -> None:
     tokens = ("--requests-per-month", "1e6", "--tokens-in", "512", "--tokens-out", "64", "--slo", "tpot=0.01s@p95")
     code, printed, _ = smoe("cost", "mixtral-8x7b", *tokens, "--only", "gpu-g6.xlarge,lambda-x86_64")
     assert code == 2
-    assert "does not fit: 93 GB > 24 GB" in printed
+    assert "does not fit: 93.4 GB > 21.6 GB" in printed
     assert "SLO missed" in printed
 
 
@@ -271,3 +271,27 @@ def test_the_same_seed_gives_the_same_answer() -> None:
     one, two = (compare(question, contenders, [1e5]).points[0][1] for _ in range(2))
     assert [offer.usd for offer in one] == [offer.usd for offer in two]
     assert [offer.at(99) for offer in one] == [offer.at(99) for offer in two]
+
+
+def test_draws_say_how_surely_and_what_to_measure(answer: Answer) -> None:
+    """Lambda and a Fargate task cost the same here: neither is sure, and a probe's cost is named."""
+    only = ("--only", "lambda-x86_64,fargate-spot", "--draws", "30")
+    data = answer("bert-moe", "--requests-per-month", "1e6", "--tokens-in", "128", "--slo", "1s@p99", *only)
+    shares = data["draws"]["probability"]
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert 0.1 < shares["lambda-x86_64"] < 0.9
+    for row in data["contenders"]:
+        assert row["probability_cheapest"] == shares[row["name"]]
+        low, high = row["monthly_usd_interval"]
+        assert low <= row["monthly_usd"] < high
+    assert "USD" in data["draws"]["how"]
+
+
+def test_a_trace_longer_than_the_context_is_cut_and_that_is_said(answer: Answer, tmp_path: Path) -> None:
+    rows = "".join(f"{k},{200 if k % 2 else 900},50\n" for k in range(200))
+    (tmp_path / "t.csv").write_text(f"timestamp_ms,input_tokens,output_tokens\n{rows}")
+    data = answer("minilm-moe", "--traffic", str(tmp_path / "t.csv"), "--only", "gpu-g6.xlarge")
+    assert data["traffic"]["tokens_in"] == pytest.approx((200 + 512) / 2)
+    assert data["traffic"]["tokens_out"] == 0
+    assert any("50% of the requests" in note for note in data["notes"])
+    assert any("writes no tokens" in note for note in data["notes"])

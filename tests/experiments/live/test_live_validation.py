@@ -15,12 +15,14 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from calibration.measured.live_model import BlockFit
 from experiments.cli import cli
 from experiments.live import run
 from experiments.live.compare import Comparison, compare, rank
 from experiments.live.files import UNFINISHED
 from experiments.live.picture import draw_live
-from experiments.live.plans import asked_cores, calibrating_plans, overflowing, plans_for, uniform
+from experiments.live.plans import asked_cores, calibrating_plans, overflowing, plans_for, staged_plans, uniform
+from experiments.live.problem import with_blocks
 from experiments.live.session import Served, ServedLive
 from experiments.live.settings import LiveSettings, settings_for
 from lambda_probe.live.model import LiveBatch
@@ -34,6 +36,7 @@ from simulator.profiles.schema import load_profile
 from simulator.serving.overflow import replicas_that_fit
 from simulator.serving.simulate import simulate
 from tests.experiments.conftest import Run
+from tests.lambda_probe.live.live_world import tiny_model
 
 ROUTING = np.array([[900, 60, 30, 34], [300, 300, 200, 224]])
 
@@ -65,6 +68,42 @@ def served(name: str, plan: DeploymentPlan, slower: float = 1.0, worst: float = 
         batches.append(LiveBatch(number, None, tuple(rows), latency_s, "", latency_s))
     live_part = ServedLive(name, plan, 1024, tuple(batches), 0.1)
     return Served(live_part, problem(), simulated, worst, True, 1.0, 1769.0)
+
+
+def served_stages() -> Served:
+    """The whole model on four lanes, whose live rows are the simulated ones."""
+    plan = staged_plans(2, (1024, 2048))["whole-4-lanes"]
+    fits = (BlockFit((0.1, 0.05), (1e-4, 5e-5), 0.0),) * 2
+    model, small = tiny_model(), LiveSettings()
+    made = with_blocks(problem(), model, fits, small)
+    blocks = made.blocks
+    assert blocks is not None
+    made = made.with_blocks(blocks.model_copy(update={"sequences": 8}))
+    simulated = simulate(made, plan, load_profile(), routing=[ROUTING] * 2)
+    batches = [
+        LiveBatch(
+            number,
+            None,
+            tuple(LiveRow(row, 0, 0.1, row.billed_s, 100, "") for row in simulated.records if row.batch == number),
+            float(simulated.latency_s[number]),
+            "",
+            1.0,
+        )
+        for number in range(2)
+    ]
+    live = ServedLive("whole-4-lanes", plan, 1024, tuple(batches), 0.1)
+    return Served(live, made, simulated, 0.0, True, asked_cores(made, plan, 4096.0), 4096.0)
+
+
+def test_lanes_are_compared_as_experts_are() -> None:
+    """A plan with stages has calls, phases, layers and a bill on the page; it asks for four lanes' cores."""
+    found = compare(served_stages(), 1e-4, 2.0)
+    assert found.methods == "blocks"
+    assert found.cores == 1.0
+    assert (found.cost_usd.error, found.latency_s.error, found.calls_error) == pytest.approx((0, 0, 0))
+    assert len(found.calls) == 4
+    assert found.phases_s["compute"].live > 0
+    assert len(found.layers_usd) == 1
 
 
 def test_rows_that_are_the_same_have_no_error() -> None:

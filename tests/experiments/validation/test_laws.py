@@ -26,6 +26,7 @@ from experiments.validation.laws import (
     longest_of_timeout,
     most_at_once,
     random_served,
+    troubled,
     troubled_digest,
 )
 from experiments.validation.queueing import UNUSED, at_once
@@ -44,6 +45,8 @@ from simulator.records import Record
 from simulator.serving.layer import Gather, Serving, Start
 from simulator.serving.overflow import Overflow
 from simulator.serving.simulate import simulate
+from simulator.staged_plan import BlocksStage
+from tests.optimizer.staged_problems import random_staged_plan, staged_problem
 from tests.simulator.serving.test_simulate import plan_of, small_problem, with_experts
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -253,3 +256,30 @@ def test_results_of_minibatches_that_ran_elsewhere_are_gathered_as_well() -> Non
     assert not run.failed
     assert np.isfinite(run.mean_latency_s)
     assert sum(row.tokens for row in run.records if row.role == "expert" and row.status == "ok") == 6 * 2800
+
+
+def test_stages_keep_the_laws_in_trouble() -> None:
+    """Of batches that succeed each stage has computed each token once, however often calls failed; every dollar
+    is in a row; an instance serves one call at a time; the same seed gives the same rows."""
+    succeeded = failed = 0
+    for seed in range(12):
+        problem = staged_problem(seed, 3, input_bytes_per_token=4.0)
+        plan = random_staged_plan(seed, problem, experts=0.3)
+        profile = troubled(np.random.default_rng(seed))
+        run = simulate(problem, plan, profile, runs=2, warm=bool(seed % 2), seed=seed)
+        served = dataclasses.replace(random_served(np.random.default_rng(0)), profile=profile)  # whose prices
+        assert run.bill.total_cost_usd * 2 == pytest.approx(bill_by_hand(served, run.records), rel=1e-9)
+        assert most_at_once(run.records) == 1
+        again = simulate(problem, plan, profile, runs=2, warm=bool(seed % 2), seed=seed)
+        assert digest(again.records) == digest(run.records)
+        for batch in {0, 1} - failed_batches(run):
+            succeeded += 1
+            for stage in (x for x in plan.stages if isinstance(x, BlocksStage)):
+                rows = [
+                    x for x in run.records if (x.batch, x.role, x.layer) == (batch, "blocks", stage.first_layer)
+                ]
+                computed = sum(row.tokens for row in rows if row.status == "ok")
+                assert computed == pytest.approx(problem.served_tokens)
+        failed += sum(row.status != "ok" for row in run.records)
+    assert succeeded > 5
+    assert failed > 5

@@ -22,6 +22,7 @@ from moe.errors import PlatformError
 from optimizer.problem import make_problem
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.profiles.schema import load_profile
+from simulator.staged_plan import BlocksStage, StagedPlan
 from tests.lambda_probe.faulty import Faults, refusal, s3_error
 from tests.lambda_probe.live.live_world import spec_of_tiny, tiny_model, tokens
 
@@ -102,6 +103,35 @@ def test_three_methods_are_served_and_billed(served: Served) -> None:
             assert not row.cold
         last = max(row.ended_s for row in rows if row.layer == 2)
         assert got.latency_s == pytest.approx(last)
+
+
+@pytest.mark.slow
+def test_stages_of_blocks_are_served_and_billed(served: Served) -> None:
+    """The whole model on two lanes, and a stage a layer: torch's output, a bill a lane, parameters loaded once."""
+    live, batch = served.live, tokens(6)
+    expected, _ = live.model.undistributed(batch)
+    for handover in ("payload", "storage"):
+        for lanes in ((2,), (2, 1)):
+            stages = tuple(
+                BlocksStage(
+                    first_layer=k,
+                    last_layer=1 if len(lanes) == 1 else k,
+                    memory_mb=512,
+                    lanes=n,
+                    handover=handover,
+                )
+                for k, n in enumerate(lanes)
+            )
+            live.deploy(problem(batch), StagedPlan(solver="test", stages=stages))
+            first, got = live.serve(batch), live.serve(batch)
+            assert (first.failed, got.failed) == ("", "")
+            assert got.output is not None
+            assert np.abs(got.output - expected).max() < 1e-5
+            rows = [row.record for row in got.rows]
+            assert len(rows) == sum(lanes)
+            assert {(row.role, row.status, row.memory_mb) for row in rows} == {("blocks", "ok", 512)}
+            assert got.latency_s == pytest.approx(max(row.ended_s for row in rows))
+            assert sum(row.tokens for row in rows) == batch.size * len(lanes)
 
 
 @pytest.mark.slow
