@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
-from experiments.tools.shapes import LANES, WHOLE
 from optimizer.margin import Lateness
 from simulator.profiles.groups import ClusterConstants
 from simulator.records import Bill
@@ -23,14 +22,14 @@ TITLES = {
     "best-uniform": "best uniform",
     "lambdaml": "LambdaML",
     "random": "random methods",
-    "whole-model": WHOLE,
+    "whole-model": "whole model",
 }
 
 
 def title_of(plan: str) -> str:
     """A plan's name in tables: of a solver of the user's own, the function's."""
     if plan.startswith("whole-model-"):
-        return LANES.replace(" n ", f" {plan.split('-')[2]} ")
+        return f"whole model, {plan.split('-')[2]} lanes"
     return TITLES.get(plan, plan.rpartition(":")[2].replace("_", " "))
 
 
@@ -232,6 +231,23 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
         f"(its experts': {experts} the MoE layers' share), {_compared(month)} one paid by the month and mostly "
         f"idle, and {_compared(hour)} one paid an hour for every batch: how the cluster is charged decides more "
         "than how the experts are deployed."
+    )
+
+
+def whole_or_cut(rows: list[Row], why_not: str) -> str:
+    """Whether the model must be cut at all, a sentence with a space before it."""
+    whole = [row for row in rows if row.method.startswith("whole model") and row.total_usd]
+    if not whole:
+        return f" No function holds the whole model: {why_not}." if why_not else ""
+    cut = [row for row in rows if row.platform == "lambda" and row.total_usd and row not in whole]
+    best, other = (min(some, key=lambda row: row.total_usd or 0.0) for some in (whole, cut))
+    assert best.total_usd is not None
+    assert other.total_usd is not None
+    over = best.total_usd / other.total_usd
+    return (
+        f" The {best.method} in one function costs {_dollars(best.total_usd)} per million tokens in all, "
+        f"{_compared(over)} {other.method}'s, and takes {best.latency_s:.3g} s a batch, not "
+        f"{other.latency_s:.3g} s: at this size cutting it {'does not pay' if over <= 1 else 'pays'}."
     )
 
 
