@@ -12,11 +12,12 @@ from experiments.run.inputs import Inputs, load_inputs, make_predictor
 from experiments.run.methods import title_of
 from experiments.run.result import Played, Run, result_of, write_files
 from experiments.run.schema import Experiment
-from experiments.run.whole_model import cut_of, whole_model_plans
+from experiments.run.whole_model import cut_of, whole_plans
 from experiments.run.workload import made_up, recording_settings, split_routing
 from experiments.tools.console import progress, step
 from experiments.tools.known_batches import played_s
 from moe.trace import RoutingTrace
+from optimizer.blocks import SHAPES
 from optimizer.margin import PlanningLimit, batches_needed, planning_limit, solve_for
 from optimizer.popularity import prediction_error, skew
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
@@ -24,9 +25,8 @@ from optimizer.robust import held_out_batches
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.serving.decode import Decode
-from simulator.serving.layer import Serving
 from simulator.serving.simulate import SimulatedRun, simulate
-from simulator.staged_plan import AnyPlan, StagedPlan, blocks_of
+from simulator.staged_plan import AnyPlan, StagedPlan
 
 STEPS = 5
 JUDGED_BATCHES = 100
@@ -118,7 +118,7 @@ def _plan(run: Run) -> None:
         "max_replicas": platform.max_replicas,
         "non_moe_memory_mb": platform.non_moe_memory_mb,
         "objective": experiment.target.objective,
-        "shapes": ("expert-functions", "whole-model"),
+        "shapes": SHAPES,
     }
     of_lambdaml: dict[str, Any] = {"max_memory_mb": platform.lambdaml_memory_mb}
     with step(3, STEPS, f"Planning the deployment of {run.inputs.spec.name}") as report:
@@ -134,12 +134,11 @@ def _plan(run: Run) -> None:
             run.plans.append((name, solve_for(run.problem, run.planning_limit.limit_s, name, **more)))
             if name == "ods":
                 run.plans.append(("ods-oracle", solve_for(real, run.planning_limit.limit_s, "ods")))
-        whole, run.why_not_whole = whole_model_plans(run.problem, run.planning_limit.limit_s)
-        run.plans += whole
-        run.cut = cut_of(run.problem)
         first, plan = run.plans[0]
-        whole_shown = "".join(f"; {title_of(name)} {each.shape_in_words}" for name, each in whole[:1])
-        report(_limit_shown(run) + f"; {title_of(first)} {_shape(plan)}{whole_shown}")
+        assert isinstance(plan, DeploymentPlan)
+        run.plans += whole_plans(run.problem, run.planning_limit.limit_s)
+        run.cut = cut_of(run.problem)
+        report(_limit_shown(run) + f"; {title_of(first)} {_shape(plan)}")
 
 
 def _planning_limit(run: Run) -> PlanningLimit:
@@ -205,7 +204,7 @@ def _play(run: Run) -> None:
     with step(4, STEPS, f"Simulating {len(batches)} batches of real routing on {profile.name}") as report:
         run.played = []
         for name, plan in run.plans:
-            how: dict[str, Any] = {"serving": _serving(run, plan), "seed": experiment.seed}
+            how: dict[str, Any] = {"serving": experiment.simulation, "seed": experiment.seed}
             warm = simulate(run.problem, plan, profile, routing=batches, **how)
             cold = simulate(run.problem, plan, profile, routing=batches, warm=False, apart=True, **how)
             run.played.append(
@@ -221,15 +220,7 @@ def _to_come_s(run: Run, plan: AnyPlan) -> np.ndarray | None:
         return None
     batches = run.routing.likely(JUDGED_BATCHES, experiment.workload.batch_tokens, experiment.seed)
     with progress("playing a plan on batches to come", "batches") as update:
-        return played_s(run.problem, plan, profile, _serving(run, plan), batches, experiment.seed, update)
-
-
-def _serving(run: Run, plan: AnyPlan) -> Serving:
-    """How a plan is served: as the experiment says, but that stages of blocks load as their problem says."""
-    serving = run.inputs.experiment.simulation
-    if not isinstance(plan, StagedPlan):
-        return serving
-    return serving.model_copy(update={"reload": blocks_of(run.problem).reload})
+        return played_s(run.problem, plan, profile, experiment.simulation, batches, experiment.seed, update)
 
 
 def _generating(run: Run, plan: AnyPlan, batches: list[np.ndarray], how: dict[str, Any]) -> SimulatedRun | None:

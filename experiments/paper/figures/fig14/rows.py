@@ -13,7 +13,6 @@ from experiments.paper.figure import Rows
 from experiments.paper.figures.fig13.rows import tuned_table
 from experiments.paper.figures.fig14.readings import reading_rows
 from experiments.paper.plans import (
-    AS_PAPER,
     MILLION,
     late_columns,
     planning_limit,
@@ -25,7 +24,7 @@ from experiments.paper.plans import (
 from experiments.paper.routing import Cell, routing_of
 from experiments.run.methods import title_of
 from experiments.run.routing import HeldOutBatches, Routing
-from experiments.run.whole_model import whole_model_plans
+from experiments.run.whole_model import whole_plans
 from experiments.tools.paper_numbers import BELOW_LAMBDAML
 from moe.errors import InputError
 from optimizer.baselines import kinds_broken, one_replica
@@ -128,12 +127,10 @@ def _whole(cell: WayCell, served: Served) -> list[dict[str, Any]]:
     """The whole model in one function, and in the fastest lanes that cost little more; a warm one keeps it."""
     popularity = np.array([layer.tokens for layer in served.problem.layers])
     made = make_blocks(cell.spec, popularity, cell.platform, cell.batch_tokens)
-    problem = served.problem.with_blocks(made)
-    plans, _ = whole_model_plans(problem, problem.latency_limit_s)
-    whole = replace(served, problem=problem)
+    whole = replace(served, problem=served.problem.with_blocks(made))
     return [
-        _row(cell, whole, title_of(name), plan, {"reload": made.reload}) | {"possible": True}
-        for name, plan in plans
+        _row(cell, whole, title_of(name), plan) | {"possible": True}
+        for name, plan in whole_plans(whole.problem, whole.problem.latency_limit_s)
     ]
 
 
@@ -152,17 +149,10 @@ def _planned(planner: Planner, served: Served, cell: WayCell, tuning: Tuning) ->
     return judge(tuning)[1]
 
 
-def _row(
-    cell: WayCell, served: Served, name: str, plan: AnyPlan, served_so: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """A plan played on the test batches; `gb_s_each` and `latency_s_each` are of each batch.
-
-    `served_so`: how it is served otherwise than as the paper's plans.
-    """
-    run, just_in_time = (
-        play(cell, served.problem, plan, served.test, serving.model_copy(update=served_so))
-        for serving in (AS_PAPER, JUST_IN_TIME)
-    )
+def _row(cell: WayCell, served: Served, name: str, plan: AnyPlan) -> dict[str, Any]:
+    """A plan played on the test batches; `gb_s_each` and `latency_s_each` are of each batch."""
+    run = play(cell, served.problem, plan, served.test)
+    just_in_time = play(cell, served.problem, plan, served.test, JUST_IN_TIME)
     each = [run.bill_of_batch(k).billed_gb_s for k in range(len(run.latency_s))]
     return (
         {"row": "serving", "name": name, "gb_s_each": each, "latency_s_each": run.latency_s.tolist()}
