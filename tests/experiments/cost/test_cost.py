@@ -57,6 +57,8 @@ def test_every_dollar_is_in_a_part_and_the_cheapest_is_first(answer: Answer) -> 
         "bert-moe", "--requests-per-month", "1e6", "--tokens-in", "128", "--slo", "1s@p99", "--only", ",".join(FEW)
     )
     assert data["schema"] == "cost/1"
+    for row in data["contenders"]:
+        assert (row["monthly_usd"] is None) == (row["parts"] is None) == (row["why_not"] is not None)
     serving = [row for row in data["contenders"] if row["fits"]]
     assert len(serving) == len(FEW)
     for row in serving:
