@@ -16,6 +16,7 @@ def bench() -> None:
 
     \b
     Example: ./smoe bench simulator
+             ./smoe bench all --json
              ./smoe bench validation --public measurements/ --out docs/validation.md
              ./smoe bench calibration
     """
@@ -60,6 +61,35 @@ def simulator(requests: int, as_json: bool) -> None:
         each = f"{batch.seconds / batch.invocations * 1e6:7.1f} microseconds each"
         click.echo(f"  {batch.name:<10} {batch.invocations:>7,} invocations {batch.seconds:8.3f} s  {each}")
     click.echo(f"  slope: {slope_us(sizes):.1f} microseconds an invocation")
+
+
+@bench.command("all")
+@click.option("--requests", default=200_000, show_default=True, help="Of the request workload.")
+@json_option
+def everything(requests: int, as_json: bool) -> None:
+    """All speeds in one run: simulator and optimizer, how they grow with size, the peak of memory; minutes.
+
+    \b
+    Example: ./smoe bench all --json
+    """
+    from experiments.benches.everything import everything as measured
+
+    found = measured(requests, say=lambda what: click.echo(what, err=True))
+    if as_json:
+        print_json(found)
+        return
+    for row in found["requests"]:
+        click.echo(f"{row['name']:<24} {row['per_s']:>12,.0f} requests/s {row['of_first']:8.2f} x the first")
+    month = found["month"]
+    click.echo(f"a month of a million requests a day: {month['month_s']:.0f} s ({month['us']:.2f} us each)")
+    for row in found["batches"] + found["scaling"]:
+        click.echo(f"one batch, {row['name']:<16} {row['invocations']:>8,} invocations {row['seconds']:9.3f} s")
+    for row in found["optimizer"]:
+        click.echo(f"{row['job']:<18} {row['layers']:>3} x {row['experts']:<4} {row['cpu_s']:9.3f} s")
+    for name, exponent in found["exponents"].items():
+        click.echo(f"{name}: time grows like size^{exponent:.2f}")
+    for name, peak in found["peak_memory_mb"].items():
+        click.echo(f"memory after {name}: {peak:,.0f} MB at most")
 
 
 @bench.command()

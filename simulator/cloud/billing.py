@@ -132,7 +132,7 @@ class Meter:
     def __init__(self, prices: Prices) -> None:
         self.prices = prices
         self._free_gb_s, self._free_invocations = prices.free_gb_s, prices.free_invocations
-        self._used_gb_s: dict[Rates, float] = {}
+        self._used_gb_s: dict[tuple[tuple[float, float], ...], float] = {}  # by tiers
 
     def charge(
         self,
@@ -159,8 +159,8 @@ class Meter:
         if provisioned:
             row.compute_cost_usd = gb_s * rates.provisioned_duration
         else:
-            used = self._used_gb_s.get(rates, 0.0)
-            self._used_gb_s[rates] = used + gb_s
+            used = self._used_gb_s.get(rates.tiers, 0.0)
+            self._used_gb_s[rates.tiers] = used + gb_s
             row.compute_cost_usd = rates.usd(used, gb_s)
         if tmp_mb > FREE_TMP_MB:
             row.tmp_cost_usd = row.billed_s * (tmp_mb - FREE_TMP_MB) / 1024 * prices.tmp_gb_s
@@ -180,8 +180,8 @@ class Meter:
 
     def usd(self, gb_s: np.ndarray, rates: Rates) -> np.ndarray:
         """Price of the GB-s of calls one after the other, shape (calls,), without a free tier."""
-        used = np.cumsum(np.concatenate([[self._used_gb_s.get(rates, 0.0)], gb_s]))
-        self._used_gb_s[rates] = float(used[-1])
+        used = np.cumsum(np.concatenate([[self._used_gb_s.get(rates.tiers, 0.0)], gb_s]))
+        self._used_gb_s[rates.tiers] = float(used[-1])
         if len(rates.tiers) == 1 or used[-1] <= rates.tiers[1][0]:
             return gb_s * rates.tiers[0][1]
         return np.array([rates.usd(*each) for each in zip(used[:-1].tolist(), gb_s.tolist(), strict=True)])

@@ -7,6 +7,7 @@ from experiments.benches.simulator import (
     Workload,
     batch_times,
     in_turn,
+    month,
     scaling,
     simulator_speed,
     slope_us,
@@ -23,6 +24,12 @@ def test_ratios_are_of_the_first_job() -> None:
 def test_every_request_of_the_workload_is_served() -> None:
     rows = {row.name: row for row in simulator_speed(Workload(requests=300))}
     assert rows["this simulator"].per_s > 0
+    assert rows["this simulator, fast"].per_s > 0
+
+
+def test_a_month_is_thirty_million_requests() -> None:
+    found = month(2000, rounds=1)
+    assert found.month_s == pytest.approx(30 * found.us)
 
 
 def test_invocations_grow_with_layers_and_experts() -> None:
