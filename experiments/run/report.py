@@ -109,7 +109,8 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
             text += f", without {origin['dropped_tokens']:,} tokens of padding"
     else:
         model, corpus = origin.get("model", "an unnamed model"), origin.get("corpus", "unnamed text")
-        text = f"Routing recorded on {model}, {corpus}"
+        gates = f", {origin['gate']} gates" if "gate" in origin else ""
+        text = f"Routing recorded on {model}, {corpus}{gates}"
     if "batches" in origin:
         text += f"; batches {origin['batches']}"
     if list(layers) == list(range(len(layers))):
