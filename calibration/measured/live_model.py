@@ -176,6 +176,8 @@ def fit_blocks(
 ) -> tuple[BlockFit, ...]:
     """Costs of each layer's block, of rows of stages that have one layer each; for each of `memory_mb`.
 
+    They are fitted to CPU time, which others on the machine change less than the clock's: there are few calls.
+
     Args:
         exponent: to which power of its vCPUs a function is faster, as experts' are (`ModelFit.share_exponent`):
             few calls tell a call's time from a token's, not that as well.
@@ -187,9 +189,10 @@ def fit_blocks(
         mine = [row for row in rows if row.record.role == "blocks" and row.record.layer == e]
         points = []
         for row in mine:
-            start, end = row.record.phases["compute"]
-            slow_here = (row.record.memory_mb / mb_per_vcpu) ** -exponent
-            points.append(([slow_here, row.record.tokens * slow_here], end - start))
+            more = (row.record.memory_mb / mb_per_vcpu) ** (
+                1 - exponent
+            )  # the smaller its share, the less a CPU-second does
+            points.append(([more, row.record.tokens * more], row.compute_cpu_s))
         (call, token), error = _least_squares(points)
         slow = (np.asarray(memory_mb, float) / mb_per_vcpu) ** -exponent
         found.append(BlockFit(tuple((slow * call).tolist()), tuple((slow * token).tolist()), error))

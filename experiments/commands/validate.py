@@ -48,7 +48,7 @@ def _models() -> Sequence[type[FileModel]]:
     "profile_name",
     help="Profile of that platform (name or file). Without it the platform is measured first, on other plans.",
 )
-@click.option("--quick", is_flag=True, help="Four plans, one load, two batches each.")
+@click.option("--quick", is_flag=True, help="Seven plans, one load, two batches each.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and cost, and do nothing.")
 @click.option("--yes", is_flag=True, help="aws: you agree to what --dry-run says.")
 @set_option

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.cost.compare import Compared
 from experiments.cost.offer import Offer, cheapest
 from experiments.cost.question import Question
@@ -14,6 +16,8 @@ from experiments.cost.report import remarks, sentences
 from experiments.cost.sure import Surety
 from moe.files import write_whole
 from moe.loading import dump_yaml
+from simulator.profiles.closed_form import mean_speed
+from simulator.profiles.schema import DEFAULT_PROFILE
 
 REGION = "us-east-1"
 
@@ -122,16 +126,25 @@ def deployment(question: Question, per_month: float, offer: Offer) -> dict[str, 
     if offer.memory_mb is None or offer.shape != "whole-model":
         kept = ("contender", "words", "shape", "machine", "count", "at_once", "memory_mb", "functions")
         return {key: value for key, value in asdict(offer).items() if key in kept and value is not None}
-    traffic = question.at(per_month).traffic
-    assert offer.times is not None
-    works = sorted(set(offer.times.latency_s.round(6).tolist()))
-    middle = float(works[len(works) // 2])
+    assert offer.works_s is not None
+    assert offer.package is not None
+    profile, shares = question.profiles[DEFAULT_PROFILE], np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+    speed = mean_speed(profile, profile.start.packages[offer.package].architecture, question.spec.precision)
+    speed /= mean_speed(
+        profile, profile.architecture, question.spec.precision
+    )  # a scenario's work is of the latter
+    works = np.quantile(offer.works_s, shares) * speed
     return {
         "schema": "traffic-scenario/1",
         "name": offer.contender,
-        "about": f"{question.spec.name}: {offer.words}; work of a request as played, its median",
-        "arrivals": {"poisson": {"rate_per_s": traffic.rate}},
+        "about": f"{question.spec.name}: {offer.words}; work of a request by its quantiles",
+        "arrivals": {"poisson": {"rate_per_s": question.at(per_month).traffic.rate}},
         "requests": 10_000,
-        "slo_s": question.promise.latency_s or max(works),
-        "function": {"memory_mb": offer.memory_mb, "work": {"constant_s": middle}},
+        "slo_s": question.promise.latency_s or float(works[-1]),
+        "function": {
+            "memory_mb": offer.memory_mb,
+            "package": offer.package,
+            "provisioned_instances": offer.peak if offer.provisioned else 0,
+            "work": {"quantiles_s": dict(zip(shares.tolist(), works.round(6).tolist(), strict=True))},
+        },
     }

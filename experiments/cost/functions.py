@@ -83,6 +83,12 @@ class Deployed:
         return sum(usd * max(0.0, min(gb_s, end) - above) for (above, usd), end in zip(tiers, ends, strict=True))
 
     @property
+    def longest_call_s(self) -> float:
+        """Of one stage: with several, each token that is generated is a call of its own."""
+        each = self.pass_s / self.stages + self.steps_s * (self.stages == 1)
+        return float(each.max()) + self.load_s
+
+    @property
     def gb(self) -> float:
         """Memory of a function."""
         return self.memory_mb / 1024
@@ -229,7 +235,7 @@ def offer(question: Question, contender: Contender, runs: Lambda, deployed: Depl
     times = Times(first, steps / more, first + steps)
     limit = deployed.profile.concurrency.account.median
     why_not = question.promise.broken(times)
-    longest_s, most_s = float((first + steps).max()), deployed.profile.concurrency.timeout_s.median
+    longest_s, most_s = deployed.longest_call_s, deployed.profile.concurrency.timeout_s.median
     if longest_s > most_s:
         why_not = f"a call takes {longest_s:,.0f} s > {most_s:,.0f} s that Lambda lets it take"
     if peak > limit:
@@ -247,6 +253,9 @@ def offer(question: Question, contender: Contender, runs: Lambda, deployed: Depl
         cold_share=cold_share,
         functions=deployed.stages,
         memory_mb=deployed.memory_mb,
+        package=runs.package,
+        provisioned=runs.provisioned,
+        works_s=deployed.pass_s + deployed.steps_s,
         peak=peak,
         closed_form_usd=total.total_usd,
     )

@@ -51,7 +51,8 @@ class Offer:
     Attributes:
         contender: its name. words: what is deployed, for people. why_not: what it fails by; None: it serves.
         parts: its bill; None where it does not serve. times: of requests; None: nothing is known of them.
-        cold_share: of requests that started an instance. functions, memory_mb, lanes, peak: of Lambda.
+        cold_share: of requests that started an instance. functions, memory_mb, lanes, peak: of Lambda, as package
+            and whether its instances are provisioned; works_s: of a sample of requests, without start.
         machine, count, at_once: of servers. shape: how the model is cut.
         batching: its rule. price_list_date: of its prices.
         played: whether parts and times were played; closed_form_usd: the closed form's bill.
@@ -70,6 +71,9 @@ class Offer:
     functions: int = 0
     memory_mb: int | None = None
     lanes: int = 1
+    package: str | None = None
+    provisioned: bool = False
+    works_s: np.ndarray | None = None
     peak: int = 0
     machine: str | None = None
     count: int | None = None

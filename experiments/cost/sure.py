@@ -23,6 +23,7 @@ from simulator.profiles.contenders import Contender, Lambda, Servers
 from simulator.profiles.instances import catalogue
 from simulator.profiles.schema import DEFAULT_PROFILE, load_profile
 from simulator.profiles.uncertainty import drawn_factors, sigma
+from simulator.traffic.requests import HOURS_PER_MONTH
 
 AGAINST = 4.0  # over the cheapest: a contender that is dearer has hardly a chance, and is not drawn
 CAMPAIGN = "standard"
@@ -76,22 +77,30 @@ def how_sure(
     mine = [k for k, path in enumerate(platform.paths) if path[0] != "cluster"]
     names = [*(platform.names[k] for k in mine), *factors]
     logs = np.column_stack([np.log(platform.factors[:, mine]), *(np.log(each) for each in factors.values())])
-    return _told(asked, names, logs, bills)
+    return _told(near, names, logs, bills)
 
 
-def _told(asked: Mapping[str, Contender], names: list[str], logs: np.ndarray, bills: np.ndarray) -> Surety:
-    served = np.isfinite(bills).any(axis=1)
-    shares = np.bincount(bills[served].argmin(axis=1), minlength=len(asked)) / len(bills)
-    capped = np.minimum(bills, 2 * np.max(bills[np.isfinite(bills)], initial=0.0))  # who fails costs most
+def _told(offers: list[Offer], names: list[str], logs: np.ndarray, bills: np.ndarray) -> Surety:
+    """What bills of these offers on draws say, shape (draws, offers), with the logarithms of the factors."""
+    served, who = np.isfinite(bills), [o.contender for o in offers]
+    shares = np.bincount(bills[served.any(axis=1)].argmin(axis=1), minlength=len(who)) / len(bills)
+    capped = np.minimum(bills, 2 * np.max(bills[served], initial=0.0))  # who fails costs most
     worth = worth_of_knowing(logs, capped)
     most = int(worth.argmax())
-    ends = (tuple(np.quantile(each[np.isfinite(each)], [0.025, 0.975]).tolist()) for each in bills.T)
-    intervals = dict(zip(asked, ends, strict=True))
-    if worth[most] <= 0:
-        return Surety(len(bills), dict(zip(asked, shares.tolist(), strict=True)), intervals, None, 0.0, None)
-    how = _how(names[most], asked)
-    found = dict(zip(asked, shares.tolist(), strict=True))
-    return Surety(len(bills), found, intervals, names[most], float(worth[most]), how)
+    ends = {
+        name: np.quantile(each[np.isfinite(each)], [0.025, 0.975])
+        for name, each in zip(who, bills.T, strict=True)
+        if np.isfinite(each).any()
+    }
+    matters = worth[most] > 0
+    return Surety(
+        len(bills),
+        dict(zip(who, shares.tolist(), strict=True)),
+        {name: (float(low), float(high)) for name, (low, high) in ends.items()},
+        names[most] if matters else None,
+        float(worth[most]) if matters else 0.0,
+        _how(names[most], offers) if matters else None,
+    )
 
 
 def _only(contender: Contender, offer: Offer) -> Contender:
@@ -143,22 +152,20 @@ def _drawn(contender: Contender, factors: Mapping[str, float]) -> Contender:
     return contender.mapped(lambda constant: constant.scaled(*by_constant[id(constant)]))
 
 
-def _how(name: str, asked: Mapping[str, Contender]) -> str:
+def _how(name: str, offers: list[Offer]) -> str:
     """How a constant is measured, and what that costs: by a campaign of probes, or an hour of its machine."""
     place, colon, _ = name.partition(": ")
     if not colon:
         _, cost = planned(load_campaign(CAMPAIGN), Platform("aws", DEFAULT_PROFILE))
         hours = cost.wall_s / 3600
         return f"./smoe probe --backend aws --campaign {CAMPAIGN}: about {cost.usd:.2f} USD, {hours:.1f} h"
-    load = "for an hour, under the load that is asked about"
-    machines = [
-        each
-        for contender in asked.values()
-        if isinstance(contender.runs, Servers) and _key(contender.name, ("", "")).startswith(place)
-        for each in catalogue().values()
-        if each.name in contender.runs.instances
-    ]
-    if not machines:
-        return f"the model on one such machine {load}"
-    least = min(machines, key=lambda each: each.usd_per_hour)
-    return f"the model on one {least.name} {load}: {least.usd_per_hour:.2f} USD"
+    hourly = {
+        o.machine: o.usd / o.count / HOURS_PER_MONTH for o in offers if o.count and o.usd and _kind(o) == place
+    }
+    machine, usd = min(hourly.items(), key=lambda item: item[1])
+    return f"the model on one {machine} for an hour, under the load that is asked about: {usd:.2f} USD"
+
+
+def _kind(offer: Offer) -> str:
+    """The kind of machine of an offer, as in `_key`."""
+    return _key(offer.contender, ("", "")).partition(":")[0]

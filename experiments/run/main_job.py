@@ -12,11 +12,12 @@ from experiments.run.inputs import Inputs, load_inputs, make_predictor
 from experiments.run.methods import title_of
 from experiments.run.result import Played, Run, result_of, write_files
 from experiments.run.schema import Experiment
-from experiments.run.whole_model import whole_model_plans
+from experiments.run.whole_model import cut_of, whole_plans
 from experiments.run.workload import made_up, recording_settings, split_routing
 from experiments.tools.console import progress, step
 from experiments.tools.known_batches import played_s
 from moe.trace import RoutingTrace
+from optimizer.blocks import SHAPES
 from optimizer.margin import PlanningLimit, batches_needed, planning_limit, solve_for
 from optimizer.popularity import prediction_error, skew
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
@@ -117,7 +118,7 @@ def _plan(run: Run) -> None:
         "max_replicas": platform.max_replicas,
         "non_moe_memory_mb": platform.non_moe_memory_mb,
         "objective": experiment.target.objective,
-        "shapes": ("expert-functions", "whole-model"),
+        "shapes": SHAPES,
     }
     of_lambdaml: dict[str, Any] = {"max_memory_mb": platform.lambdaml_memory_mb}
     with step(3, STEPS, f"Planning the deployment of {run.inputs.spec.name}") as report:
@@ -133,11 +134,11 @@ def _plan(run: Run) -> None:
             run.plans.append((name, solve_for(run.problem, run.planning_limit.limit_s, name, **more)))
             if name == "ods":
                 run.plans.append(("ods-oracle", solve_for(real, run.planning_limit.limit_s, "ods")))
-        whole, run.why_not_whole = whole_model_plans(run.problem, run.planning_limit.limit_s)
-        run.plans += whole
         first, plan = run.plans[0]
-        whole_shown = "".join(f"; {title_of(name)} {each.shape_in_words}" for name, each in whole[:1])
-        report(_limit_shown(run) + f"; {title_of(first)} {_shape(plan)}{whole_shown}")
+        assert isinstance(plan, DeploymentPlan)
+        run.plans += whole_plans(run.problem, run.planning_limit.limit_s)
+        run.cut = cut_of(run.problem)
+        report(_limit_shown(run) + f"; {title_of(first)} {_shape(plan)}")
 
 
 def _planning_limit(run: Run) -> PlanningLimit:
@@ -200,10 +201,10 @@ def _shape(plan: AnyPlan) -> str:
 def _play(run: Run) -> None:
     """Step 4: serve the real batches with every plan: warm one after the other, and each on its own cold."""
     experiment, profile, batches = run.inputs.experiment, run.inputs.profile, list(run.batches.real)
-    how: dict[str, Any] = {"serving": experiment.simulation, "seed": experiment.seed}
     with step(4, STEPS, f"Simulating {len(batches)} batches of real routing on {profile.name}") as report:
         run.played = []
         for name, plan in run.plans:
+            how: dict[str, Any] = {"serving": experiment.simulation, "seed": experiment.seed}
             warm = simulate(run.problem, plan, profile, routing=batches, **how)
             cold = simulate(run.problem, plan, profile, routing=batches, warm=False, apart=True, **how)
             run.played.append(

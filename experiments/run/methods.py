@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from experiments.tools.paper_numbers import BELOW_CLUSTER, BELOW_LAMBDAML, SLOWER_THAN_LAMBDAML
+from experiments.tools.shapes import LANES, WHOLE
 from optimizer.margin import Lateness
 from simulator.profiles.groups import ClusterConstants
 from simulator.records import Bill
@@ -22,14 +23,14 @@ TITLES = {
     "best-uniform": "best uniform",
     "lambdaml": "LambdaML",
     "random": "random methods",
-    "whole-model": "whole model",
+    "whole-model": WHOLE,
 }
 
 
 def title_of(plan: str) -> str:
     """A plan's name in tables: of a solver of the user's own, the function's."""
     if plan.startswith("whole-model-"):
-        return f"whole model, {plan.split('-')[2]} lanes"
+        return LANES.replace(" n ", f" {plan.split('-')[2]} ")
     return TITLES.get(plan, plan.rpartition(":")[2].replace("_", " "))
 
 
@@ -207,7 +208,7 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
     """What was found, in two sentences."""
     best = row_named(rows, "ODS") or rows[0]
     over = ratios(best, rows)
-    all_usd, experts_usd = _dollars(best.total_usd or best.billed_usd), _dollars(best.billed_usd)
+    all_usd, experts_usd = dollars(best.total_usd or best.billed_usd), dollars(best.billed_usd)
     first = (
         f"Serving {model} on Lambda with the {best.method} plan costs {all_usd} per million tokens in all "
         f"({experts_usd} for the experts' functions) at {best.tokens_per_s:,.0f} tokens/s "
@@ -217,37 +218,20 @@ def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
     speed = over["tokens_per_s_over_lambdaml"]
     if cost is not None and total is not None and speed is not None:
         first += (
-            f"; that is {_compared(total)} LambdaML's whole bill ({_compared(cost)} its experts'), "
-            f"at a throughput {_compared(speed)} LambdaML's"
+            f"; that is {compared(total)} LambdaML's whole bill ({compared(cost)} its experts'), "
+            f"at a throughput {compared(speed)} LambdaML's"
         )
         if cost < 1 < total:
             first += "; what its experts save, gates and requests cost, which the paper's bill leaves out"
     second, month, hour = (over[f"total_over_cluster_{period}"] for period in ("second", "month", "hour"))
     if second is None or month is None or hour is None:
         return first + "."
-    experts = _compared(over["billed_over_cluster_second"] or 1.0)
+    experts = compared(over["billed_over_cluster_second"] or 1.0)
     return (
-        f"{first}. The whole bill is {_compared(second)} that of a CPU cluster charged only for the seconds used "
-        f"(its experts': {experts} the MoE layers' share), {_compared(month)} one paid by the month and mostly "
-        f"idle, and {_compared(hour)} one paid an hour for every batch: how the cluster is charged decides more "
+        f"{first}. The whole bill is {compared(second)} that of a CPU cluster charged only for the seconds used "
+        f"(its experts': {experts} the MoE layers' share), {compared(month)} one paid by the month and mostly "
+        f"idle, and {compared(hour)} one paid an hour for every batch: how the cluster is charged decides more "
         "than how the experts are deployed."
-    )
-
-
-def whole_or_cut(rows: list[Row], why_not: str) -> str:
-    """Whether the model must be cut at all, a sentence with a space before it."""
-    whole = [row for row in rows if row.method.startswith("whole model") and row.total_usd]
-    if not whole:
-        return f" No function holds the whole model: {why_not}." if why_not else ""
-    cut = [row for row in rows if row.platform == "lambda" and row.total_usd and row not in whole]
-    best, other = (min(some, key=lambda row: row.total_usd or 0.0) for some in (whole, cut))
-    assert best.total_usd is not None
-    assert other.total_usd is not None
-    over = best.total_usd / other.total_usd
-    return (
-        f" The {best.method} in one function costs {_dollars(best.total_usd)} per million tokens in all, "
-        f"{_compared(over)} {other.method}'s, and takes {best.latency_s:.3g} s a batch, not "
-        f"{other.latency_s:.3g} s: at this size cutting it {'does not pay' if over <= 1 else 'pays'}."
     )
 
 
@@ -269,7 +253,7 @@ def lateness(rows: list[Row], limit_s: float | None, late_share: float | None) -
     )
 
 
-def _compared(ratio: float) -> str:
+def compared(ratio: float) -> str:
     """`41% below`, `7% above`, `3.2 times` or `1/20,000 of` what is named next."""
     if ratio >= 2:
         return f"{ratio:.2g} times"
@@ -280,5 +264,5 @@ def _compared(ratio: float) -> str:
     return f"{abs(1 - ratio):.1%} {'above' if ratio > 1 else 'below'}"
 
 
-def _dollars(value: float) -> str:
+def dollars(value: float) -> str:
     return f"${value:.2f}" if value >= 0.1 else f"${value:.3g}"

@@ -22,9 +22,9 @@ charged by the second used, by the month, or an hour for every batch. ODS: the
 paper's plan for the predicted popularity of the experts; ODS, oracle: for the
 real one; exact optimum: the cheapest plan there is for the predicted
 popularity; best uniform: one memory and one replica count for every expert;
-LambdaML: the largest memory for every expert, no replicas. whole model: all of
-it in one function, warm ones keep it; lanes: copies that each take some of the
-sequences; its experts' compute is all of its compute.
+LambdaML: the largest memory for every expert, no replicas. whole model: not cut
+at all; lanes are copies that each take whole sequences, the fastest that cost
+5% more at most.
 late: share of batches over the limit, of 100 drawn from the served text (of the
 served ones where target.late_share is null); !: more than may be.
 *: the plan misses the target, by the closed form, for the predicted

@@ -20,9 +20,9 @@ from experiments.run.methods import (
     lateness,
     plan_file,
     title_of,
-    whole_or_cut,
 )
 from experiments.run.routing import Routing
+from experiments.run.whole_model import Cut, shape_finding
 from moe.files import write_json, write_whole
 from moe.trace import Batches
 from optimizer.margin import Lateness, PlanningLimit
@@ -71,8 +71,8 @@ class Run:
         prediction: step 2; the error of every predictor.
         predicted: step 2; tokens of each expert in the mean batch, shape (layers, experts).
         problem, plans: step 3; the plans by name, in the order in which they are shown.
-        why_not_whole: step 3; why no function holds the whole model; empty where one does.
         planning_limit: step 3; what the plans are made for: the problem's limit less the margin.
+        cut: step 3; whether the model must be cut, and from which size on it pays.
         played: step 4; each plan, played.
     """
 
@@ -85,8 +85,8 @@ class Run:
     predicted: np.ndarray = field(init=False)
     problem: DeploymentProblem = field(init=False)
     planning_limit: PlanningLimit = field(init=False)
+    cut: Cut = field(init=False)
     plans: list[tuple[str, AnyPlan]] = field(init=False)
-    why_not_whole: str = field(init=False)
     played: list[Played] = field(init=False)
 
 
@@ -133,9 +133,10 @@ def result_of(run: Run) -> dict[str, Any]:
             for p in run.played
             if p.generating is not None
         },
+        "cut": asdict(run.cut),
         "claims": [str(claim) for claim in claims(rows)],
         "finding": finding(rows, model, work.batch_tokens)
-        + whole_or_cut(rows, run.why_not_whole)
+        + shape_finding(rows, run.cut, title_of(run.played[0].name))
         + lateness(rows, run.problem.latency_limit_s, experiment.target.late_share),
     }
 

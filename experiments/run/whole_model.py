@@ -1,49 +1,97 @@
-"""The question before all plans: must the model be cut at all? It in one function, alone and on several lanes."""
+"""The model that is not cut: its rows in a run's table, and what is found of shapes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.run.methods import Row, compared, dollars, row_named
 from moe.errors import InputError
-from optimizer.exact.solve import Infeasible
-from optimizer.solvers import solve_stages
+from optimizer.baselines.shapes import cut_pays_from, whole_model
+from optimizer.blocks import check_fits, needed_mb
+from optimizer.exact import Infeasible
+from optimizer.exact.shapes import StagedSolution
 from optimizer.staged_evaluation import with_staged_evaluation
 from simulator.plan import DeploymentProblem
-from simulator.staged_plan import StagedPlan, blocks_of, whole_model
+from simulator.staged_plan import BlocksStage, StagedPlan, blocks_of
 
-WHOLE = "whole-model"
+DEARER = 0.05
+"""Lanes are taken as long as the bill is at most this share above the cheapest whole model's."""
 
 
-def whole_model_plans(
-    problem: DeploymentProblem, planning_limit_s: float | None
-) -> tuple[list[tuple[str, StagedPlan]], str]:
-    """The cheapest function that holds the whole model, and the cheapest on lanes where those are another plan.
+@dataclass(frozen=True)
+class Cut:
+    """Whether the model must be cut, and from which size on it pays; bytes of parameters.
+
+    Attributes:
+        parameter_bytes: of the model. needs_mb: in one function.
+        pays_from_bytes: from so many on blocks in several functions cost less. must_from_bytes: from so many on no
+            function holds the model.
+    """
+
+    parameter_bytes: float
+    needs_mb: float
+    pays_from_bytes: float
+    must_from_bytes: float
+
+
+def cut_of(problem: DeploymentProblem) -> Cut:
+    """Of a problem with `blocks`."""
+    blocks, problem = blocks_of(problem), problem.model_copy(update={"objective": "total"})
+    held = sum(layer.parameter_bytes for layer in blocks.layers) + blocks.head_bytes
+    return Cut(held, needed_mb(problem), *cut_pays_from(problem))
+
+
+def whole_plans(problem: DeploymentProblem, planned_s: float | None) -> list[tuple[str, StagedPlan]]:
+    """The whole model in one function, and in as many lanes as cost little more; none where no function holds it.
 
     Args:
-        problem: with `blocks`; plans are judged under its limit.
-        planning_limit_s: what they are made for. One that a single function misses is left out for it.
-
-    Returns:
-        Plans by name, and why there are none; empty where there are some.
+        problem: with `blocks`. planned_s: the limit that is planned for; where it is out of reach, the cheapest.
     """
-    total = problem.model_copy(update={"objective": "total"})
-    alone = total.with_blocks(blocks_of(total).model_copy(update={"max_lanes": 1}))
+    problem = problem.model_copy(update={"objective": "total"})
     try:
-        one = _cheapest(alone, planning_limit_s)
-    except InputError as error:
-        return [], str(error)
-    plans = [(WHOLE, with_staged_evaluation(total, one, solve_s=one.solve_s))]
-    try:
-        lanes = solve_stages(total.with_limit(planning_limit_s), WHOLE)
-    except Infeasible:
-        return plans, ""
-    stage = whole_model(lanes)
-    if stage is not None and stage.lanes > 1:
-        plans.append((f"{WHOLE}-{stage.lanes}-lanes", with_staged_evaluation(total, lanes, solve_s=lanes.solve_s)))
-    return plans, ""
+        check_fits(problem, "whole-model")
+    except InputError:
+        return []
+    limited = problem.with_limit(planned_s)
+
+    def solved(lanes: int | None, dearer: float) -> StagedSolution:
+        try:
+            return whole_model(limited, lanes, dearer)
+        except Infeasible:
+            return whole_model(limited.with_limit(None), lanes, dearer)
+
+    one, many = solved(1, 0.0), solved(None, DEARER)
+    found = [("whole-model", with_staged_evaluation(problem, one.plan("whole-model")))]
+    (stage,) = many.stages
+    if isinstance(stage, BlocksStage) and stage.lanes > 1:
+        found.append(
+            (f"whole-model-{stage.lanes}-lanes", with_staged_evaluation(problem, many.plan("whole-model")))
+        )
+    return found
 
 
-def _cheapest(problem: DeploymentProblem, limit_s: float | None) -> StagedPlan:
-    """Within the limit, or where that is out of reach without it. Raises InputError: nothing holds the model."""
-    try:
-        return solve_stages(problem.with_limit(limit_s), WHOLE)
-    except Infeasible:
-        return solve_stages(problem.with_limit(None), WHOLE)
+def shape_finding(rows: Sequence[Row], cut: Cut, best: str) -> str:
+    """Whether cutting the model pays, and from which size on it does: two sentences, with a space before.
+
+    Args:
+        rows: of the run. best: name of the plan of expert functions that it is held against.
+    """
+    whole = [row for row in rows if row.method.startswith("whole model") and row.total_usd]
+    pays, must, has = (x / 1e9 for x in (cut.pays_from_bytes, cut.must_from_bytes, cut.parameter_bytes))
+    if not whole:
+        return f" The model must be cut: {has:.3g} GB of parameters need {cut.needs_mb:,.0f} MB in one function."
+    said, mine = "", row_named(rows, best)
+    if mine is not None and mine.total_usd:
+        one = min(whole, key=lambda row: row.total_usd or 0.0)
+        assert one.total_usd is not None
+        over = one.total_usd / mine.total_usd
+        said = (
+            f" The {one.method} costs {dollars(one.total_usd)} in all, {compared(over)} {best}'s, and takes "
+            f"{one.latency_s:.3g} s a batch where {best} takes {mine.latency_s:.3g} s: cutting this model "
+            f"{'does not pay' if over <= 1 else 'pays'}."
+        )
+    return said + (
+        f" Cutting it into several functions of whole layers would pay from about {pays:.2g} GB of parameters on "
+        f"(it has {has:.2g}); more than {must:.3g} GB fit no function."
+    )

@@ -9,7 +9,7 @@ from simulator.serving.lane import Lane
 from simulator.serving.layer import Serving, expert_function, non_moe_function
 from simulator.serving.rehearsal import PARAMETERS
 from simulator.serving.replicas import check_can_be_played
-from simulator.serving.stages import FRONT, blocks_reload
+from simulator.serving.stages import FRONT
 from simulator.stage_rules import block_bandwidths, plan_of_run, run_problem
 from simulator.staged_plan import AnyPlan, BlocksStage, StagedPlan, blocks_of, runs_of
 
@@ -34,7 +34,7 @@ def deploy_plan(
         return
     for run in runs_of(plan):
         if isinstance(run, BlocksStage):
-            keeps = loaded and blocks_reload(problem, serving) == "when-cold"
+            keeps = loaded and blocks_of(problem).reload == "when-cold"
             _deploy_blocks(service, problem, run, serving, warm, provisioned, keeps)
         else:
             keeps = loaded and serving.reload == "when-cold"

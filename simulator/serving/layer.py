@@ -31,8 +31,8 @@ class Serving(FileModel):
     """How a plan is served. Raises ValueError for a value that a field does not take.
 
     >>> import serverless_moe as smoe
-    >>> smoe.Serving(start="just-in-time").reload
-    'every-invocation'
+    >>> smoe.Serving(start="just-in-time").overflow
+    'foreseen'
     """
 
     start: Start = Field(
@@ -44,7 +44,11 @@ class Serving(FileModel):
     )
     gather: Gather = Field("after-all", description="its downloads: when all results are there, or each at once")
     overflow: Overflow = Field("foreseen", description="of a replica that meets more tokens than fit")
-    reload: Reload = Field("every-invocation", description="of parameters: at each call, or once an instance")
+    reload: Reload | None = Field(
+        None,
+        description="of parameters: at each call, or once an instance; null: as the plan settles, else at each "
+        "call, of stages of blocks as the problem says",
+    )
     blocks_package: str | None = Field(
         None, description="of stages of blocks: an image has their parameters in it, else they come from S3"
     )

@@ -50,9 +50,10 @@ def served_so(
 
 
 def settled(problem: DeploymentProblem, plan: AnyPlan, serving: Way) -> tuple[DeploymentProblem, Way]:
-    """Problem and serving with what the plan settles; a `reload` that is asked for goes first."""
-    problem = served_so(problem, plan.non_moe_memory_mb, plan.reload)
-    reload = problem.platform.reload
-    if reload is None or "reload" in serving.model_fields_set:
-        return problem, serving
-    return problem, serving.model_copy(update={"reload": reload})
+    """Problem and serving with what the plan settles; a `reload` that is asked for goes first, for blocks too."""
+    problem, asked = served_so(problem, plan.non_moe_memory_mb, plan.reload), serving.reload
+    if asked is None:
+        return problem, serving.model_copy(update={"reload": problem.platform.reload})
+    if problem.blocks is not None:
+        problem = problem.with_blocks(problem.blocks.model_copy(update={"reload": asked}))
+    return problem, serving

@@ -21,7 +21,7 @@ from simulator.cloud.invocation import Invoke, Target
 from simulator.cloud.lambda_service import LambdaService
 from simulator.cloud.phases import Allocate, Compute, FirstCall, Return
 from simulator.cloud.transfers import Get, Put
-from simulator.plan import DeploymentProblem, Reload
+from simulator.plan import DeploymentProblem
 from simulator.records import Record
 from simulator.serving.decode import Decode, Generate, Generated
 from simulator.serving.forward_pass import ForwardPass
@@ -78,11 +78,6 @@ class Stages:
         asked = served * blocks.input_bytes_per_token * (input_handover(self.problem) == "payload")
         answered = served * blocks.result_bytes_per_token * (_leaves(self.runs[-1]) == "payload")
         return blocks.memory_mb[0], asked, answered
-
-    @functools.cached_property
-    def reload(self) -> Reload:
-        """How often lanes load."""
-        return blocks_reload(self.problem, self.serving)
 
 
 @dataclass
@@ -285,12 +280,8 @@ class StagedPass:
         if not platform.is_ideal and math.isfinite(rates.connection):
             parts = math.ceil(rates.function / rates.connection)
         load = Get([lane.parameter_bytes], "parameter_download", parts=parts)
-        return (FirstCall((load,), PARAMETERS),) if self.stages.reload == "when-cold" else (load,)
-
-
-def blocks_reload(problem: DeploymentProblem, serving: Serving) -> Reload:
-    """How often stages of blocks load; a `reload` that is asked for goes first."""
-    return serving.reload if "reload" in serving.model_fields_set else blocks_of(problem).reload
+        kept = blocks_of(self.problem).reload == "when-cold"
+        return (FirstCall((load,), PARAMETERS),) if kept else (load,)
 
 
 @dataclass(slots=True)

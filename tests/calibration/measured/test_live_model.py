@@ -97,8 +97,7 @@ def test_blocks_come_back_from_two_lanes_and_one() -> None:
         for memory_mb, tokens in ((1024, 4096), (1024, 4096), (2048, 8192)):
             row = Record(0, layer, "blocks", "f", memory_mb, tokens=tokens)
             seconds = (call + TOKEN * tokens) / (memory_mb / MB_PER_VCPU) ** EXPONENT
-            row.add_phase("compute", 1.0, 1.0 + seconds)
-            found.append(LiveRow(row, 0, 0.0, seconds, 100, ""))
+            found.append(LiveRow(row, 0, seconds * memory_mb / MB_PER_VCPU, seconds, 100, ""))
     fits = fit_blocks(found, (512, 2048), MB_PER_VCPU, EXPONENT)
     slow = (np.array([512, 2048]) / MB_PER_VCPU) ** -EXPONENT
     for fit, call in zip(fits, (0.2, 0.05), strict=True):

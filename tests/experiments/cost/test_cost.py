@@ -260,6 +260,19 @@ def test_the_table_is_within_80_columns_and_files_say_the_same(smoe: Run, tmp_pa
     }
 
 
+def test_what_is_written_of_lambda_is_a_scenario_that_costs_as_much(answer: Answer, tmp_path: Path) -> None:
+    from simulator.traffic.open_loop import Replication, read_inputs
+    from simulator.traffic.scenario import load_scenario
+
+    only = ("--only", "lambda-x86_64,lambda-provisioned", "--out", str(tmp_path / "out"))
+    data = answer("bert-moe", "--requests-per-month", "1e7", "--tokens-in", "128", *only)
+    for row in data["contenders"]:
+        inputs = read_inputs(load_scenario(tmp_path / "out" / "plans" / f"{row['name']}.yaml", ["requests=12000"]))
+        played = Replication(inputs, np.random.default_rng(0)).run().metrics
+        usd = played.total_usd_per_1000_requests * 1e4
+        assert usd == pytest.approx(row["monthly_usd"], rel=0.15)
+
+
 def test_numbers_of_requests() -> None:
     assert numbers_of("1e6") == [1e6]
     assert numbers_of("3e4..2e6") == [3e4, 1e5, 1e6, 2e6]

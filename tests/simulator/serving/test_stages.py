@@ -33,6 +33,7 @@ def test_the_ideal_platform_is_the_closed_form(seed: int, layers: int) -> None:
     """Any cut, memory, lanes, hand-over, reload and front, with layers of expert functions in between."""
     problem = staged_problem(seed, layers)
     plan = random_staged_plan(seed, problem, methods=("storage",))
+    plan = plan.model_copy(update={"reload": (None, "when-cold", "every-invocation")[seed % 3]})
     run, closed = simulate(problem, plan, serving=JUST_IN_TIME), evaluate_staged(problem, plan)
     assert run.bill.total_cost_usd == pytest.approx(closed.total_cost_usd, rel=1e-9)
     assert run.bill.billed_gb_s == pytest.approx(closed.billed_gb_s, rel=1e-9)
@@ -197,3 +198,20 @@ def test_same_seed_same_rows() -> None:
     plan = random_staged_plan(9, problem)
     first, second = (simulate(problem, plan, load_profile(), warm=False, runs=2, seed=4) for _ in range(2))
     assert first.records == second.records
+
+
+def test_reload_is_the_plans_the_problems_or_what_is_asked_for() -> None:
+    """A plan that settles it for its expert functions leaves the lanes theirs; what is asked for holds for both,
+    and a resolved setting of null asks for nothing."""
+    problem, profile = staged_problem(3, front="client", reload="every-invocation"), load_profile()
+    plan = random_staged_plan(2, problem, methods=("storage",)).model_copy(update={"reload": "when-cold"})
+    assert {stage.shape for stage in plan.stages} == {"blocks", "expert-functions"}
+
+    def loading(serving: Serving) -> set[str]:
+        run = simulate(problem, plan, profile, serving=serving, seed=0)
+        return {row.role for row in run.records if "parameter_download" in row.phases}
+
+    assert loading(Serving()) == {"blocks"}
+    assert loading(Serving.model_validate(Serving().model_dump())) == {"blocks"}
+    assert loading(Serving(reload="when-cold")) == set()
+    assert loading(Serving(reload="every-invocation")) == {"blocks", "expert", "non-moe"}
