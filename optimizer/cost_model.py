@@ -120,7 +120,7 @@ def pipelined_s(
     upload (`beta`).
     """
     compute, send = block_s(p, x, beta if block_tokens is None else block_tokens)
-    _, last = block_s(p, x, beta)
+    last = send if block_tokens is None else p.storage_delay_s + beta * (x.token_out_bytes / x.storage_bandwidth)
     return head_s(p, x) + n * np.maximum(compute, send) + last
 
 

@@ -17,6 +17,7 @@ Settled here, where the paper leaves it open:
   in it, nor that there is none, the method's costs are infinite.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeAlias, get_args
@@ -26,7 +27,8 @@ import numpy as np
 from moe.errors import InputError, nearest, shortened
 from optimizer.evaluation import ROUNDING, Solution, evaluate_layer, fixed_cost, fixed_latency_s, latency_budget_s
 from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, model_fronts
-from optimizer.exact.lagrangian import cheapest_within
+from optimizer.exact.lagrangian import Model, cheapest_of
+from optimizer.exact.layer_fronts import LayerOptions
 from optimizer.miqcp import NoIncumbent, fixed_method_miqcp
 from simulator.plan import (
     COMMUNICATIONS,
@@ -99,14 +101,16 @@ def solve_ods(
     if fronts is None and (inner != "exact" or beta == "global"):
         fronts = model_fronts(problem)
     plans: dict[Communication, tuple[LayerPlan | None, ...]] = {}
+    models: list[Model] = []
     for method in COMMUNICATIONS:
         if fronts is None:
-            plans[method] = fixed_method_within(problem, method)
+            models.append(fixed_method_model(problem, method, models[0].options if models else None))
+            plans[method] = fixed_method_within(problem, method, models[-1])
         elif inner == "exact":
             plans[method] = fixed_method_exact(problem, fronts, method, beta)
         else:
             plans[method] = fixed_method_miqcp(problem, fronts, method, beta, inner, time_limit_s)
-    bound = optimum(problem) if fronts is None else fronts.bound(problem)
+    bound = optimum(problem, models) if fronts is None else fronts.bound(problem)
     plans = {method: _fastest_first(problem, layers) for method, layers in plans.items()}
     cost, latency = _layer_costs(problem, plans)
     if np.isinf(cost).all(axis=0).any():
@@ -128,16 +132,26 @@ def solve_ods(
     )
 
 
-def fixed_method_within(problem: DeploymentProblem, method: Communication) -> tuple[LayerPlan | None, ...]:
-    """The same as `fixed_method_exact`, without whole fronts: for one limit, per-layer beta."""
-    found = cheapest_within(problem, (method,), latency_budget_s(problem), otherwise=PREFERRED)
+def fixed_method_model(
+    problem: DeploymentProblem, method: Communication, options: Mapping[int, LayerOptions] | None = None
+) -> Model:
+    """The layers, to be searched with one method; a layer that cannot use it has the others."""
+    return Model(problem, (method,), PREFERRED, options)
+
+
+def fixed_method_within(
+    problem: DeploymentProblem, method: Communication, model: Model
+) -> tuple[LayerPlan | None, ...]:
+    """The same as `fixed_method_exact`, without whole fronts: for one limit, per-layer beta; searches `model`."""
+    found = cheapest_of(model, latency_budget_s(problem))
     usable = [options.can_use(method) for options in found.options]
     return tuple(layer if can else None for layer, can in zip(found.plans(), usable, strict=True))
 
 
-def optimum(problem: DeploymentProblem) -> float | None:
-    """The least objective of any plan within the limit (per-layer beta); None where it is out of reach."""
-    found = cheapest_within(problem, PREFERRED, latency_budget_s(problem))
+def optimum(problem: DeploymentProblem, models: Sequence[Model]) -> float | None:
+    """The least objective of any plan within the limit (per-layer beta), from where the searches with each method
+    have come; None where it is out of reach."""
+    found = cheapest_of(Model.joined(problem, models), latency_budget_s(problem))
     return found.bound + fixed_cost(problem) if np.isfinite(found.bound) else None
 
 

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 BLOCK = 1024
 LARGEST_Z = (
@@ -200,12 +199,12 @@ class Retries:
 
 def quantile_at(table: Mapping[float, float], probability: float) -> float:
     """The value of a table of quantiles at a probability in (0, 1)."""
-    return float(_at_normal(table, np.array([ndtri(probability)]))[0])
+    return float(_at_normal(table, _normal_quantiles(np.array([probability])))[0])
 
 
 def quantiles_at(table: Mapping[float, float], probabilities: np.ndarray) -> np.ndarray:
     """The same at each of some probabilities; their shape."""
-    return _at_normal(table, ndtri(probabilities))
+    return _at_normal(table, _normal_quantiles(probabilities))
 
 
 def median_of(values: Mapping[float, float] | np.ndarray | float) -> float:
@@ -217,6 +216,8 @@ def mean_of(values: Mapping[float, float] | np.ndarray | float) -> float:
     """The mean of the same."""
     if not isinstance(values, Mapping):
         return float(np.mean(values))
+    from scipy.special import ndtr
+
     table = values
     most = farthest_z(table)
     z = np.linspace(-most, most, 4001)
@@ -227,12 +228,20 @@ def mean_of(values: Mapping[float, float] | np.ndarray | float) -> float:
 
 def farthest_z(table: Mapping[float, float]) -> float:
     """How many standard deviations from the median the draws of a table of quantiles may be, either way."""
-    return max(LARGEST_Z, float(np.abs(ndtri(np.array(list(table)))).max()))
+    return max(LARGEST_Z, float(np.abs(_normal_quantiles(np.array(list(table)))).max()))
+
+
+def _normal_quantiles(probabilities: np.ndarray) -> np.ndarray:
+    """Of the standard normal distribution, at probabilities in (0, 1); their shape."""
+    from scipy.special import ndtri
+
+    found: np.ndarray = ndtri(probabilities)
+    return found
 
 
 def _at_normal(table: Mapping[float, float], z: np.ndarray) -> np.ndarray:
     """Values at normal quantiles z: log-linear between the table's points and beyond the outer ones."""
-    points = ndtri(np.array(list(table)))
+    points = _normal_quantiles(np.array(list(table)))
     logs = np.log(np.array(list(table.values())))
     if len(points) == 1:
         return np.full(z.shape, math.exp(logs[0]))

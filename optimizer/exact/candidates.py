@@ -75,7 +75,14 @@ class Candidates:
         at = np.unravel_index(place, self.shape)
 
         def some(values: np.ndarray) -> np.ndarray:
-            taken: np.ndarray = np.broadcast_to(values, self.shape)[at]
+            """Of an array that broadcasts, by index along the axes that it has."""
+            own = [(k, size) for k, size in enumerate(values.shape) if size > 1]
+            if not own:
+                return np.full(place.shape, values.item())
+            axes, sizes = zip(*own, strict=True)
+            taken: np.ndarray = values.ravel().take(
+                at[axes[0]] if len(axes) == 1 else np.ravel_multi_index([at[k] for k in axes], sizes)
+            )
             return taken
 
         return Candidates(

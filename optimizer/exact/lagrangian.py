@@ -5,7 +5,7 @@ price of the limit, bounds every plan within the limit (the Lagrangian bound), a
 linear relaxation over the labels known so far. Each layer is searched as far as its bound asks (`layer_ranges`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,16 +51,29 @@ class Model:
         problem: DeploymentProblem,
         methods: Sequence[Communication],
         otherwise: Sequence[Communication] = (),
+        options: Mapping[int, LayerOptions] | None = None,
     ) -> None:
-        """A layer that can use none of the methods has `otherwise`. InputError where an expert does not fit."""
+        """A layer that can use none of the methods has `otherwise`; `options` of another model of the problem need
+        not be listed again. InputError where an expert does not fit."""
         first_like = alike_layers(problem)
+        self.options = options or {e: LayerOptions(problem, e) for e in sorted(set(first_like))}
         searches = {}
-        for e in sorted(set(first_like)):
-            options = LayerOptions(problem, e)
-            usable = [method for method in methods if options.can_use(method)]
-            searches[e] = LayerSearch(options, usable or otherwise)
+        for e, own in self.options.items():
+            usable = [method for method in methods if own.can_use(method)]
+            searches[e] = LayerSearch(own, usable or otherwise)
+        self._set(first_like, searches)
+
+    def _set(self, first_like: Sequence[int], searches: Mapping[int, LayerSearch]) -> None:
         self.layers = [searches[e] for e in first_like]
         self.searches = list(searches.values())
+
+    @classmethod
+    def joined(cls, problem: DeploymentProblem, models: Sequence["Model"]) -> "Model":
+        """The model with all methods of several, as far as these have been searched."""
+        found, first_like = cls.__new__(cls), alike_layers(problem)
+        found.options = models[0].options
+        found._set(first_like, {e: LayerSearch.joined([x.layers[e] for x in models]) for e in found.options})
+        return found
 
     def pairs(self) -> list[Front]:
         """The known fronts."""

@@ -81,14 +81,28 @@ class LayerSearch:
         self.options = options
         self.ranges: list[Range] = []
         self._experts = {method: LayerFront.empty() for method in methods}
+        self._rows: dict[Communication, np.ndarray] = {}
         self.charge(options.gate)
         if not options.reached:
             self._know(methods[0], options.front(methods[0]))
             return
-        self._rows = {method: options.rows(method) for method in methods}
+        self._rows |= {method: options.rows(method) for method in methods}
         for method, rows in self._rows.items():
             if len(rows):
                 self._look(method, _parts(rows, 0, len(rows) - 1, FIRST_RANGES), Window())
+
+    @classmethod
+    def joined(cls, searches: Sequence["LayerSearch"]) -> "LayerSearch":
+        """One search of all their methods, which knows what they know; each method's is the first that has it."""
+        found = cls.__new__(cls)
+        found.options, found.ranges, found._experts, found._rows = searches[0].options, [], {}, {}
+        for search in searches:
+            for method in [method for method in search._experts if method not in found._experts]:
+                found._experts[method] = search._experts[method]
+                found.ranges += [x for x in search.ranges if x.method == method]
+                found._rows |= {method: rows for method, rows in search._rows.items() if method in found._experts}
+        found.charge(searches[0]._gate)
+        return found
 
     def charge(self, gate: GateBill) -> None:
         """From now on the cost has this gate's bill in it."""

@@ -27,11 +27,11 @@ def sweep(
     cheaper = np.flatnonzero(late & (cost < np.repeat(at_start, each, axis=1)))
     when, cost_then = finish.take(cheaper), cost.take(cheaper)
     expert = cheaper // deployments * experts + np.repeat(np.arange(experts), each)[cheaper % deployments]
-    order = np.lexsort((when, expert))
+    order = _by_group(expert, when, rows * experts)
     expert, when, cost_then = expert[order], when[order], cost_then[order]
     saving = falls(expert, cost_then, at_start.ravel())
     row = expert // experts
-    order = np.lexsort((when, row))
+    order = _by_group(row, when, rows)
     order = order[saving[order] > 0]
     row, when = row[order], when[order]
     # A row's first point stands before its other ones.
@@ -45,6 +45,13 @@ def sweep(
         return points
     kept = possible[points[0]]
     return points[0][kept], points[1][kept], points[2][kept]
+
+
+def _by_group(group: np.ndarray, value: np.ndarray, groups: int) -> np.ndarray:
+    """The order of values (values,) by group, then rising; whole numbers of 16 bits are sorted by counting."""
+    order = np.argsort(value, kind="stable")
+    narrow = group.astype(np.uint16) if groups <= np.iinfo(np.uint16).max else group
+    return order[np.argsort(narrow[order], kind="stable")]
 
 
 def falls(group: np.ndarray, value: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -3,15 +3,19 @@
 Source: Liu, Wang, Wu, INFOCOM 2025, section III-B (`bayes`, Eq. 1-2), and the rivals it or others name.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from scipy import sparse
 
 from moe.errors import InputError, nearest, shortened
 from optimizer.popularity.interface import Batch, TablePredictor
 from optimizer.popularity.table import ProfileTable, runs
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Counting: TypeAlias = Literal["hard", "expected"]
 Variant: TypeAlias = Literal["printed", "mixture", "backoff"]
@@ -34,8 +38,10 @@ class LayerCounts:
     total: np.ndarray
 
     @staticmethod
-    def of(layer: ProfileTable, feature: np.ndarray) -> "LayerCounts":
+    def of(layer: ProfileTable, feature: np.ndarray) -> LayerCounts:
         """Count the entries of one layer by a feature of theirs, shape (entries,)."""
+        from scipy import sparse
+
         values, row = _numbered(feature)
         cell = (row * layer.experts + layer.expert).astype(np.int32)
         counts = np.bincount(cell, weights=layer.count, minlength=len(values) * layer.experts)
@@ -194,6 +200,8 @@ class Bayes(ScoringPredictor):
 
     def _matrix(self, weight: np.ndarray, row: np.ndarray, f3: np.ndarray, rows: int) -> sparse.coo_array:
         """The weights as a matrix of shape (rows, attention IDs), entries as they come."""
+        from scipy import sparse
+
         column = f3 if self._first_id == 0 else f3 - self._first_id
         return sparse.coo_array((weight, (row, column)), shape=(rows, self._ids))
 

@@ -3,14 +3,18 @@
 Source: Remoe (2025): activation matrices of past prompts, similarity by soft cosine of embeddings, weighted.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
 from moe.errors import InputError
 from moe.trace import RoutingTrace
 from optimizer.popularity.interface import Batch, Predictor
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 PROMPTS_AT_ONCE = 256
 """Served prompts compared with all profiled ones at a time: bounds the memory."""
@@ -49,7 +53,7 @@ class SimilarPrompts(Predictor):
         bags = self._bags(row, trace.token_id, len(prompts))
         self._rarity = np.log((1 + len(prompts)) / (1 + (bags > 0).sum(axis=0)))
         profiled: Any = self._embedded(bags).T
-        self._profiled = profiled.tocsr() if sparse.issparse(profiled) else profiled
+        self._profiled = profiled if isinstance(profiled, np.ndarray) else profiled.tocsr()
 
     def popularity(self, batch: Batch) -> np.ndarray:
         prompts, row = np.unique(batch.sequence, return_inverse=True)
@@ -61,8 +65,10 @@ class SimilarPrompts(Predictor):
             total += tokens[part] @ self._predicted(served[part])
         return total.reshape(self.shape.layers, self.shape.experts)
 
-    def _predicted(self, served: "sparse.csr_array | np.ndarray") -> np.ndarray:
+    def _predicted(self, served: sparse.csr_array | np.ndarray) -> np.ndarray:
         """Activation of each served prompt, shape (prompts, layers x experts)."""
+        from scipy import sparse
+
         product = served @ self._profiled
         similarity = product if isinstance(product, np.ndarray) else product.toarray()
         count = min(self.neighbours, similarity.shape[1])
@@ -89,6 +95,8 @@ class SimilarPrompts(Predictor):
 
     def _bags(self, row: np.ndarray, token_ids: np.ndarray, prompts: int) -> sparse.csr_array:
         """How often each prompt has each token ID of the vocabulary, shape (prompts, IDs)."""
+        from scipy import sparse
+
         at = np.minimum(np.searchsorted(self._ids, token_ids), len(self._ids) - 1)
         known = self._ids[at] == token_ids
         shape = (prompts, len(self._ids))
@@ -96,8 +104,10 @@ class SimilarPrompts(Predictor):
         bags.sum_duplicates()
         return bags
 
-    def _embedded(self, bags: sparse.csr_array) -> "sparse.csr_array | np.ndarray":
+    def _embedded(self, bags: sparse.csr_array) -> sparse.csr_array | np.ndarray:
         """Prompts as vectors of length 1 whose products are their soft cosines."""
+        from scipy import sparse
+
         weighted = bags @ sparse.diags_array(self._rarity)
         if self._vectors is None:
             length = np.sqrt(weighted.multiply(weighted).sum(axis=1))

@@ -6,7 +6,7 @@ import pytest
 from moe.errors import InputError
 from optimizer.evaluation import evaluate, evaluate_layer, fixed_latency_s
 from optimizer.exact import front, least_latency_s, model_fronts
-from optimizer.ods import _select, fixed_method_within, solve_ods
+from optimizer.ods import _select, fixed_method_model, fixed_method_within, solve_ods
 from optimizer.solvers import timed
 from simulator.plan import COMMUNICATIONS, DeploymentPlan, DeploymentProblem, read_problem
 from tests.conftest import EXAMPLES, NAMES, reference
@@ -73,7 +73,7 @@ def test_a_plan_does_not_depend_on_whether_the_fronts_were_there(seeds: range) -
 def test_where_a_method_misses_the_limit_its_plan_is_the_cheapest_of_the_fastest(seed: int) -> None:
     problem = with_many_tokens(seed, times=4).with_limit(0.01)
     for method in COMMUNICATIONS:
-        for e, plan in enumerate(fixed_method_within(problem, method)):
+        for e, plan in enumerate(fixed_method_within(problem, method, fixed_method_model(problem, method))):
             labels = every_label(problem, problem.layers[e])
             own = [label for name, label in labels.items() if name.startswith(method)]
             cost, latency = (np.concatenate(column) for column in zip(*own, strict=True)) if own else ([], [])
