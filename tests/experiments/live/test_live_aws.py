@@ -85,7 +85,7 @@ def test_aws_is_told_what_it_costs_and_not_touched_without_consent(smoe: Run, wh
     assert (code, said) == (2, "")
     for part in (
         "region eu-west-1",
-        "creates at most 9 functions smoe-live-",
+        "creates at most 13 functions smoe-live-",
         "one bucket smoe-live-",
         "is expected to call them ",
         "if every call ran into its timeout",
@@ -103,7 +103,7 @@ def test_a_dry_run_needs_no_account_and_does_nothing(smoe: Run, tmp_path: Path) 
     code, said, _ = smoe(*options, "--json")
     found = json.loads(said)
     assert code == 0
-    assert found["functions"] == 9
+    assert found["functions"] == 13
     assert found["gb_s"] < found["most_gb_s"]
     assert 0 < found["usd"] < found["most_usd"]
     code, said, _ = smoe(*options)
@@ -130,12 +130,14 @@ def test_a_numpy_that_would_not_start_on_aws_is_refused_before_anything_is_made(
 
 
 def test_the_estimate_is_the_arithmetic_of_what_is_deployed_and_served(model: ExportedModel) -> None:
-    """A plan of the user's: two calibrating plans twice and the plan, on 2 layers of 3 experts and 3 non-MoE."""
+    """A plan of the user's, and four calibrating plans twice: two on 2 layers of 3 experts and 3 non-MoE,
+    two of a stage a layer, on two lanes and on one."""
     profile, loads = load_profile(), loads_of(model, tokens(64), SETTINGS.loads)
     found = live_estimate(model, loads, replace(SETTINGS, quick=True), profile, PLAN)
     storage, direct, mine = 6 + 3, 2 * 6 + 3, 2 * 6 + 3  # calls of a batch; as many are started before
-    assert found.functions == 2 * 3 + 3
-    assert found.invocations == 2 * (storage + direct) * (1 + 3) + mine * (1 + 1 + 2 * SETTINGS.repeats)
+    stages = 2 * 2 + 2 * 1
+    assert found.functions == 2 * 3 + 3 + 2 * 2
+    assert found.invocations == 2 * (storage + direct + stages) * (1 + 3) + mine * (1 + 1 + 2 * SETTINGS.repeats)
     largest = max(loads)
     problem = guessed_problem(model, loads[largest].routing, profile, SETTINGS)
     routing = [loads[largest].routing]
@@ -149,7 +151,8 @@ def test_the_estimate_is_the_arithmetic_of_what_is_deployed_and_served(model: Ex
     )
     assert more == pytest.approx(gb_s), "one batch more is what the simulator says of one"
     non_moe_gb = 3 * 512 / 1024
-    calibrating = 2 * 2 * (1 + 3) * (6 * MAX_REPLICAS * 0.5 + non_moe_gb)
+    stages_gb = (2 + 1) * (1 + 2)
+    calibrating = 2 * (1 + 3) * (2 * (6 * MAX_REPLICAS * 0.5 + non_moe_gb) + stages_gb)
     users = (1 + 1 + 2 * SETTINGS.repeats) * (12 * 0.25 + non_moe_gb)
     assert found.most_gb_s == pytest.approx((calibrating + users) * LONGEST_S)
     assert found.most_call_usd < found.most_usd
