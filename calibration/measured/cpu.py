@@ -70,11 +70,9 @@ def typical(rows: pd.DataFrame, by: str, by_cpu: bool) -> np.ndarray:
 
 def request_work(measured: Measurements, profile: PlatformProfile) -> Iterator[Quantity | Absent]:
     """Requests for the smallest object take latency + work / vCPUs of one thread: the work, once a run."""
-    by_cpu, of_vcpu = bool(moved_by_cpu(measured, profile)), mb_per_vcpu(measured, profile)
     for probe in ("get", "put"):
         rows = smallest(timed(measured.of(probe)))
-        found = [_work_of(run, of_vcpu(run), by_cpu) for _, run in rows.groupby("run_key", sort=True)]
-        told = np.array([each for each in found if each is not None]).reshape(-1, 3)
+        told = np.array(list(works_of(measured, profile, rows).values())).reshape(-1, 3)
         if not len(told):
             continue
         path = ("storage", f"{probe}_vcpu_s")
@@ -92,6 +90,15 @@ def request_work(measured: Measurements, profile: PlatformProfile) -> Iterator[Q
             "work of a request, vCPU-s",
             most="medium",
         )
+
+
+def works_of(
+    measured: Measurements, profile: PlatformProfile, rows: pd.DataFrame
+) -> dict[int, tuple[float, float, float]]:
+    """Of each run that tells it, by its number, what `_work_of` says; `rows`: of `smallest`."""
+    by_cpu, of_vcpu = bool(moved_by_cpu(measured, profile)), mb_per_vcpu(measured, profile)
+    found = {key: _work_of(run, of_vcpu(run), by_cpu) for key, run in rows.groupby("run_key", sort=True)}
+    return {key: each for key, each in found.items() if each is not None}
 
 
 def _work_of(run: pd.DataFrame, vcpu_mb: float, by_cpu: bool) -> tuple[float, float, float] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from calibration.fitting.bootstrap import Absent, Quantity
 from calibration.fitting.laws import Distribution, Level
 from calibration.fitting.regression import TokenBucket, least_bounds, theil_sen, used_up
-from calibration.measured.cpu import moved_by_cpu, smallest, typical, uploads
+from calibration.measured.cpu import moved_by_cpu, smallest, typical, uploads, works_of
 from calibration.measured.rows import Measurements, runs_of, timed
 from simulator.profiles.schema import PlatformProfile
 
@@ -28,6 +28,7 @@ def latency(measured: Measurements, profile: PlatformProfile) -> Iterator[Quanti
     """Requests for the smallest object, less what its bytes and the function's own work take.
 
     Where requests are work, only of functions with a whole vCPU (else of the largest): a share comes in periods.
+    What is latency and what work, each run says by itself, so that the interval knows how unsure it is.
     """
     for probe in ("get", "put"):
         rows = smallest(timed(measured.of(probe)))
@@ -35,7 +36,9 @@ def latency(measured: Measurements, profile: PlatformProfile) -> Iterator[Quanti
         y = rows.took_s - rows.work_size_bytes / _bytes_per_s(rows, profile)
         if work is not None:
             whole_mb = min(profile.compute.mb_per_vcpu.median, rows.memory_mb.max())
-            y = (y - work.median)[rows.memory_mb >= whole_mb].clip(lower=LEAST_LATENCY_S)
+            own = {key: each[2] for key, each in works_of(measured, profile, rows).items()}
+            y -= rows.run_key.map(own).fillna(work.median)
+            y = y[rows.memory_mb >= whole_mb].clip(lower=LEAST_LATENCY_S)
         rows = rows.loc[y.index].assign(y=y)
         yield measured.quantity(
             ("storage", f"{probe}_latency_s"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--columns", metavar="time=A,in=B,out=C,unit=s", help="Of a trace in a format of its own.")
 @click.option(
     "--peak-to-mean",
-    type=click.FloatRange(min=1, max=2),
+    type=click.FloatRange(min=1, max=1.9),
     default=1.0,
     show_default=True,
     help="Of the arrivals of a day: busiest hour over mean.",
@@ -117,7 +117,7 @@ def _answer(model: str, asked: dict[str, Any]) -> tuple[Compared, Surety | None,
     question = Question(spec, traffic, promise, asked["pay"], prices, loaded, asked["seed"])
     found = _with_progress("comparing", "steps", lambda update: compare(question, contenders, numbers, update))
     surety = None
-    if asked["draws"]:
+    if asked["draws"] and found.points[0][1][0].serves:
         there, offers = question.at(numbers[0]), found.points[0][1]
         surety = _with_progress(
             "drawing", "draws", lambda update: how_sure(there, contenders, offers, asked["draws"], update)

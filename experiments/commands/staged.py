@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from simulator.plan import DeploymentProblem
     from simulator.staged_plan import StagedPlan
 
-KNOWN = ("gap", "layers", "tolerance", "figure")
+KNOWN = ("gap", "lanes", "layers", "tolerance", "figure")
 """Settings that say something of a plan with stages."""
 
 
@@ -45,7 +45,7 @@ def plan_stages(
             raise InputError(f"--front: expected --solver exact where plans have stages, got '{solver}'")
         show_shape_front(problem, shapes, chosen.gap or chosen.tolerance, out, chosen.figure, as_json)
         return 0
-    options = chosen.model_dump(include={"gap", "layers"}, exclude_none=True)
+    options = chosen.model_dump(include={"gap", "lanes", "layers"}, exclude_none=True)
     try:
         found = solve_stages(problem, solver, shapes=shapes, **options)
     except Infeasible as error:

@@ -103,6 +103,8 @@ def _differs(question: Question, before: Offer, after: Offer) -> str | None:
         if a > 0
     ]
     said = [text for text, error in rows if error > DIFFERS]
+    if said and before.words != after.words:
+        said.append(f"{before.words} misses the promise when played")
     return "; ".join(said) or None
 
 

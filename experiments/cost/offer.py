@@ -98,8 +98,8 @@ class Offer:
         return None if self.times is None else float(np.percentile(self.times.latency_s, percentile))
 
     def as_data(self, tokens_per_month: float) -> dict[str, Any]:
-        """As JSON has it (docs/cost.md)."""
-        times, usd = self.times, self.usd
+        """As JSON has it (docs/cost.md): one that does not serve has no bill, but its closed form's."""
+        times, usd = self.times, self.usd if self.serves else None
         spread = None if times is None else {name: _quantiles(getattr(times, name)) for name in vars(times)}
         generated = spread is not None and times is not None and bool(times.tpot_s.any())
         ttft, tpot = (spread["ttft_s"], spread["tpot_s"]) if spread and generated else (None, None)
@@ -112,7 +112,7 @@ class Offer:
             "why_not": self.why_not,
             "monthly_usd": usd,
             "monthly_usd_interval": None if usd is None else list(self.interval or (usd, usd)),
-            "parts": None if self.parts is None else asdict(self.parts),
+            "parts": None if usd is None or self.parts is None else asdict(self.parts),
             "usd_per_million_tokens": None if usd is None else usd / tokens_per_month * 1e6,
             "latency_s": latency,
             "ttft_s": ttft,

@@ -180,11 +180,12 @@ def _window(
     tried = np.array([len(rows[k]) for k in counted])
     price = deployed.profile.prices.of("provisioned_duration_gb_s", deployed.profile.architecture)
     usd = gb_s * (price if runs.provisioned else deployed.profile.gb_s_usd)
-    blocks = usd[: len(usd) // BLOCKS * BLOCKS].reshape(BLOCKS, -1).mean(axis=1)
+    many = len(usd) // BLOCKS
+    blocks = usd[: many * BLOCKS].reshape(BLOCKS, -1).mean(axis=1) if many > 1 else usd
     return _Window(
         times,
         float(cold.mean()),
-        float(t_half_width(blocks)),
+        float(t_half_width(blocks)) if len(blocks) > 1 else 0.0,
         float((gb_s - init).mean()),
         float(init.mean()),
         float(tried.mean()),

@@ -21,6 +21,7 @@ from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
 from simulator.serving.layer import AS_PAPER, Serving
 from simulator.serving.simulate import SimulatedRun, simulate
+from simulator.staged_plan import AnyPlan
 
 MILLION = 1e6
 
@@ -86,7 +87,7 @@ def late_columns(latencies_s: Sequence[float] | np.ndarray, limit_s: float, inde
 def play(
     cell: Cell,
     problem: DeploymentProblem,
-    plan: DeploymentPlan,
+    plan: AnyPlan,
     batches: HeldOutBatches,
     serving: Serving = AS_PAPER,
 ) -> SimulatedRun:

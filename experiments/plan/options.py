@@ -32,6 +32,7 @@ class SolverSettings(FileModel):
         None, description="robust: samples that must keep the limit; else their mean"
     )
     memory_mb: int | None = Field(None, description="replicas-only: memory of all experts")
+    lanes: int | None = Field(None, description="whole-model: copies of it; null: as many as cost least")
     layers: int | None = Field(None, description="blocks: of each function; null: the cheapest number")
     replicas_per_expert: float | None = Field(None, description="replicas-only: budget, on average")
 

@@ -178,7 +178,8 @@ def _experts(run: Run, result: ExperimentResult) -> Section | None:
     path = run.path / "problem.json"
     if not path.exists():
         return None
-    from simulator.plan import read_plan, read_problem
+    from simulator.plan import read_problem
+    from simulator.staged_plan import StagedPlan, read_any_plan, whole_model
 
     problem = read_problem(path)
     predicted = np.array([layer.tokens for layer in problem.layers])
@@ -190,7 +191,12 @@ def _experts(run: Run, result: ExperimentResult) -> Section | None:
     titles = {plan_file(name): title_of(name) for name in result.optimality_gap}
     rows: list[list[Value]] = []
     for plan_path in sorted((run.path / "plans").glob("*.json")):
-        plan, title = read_plan(plan_path, problem), titles.get(plan_path.name, plan_path.stem)
+        plan, title = read_any_plan(plan_path, problem), titles.get(plan_path.name, plan_path.stem)
+        if isinstance(plan, StagedPlan):
+            stage = whole_model(plan)
+            if stage is not None:
+                rows.append([title, "all", "one function", None, stage.lanes, None, str(stage.memory_mb)])
+            continue
         replicas = np.array([layer.replicas for layer in plan.layers])
         grids.append(_grid(f"replicas, {title}", "replicas", replicas))
         grids.append(_grid(f"memory, {title}", "MB", np.array([layer.memory_mb for layer in plan.layers])))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LEGEND = """\
 whole bill: everything that is paid, USD per million tokens; experts' compute:
 of it the experts' functions (of the CPU cluster: the MoE layers' share), the
-paper's number; each with its share of LambdaML's. warm, cold: latency of a
+paper's number; %: of LambdaML's. warm, cold: latency of a
 batch, with and without functions that are already running. The CPU cluster is
 charged by the second used, by the month, or an hour for every batch. ODS: the
 paper's plan for the predicted popularity of the experts; ODS, oracle: for the
@@ -55,8 +55,7 @@ def answer_table(rows: list[Row], title: str, late_share: float | None) -> Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("", no_wrap=True)
-    bills = ("whole\nbill", " of\nLambdaML", "experts'\ncompute", " of\nLambdaML")
-    for name in (*bills, "warm\ns", "late", "cold\ns", "tokens\n/s"):
+    for name in ("whole\nbill", "experts'\ncompute", "warm\ns", "late", "cold\ns", "tokens\n/s"):
         table.add_column(name, justify="right", no_wrap=True)
     last_plan = [row for row in rows if row.platform == "lambda"][-1]
     for row in rows:
@@ -64,10 +63,8 @@ def answer_table(rows: list[Row], title: str, late_share: float | None) -> Table
         is_lambda = row.platform == "lambda"
         table.add_row(
             row.method + (" *" if row.feasible is False else ""),
-            _money(row.total_usd),
-            _times(over["total_over_lambdaml"]) if is_lambda else "",
-            _money(row.billed_usd),
-            _times(over["billed_over_lambdaml"]) if is_lambda else "",
+            _bill(row.total_usd, over["total_over_lambdaml"] if is_lambda else None),
+            _bill(row.billed_usd, over["billed_over_lambdaml"] if is_lambda else None),
             f"{row.latency_s:.2f}",
             _late(row, late_share),
             f"{row.cold_latency_s:.2f}" if row.cold_latency_s is not None else "",
@@ -112,7 +109,8 @@ def described(origin: dict[str, Any], layers: Sequence[int]) -> str:
             text += f", without {origin['dropped_tokens']:,} tokens of padding"
     else:
         model, corpus = origin.get("model", "an unnamed model"), origin.get("corpus", "unnamed text")
-        text = f"Routing recorded on {model}, {corpus}"
+        gates = f", {origin['gate']} gates" if "gate" in origin else ""
+        text = f"Routing recorded on {model}, {corpus}{gates}"
     if "batches" in origin:
         text += f"; batches {origin['batches']}"
     if list(layers) == list(range(len(layers))):
@@ -138,7 +136,7 @@ def _late(row: Row, late_share: float | None) -> str:
     return f"{row.late_share:.0%}" + ("!" if row.is_late(late_share) else "")
 
 
-def _times(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.0%}" if value >= 0.01 else "<1%"
+def _bill(usd: float | None, share: float | None) -> str:
+    """`0.0988  76%`: a bill, and what share of LambdaML's it is."""
+    of_lambdaml = "" if share is None else f"{share:.0%}" if share >= 0.01 else "<1%"
+    return "" if usd is None else f"{rounded(usd)} {of_lambdaml:>4}"

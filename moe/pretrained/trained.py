@@ -29,12 +29,19 @@ class Neurons:
     """The neurons of a dense MLP, F of them.
 
     Attributes:
-        into: weights into each, side by side where an MLP is gated, (F, n hidden).
-        down: the layer that makes the MLP's output of them.
+        up: the linear layers that make them of the MLP's input.
+        down: the one that makes the MLP's output of them.
     """
 
-    into: np.ndarray
+    up: tuple[nn.Module, ...]
     down: nn.Module
+
+    @property
+    def into(self) -> np.ndarray:
+        """Weights into each, side by side where an MLP is gated, (F, n hidden)."""
+        rows = [_rows(x).detach().float().numpy() for x in self.up]
+        count = _rows(self.down).shape[1]
+        return np.concatenate([part for x in rows for part in np.split(x, len(x) // count)], axis=1)
 
     @property
     def out(self) -> torch.Tensor:
@@ -45,14 +52,12 @@ class Neurons:
 def neurons_of(model: nn.Module, site: MLPSite) -> Neurons:
     """An MLP's neurons: its last linear layer reads them, the others write them. Raises InputError."""
     linear = [x for x in site.mlp(model).modules() if isinstance(x, nn.Linear) or type(x).__name__ == "Conv1D"]
-    rows = [_rows(x).detach().float().numpy() for x in linear]
-    count = rows[-1].shape[1] if rows else 0
-    if len(rows) < 2 or any(len(x) % count for x in rows[:-1]):
+    sizes = [_rows(x).shape for x in linear]
+    if len(linear) < 2 or any(made % sizes[-1][1] for made, _ in sizes[:-1]):
         raise InputError(
             f"model: {type(model).__name__}: neurons of its MLPs cannot be told; not with gate: trained"
         )
-    into = [part for x in rows[:-1] for part in np.split(x, len(x) // count)]
-    return Neurons(np.concatenate(into, axis=1), linear[-1])
+    return Neurons(tuple(linear[:-1]), linear[-1])
 
 
 def clusters(into: np.ndarray, experts: int, rng: np.random.Generator) -> np.ndarray:

@@ -77,7 +77,7 @@ def cut_pays_from(problem: DeploymentProblem, saving: float = 0.01, steps: int =
     blocks = blocks_of(problem)
     total = sum(layer.parameter_bytes for layer in blocks.layers) + blocks.head_bytes
     rest = needed_mb(problem) * MB - total
-    must = (blocks.memory_mb[-1] * MB - rest) / total
+    must = max(0.0, blocks.memory_mb[-1] * MB - rest) / total
     pairs = [(i, j) for i in range(layers) for j in range(i + 1, layers + 1) if j - i < layers]
 
     def pays(factor: float) -> bool:
@@ -87,7 +87,7 @@ def cut_pays_from(problem: DeploymentProblem, saving: float = 0.01, steps: int =
         return usd[1] < usd[0] * (1 - saving)
 
     low, high = min(1.0, must) / 64, must * (1 - 1e-9)
-    if layers == 1 or not pays(high):
+    if layers == 1 or must <= 0 or not pays(high):
         return must * total, must * total
     for _ in range(steps):
         middle = math.sqrt(low * high)

@@ -57,6 +57,8 @@ def test_every_dollar_is_in_a_part_and_the_cheapest_is_first(answer: Answer) -> 
         "bert-moe", "--requests-per-month", "1e6", "--tokens-in", "128", "--slo", "1s@p99", "--only", ",".join(FEW)
     )
     assert data["schema"] == "cost/1"
+    for row in data["contenders"]:
+        assert (row["monthly_usd"] is None) == (row["parts"] is None) == (row["why_not"] is not None)
     serving = [row for row in data["contenders"] if row["fits"]]
     assert len(serving) == len(FEW)
     for row in serving:
@@ -271,6 +273,30 @@ def test_what_is_written_of_lambda_is_a_scenario_that_costs_as_much(answer: Answ
         played = Replication(inputs, np.random.default_rng(0)).run().metrics
         usd = played.total_usd_per_1000_requests * 1e4
         assert usd == pytest.approx(row["monthly_usd"], rel=0.15)
+
+
+def test_a_trace_of_two_requests_is_enough_and_draws_of_nobody_are_none(smoe: Run, tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("timestamp_ms,input_tokens,output_tokens\n0,480,10\n2000,310,8\n")
+    code, printed, said = smoe(
+        "cost", "gpt2-moe", "--traffic", str(tmp_path / "two.csv"), "--only", "lambda-arm64", "--json"
+    )
+    assert code == 0, said
+    assert json.loads(printed)["contenders"][0]["played"]
+    few = ("--requests-per-month", "1e6", "--tokens-in", "128", "--only", "tokens", "--draws", "5")
+    code, printed, _ = smoe("cost", "bert-moe", *few)
+    assert code == 2
+    assert "no price for bert-moe" in printed
+
+
+def test_a_busy_half_of_the_day_costs_fixed_machines_more_and_scaled_ones_less() -> None:
+    names = ("ec2-c6i.large", "fargate")
+    bills = {}
+    for peak in (1.0, 1.8):
+        question = asked(traffic=Traffic("poisson", 1e8, 128.0, peak_to_mean=peak), promise=Promise())
+        offers = offers_at(question, prepare(question, contenders_of(names)))
+        bills[peak] = {offer.contender: offer.usd or 0.0 for offer in offers}
+    assert bills[1.8]["ec2-c6i.large"] / bills[1.0]["ec2-c6i.large"] == pytest.approx(1.8, rel=0.1)
+    assert bills[1.8]["fargate"] / bills[1.0]["fargate"] < 1.15
 
 
 def test_numbers_of_requests() -> None:

@@ -244,6 +244,20 @@ def test_made_up_routing_has_the_layers_of_the_preset() -> None:
     assert described(trace.origin, range(16)) == "Routing made up: zipf, exponent 0.8, drift 0.5"
 
 
+def test_a_real_models_popularity_is_named_and_refused_for_another_model() -> None:
+    """`workload.popularity: olmoe-1b-7b` in a file; its experts must be the spec's."""
+    inputs = load_inputs(experiment(["popularity=olmoe-1b-7b", "batches=1"]))
+    trace = made_up(inputs)
+    assert (trace.layers, trace.num_experts, trace.top_k) == (16, 64, 8)
+    assert described(trace.origin, range(16)) == "Routing made up: popularity counted of olmoe-1b-7b, all texts"
+    with pytest.raises(InputError, match=r"experts: expected 8, as mixtral-8x7b has, .*, got 64"):
+        load_inputs(experiment(["popularity=mixtral-8x7b"]))
+    with pytest.raises(
+        InputError, match=r"workload.popularity: no counts of 'mixtral'; did you mean 'mixtral-8x7b'"
+    ):
+        experiment(["popularity=mixtral"])
+
+
 def test_corpora_lists_what_there_is_and_measures_it(smoe: Run, tmp_path: Path, own_cache: Path) -> None:
     text = tmp_path / "mine.txt"
     text.write_text("\n\n".join(["one two three " * 200] * 3))

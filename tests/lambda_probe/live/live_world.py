@@ -13,23 +13,28 @@ from lambda_probe.handlers.exchange import Account, Stopped, pack, text_of
 from lambda_probe.handlers.layers import Sizes
 from moe.pretrained.export import ExportedModel, export
 from moe.pretrained.models import LoadedModel
-from moe.pretrained.settings import GateSettings
+from moe.pretrained.settings import GateKind, GateSettings
 from moe.spec import MoESpec
 
 SEQUENCE = 6
 
 
-def tiny_model(layers: int = 2, experts: int = 3, top_k: int = 1) -> ExportedModel:
+def tiny_model(layers: int = 2, experts: int = 3, top_k: int = 1, gate: GateKind = "random") -> ExportedModel:
     """An encoder of random weights, exported with perturbed experts."""
     import torch  # three seconds, which not every process of the tests needs
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=24,
+        attn_implementation="eager",
     )
     loaded = LoadedModel("tiny", "tiny", BertModel(config).eval(), None, 0.0)
-    gates = GateSettings(experts=experts, top_k=top_k)
+    gates = GateSettings(experts=experts, top_k=top_k, gate=gate)
     return export(loaded, gates, layers, SEQUENCE, tokens(4), noise=0.5)
 
 

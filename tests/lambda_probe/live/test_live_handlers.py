@@ -58,6 +58,15 @@ def test_two_experts_a_token(method: str, minibatch: int | None) -> None:
     assert np.abs(found - model.undistributed(batch)[0]).max() < TOLERANCE
 
 
+def test_trained_gates_are_served_as_any_other() -> None:
+    """Its experts are copies as with other gates, so that what is deployed is what is priced."""
+    model, batch, world = tiny_model(gate="trained"), tokens(5), MemoryWorld()
+    found = serve(world, model, batch, "storage")
+    assert found is not None
+    assert np.abs(found - model.undistributed(batch)[0]).max() < TOLERANCE
+    assert {len(x["expert_in.bias"]) for layer in model.experts for x in layer} == {24}
+
+
 def test_a_token_that_goes_astray_shows(model: ExportedModel) -> None:
     """The check of outputs is worth nothing if experts are so alike that routing does not matter."""
     batch = tokens(7)

@@ -22,16 +22,20 @@ from experiments.paper.plans import (
     within_lambdaml,
 )
 from experiments.paper.routing import Cell, routing_of
+from experiments.run.methods import title_of
 from experiments.run.routing import HeldOutBatches, Routing
+from experiments.run.whole_model import whole_plans
 from experiments.tools.paper_numbers import BELOW_LAMBDAML
 from moe.errors import InputError
 from optimizer.baselines import kinds_broken, one_replica
+from optimizer.blocks import make_blocks
 from optimizer.bo import Alg2, Judge, Objective, Planner, Tuning, closed_form
 from optimizer.popularity import predictor
 from optimizer.problem import with_tokens
 from optimizer.solvers import solve
 from simulator.plan import COMMUNICATIONS, Communication, DeploymentPlan, DeploymentProblem
 from simulator.serving.layer import JUST_IN_TIME
+from simulator.staged_plan import AnyPlan, StagedPlan
 
 Part: TypeAlias = Literal["plans", "bo", "cluster", "split", "break-even", "readings"]
 
@@ -115,7 +119,19 @@ def _plans(cell: WayCell, served: Served) -> list[dict[str, Any]]:
         EXPECTED: solve(with_tokens(problem, served.predicted("expected")), "ods"),
         REAL: solve(real, "ods"),
     }
-    return found + [_row(cell, served, name, plan) | {"possible": True} for name, plan in plans.items()]
+    found += [_row(cell, served, name, plan) | {"possible": True} for name, plan in plans.items()]
+    return found + _whole(cell, served)
+
+
+def _whole(cell: WayCell, served: Served) -> list[dict[str, Any]]:
+    """The whole model in one function, and in the fastest lanes that cost little more; a warm one keeps it."""
+    popularity = np.array([layer.tokens for layer in served.problem.layers])
+    made = make_blocks(cell.spec, popularity, cell.platform, cell.batch_tokens)
+    whole = replace(served, problem=served.problem.with_blocks(made))
+    return [
+        _row(cell, whole, title_of(name), plan) | {"possible": True}
+        for name, plan in whole_plans(whole.problem, whole.problem.latency_limit_s)
+    ]
 
 
 def _tuned(cell: WayCell, served: Served) -> list[dict[str, Any]]:
@@ -133,7 +149,7 @@ def _planned(planner: Planner, served: Served, cell: WayCell, tuning: Tuning) ->
     return judge(tuning)[1]
 
 
-def _row(cell: WayCell, served: Served, name: str, plan: DeploymentPlan) -> dict[str, Any]:
+def _row(cell: WayCell, served: Served, name: str, plan: AnyPlan) -> dict[str, Any]:
     """A plan played on the test batches; `gb_s_each` and `latency_s_each` are of each batch."""
     run = play(cell, served.problem, plan, served.test)
     just_in_time = play(cell, served.problem, plan, served.test, JUST_IN_TIME)
@@ -142,7 +158,7 @@ def _row(cell: WayCell, served: Served, name: str, plan: DeploymentPlan) -> dict
         {"row": "serving", "name": name, "gb_s_each": each, "latency_s_each": run.latency_s.tolist()}
         | {
             "independent": served.test.independent,
-            "methods": _methods(plan),
+            "methods": plan.shape_in_words if isinstance(plan, StagedPlan) else _methods(plan),
             "limit_s": served.limit_s,
             "planning_limit_s": served.problem.latency_limit_s,
         }
