@@ -1,6 +1,8 @@
 """What all tests share: the reference problems, and a cache folder of their own."""
 
+import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,25 @@ def reference(name: str) -> tuple[DeploymentProblem, DeploymentPlan, dict[str, A
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests are not traced with --cov: it doubles their time, and most of it is in other processes anyway."""
+    """Slow tests are not traced with --cov, and every worker begins with its share of them.
+
+    Tracing doubles their time, and most of it is in other processes anyway. Left for the end, one worker would run
+    the last of them alone.
+    """
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.no_cover)
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    modules = [list(of) for _, of in itertools.groupby(slow, key=lambda item: item.path)]
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ordered: list[pytest.Item] = []
+    for k in range(workers):  # xdist deals them out in such runs
+        mine = [item for module in modules[k::workers] for item in module]
+        size = (len(items) - len(ordered)) // (workers - k)
+        ordered += mine + quick[: max(0, size - len(mine))]
+        del quick[: max(0, size - len(mine))]
+    items[:] = ordered + quick
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ def test_without_need_or_way_the_limit_stays() -> None:
     assert planning_limit(too_tight, LATE_SHARE, slower(np.ones(200))).limit_s == too_tight.latency_limit_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", [0.02, 0.08, 0.3])
 def test_tails_that_no_plan_can_help_are_not_paid_for(tail: float) -> None:
     """A share of the batches takes longer than the limit whatever the plan, others are 8% slower than planned."""
@@ -98,6 +99,7 @@ def test_tails_that_no_plan_can_help_are_not_paid_for(tail: float) -> None:
     assert same == found
 
 
+@pytest.mark.slow
 def test_no_margin_costs_more_than_the_late_batches() -> None:
     """By all limits there are: none has a lower bill per batch on time, where none tried keeps the share."""
     problem = limited(1.6)

@@ -79,6 +79,7 @@ def asked(no_recording: None, monkeypatch: pytest.MonkeyPatch) -> list[job.Asked
     return [replace(x, settings=tiny(x.figure.settings, seed=0)) for x in asked_for(["3", "4"], "quick", 0)]
 
 
+@pytest.mark.slow
 def test_what_is_there_is_kept_and_what_is_half_written_is_made_again(
     asked: list[job.Asked], tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_fig11_dearer_is_not_called_cheaper() -> None:
     assert fig11.draw(data).axes
 
 
+@pytest.mark.slow
 def test_fig12_nothing_is_cheaper_than_the_optimum_within_the_limit() -> None:
     data, claims = made(fig12.FIGURE, slack=(1.05, 1.5), miqcp_s=0.05, draws=2, late_share=0.25)
     assert set(data["solver"]) == set(fig12.SOLVERS)
