@@ -220,7 +220,7 @@ def _numbered(first: int) -> RoutingTrace:
 
 @pytest.mark.slow
 def test_fig14_the_gain_is_split_without_rest() -> None:
-    data, claims = made(fig14.FIGURE, runs=2, trials=2, tuned_on=1, late_share=0.25)
+    data, claims = made(fig14.FIGURE, runs=2, trials=2, tuned_on=1, late_share=0.25, draws=8)
     serving = data[data["row"] == "serving"].set_index("name")
     rule = serving[serving["is_rule"].eq(True)]
     assert len(rule) == 1

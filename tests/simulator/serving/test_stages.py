@@ -43,7 +43,7 @@ def test_the_ideal_platform_is_the_closed_form(seed: int, layers: int) -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_expert_functions_alone_are_played_as_in_plan_1(seed: int) -> None:
     problem = staged_problem(seed)
     plan = random_staged_plan(seed, problem, experts=1.0)
