@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from experiments.commands.options import json_option, print_json, seed_option
+
+if TYPE_CHECKING:
+    from experiments.studies.presets import PresetRow
 
 
 @click.command()
@@ -26,13 +32,9 @@ def presets(
     Example: ./smoe presets
              ./smoe presets olmoe-1b-7b deepseek-v3 --batch-tokens 2560
     """
-    import time
     from dataclasses import asdict
 
-    from rich import box
-    from rich.table import Table
-
-    from experiments.studies.presets import HEADER, SHOWN, cells, study_presets, write_presets
+    from experiments.studies.presets import study_presets, write_presets
     from experiments.studies.presets_picture import draw_presets
     from experiments.studies.shapes import study_shapes, write_shapes
     from experiments.studies.shapes_picture import draw_shapes
@@ -43,26 +45,12 @@ def presets(
     from simulator.profiles.schema import load_profile
 
     platform = load_profile(profile)
-    began = time.perf_counter()
+    asked = models or preset_names(), platform, batch_tokens, skew, seed
     with held(out, "presets.csv"):
         with console.progress("planning", "models") as update:
-            rows = study_presets(
-                models or preset_names(),
-                platform,
-                batch_tokens,
-                skew,
-                seed,
-                lambda done, total: update(done, total, done / (time.perf_counter() - began)),
-            )
+            rows = study_presets(*asked, _with_rate(update))
         with console.progress("cutting", "models and precisions") as update:
-            shapes = study_shapes(
-                models or preset_names(),
-                platform,
-                batch_tokens,
-                skew,
-                seed,
-                update=lambda done, total: update(done, total, done / (time.perf_counter() - began)),
-            )
+            shapes = study_shapes(*asked, update=_with_rate(update))
         prices_of = platform.prices.price_list_date
         title = (
             f"Batches of {batch_tokens:,} tokens on {platform.name}, popularity by Zipf's law with {skew:g}, "
@@ -79,13 +67,29 @@ def presets(
     if as_json:
         print_json([{k: None if v != v else v for k, v in asdict(row).items()} for row in rows])
         return
+    _show(rows, title)
+    console.out.print(
+        f"{out}: presets.md, presets.csv, presets.png; by shape and precision shapes.md, shapes.csv, shapes.png",
+        soft_wrap=True,
+    )
+
+
+def _with_rate(update: Callable[[int, int, float], None]) -> Callable[[int, int], None]:
+    """A progress that is told how many are done, and finds how many a second since now."""
+    began = time.perf_counter()
+    return lambda done, total: update(done, total, done / (time.perf_counter() - began))
+
+
+def _show(rows: Sequence[PresetRow], title: str) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from experiments.studies.presets import HEADER, SHOWN, cells
+    from experiments.tools import console
+
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for k, name in enumerate(HEADER[:SHOWN]):
         table.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*cells(row)[:SHOWN])
     console.out.print(table)
-    console.out.print(
-        f"{out}: presets.md, presets.csv, presets.png; by shape and precision shapes.md, shapes.csv, shapes.png",
-        soft_wrap=True,
-    )
