@@ -103,14 +103,9 @@ def plan(
 
     look_in(Path.cwd(), *plugins)
     (chosen,) = read_settings(settings)
-    if not front and (chosen.figure is not None or chosen.tolerance):
-        raise InputError("--set figure, tolerance: expected together with --front")
-    if front and late_share is not None:
-        raise InputError("--late-share: expected without --front, which has every limit")
+    _check(chosen, front, late_share, shapes, solver)
     problem = changed(read_problem(problem_path), latency_limit, objective)
     allowed = None if shapes is None else shape_names(shapes, "--shapes")
-    if shapes is not None and solver != "exact":
-        raise InputError(f"--shapes: expected with --solver exact, got '{solver}', whose shape is its own")
     if has_stages(problem, solver, allowed):
         if late_share is not None:
             raise InputError("--late-share: expected a plan of expert functions alone, not one with stages")
@@ -136,6 +131,16 @@ def plan(
     _write(planning, solved, ods, out, chosen.trace)
     _tell(planning.problem, solved, ods, over, margin, as_json)
     return 0
+
+
+def _check(chosen: PlanSettings, front: bool, late_share: float | None, shapes: str | None, solver: str) -> None:
+    """Raise InputError for options that do not go together."""
+    if not front and (chosen.figure is not None or chosen.tolerance):
+        raise InputError("--set figure, tolerance: expected together with --front")
+    if front and late_share is not None:
+        raise InputError("--late-share: expected without --front, which has every limit")
+    if shapes is not None and solver != "exact":
+        raise InputError(f"--shapes: expected with --solver exact, got '{solver}', whose shape is its own")
 
 
 def _tell(
