@@ -6,6 +6,7 @@ the simulator needs them at run time (overflow); the costs, Eq. 3-11, stand in `
 
 import math
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -119,10 +120,12 @@ class ProblemLayer(FileModel):
     non_moe_memory_mb: MemoryMB | None = None
     experts: tuple[ProblemExpert, ...] = Field(min_length=1)
 
-    @property
+    @cached_property
     def tokens(self) -> np.ndarray:
-        """d[e, .]: tokens of each expert, shape (experts,)."""
-        return np.array([expert.tokens for expert in self.experts], float)
+        """d[e, .]: tokens of each expert, shape (experts,), not to be written to."""
+        found = np.array([expert.tokens for expert in self.experts], float)
+        found.flags.writeable = False
+        return found
 
 
 class NonMoESize(FileModel):
@@ -386,13 +389,11 @@ def constraint_violations(problem: DeploymentProblem, plan: DeploymentPlan) -> l
         r = layer.tokens / chosen.replicas
         too_small = needed_memory_bytes(layer, r) > chosen.memory_mb * MB
         too_large = payload_bytes(layer, problem.platform, r) > problem.platform.payload_limit_bytes
-        for i in range(len(layer.experts)):
-            if too_small[i]:
-                found.append((e, i, "memory"))
-            if chosen.communication == "direct" and too_large[i]:
-                found.append((e, i, "payload"))
-            if chosen.replicas[i] > problem.platform.max_replicas:
-                found.append((e, i, "replicas"))
+        too_large &= chosen.communication == "direct"
+        too_many = chosen.replicas > problem.platform.max_replicas
+        for i in np.flatnonzero(too_small | too_large | too_many).tolist():
+            broken = {"memory": too_small, "payload": too_large, "replicas": too_many}
+            found += [(e, i, name) for name, where in broken.items() if where[i]]
         if chosen.minibatch_tokens is not None and chosen.minibatch_tokens > max(1, math.ceil(r.max())):
             found.append((e, None, "minibatch"))
     return found

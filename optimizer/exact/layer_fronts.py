@@ -103,6 +103,7 @@ class LayerOptions:
         self.problem, self.e = problem, e
         self.layer = problem.layers[e]
         self.gate = counted_gate(problem, e)
+        self._rows: dict[Communication, np.ndarray] = {}
         check_experts_fit(problem, e)
         reached = [i for i, expert in enumerate(self.layer.experts) if expert.tokens > 0]
         self.reached = bool(reached)
@@ -140,6 +141,11 @@ class LayerOptions:
 
     def rows(self, communication: Communication) -> np.ndarray:
         """What is fixed in each sweep: minibatch sizes, largest payloads in tokens, or nothing (one 0)."""
+        if communication not in self._rows:
+            self._rows[communication] = self._listed_rows(communication)
+        return self._rows[communication]
+
+    def _listed_rows(self, communication: Communication) -> np.ndarray:
         if communication == "storage":
             return np.zeros(1)
         if communication == "direct":
@@ -262,12 +268,12 @@ def minibatch_breakpoints(replica_tokens: np.ndarray) -> np.ndarray:
     Args:
         replica_tokens: r of any replicas, any shape.
     """
-    sizes = [np.ones(1)]
-    for r in np.unique(replica_tokens):
-        # Every size up to sqrt(r) is ceil(r/n) of some n, and the larger ones are those of n up to sqrt(r).
-        small = np.arange(1, np.ceil(np.sqrt(r)) + 1)
-        sizes += [small, np.ceil(r / small)]
-    return np.unique(np.concatenate(sizes))
+    every = np.unique(replica_tokens)
+    # Every size up to sqrt(r) is ceil(r/n) of some n, and the larger ones are those of n up to sqrt(r).
+    until = np.ceil(np.sqrt(every))
+    small = np.arange(1, until.max(initial=0) + 1)
+    large = [np.unique(np.ceil(every[until >= n] / n)) for n in small]
+    return np.unique(np.concatenate([np.ones(1), small, *large]))
 
 
 def check_experts_fit(problem: DeploymentProblem, e: int) -> None:
