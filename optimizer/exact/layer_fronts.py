@@ -260,6 +260,11 @@ def alike_layers(problem: DeploymentProblem) -> list[int]:
     return found
 
 
+def listed_options(problem: DeploymentProblem) -> dict[int, LayerOptions]:
+    """The options of the layers, by the first of those that are alike. InputError where an expert does not fit."""
+    return {e: LayerOptions(problem, e) for e in sorted(set(alike_layers(problem)))}
+
+
 def minibatch_breakpoints(replica_tokens: np.ndarray) -> np.ndarray:
     """The minibatch sizes that can be optimal: where some replica's number of minibatches changes, ceil(r/n).
 
