@@ -120,20 +120,13 @@ class LayerOptions:
         self.listed = self.layer.model_copy(update={"experts": tuple(kinds)})
         self.every = Candidates.every(problem.platform, self.listed, self.count)
 
+    def size(self, window: Window) -> int:
+        """Deployments in a window."""
+        return self.every.size if window.place is None else len(window.place)
+
     def candidates(self, window: Window | None) -> Candidates:
         """The deployments in a window; all without one."""
         return self.every if window is None or window.place is None else self.every.take(window.place)
-
-    def front(self, communication: Communication) -> LayerFront:
-        """The experts' front with one method, the gate's bill not in it; without labels where the method cannot
-        be used."""
-        method = COMMUNICATIONS.index(communication)
-        if not self.reached:
-            return LayerFront(np.zeros(1), np.zeros(1), np.array([method]), np.zeros(1), np.zeros(1))
-        rows = self.rows(communication)
-        per_block = max(1, BLOCK // self.every.size)
-        found = [self.labels(communication, rows[k : k + per_block]) for k in range(0, len(rows), per_block)]
-        return LayerFront.joined([LayerFront.empty(), *found])
 
     def can_use(self, communication: Communication) -> bool:
         """Whether there is a deployment of the layer with this method."""
@@ -211,10 +204,16 @@ class LayerOptions:
         return at, total, latency, finish
 
     def useful(
-        self, communication: Communication, low: float, high: float, window: Window, from_s: float
+        self,
+        communication: Communication,
+        low: float,
+        high: float,
+        window: Window,
+        from_s: float,
+        until_s: float = np.inf,
     ) -> np.ndarray:
         """Which deployments of a window can be of use in rows from low to high when experts may take until
-        `from_s`: indices in the flat order of all.
+        `from_s`, and those that are surely done after `until_s` are of none: indices in the flat order of all.
 
         No label is done before the slowest expert's earliest bound. A deployment that costs more than another of
         its expert, which is surely done by then or by `from_s`, is of no use.
@@ -229,7 +228,7 @@ class LayerOptions:
         enough = np.minimum.reduceat(dearest, among.begin) * SAME
         cost = np.broadcast_to(least.objective(self.problem), allowed.shape).ravel()
         expert = np.searchsorted(among.begin, np.arange(among.size), side="right") - 1
-        kept = np.flatnonzero(allowed.ravel() & (cost <= enough[expert]))
+        kept = np.flatnonzero((finish <= max(until_s, start)) & allowed.ravel() & (cost <= enough[expert]))
         return kept.astype(np.int32) if window.place is None else window.place[kept]
 
     def outcomes(

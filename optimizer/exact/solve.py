@@ -19,6 +19,7 @@ from optimizer.exact.layer_fronts import LayerFront, LayerOptions, alike_layers,
 from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.one_minibatch import cheapest_global_beta
 from optimizer.exact.whole_bill import cheapest_setting, each_setting, settings_of
+from optimizer.exact.whole_fronts import whole_front
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Beta: TypeAlias = Literal["per-layer", "global"]
@@ -85,7 +86,9 @@ def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = 
     """
     first_like = alike_layers(problem)
     options = listed_options(problem)
-    by_method = {e: {method: x.front(method).with_gate(x.gate) for method in methods} for e, x in options.items()}
+    by_method = {
+        e: {method: whole_front(x, method).with_gate(x.gate) for method in methods} for e, x in options.items()
+    }
     fronts = {e: LayerFront.joined(list(found.values())) for e, found in by_method.items()}
     return ModelFronts(
         methods=(tuple(methods),) * len(first_like),
