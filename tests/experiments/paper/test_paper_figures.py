@@ -10,7 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.paper.drift import drifted_sets
-from experiments.paper.figures import fig02, fig03, fig04, fig10, fig11, fig12, overheads, ranking, robust
+from experiments.paper.figures import fig03, fig04, fig10, fig11, overheads, ranking, robust
+from experiments.paper.figures.fig02 import figure as fig02
+from experiments.paper.figures.fig12 import figure as fig12
 from experiments.paper.figures.fig13 import figure as fig13
 from experiments.paper.figures.fig13.rows import tuned_table
 from experiments.paper.figures.fig14 import figure as fig14
