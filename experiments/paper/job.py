@@ -194,9 +194,10 @@ def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exc
 
 def _recorded_on(settings: FigureSettings) -> list[str]:
     """Whose routing stands for each model, and which text for the paper's."""
-    gates = " and ".join(settings.kinds_of_gates)
     models = [
-        f"{m.title}: sizes of {m.spec}, routing recorded on {m.record} with {gates} gates" for m in settings.models
+        f"{m.title}: sizes of {m.spec}, routing recorded on {m.record} with "
+        f"{' and '.join(settings.kinds_of_gates(m))} gates"
+        for m in settings.models
     ]
     return models + [f"{t.title}: {t.corpus}, {t.tokens:,} tokens, for {t.stands_for}" for t in settings.texts]
 

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from experiments.paper.claims import Claim, counted
 from experiments.paper.figure import PaperFigure, Rows
@@ -24,10 +24,14 @@ COUNTING = ("hard", "expected")
 
 
 class Settings(FigureSettings):
-    """Fig. 10: numbers of experts and top-k; `pairs` of model and text, all of them where none is named."""
+    """Fig. 10: numbers of experts and top-k; `pairs` of model and text, all of them where none is named.
+
+    `test_tokens` are held out, the rest is profiled.
+    """
 
     variants: tuple[Variant, ...]
     pairs: tuple[tuple[str, str], ...] = ()
+    test_tokens: int = Field(10240, ge=128)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -42,7 +46,9 @@ class Settings(FigureSettings):
 def cells(settings: Settings) -> list[Cell]:
     """One for each pair of model and text, variant and seed of the gates."""
     return [
-        Cell(**with_variant(fields, variant))
+        Cell(
+            **with_variant(fields, variant) | {"profiled_share": 1 - settings.test_tokens / fields["text"].tokens}
+        )
         for fields in cell_fields(settings)
         if not settings.pairs or (fields["model"].title, fields["text"].title) in settings.pairs
         for variant in settings.variants
