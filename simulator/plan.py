@@ -6,7 +6,6 @@ the simulator needs them at run time (overflow); the costs, Eq. 3-11, stand in `
 
 import math
 from collections import Counter
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -120,12 +119,10 @@ class ProblemLayer(FileModel):
     non_moe_memory_mb: MemoryMB | None = None
     experts: tuple[ProblemExpert, ...] = Field(min_length=1)
 
-    @cached_property
+    @property
     def tokens(self) -> np.ndarray:
-        """d[e, .]: tokens of each expert, shape (experts,), not to be written to."""
-        found = np.array([expert.tokens for expert in self.experts], float)
-        found.flags.writeable = False
-        return found
+        """d[e, .]: tokens of each expert, shape (experts,)."""
+        return np.array([expert.tokens for expert in self.experts], float)
 
 
 class NonMoESize(FileModel):

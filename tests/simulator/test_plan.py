@@ -100,14 +100,3 @@ def test_a_plan_with_a_billion_replicas_is_judged_and_not_unrolled(tmp_path: Pat
             simulate(problem, plan, routing=routing)
     with pytest.raises(InputError, match="replicas: input should be less than or equal to"):
         read_plan_of(tmp_path, problem, 10**30)
-
-
-def test_a_layers_tokens_are_those_of_its_own_experts() -> None:
-    """They are summed once and kept; a layer copied with other experts must not be planned for the old load."""
-    layer = read_problem(EXAMPLES / "tiny.problem.json").layers[0]
-    before = layer.tokens
-    other = layer.model_copy(update={"experts": layer.experts[:1]})
-    assert other.tokens.tolist() == before[:1].tolist()
-    assert len(layer.tokens) == len(before) > 1
-    with pytest.raises(ValueError, match="read-only"):
-        layer.tokens[0] = 1.0
