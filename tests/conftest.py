@@ -27,7 +27,7 @@ def reference(name: str) -> tuple[DeploymentProblem, DeploymentPlan, dict[str, A
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every worker begins with its share of the slow tests: left for the end, one would run the last of them alone."""
+    """Every worker begins with its share of the slow tests: at the end, one would run the last of them alone."""
     slow = [item for item in items if item.get_closest_marker("slow")]
     quick = [item for item in items if not item.get_closest_marker("slow")]
     modules = [list(of) for _, of in itertools.groupby(slow, key=lambda item: item.path)]
