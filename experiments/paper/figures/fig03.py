@@ -108,7 +108,7 @@ def claims(data: pd.DataFrame) -> list[Claim]:
         Claim("3", "a token ID goes to several experts", "yes",
               f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%} over gates) of those that occur "
               f"{often} times or more", bool(share.low > 0), "the expert depends on the hidden state, in which "
-              "position and context are", share.mean, share.low, share.high),
+              "position and context are", share.mean, share.low, share.high, main=True),
     ]  # fmt: skip
 
 
