@@ -388,8 +388,9 @@ def constraint_violations(problem: DeploymentProblem, plan: DeploymentPlan) -> l
         too_large = payload_bytes(layer, problem.platform, r) > problem.platform.payload_limit_bytes
         too_large &= chosen.communication == "direct"
         too_many = chosen.replicas > problem.platform.max_replicas
+        broken: dict[ViolationKind, np.ndarray]
+        broken = {"memory": too_small, "payload": too_large, "replicas": too_many}
         for i in np.flatnonzero(too_small | too_large | too_many).tolist():
-            broken = {"memory": too_small, "payload": too_large, "replicas": too_many}
             found += [(e, i, name) for name, where in broken.items() if where[i]]
         if chosen.minibatch_tokens is not None and chosen.minibatch_tokens > max(1, math.ceil(r.max())):
             found.append((e, None, "minibatch"))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,7 +133,7 @@ class _Certified:
 
 def _row(name: str, problem: DeploymentProblem, solver: str, certified: _Certified, seed: int) -> Row:
     limit_s = problem.latency_limit_s or np.inf
-    takes_seed = {} if has_stages(problem, solver) else {"seed": seed}
+    takes_seed: dict[str, Any] = {} if has_stages(problem, solver) else {"seed": seed}
     began = time.process_time()
     try:
         plan = solve_any(problem, solver, **takes_seed)
