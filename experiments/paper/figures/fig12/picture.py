@@ -49,8 +49,9 @@ def draw(data: pd.DataFrame) -> Figure:
         axes.set_yscale("log")
         plain_log(axes.yaxis)
         axes.grid(alpha=0.25)
-    every[0].set_ylabel("experts' compute, USD per million tokens")
+    every[0].set_ylabel("experts' compute,\nUSD per million tokens")
     handles, names = every[0].get_legend_handles_labels()
     figure.legend(handles, names, frameon=False, fontsize=8, ncols=3, loc="outside upper center",
-                  title="hollow: misses the target; x: MIQCP found no plan in its time", title_fontsize=8)  # fmt: skip
+                  title="hollow: misses the target; x: MIQCP found no plan in its time",
+                  title_fontsize=8)  # fmt: skip
     return figure
