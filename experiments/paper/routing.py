@@ -74,7 +74,6 @@ def cell_fields(settings: FigureSettings) -> list[dict[str, Any]]:
     names = (
         "experts",
         "top_k",
-        "gate",
         "profiled_share",
         "batch_tokens",
         "batches",
@@ -84,7 +83,7 @@ def cell_fields(settings: FigureSettings) -> list[dict[str, Any]]:
     )
     same = {name: getattr(settings, name) for name in names}
     return [
-        same | {"model": model, "text": text, "gate_seed": settings.seed + k}
+        same | {"model": model, "text": text, "gate": model.gate or settings.gate, "gate_seed": settings.seed + k}
         for model in settings.models
         for text in settings.texts
         for k in range(settings.gates)
@@ -97,7 +96,8 @@ def with_variant(fields: dict[str, Any], variant: Variant) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=3)
-def _recorded(settings: RecordingSettings) -> RoutingTrace:
+def recorded(settings: RecordingSettings) -> RoutingTrace:
+    """A recording, with its own layers."""
     from moe.routing.record import cached_record
 
     return cached_record(settings).trace
@@ -108,10 +108,10 @@ def routing_of(cell: Cell) -> Routing:
     layers, n = cell.model.layers_of_recording, cell.sequence_tokens
     key = f"workloads.yaml: models.{cell.model.title}.layers_of_recording"
     check_layers(layers, cell.spec, cell.model.record, None, key)
-    recorded = _recorded(cell.recording)
-    check_layers(layers, cell.spec, cell.model.record, recorded.layers, key)
-    profiled = max(1, int(recorded.tokens * cell.profiled_share) // n) * n
-    return Routing.of(recorded.with_layers(list(layers)), profiled, n)
+    trace = recorded(cell.recording)
+    check_layers(layers, cell.spec, cell.model.record, trace.layers, key)
+    profiled = max(1, round(trace.tokens * cell.profiled_share / n)) * n
+    return Routing.of(trace.with_layers(list(layers)), profiled, n)
 
 
 def with_interval(name: str, values: np.ndarray | list[float], independent: float | None = None) -> dict[str, Any]:

@@ -18,12 +18,13 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 
 
 class ModelChoice(FileModel):
-    """A model whose sizes are priced, and the model whose routing stands for it."""
+    """A model whose sizes are priced, and the model whose routing stands for it; `gate`: else the figure's."""
 
     title: str
     spec: str
     record: str
     layers_of_recording: tuple[int, ...]
+    gate: GateKind | None = None
     better_transformer: Literal["attention", "encoder"] = "attention"
 
 
@@ -54,7 +55,7 @@ class FigureSettings(FileModel):
     Attributes:
         models, texts: every model is recorded on every text.
         experts, top_k: of an MoE layer.
-        gate: kind of the gates: random linear ones, the paper's, or trained.
+        gate: kind of the gates, where the model does not say its own: trained, or random linear ones, the extreme.
         gates: how many seeds of the gates; the first is `seed`.
         profiled_share: share of a recording that is profiled; the rest is held out.
         batch_tokens, batches: of the test batches, all of held-out tokens.
@@ -66,7 +67,7 @@ class FigureSettings(FileModel):
     texts: tuple[TextChoice, ...] = Field(min_length=1)
     experts: int = Field(4, ge=2)
     top_k: int = Field(1, ge=1)
-    gate: GateKind = "random"
+    gate: GateKind = "trained"
     gates: int = Field(1, ge=1)
     profiled_share: float = Field(0.5, gt=0, lt=1)
     batch_tokens: int = Field(10240, ge=128)
@@ -75,10 +76,9 @@ class FigureSettings(FileModel):
     profile: str = PAPER_PROFILE
     seed: int = Field(0, ge=0)
 
-    @property
-    def kinds_of_gates(self) -> tuple[GateKind, ...]:
-        """Of all its cells."""
-        return (self.gate,)
+    def kinds_of_gates(self, model: ModelChoice) -> tuple[GateKind, ...]:
+        """Of all cells of a model."""
+        return (model.gate or self.gate,)
 
 
 class FigureFile(FileModel):

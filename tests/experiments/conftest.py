@@ -46,5 +46,5 @@ def no_recording() -> Iterator[None]:
     from tests.experiments.paper.cases import synthetic
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routing, "_recorded", synthetic)
+        patch.setattr(routing, "recorded", synthetic)
         yield

@@ -62,7 +62,7 @@ def changed(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Changed:
         ("experiments/paper/page.py", "x = 1\n"),
         ("experiments/tools/console.py", "x = 1\n"),
         ("experiments/paper/figures/rivals/picture.py", "x = 1\n"),
-        ("experiments/paper/figures/fig12.py", "x = 1\n"),  # another figure's
+        ("experiments/paper/figures/fig12/figure.py", "x = 1\n"),  # another figure's
         ("calibration/fitting/laws.py", "x = 1\n"),
         ("optimizer/cost_model.py", "\n\n# a comment\n"),
         ("optimizer/cost_model.py", '\n"""A word on the constant above,\n\nin lines."""\n'),

@@ -15,7 +15,7 @@ from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.predictors.claims import claims
 from experiments.paper.figures.predictors.picture import draw
 from experiments.paper.routing import Cell, cell_fields, routing_of, with_interval, with_variant
-from experiments.paper.settings import FigureSettings, TextChoice, Variant
+from experiments.paper.settings import FigureSettings, ModelChoice, TextChoice, Variant
 from experiments.prediction.judge import Profile, Served, variations
 from moe.errors import nearest, shortened
 from moe.pretrained.settings import GateKind
@@ -38,12 +38,11 @@ class Settings(FigureSettings):
     """
 
     variants: tuple[Variant, ...]
-    gate_kinds: tuple[GateKind, ...] = ("random", "standardised")
+    gate_kinds: tuple[GateKind, ...] = ("trained", "random")
     predictors: tuple[str, ...] = tuple(name for name in PREDICTORS if name != "oracle")
 
-    @property
-    def kinds_of_gates(self) -> tuple[GateKind, ...]:
-        """Of all its cells."""
+    def kinds_of_gates(self, model: ModelChoice) -> tuple[GateKind, ...]:
+        """Of all cells of a model."""
         return self.gate_kinds
 
     @field_validator("predictors")

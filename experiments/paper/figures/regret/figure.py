@@ -35,6 +35,7 @@ PREDICTORS: dict[str, tuple[str, dict[str, str]]] = {
     "lina": ("lina", {}),
     "lina, expected": ("lina", {"counting": "expected"}),
     "position": ("position", {}),
+    "position, expected": ("position", {"counting": "expected"}),
     "history": ("history", {}),
     "similar prompts": ("similar-prompts", {}),
     "lstm": ("lstm", {}),
@@ -48,13 +49,14 @@ Title = Literal[
     "lina",
     "lina, expected",
     "position",
+    "position, expected",
     "history",
     "similar prompts",
     "lstm",
     "uniform",
 ]
 
-WITHOUT_IDS = ("position", "history", "lstm", "uniform")
+WITHOUT_IDS = ("position", "position, expected", "history", "lstm", "uniform")
 """Predictors that need no token IDs: tokens of a law of popularity have none."""
 
 PROFILED_BATCHES = 10
