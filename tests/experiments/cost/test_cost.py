@@ -71,6 +71,24 @@ def test_every_dollar_is_in_a_part_and_the_cheapest_is_first(answer: Answer) -> 
     assert data["cheapest"] == serving[0]["name"]
 
 
+def test_where_nothing_is_promised_the_usual_is_taken_and_said(smoe: Run) -> None:
+    """Else machines are sized to be busy all the time, with minutes of latency that nobody wants."""
+    few = ("--requests-per-month", "1e3", "--tokens-in", "128", "--only", "lambda-arm64,ec2-c8g.medium,fargate")
+    code, printed, _ = smoe("cost", "minilm-moe", *few)
+    text = " ".join(printed.split())
+    assert code == 0
+    assert "request in 1 s at p95 (the usual promise: --slo says another)" in text
+    assert "Without that promise lambda-arm64 would cost" in text
+    wide = json.loads(smoe("cost", "minilm-moe", *few, "--slo", "60s", "--json")[1])
+    assert wide["slo"] == {"latency_s": 60.0, "percentile": 95.0, "assumed": False}
+    assert wide["cheapest"] == "lambda-arm64"
+    writes = ("gpt-oss-20b", "--requests-per-month", "1e6", "--tokens-in", "512", "--tokens-out", "64")
+    usual = json.loads(smoe("cost", *writes, "--only", "gpu-g6e.xlarge,ec2-r7i.4xlarge", "--json")[1])
+    assert usual["slo"]["assumed"]
+    for row in usual["contenders"]:
+        assert not row["fits"] or (row["ttft_s"]["p95"] <= 2 and row["tpot_s"]["p95"] <= 0.1)
+
+
 def test_a_lambda_bill_by_hand() -> None:
     """AWS's own example of duration and requests: 3 million calls of 120 ms at 1,536 MB, 9.00 + 0.60 USD."""
     question = asked(3e6)
@@ -149,7 +167,8 @@ def test_more_tokens_and_more_requests_never_cost_less() -> None:
 
 def test_a_range_has_points_and_crossovers_where_both_cost_the_same(answer: Answer) -> None:
     names = ("lambda-x86_64", "gpu-g6.xlarge")
-    data = answer("bert-moe", "--requests-per-month", "1e6..1e9", "--tokens-in", "128", "--only", ",".join(names))
+    slow = ("--tokens-in", "128", "--slo", "900s", "--only", ",".join(names))
+    data = answer("bert-moe", "--requests-per-month", "1e6..1e9", *slow)
     assert [point["requests_per_month"] for point in data["points"]] == [1e6, 1e7, 1e8, 1e9]
     (crossing,) = data["crossovers"]
     assert (crossing["from"], crossing["to"]) == names
