@@ -110,6 +110,45 @@ def test_bills_of_machines_by_hand() -> None:
     assert found["fargate"].usd == pytest.approx((0.04048 + 2 * 0.004445) * 730)
 
 
+def test_spot_has_a_spare_and_pays_its_successors_by_hand() -> None:
+    """Two tasks for one that is needed, and their successors for a minute each while they are paid for twice."""
+    question = asked(1e3)
+    (offer,) = offers_at(question, prepare(question, contenders_of(("fargate-spot",))))
+    hour = 0.01289 + 2 * 0.00142
+    assert offer.parts is not None
+    assert (offer.count, offer.spares) == (1, 1)
+    assert offer.parts.init_usd == pytest.approx(2 * 0.05 * 60 / 3600 * hour)
+    assert offer.usd == pytest.approx(2 * 730 * hour + offer.parts.init_usd)
+    assert offer.words == "1 + 1 spare x 1 vCPU, 2 GB"
+
+
+def test_what_is_taken_back_breaks_a_promise_that_outlasts_the_notice() -> None:
+    """By hand: Poisson's share of two or more away; a request of 300 s is cut off by a notice of 120 s."""
+    from dataclasses import replace
+
+    from simulator.profiles.contenders import Servers
+    from simulator.servers.machine import machines
+    from simulator.servers.promise import Times
+    from simulator.servers.spot import missed
+    from simulator.servers.work import Work
+
+    runs = load_contender("fargate-spot").runs
+    assert isinstance(runs, Servers)
+    assert runs.rent.spot is not None
+    task, quick = machines(runs, Work(BERT), [])[0], Times(*(np.full(100, 0.5) for _ in range(3)))
+    assert missed(runs.rent.spot, task, 3, quick, WITHIN_1_S) is None, "its successor starts within the notice"
+    slow = replace(task, start_s=120.0 + 7 * 86400)
+    away = 3 * 0.05 * 7 * 24 / 730
+    share = 1 - np.exp(-away) * (1 + away)
+    assert share < 0.01
+    assert missed(runs.rent.spot, slow, 3, quick, WITHIN_1_S) is None, "one away has a spare"
+    away *= 20
+    share = 1 - np.exp(-away) * (1 + away)
+    assert f"{share:.1%}" in (missed(runs.rent.spot, slow, 60, quick, WITHIN_1_S) or "")
+    long = Times(*(np.full(100, 300.0) for _ in range(3)))
+    assert "300 s at p99 > 120 s of notice" in (missed(runs.rent.spot, task, 3, long, WITHIN_1_S) or "")
+
+
 def test_managed_instances_cost_ec2_and_15_percent_that_no_plan_takes_off() -> None:
     contenders = contenders_of(("lambda-managed-instances", "ec2"))
     bills = {}
@@ -332,9 +371,9 @@ def test_the_same_seed_gives_the_same_answer() -> None:
 
 
 def test_draws_say_how_surely_and_what_to_measure(answer: Answer) -> None:
-    """Lambda and a Fargate task cost the same here: neither is sure, and a probe's cost is named."""
+    """Lambda and two Fargate tasks cost the same here: neither is sure, and a probe's cost is named."""
     only = ("--only", "lambda-x86_64,fargate-spot", "--draws", "30")
-    data = answer("bert-moe", "--requests-per-month", "1e6", "--tokens-in", "128", "--slo", "1s@p99", *only)
+    data = answer("bert-moe", "--requests-per-month", "1.5e6", "--tokens-in", "128", "--slo", "1s@p99", *only)
     shares = data["draws"]["probability"]
     assert sum(shares.values()) == pytest.approx(1.0)
     assert 0.1 < shares["lambda-x86_64"] < 0.9
