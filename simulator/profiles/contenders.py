@@ -97,7 +97,8 @@ class Rent(FileModel):
     """What a server costs: the catalogue's price times `markup`, or by the vCPU and GB of its `sizes`.
 
     `undiscounted`: the part of `markup` beyond 1 that no Savings Plan takes off. `minimum_s`: the least that is
-    paid of a start. `request`: of each request. `spot`: where it is capacity that AWS takes back; then there is a spare.
+    paid of a start. `request`: of each request. `spot`: of capacity that AWS takes back; then there is a
+    spare.
     """
 
     markup: AtLeastOne | None = None

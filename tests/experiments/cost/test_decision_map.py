@@ -96,7 +96,9 @@ def test_other_axes_move_what_they_name():
     slow, fast = (map_cell(MapCell(asked=speed, x=x, y=512))["cell"]["usd"]["lambda-x86_64"] for x in (3e10, 6e10))
     assert fast < 0.8 * slow
     two = ["lambda-x86_64", "ec2-c8g.large"]
-    shared = small(x={"axis": "utilisation", "low": 0.1, "high": 1}, contenders=two, **at)
+    shared = small(
+        x={"axis": "utilisation", "low": 0.1, "high": 1}, contenders=two, draws={"least": 4, "most": 4}, **at
+    )
     rows = [map_cell(MapCell(asked=shared, x=x, y=128))["cell"]["usd"]["ec2-c8g.large"] for x in (0.5, 1.0)]
     assert rows[0] == pytest.approx(2 * rows[1])
     models = small(x={"axis": "model", "models": ["minilm-moe", "bert-moe"]}, **at)
