@@ -7,25 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.cost.picture import colours_of
 from experiments.tools import style
 
 if TYPE_CHECKING:
     from experiments.cost.decision_map import Found
     from experiments.cost.decision_map_file import DecisionMap, MapAxis
 
-COLOURS = {
-    "lambda-x86_64": "#d55e00",
-    "lambda-arm64": "#e69f00",
-    "lambda-provisioned": "#7a3200",
-    "lambda-managed-instances": "#f0e442",
-    "fargate": "#007a5a",
-    "fargate-arm64": "#4fd0a8",
-    "fargate-spot": "#9be0c8",
-    "ec2": "#0072b2",
-    "gpu": "#cc79a7",
-    "tokens": "#444444",
-}
-OTHERS = ("#999999", "#56b4e9", "#8b5fbf")
 LAMBDA = "lambda-"
 LINES: dict[float, Any] = {0.5: "-", 0.95: ":"}
 WORTH_SHOWN = 8
@@ -59,8 +47,7 @@ def _regions(axes: Any, asked: DecisionMap, found: Found) -> None:
     from experiments.cost.decision_map_page import title, winners
 
     x, y, likely = asked.x.values(), asked.y.values(), lambdas(asked, found)
-    others = iter(OTHERS * len(found.cells))
-    colours = {name: COLOURS.get(name) or next(others) for name in winners(found)}
+    colours = colours_of(winners(found))
     sure = np.array([cell.probability.get(cell.winner, 1.0) for cell in found.cells]).reshape(likely.shape)
     strength = np.clip((sure - 1 / 3) / (2 / 3), 0.2, 1)[..., None]
     colour = np.array([to_rgb(colours[cell.winner]) for cell in found.cells]).reshape(*likely.shape, 3)

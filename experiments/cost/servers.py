@@ -199,7 +199,8 @@ def _play(
     rng = np.random.default_rng([question.seed, round(1000 * factor)])
     window = question.traffic.window(PLAYED, question.traffic.rate * factor * shown / there, rng)
     served = play(machine, shown, window.at_s, window.tokens_in, window.tokens_out, at_once)
-    return _settled(served), min(1.0, served.busy_s / served.end_s / shown), there
+    rate = question.traffic.rate * factor / there  # a part of a trace has one of its own
+    return _settled(served), min(1.0, served.busy_s / len(window) * rate), there
 
 
 def _settled(served: Served) -> Times:
