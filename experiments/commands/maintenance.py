@@ -16,9 +16,7 @@ IDLE_WORKERS = 1  # beyond the cores: tests of the embedded endpoint and of kill
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.option(
-    "--faults", is_flag=True, help="Damaged files, kills and attacks: all of them (docs/reliability.md)."
-)
+@click.option("--faults", is_flag=True, help="Damaged files, kills and attacks: all of them (docs/simulator.md).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="With --faults: which of them.")
 @click.option("--all", "also_slow", is_flag=True, help="Also the tests that take long.")
 @click.option("--coverage", is_flag=True, help="Say which lines of the packages no test ran.")

@@ -40,7 +40,7 @@ def _models() -> Sequence[type[FileModel]]:
 @click.command(cls=WithSettings, models=_models)
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
 @click.option(
-    "--solver", default="exact", show_default=True, help="exact, ods, miqcp, lambdaml, ...: docs/solvers.md."
+    "--solver", default="exact", show_default=True, help="exact, ods, miqcp, lambdaml, ...: docs/planning.md."
 )
 @click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
 @click.option(
@@ -51,8 +51,8 @@ def _models() -> Sequence[type[FileModel]]:
 @click.option("--objective", type=click.Choice(["gb_s", "usd", "total"]), help="Default: the problem's.")
 @click.option(
     "--shapes",
-    help="exact: how the model may be cut: all, or some of expert-functions, blocks, whole-model; by default all, "
-    "with objective total and a problem that knows blocks.",
+    help="exact: how the model may be cut: all, or some of expert-functions, blocks, whole-model, grouped; by "
+    "default all, with objective total and a problem that knows blocks.",
 )
 @click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
 @click.option(
