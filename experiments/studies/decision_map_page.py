@@ -52,7 +52,7 @@ def page(asked: DecisionMap, found: Found) -> str:
         if won:
             sure = sum(cell.low > 0.5 for cell in won)
             rows.append((TITLES[name], len(won), sure, f"{np.mean([c.draws for c in won]):.0f}"))
-    head = ("cheapest", "cells", "surely (95%)", "draws of the platform on average")
+    head = ("cheapest", "cells", "with 95% probability", "draws of the platform on average")
     lines += [table(head, rows), "", "## What to measure next", ""]
     first = next(iter(found.worth))
     if found.worth[first] > 0:

@@ -74,7 +74,7 @@ def _regions(axes: Any, asked: DecisionMap, found: Found) -> None:
     ]
     handles.append(Line2D([], [], color="black", marker="*", linestyle="", label="the profile, and the setting"))
     handles += [
-        Line2D([], [], color="black", linestyle=line, label=f"{level:.0%} sure that Lambda is")
+        Line2D([], [], color="black", linestyle=line, label=f"Lambda cheapest with probability {level:.0%}")
         for level, line in LINES.items()
     ]
     axes.figure.legend(handles=handles, fontsize=8, loc="outside lower left", ncols=3, frameon=False)
