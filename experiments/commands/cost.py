@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the arrivals of a day: busiest hour over mean.",
 )
-@click.option("--slo", metavar="SLO", help="ttft=2s,tpot=0.1s@p95, or 1s@p99.")
+@click.option("--slo", metavar="SLO", help="Default: ttft=2s,tpot=0.1s@p95 of a decoder, else 1s@p95.")
 @click.option("--weights", type=click.Choice(["fp32", "bf16", "int8", "int4"]), help="Default: the model's own.")
 @click.option(
     "--pay",
@@ -66,7 +66,7 @@ def cost(model: str, as_json: bool, out: Path | None, **asked: Any) -> int | Non
              ./smoe cost mixtral-8x7b --traffic azure-conversation-2023 --slo ttft=2s,tpot=0.1s@p95
     """
     from experiments.cost.files import as_data
-    from experiments.cost.report import page, why_not_table
+    from experiments.cost.report import page, promised, why_not_table
 
     compared, surety, region, day = _answer(model, asked)
     data = as_data(compared, region, day, surety)
@@ -83,7 +83,8 @@ def cost(model: str, as_json: bool, out: Path | None, **asked: Any) -> int | Non
         if out is not None:
             click.echo(f"{out}: cost.png, cost.csv, cost.parquet, cost.json, curve.csv, plans/")
     if nobody:
-        click.echo("smoe: no contender keeps the promise", err=True)
+        usual = "; that is the usual one: --slo says another" if compared.question.assumed else ""
+        click.echo(f"smoe: no contender keeps the promise, {promised(compared.question)}{usual}", err=True)
         return EXIT_BAD_INPUT
     return None
 
@@ -97,11 +98,10 @@ def _answer(model: str, asked: dict[str, Any]) -> tuple[Compared, Surety | None,
     from experiments.cost.sure import how_sure
     from moe.spec import load_spec
     from simulator.profiles.schema import DEFAULT_PROFILE, load_profile, price_list_date
-    from simulator.servers.promise import Promise, read_promise
+    from simulator.servers.promise import read_promise, usual_promise
 
     spec = load_spec(model, **({"weights": asked["weights"]} if asked["weights"] else {}))
-    longest_s = load_profile().concurrency.timeout_s.median  # that Lambda lets a call take: nobody waits longer
-    promise = Promise(latency_s=longest_s) if asked["slo"] is None else read_promise(asked["slo"])
+    promise = usual_promise(spec.generates) if asked["slo"] is None else read_promise(asked["slo"])
     if not spec.generates and (promise.ttft_s or promise.tpot_s):
         raise InputError(f"--slo: {spec.name} writes no tokens: expected latency, not ttft or tpot")
     said = None if asked["columns"] is None else dict(_pair(each) for each in asked["columns"].split(","))
@@ -117,7 +117,9 @@ def _answer(model: str, asked: dict[str, Any]) -> tuple[Compared, Surety | None,
         raise InputError("cost: expected --requests-per-month")
     numbers = [traffic.per_month] if asked["requests"] is None else numbers_of(asked["requests"])
     loaded = {DEFAULT_PROFILE: load_profile()}
-    question = Question(spec, traffic, promise, asked["pay"], prices, loaded, asked["seed"])
+    question = Question(
+        spec, traffic, promise, asked["pay"], prices, loaded, asked["seed"], assumed=asked["slo"] is None
+    )
     found = _with_progress("comparing", "steps", lambda update: compare(question, contenders, numbers, update))
     surety = None
     if asked["draws"] and found.points[0][1][0].serves:

@@ -1,4 +1,4 @@
-"""The command map: where Lambda, a cluster or provisioned concurrency is cheapest, and how sure that is."""
+"""The command map: which contender is cheapest where, and how sure that is."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def decision_map(
 
     \b
     Example: ./smoe map experiments/configs/map.yaml
-             ./smoe map experiments/configs/map.yaml --set y.axis=s3_bandwidth --set y.low=0.25 --set y.high=4
+             ./smoe map experiments/configs/map.yaml --set model=olmoe-1b-7b --set weights=int8 --set y.high=2048
     """
     from dataclasses import asdict
 
-    from experiments.studies.decision_map import make_map
-    from experiments.studies.decision_map_file import DecisionMap
-    from experiments.studies.decision_map_page import page, write_map
-    from experiments.studies.decision_map_picture import draw_map
+    from experiments.cost.decision_map import make_map
+    from experiments.cost.decision_map_file import DecisionMap
+    from experiments.cost.decision_map_page import page, write_map
+    from experiments.cost.decision_map_picture import draw_map
     from experiments.tools.console import progress
     from experiments.tools.kept import Store
     from experiments.tools.provenance import write_provenance
     from moe.files import read_settings, validated
     from moe.held import filled, held
-    from simulator.profiles.schema import price_list_date
+    from simulator.profiles.schema import DEFAULT_PROFILE, price_list_date
 
     asked = validated(DecisionMap, read_settings(config, settings), config)
     folder = out or Path("results") / "runs" / asked.name
@@ -51,7 +51,7 @@ def decision_map(
             write_provenance(
                 partial,
                 seed=asked.seed,
-                price_list_date=price_list_date(asked.profile),
+                price_list_date=price_list_date(DEFAULT_PROFILE),
                 asked=asked.model_dump(mode="json", by_alias=True),
             )
     if as_json:

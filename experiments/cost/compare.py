@@ -155,11 +155,12 @@ def _notes(question: Question, best: Offer | None) -> tuple[str, ...]:
         found.append(f"{spec.name} writes no tokens: those that the traffic has out are left out.")
     if spec.precision in ("int8", "int4"):
         found.append(f"What {spec.precision} does to the model's answers is not in the numbers.")
-    if best is not None and best.contender.endswith("spot"):
+    if best is not None and best.spares:
         found.append(
-            f"AWS may end tasks of {best.contender} with two minutes' notice: that is not in the numbers."
+            f"AWS may take tasks of {best.contender} back: a spare and their successors are in the bill; that all "
+            f"are taken at once, and there are no others for hours, is not."
         )
-    if best is not None and best.count == 1:
+    if best is not None and best.count == 1 and not best.spares:
         found.append("One machine has no spare: if it fails, nothing is served until another has started.")
     if question.traffic.bursts is not None or question.traffic.trace is not None:
         found.append("The closed form takes arrivals to be Poisson; what is played is as bursty as the traffic.")

@@ -44,7 +44,7 @@ def as_data(compared: Compared, region: str, price_list_date: str, surety: Suret
             "arrivals": question.traffic.arrivals,
             "peak_to_mean": question.traffic.peak_to_mean,
         },
-        "slo": slo | {"percentile": promise.percentile} if slo else None,
+        "slo": slo | {"percentile": promise.percentile, "assumed": question.assumed} if slo else None,
     }
     if surety is not None:
         data["draws"] = asdict(surety)

@@ -199,7 +199,7 @@ def _deployed(
         stages,
         float(stage_sizes(usual, *cut).parameter_bytes.max()),
         pass_s,
-        more * (step_s + (stages > 1) * stages * start_s),
+        more * step_s,
         stages * (1 + more * (stages > 1)),
         start_s,
     )
@@ -217,7 +217,6 @@ def _step_s(problem: DeploymentProblem, cut: tuple[np.ndarray, np.ndarray], memo
 def offer(question: Question, contender: Contender, runs: Lambda, deployed: Deployed) -> Offer:
     """The month's bill and times of one memory size, by the closed form."""
     mean_s = float((deployed.pass_s + deployed.steps_s).mean())
-    start_s = deployed.start_s * deployed.calls
     parts, cold_share, peak = [], 0.0, 0
     for factor, share in question.traffic.levels:
         rate = question.traffic.rate * factor
@@ -228,9 +227,9 @@ def offer(question: Question, contender: Contender, runs: Lambda, deployed: Depl
         peak = max(peak, deployed.stages * most_at_once(rate * mean_s / deployed.stages))
     if runs.provisioned:
         parts.append(Parts(idle_usd=kept_usd(deployed, peak)))
-    late = (0.5 + 0.618034 * np.arange(len(start_s))) % 1 < cold_share
-    first = deployed.pass_s + start_s + late * deployed.cold_s * deployed.stages
-    steps = deployed.steps_s
+    late = (0.5 + 0.618034 * np.arange(len(deployed.pass_s))) % 1 < cold_share
+    first = deployed.pass_s + deployed.stages * deployed.start_s + late * deployed.cold_s * deployed.stages
+    steps = deployed.steps_s + deployed.start_s * (deployed.calls - deployed.stages)
     more = np.maximum(question.traffic.sample(len(steps))[1] - 1, 1)
     times = Times(first, steps / more, first + steps)
     limit = deployed.profile.concurrency.account.median

@@ -53,7 +53,8 @@ class Offer:
         parts: its bill; None where it does not serve. times: of requests; None: nothing is known of them.
         cold_share: of requests that started an instance. functions, memory_mb, lanes, peak: of Lambda, as package
             and whether its instances are provisioned; works_s: of a sample of requests, without start.
-        machine, count, at_once: of servers. shape: how the model is cut.
+        machine, count, at_once: of servers; spares: machines besides, of capacity that may be taken back.
+        shape: how the model is cut.
         batching: its rule. price_list_date: of its prices.
         played: whether parts and times were played; closed_form_usd: the closed form's bill.
         interval: 95% interval of the bill. differs: what of the played numbers is over 10% from the closed form's.
@@ -77,6 +78,7 @@ class Offer:
     peak: int = 0
     machine: str | None = None
     count: int | None = None
+    spares: int = 0
     at_once: int = 1
     played: bool = False
     closed_form_usd: float | None = None
@@ -124,7 +126,8 @@ class Offer:
             "lanes": self.lanes,
             "peak_concurrency": self.peak,
             "instance": self.machine,
-            "instances": self.count,
+            "instances": None if self.count is None else self.count + self.spares,
+            "spares": self.spares,
             "batching": self.batching,
             "played": self.played,
             "closed_form_monthly_usd": self.closed_form_usd,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,27 @@ from experiments.tools import style
 if TYPE_CHECKING:
     from experiments.cost.compare import Compared
 
-FAMILIES = (
-    ("lambda", style.RED),
-    ("fargate", style.GREEN),
-    ("ec2", style.BLUE),
-    ("gpu", style.PURPLE),
-    ("tokens", "black"),
-)
-LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (7, 3)))
+COLOURS = {
+    "lambda-x86_64": "#d55e00",
+    "lambda-arm64": "#e69f00",
+    "lambda-provisioned": "#7a3200",
+    "lambda-managed-instances": "#b8860b",
+    "fargate": "#007a5a",
+    "fargate-arm64": "#4fd0a8",
+    "fargate-spot": "#9be0c8",
+    "ec2": "#0072b2",
+    "gpu": "#cc79a7",
+    "gpu-g6.xlarge": "#882255",
+    "gpu-g5.xlarge": "#56b4e9",
+    "gpu-g6e.xlarge": "#5e2ca5",
+    "gpu-g7e.2xlarge": "#e377c2",
+    "gpu-p5.4xlarge": "#3b1f5b",
+    "tokens": "#000000",
+}
+OTHERS = ("#556b2f", "#708090", "#8b5fbf", "#a0522d")
+ANY_GPU = "gpu"
+MARKERS = "os^DvPX*"
+LABELLED = 8  # lines; the others are grey
 WIDTH, POINTS = 7.2, 8  # inches, of a page; of its text
 
 
@@ -51,15 +65,31 @@ def drawn(compared: Compared, path: Path) -> None:
         style.save(figure, path)
 
 
+def colours_of(names: list[str]) -> dict[str, str]:
+    """A colour for each contender."""
+    others = itertools.cycle(OTHERS)
+    return {name: COLOURS.get(name) or next(others) for name in names}
+
+
 def _looks(compared: Compared) -> dict[str, dict[str, Any]]:
-    """Colour by family, line by member, of every contender that serves somewhere."""
-    found: dict[str, dict[str, Any]] = {}
-    served = {offer.contender for _, offers in compared.curve for offer in offers if offer.serves and offer.usd}
-    for family, colour in FAMILIES:
-        members = sorted(name for name in served if name.startswith(family))
-        found |= {name: {"color": colour, "linestyle": LINES[k % len(LINES)]} for k, name in enumerate(members)}
-    rest = sorted(served - set(found))
-    return found | {name: {"color": style.GREY, "linestyle": LINES[k % len(LINES)]} for k, name in enumerate(rest)}
+    """Colour and marker of those that come nearest to the cheapest somewhere; the others are thin and grey."""
+    near: dict[str, float] = {}
+    for _, offers in compared.curve:
+        best = cheapest(offers)
+        for offer in offers if best is not None and best.usd else []:
+            if offer.serves and offer.usd:
+                near[offer.contender] = min(near.get(offer.contender, np.inf), offer.usd / (best.usd or 1.0))  # type: ignore[union-attr]
+    if any(name.startswith(f"{ANY_GPU}-") and usd <= 1.02 * near.get(ANY_GPU, 0.0) for name, usd in near.items()):
+        del near[ANY_GPU]  # the same line
+    ranked = sorted(near, key=lambda name: (near[name], name))
+    shown = sorted(ranked[:LABELLED])
+    found: dict[str, dict[str, Any]] = {
+        name: {"color": colour, "marker": MARKERS[k % len(MARKERS)], "linewidth": 1.2, "label": name}
+        for k, (name, colour) in enumerate(colours_of(shown).items())
+    }
+    grey = {"color": "#bbbbbb", "linewidth": 0.6, "zorder": 1}
+    rest = sorted(ranked[LABELLED:])
+    return found | {name: grey | ({"label": "others"} if k == 0 else {}) for k, name in enumerate(rest)}
 
 
 def _bills(axes: Any, compared: Compared, looks: dict[str, dict[str, Any]]) -> None:
@@ -67,11 +97,19 @@ def _bills(axes: Any, compared: Compared, looks: dict[str, dict[str, Any]]) -> N
     axes.plot(*zip(*best, strict=True), color="#00000038", linewidth=6, solid_capstyle="round", label="cheapest")
     for name, look in looks.items():
         rows = [(x, o.usd) for x, offers in compared.curve for o in offers if o.contender == name and o.serves]
-        axes.plot(*zip(*rows, strict=True), linewidth=1.1, label=name, **look)
+        axes.plot(*zip(*rows, strict=True), markersize=3, markevery=3, **look)
     for per_month, offers in compared.points:
         for offer in offers:
-            if offer.played and offer.serves:
-                axes.plot([per_month], [offer.usd], "o", markersize=2.5, color=looks[offer.contender]["color"])
+            if offer.played and offer.serves and offer.contender in looks:
+                axes.plot(
+                    [per_month],
+                    [offer.usd],
+                    "o",
+                    markersize=4.5,
+                    mfc="none",
+                    mew=0.8,
+                    color=looks[offer.contender]["color"],
+                )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylabel("USD a month")
@@ -81,15 +119,19 @@ def _bills(axes: Any, compared: Compared, looks: dict[str, dict[str, Any]]) -> N
         np.log([x for x, _ in best]),
         np.log([y for _, y in best]),
     )
+    before, above = 0.0, True
     for crossover, height in zip(compared.crossovers, np.exp(usd), strict=True):
         axes.plot([crossover.requests_per_month], [height], "D", color="black", markersize=4, zorder=5)
-        low = height < 10 * axes.get_ylim()[0]
+        beside = crossover.requests_per_month < 10 * before  # its label would lie on that of the one before
+        above = (beside and not above) or height < 10 * axes.get_ylim()[0]
+        before = crossover.requests_per_month
         axes.annotate(
             f"{shown(crossover.requests_per_month)}\n{crossover.after}",
             (crossover.requests_per_month, height),
-            xytext=(5, 6) if low else (4, -4),
+            xytext=(-4, 5) if above else (5, -4),
             textcoords="offset points",
-            va="bottom" if low else "top",
+            va="bottom" if above else "top",
+            ha="right" if above else "left",
             fontsize=POINTS - 1,
         )
 
@@ -100,7 +142,7 @@ def _latencies(axes: Any, compared: Compared, looks: dict[str, dict[str, Any]]) 
         rows = [(x, o.at(p)) for x, offers in compared.curve for o in offers if o.contender == name and o.serves]
         shown_rows = [(x, seconds) for x, seconds in rows if seconds is not None]
         if shown_rows:
-            axes.plot(*zip(*shown_rows, strict=True), linewidth=1.1, **look)
+            axes.plot(*zip(*shown_rows, strict=True), markersize=3, markevery=3, **look)
     axes.set_yscale("log")
     axes.set_ylabel(f"p{p:g} of a request, s")
     axes.grid(alpha=0.25)

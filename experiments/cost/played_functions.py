@@ -1,4 +1,9 @@
-"""The best Lambda candidate played by the simulator on the traffic, and extrapolated to the month."""
+"""The best Lambda candidate played by the simulator on the traffic, and extrapolated to the month.
+
+A request is a call of each stage, one after the other; with several stages each token that it generates is one
+more round of them. What a play counts is calls: of many for each request fewer requests are played. A part of a
+trace has longer or shorter requests than all of it: its bill is scaled by the work of all (a ratio estimate).
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,8 @@ from simulator.traffic.open_loop import at_each
 from simulator.traffic.requests import Requests
 
 PLAYED = 4000  # requests
+FEWEST = 100
+MOST_CALLS = 60_000
 WARM_UP = 0.1
 BLOCKS = 10  # of a play, for its interval
 WEIGHTS = "weights"
@@ -33,8 +40,6 @@ def played(question: Question, contender: Contender, chosen: Offer, found: list[
     runs = contender.runs
     assert isinstance(runs, Lambda)
     assert not isinstance(found, str)
-    if chosen.shape != "whole-model":
-        return chosen  # its tokens travel through stages: too many calls to play
     last = chosen
     for deployed in found:
         if chosen.memory_mb is None or deployed.memory_mb < chosen.memory_mb:
@@ -92,6 +97,10 @@ class _Window:
     gets: float
     gb_s_usd: float | None
 
+    def scaled(self, work: float) -> _Window:
+        """Of requests with so many times the work."""
+        return replace(self, served_gb_s=self.served_gb_s * work, half_width=self.half_width * work)
+
     def month(self, deployed: Deployed, requests: float) -> Parts:
         """So many requests."""
         gb_s = requests * (self.served_gb_s + self.init_gb_s)
@@ -110,34 +119,57 @@ def _play(question: Question, runs: Lambda, deployed: Deployed, planned: Offer, 
     profile, rate = deployed.profile, question.traffic.rate * factor
     rng = np.random.default_rng([question.seed, round(1000 * factor)])
     arriving, rolling = rng.spawn(2)
-    window = question.traffic.window(PLAYED, rate, arriving)
+    count = min(PLAYED, max(FEWEST, round(MOST_CALLS / float(deployed.calls.mean()))))
+    window = question.traffic.window(count, rate, arriving)
     passes, steps = _works(question, deployed, window)
     env = simpy.Environment()
     rows: list[list[Record]] = [[] for _ in window.at_s]
     service = LambdaService(
         env, platform_of_profile(profile, None, rolling), lambda row: rows[row.batch].append(row)
     )
-    busy = rate * float((passes + steps).mean())
+    stages = [f"stage {k}" for k in range(deployed.stages)]
+    busy = rate * float((passes + steps).mean()) / deployed.stages
     alive = busy if rate * keep_alive(deployed) > 1 else 0.0
-    service.deploy(
-        "model",
-        deployed.memory_mb,
-        warm=0 if runs.provisioned else math.ceil(alive),
-        provisioned=planned.peak if runs.provisioned else 0,
-        done=(WEIGHTS,),
-    )
+    for name in stages:
+        service.deploy(
+            name,
+            deployed.memory_mb,
+            warm=0 if runs.provisioned else math.ceil(alive),
+            provisioned=math.ceil(planned.peak / deployed.stages) if runs.provisioned else 0,
+            done=(WEIGHTS,),
+        )
     load = FirstCall((Get([deployed.load_bytes], "parameter_download"),), WEIGHTS)
-    works = (passes + steps).tolist()
-    numbers = iter(range(len(works)))
+    works = zip(passes.tolist(), steps.tolist(), window.tokens_out.tolist(), strict=True)
+    calls = [_calls(deployed, *each) for each in works]
+    numbers = iter(range(len(calls)))
+    first_s = np.full(len(calls), math.nan)
 
-    def arrive() -> None:
-        number = next(numbers)
-        row = Record(number, 0, "function", "model", deployed.memory_mb)
-        service.invoke(row, (load, Compute(works[number])))
+    def go_on(number: int, place: int) -> None:
+        """The next call of a request."""
+        if place == deployed.stages:
+            first_s[number] = env.now
+        if place == len(calls[number]):
+            return
+        row = Record(number, place, "function", stages[place % deployed.stages], deployed.memory_mb)
+        service.invoke(row, (load, Compute(calls[number][place])), lambda _: go_on(number, place + 1))
 
-    at_each(env, iter(window.at_s.tolist()), arrive)
+    at_each(env, iter(window.at_s.tolist()), lambda: go_on(next(numbers), 0))
     env.run()
-    return _window(question, runs, deployed, window, rows, works, steps)
+    found = _window(runs, deployed, window, rows, calls, steps, first_s)
+    if question.traffic.trace is None:
+        return found
+    everything = _works(question, deployed, question.traffic.window(len(question.traffic.trace), rate, arriving))
+    mine = (passes + steps)[int(WARM_UP * len(calls)) :]
+    return found.scaled(float((everything[0] + everything[1]).mean() / mine.mean()))
+
+
+def _calls(deployed: Deployed, pass_s: float, steps_s: float, tokens_out: float) -> list[float]:
+    """Compute of each call of a request, s: of one stage all in one; else a round for the pass, one a token."""
+    if deployed.stages == 1:
+        return [pass_s + steps_s]
+    more = max(0, round(tokens_out) - 1)
+    each = steps_s / more / deployed.stages if more else 0.0
+    return [pass_s / deployed.stages] * deployed.stages + [each] * more * deployed.stages
 
 
 def _works(question: Question, deployed: Deployed, window: Requests) -> tuple[np.ndarray, np.ndarray]:
@@ -159,23 +191,24 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _window(
-    question: Question,
     runs: Lambda,
     deployed: Deployed,
     window: Requests,
     rows: list[list[Record]],
-    works: list[float],
-    steps: np.ndarray,
+    calls: list[list[float]],
+    steps_s: np.ndarray,
+    first_s: np.ndarray,
 ) -> _Window:
     first = int(WARM_UP * len(rows))
     counted = range(first, len(rows))
-    ended = np.array([rows[k][-1].ended_s for k in counted])
+    ended = np.array([max(row.ended_s for row in rows[k]) for k in counted])
     latency = ended - window.at_s[first:]
     more = np.maximum(window.tokens_out[first:] - 1, 1)
-    times = Times(latency - steps[first:], steps[first:] / more, latency)
+    steps = steps_s[first:] if deployed.stages == 1 else ended - first_s[first:]
+    times = Times(latency - steps, steps / more, latency)
     gb_s = np.array([sum(row.billed_gb_s for row in rows[k]) for k in counted])
     cold = np.array([any(row.cold for row in rows[k]) for k in counted])
-    warm_gb_s = np.ceil(np.array(works)[first:] * 1000) / 1000 * deployed.gb
+    warm_gb_s = np.array([sum(math.ceil(each * 1000) / 1000 for each in calls[k]) for k in counted]) * deployed.gb
     init = np.where(cold, np.maximum(gb_s - warm_gb_s, 0.0), 0.0)
     tried = np.array([len(rows[k]) for k in counted])
     price = deployed.profile.prices.of("provisioned_duration_gb_s", deployed.profile.architecture)

@@ -27,6 +27,7 @@ class Question:
 
     Attributes:
         spec: the model, at the precision of its weights. traffic, promise, payment: as their names say.
+        assumed: whether nobody promised that: it is the usual promise.
         prices: USD by item, instead of the files': `lambda.gb_s`, `fargate.vcpu_hour`, `ec2.c8g.large`, ...
         profiles: platforms by name that were loaded, or drawn. seed: of what is played.
     """
@@ -38,6 +39,7 @@ class Question:
     prices: Mapping[str, float] = field(default_factory=dict)
     profiles: Mapping[str, PlatformProfile] = field(default_factory=dict)
     seed: int = 0
+    assumed: bool = False
 
     def at(self, per_month: float) -> Question:
         """The same at another number of requests a month."""

@@ -10,6 +10,7 @@ from experiments.cost.compare import Compared
 from experiments.cost.offer import Offer, cheapest
 from experiments.cost.question import Question
 from experiments.cost.sure import Surety
+from simulator.servers.promise import MISSED
 
 WIDTH = 80
 HEAD = f"{'contender':<24} {'USD/month':>11} {'USD/M tok':>9} {'first s':>8} {'tok s':>7} {'all s':>7} {'cold':>6}"
@@ -33,7 +34,8 @@ def _title(question: Question) -> list[str]:
     tokens_in, tokens_out = (float(each.mean()) for each in question.traffic.sample(500))
     text = f"{question.spec.name} in {question.spec.precision}, {tokens_in:,.0f} tokens in"
     text += f", {tokens_out:,.0f} out" if question.spec.generates else ""
-    text += f"; arrivals: {question.traffic.arrivals}; {promised(question)}; {question.payment} prices"
+    usual = " (the usual promise: --slo says another)" if question.assumed else ""
+    text += f"; arrivals: {question.traffic.arrivals}; {promised(question)}{usual}; {question.payment} prices"
     return wrap(text, WIDTH)
 
 
@@ -94,7 +96,17 @@ def sentences(compared: Compared) -> list[str]:
         second = f"Next is {following.contender}, {by}, at {money(following.usd or 0.0)} USD."
     else:
         second = "No other contender serves it."
-    return [first, second, _from_where(compared)]
+    return [first, second, _from_where(compared), *_cheaper_but_late(compared)]
+
+
+def _cheaper_but_late(compared: Compared) -> list[str]:
+    """Who would be cheaper, were the promise no matter: said where nobody asked for it."""
+    best = cheapest(compared.points[0][1])
+    late = [o for o in compared.points[0][1] if o.why_not and o.why_not.startswith(MISSED) and o.usd is not None]
+    least = min(late, key=lambda offer: offer.usd or 0.0, default=None)
+    if not compared.question.assumed or best is None or least is None or (least.usd or 0.0) >= (best.usd or 0.0):
+        return []
+    return [f"Without that promise {least.contender} would cost {money(least.usd or 0.0)} USD ({least.why_not})."]
 
 
 def _from_where(compared: Compared) -> str:

@@ -13,7 +13,8 @@ from simulator.profiles.contenders import Contender, Servers, Tokens
 from simulator.servers.machine import Machine, machines
 from simulator.servers.promise import Times
 from simulator.servers.queue import Served, play
-from simulator.servers.sizing import Sized, size
+from simulator.servers.sizing import Sized, fewest, size
+from simulator.servers.spot import SPARES, missed, started_usd
 from simulator.servers.work import Work
 from simulator.traffic.requests import HOURS_PER_MONTH
 
@@ -35,10 +36,14 @@ def of_servers(question: Question, contender: Contender) -> Offer:
         return Offer(contender.name, "", runs.batching, contender.price_list_date, why_not=large)
     best: Offer | None = None
     nearest: Sized | None = None
+    taken_back: Offer | None = None
     for machine in rented:
-        least_usd = machine.usd_per_hour * HOURS_PER_MONTH
-        if best is not None and best.usd is not None and least_usd >= best.usd:
-            break
+        usd = machine.usd_per_hour * HOURS_PER_MONTH
+        if best is not None and best.usd is not None:
+            if usd >= best.usd:
+                break
+            if usd * fewest(machine, question.load(1.0)) >= best.usd:
+                continue
         sized = _sized(question, machine, math.inf if best is None or best.usd is None else best.usd)
         if sized is None:
             continue
@@ -46,10 +51,12 @@ def of_servers(question: Question, contender: Contender) -> Offer:
             nearest = next(each for each in sized if each.why_not)
             continue
         offer = _offer(question, contender, runs, sized)
-        if best is None or (offer.usd or math.inf) < (best.usd or math.inf):
+        if not offer.serves:
+            taken_back = offer
+        elif best is None or (offer.usd or math.inf) < (best.usd or math.inf):
             best = offer
-    if best is not None:
-        return best
+    if found := best or taken_back:
+        return found
     assert nearest is not None
     name = nearest.machine.name
     why_not = nearest.why_not
@@ -84,42 +91,62 @@ def _offer(question: Question, contender: Contender, runs: Servers, sized: list[
     for (_, share), count, each in zip(levels, counts, sized, strict=True):
         assert each.expected is not None
         busy = min(1.0, each.expected.busy * each.count / count)
-        parts.append(rent(machine, count * share, busy))
+        parts.append(rent(machine, count, _spares(runs), share, busy))
     parts.append(_besides(question, runs, machine, counts))
     total = added(parts)
     expected = sized[0].expected
     assert expected is not None
     return Offer(
         contender.name,
-        f"{max(counts):,} x {machine.name}",
+        _words(runs, max(counts), machine),
         runs.batching,
         contender.price_list_date,
+        why_not=_taken_back(question, runs, machine, max(counts), expected.times),
         parts=total,
         times=expected.times,
         machine=machine.name,
         count=max(counts),
+        spares=_spares(runs),
         at_once=sized[0].at_once,
         peak=max(counts) * sized[0].at_once,
         closed_form_usd=total.total_usd,
     )
 
 
-def rent(machine: Machine, count: float, busy: float) -> Parts:
-    """A month of machines that are busy for a share of it."""
-    usd = count * machine.usd_per_hour * HOURS_PER_MONTH
-    return Parts(compute_usd=usd * busy, idle_usd=usd * (1 - busy))
+def rent(machine: Machine, count: int, spares: int, share: float, busy: float) -> Parts:
+    """Machines for a share of a month, in which those that are no spares are busy for a share."""
+    usd = machine.usd_per_hour * HOURS_PER_MONTH * share
+    return Parts(compute_usd=usd * count * busy, idle_usd=usd * (count * (1 - busy) + spares))
+
+
+def _spares(runs: Servers) -> int:
+    """Machines besides those that the traffic needs."""
+    return 0 if runs.rent.spot is None else SPARES
+
+
+def _words(runs: Servers, count: int, machine: Machine) -> str:
+    """How many of which, for people."""
+    return f"{count:,}{' + 1 spare' if _spares(runs) else ''} x {machine.name}"
+
+
+def _taken_back(question: Question, runs: Servers, machine: Machine, count: int, times: Times) -> str | None:
+    """What AWS's taking machines back does to the promise; None: nothing, or it does not."""
+    if runs.rent.spot is None:
+        return None
+    return missed(runs.rent.spot, machine, count + SPARES, times, question.promise)
 
 
 def _besides(question: Question, runs: Servers, machine: Machine, counts: list[int]) -> Parts:
-    """Requests where they are charged, and starts of machines that come and go with the day."""
+    """Requests where they are charged, and starts of machines that come and go with the day, or are taken back."""
     request = 0.0 if runs.rent.request is None else runs.rent.request.median
     days = HOURS_PER_MONTH / 24
     started = (max(counts) - min(counts)) * days if runs.count == "scaled" else 0
     start_s = max(machine.start_s, runs.rent.minimum_s.median)
-    return Parts(
-        requests_usd=question.traffic.per_month * request,
-        init_usd=started * start_s * machine.usd_per_hour / SECONDS_PER_HOUR,
-    )
+    usd = started * start_s * machine.usd_per_hour / SECONDS_PER_HOUR
+    if runs.rent.spot is not None:
+        there = float(np.mean(counts)) + SPARES
+        usd += started_usd(runs.rent.spot, machine, there, runs.rent.minimum_s.median)
+    return Parts(requests_usd=question.traffic.per_month * request, init_usd=usd)
 
 
 def played(question: Question, contender: Contender, offer: Offer) -> Offer:
@@ -144,11 +171,17 @@ def played(question: Question, contender: Contender, offer: Offer) -> Offer:
         return replace(offer, why_not=f"{why_not}, when played", times=times, played=True)
     parts = []
     for (_, share), (_, busy, there) in zip(_levels(question), levels, strict=True):
-        parts.append(rent(machine, there * share, busy))
+        parts.append(rent(machine, there, _spares(runs), share, busy))
     counts = [there for _, _, there in levels]
     total = added([*parts, _besides(question, runs, machine, counts)])
     return replace(
-        offer, parts=total, times=times, count=max(counts), words=f"{max(counts):,} x {machine.name}", played=True
+        offer,
+        parts=total,
+        times=times,
+        count=max(counts),
+        words=_words(runs, max(counts), machine),
+        why_not=_taken_back(question, runs, machine, max(counts), times),
+        played=True,
     )
 
 
@@ -166,7 +199,8 @@ def _play(
     rng = np.random.default_rng([question.seed, round(1000 * factor)])
     window = question.traffic.window(PLAYED, question.traffic.rate * factor * shown / there, rng)
     served = play(machine, shown, window.at_s, window.tokens_in, window.tokens_out, at_once)
-    return _settled(served), min(1.0, served.busy_s / served.end_s / shown), there
+    rate = question.traffic.rate * factor / there  # a part of a trace has one of its own
+    return _settled(served), min(1.0, served.busy_s / len(window) * rate), there
 
 
 def _settled(served: Served) -> Times:

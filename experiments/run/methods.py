@@ -233,7 +233,7 @@ def cluster_finding(rows: list[Row]) -> str:
         return ""
     return (
         f" The whole bill is {compared(second)} that of a CPU cluster paid by the second used, {compared(month)} "
-        f"that of one paid by the month and mostly idle, and {compared(hour)} that of one paid an hour for every batch."
+        f"that of one paid by the month and mostly idle, and {compared(hour)} that of one paid an hour a batch."
     )
 
 

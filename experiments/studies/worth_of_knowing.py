@@ -12,7 +12,8 @@ def worth_of_knowing(logs: np.ndarray, usd: np.ndarray) -> np.ndarray:
 
     Strong, Oakley and Brennan 2014: the expected bills given a constant are a smooth function of it, here a
     parabola fitted to the draws; knowing it saves the least of the means less the mean of the least. What a
-    shuffled constant would save, which is nothing but the fit's own noise, is taken off.
+    shuffled constant would save, which is nothing but the fit's own noise, is taken off: what a constant that does
+    not matter is worth is as often below 0 as above.
 
     Args:
         logs: of the constants' factors, shape (draws, constants). usd: bills of the choices, (draws, choices).
@@ -29,4 +30,4 @@ def worth_of_knowing(logs: np.ndarray, usd: np.ndarray) -> np.ndarray:
 
     if (usd.argmin(axis=1) == usd.mean(axis=0).argmin()).all():
         return np.zeros(logs.shape[1])  # the same is cheapest whatever is known
-    return np.array([max(0.0, saved(known) - by_chance(known)) for known in logs.T])
+    return np.array([saved(known) - by_chance(known) for known in logs.T])

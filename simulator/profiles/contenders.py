@@ -33,6 +33,7 @@ from simulator.profiles.walk import Keys, leaves, mapped
 
 Flops: TypeAlias = Annotated[Constant, in_unit("FLOP/s")]
 Share: TypeAlias = Annotated[Constant, in_unit("1"), within(0, 1)]
+PerMonth: TypeAlias = Annotated[Constant, in_unit("1/month")]
 Payment: TypeAlias = Literal["on-demand", "savings-1y", "savings-3y"]
 PAYMENTS: tuple[Payment, ...] = ("on-demand", "savings-1y", "savings-3y")
 
@@ -85,11 +86,19 @@ class Lambda(FileModel):
     batching: Literal["one call at a time in an instance"] = "one call at a time in an instance"
 
 
+class Spot(FileModel):
+    """Spare capacity: how often AWS takes a machine of it back, and with what notice."""
+
+    interruptions_per_month: PerMonth
+    notice_s: Seconds
+
+
 class Rent(FileModel):
     """What a server costs: the catalogue's price times `markup`, or by the vCPU and GB of its `sizes`.
 
     `undiscounted`: the part of `markup` beyond 1 that no Savings Plan takes off. `minimum_s`: the least that is
-    paid of a start. `request`: of each request.
+    paid of a start. `request`: of each request. `spot`: of capacity that AWS takes back; then there is a
+    spare.
     """
 
     markup: AtLeastOne | None = None
@@ -99,6 +108,7 @@ class Rent(FileModel):
     minimum_s: Seconds
     request: USD | None = None
     discounts: Discounts | None = None
+    spot: Spot | None = None
 
 
 class Servers(FileModel):

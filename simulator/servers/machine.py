@@ -109,9 +109,15 @@ def _by_size(servers: Servers, work: Work) -> list[Machine]:
     for vcpus, gbs in rent.sizes.items():
         for gb in gbs:
             usd = vcpus * rent.vcpu_hour.median + gb * rent.gb_hour.median
-            name = f"{vcpus} vCPU, {gb} GB"
-            found.append(_machine(servers, work, name, processor, vcpus, gb * GIB, usd, NETWORK_BYTES_PER_S))
+            found.append(
+                _machine(servers, work, size_name(vcpus, gb), processor, vcpus, gb * GIB, usd, NETWORK_BYTES_PER_S)
+            )
     return found
+
+
+def size_name(vcpus: int, gb: int) -> str:
+    """Of a machine by the vCPU and GB."""
+    return f"{vcpus} vCPU, {gb} GB"
 
 
 NETWORK_BYTES_PER_S = 625e6 / 8

@@ -85,16 +85,23 @@ def size(machine: Machine, load: Load, promise: Promise) -> Sized:
         within = found is not None and promise.worst(found.times) <= 1
         return within and expect(machine, count, more, at_once) is not None
 
-    high = 1
+    high = fewest(machine, load)
+    low = high - 1
     while not keeps(high):
-        high *= 2
+        low, high = high, 2 * high
         if high > MOST_MACHINES:
             return Sized(machine, 0, at_once, None, f"more than {MOST_MACHINES:,} machines")
-    low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if keeps(middle) else (middle, high)
     return Sized(machine, high, at_once, expect(machine, high, load, at_once))
+
+
+def fewest(machine: Machine, load: Load) -> int:
+    """Fewer machines than that fall behind, whatever is promised: a bound that takes no search."""
+    batch = 1 if machine.work.spec.generates else machine.most_sequences
+    pass_s = float(machine.pass_s(float(np.mean(load.tokens_in)), batch)) / batch
+    return max(1, math.floor(load.rate / MOST_LOADED * pass_s))
 
 
 def _gb(amount: float) -> str:

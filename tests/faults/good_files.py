@@ -136,7 +136,7 @@ def _sweep(path: Path) -> None:
 
 
 def _map(path: Path) -> None:
-    from experiments.studies.decision_map_file import DecisionMap
+    from experiments.cost.decision_map_file import DecisionMap
     from moe.files import read_settings, validated
 
     validated(DecisionMap, read_settings(path, ()), path)

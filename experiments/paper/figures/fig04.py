@@ -78,18 +78,18 @@ def draw(data: pd.DataFrame) -> Figure:
     first = data.iloc[0]
     shown = data[(data["model"] == first["model"]) & (data["text"] == first["text"])]
     sizes = sorted(shown["tokens"].unique())
-    figure = style.new_figure(7.2, 3.2)
+    figure = style.new_figure(7.2, 2.7)
     left, right = figure.subplots(1, 2)
-    shown = shown.assign(batch_usd=shown["billed_usd"] * shown["tokens"] / MILLION)
+    shown = shown.assign(batch_thousandths=shown["billed_usd"] * shown["tokens"] / MILLION * 1000)
     for axes, column, label in (
-        (left, "batch_usd", "experts' compute of a batch, USD"),
+        (left, "batch_thousandths", "experts' compute of a batch,\n0.001 USD"),
         (right, "latency_s", "time of a batch, s"),
     ):
         for k, method in enumerate(("direct", "storage")):
             rows = shown[shown["method"] == method].set_index("tokens").loc[sizes]
             at = np.arange(len(sizes)) + (k - 0.5) * 0.38
             bars = axes.bar(at, rows[column], 0.36, color=METHOD_STYLE[method][0], label=method)
-            axes.bar_label(bars, [rounded(x) for x in rows[column]], fontsize=7.5)
+            axes.bar_label(bars, [rounded(x) for x in rows[column]], fontsize=8)
             for bar, feasible in zip(bars, rows["feasible"], strict=True):
                 if not feasible:
                     bar.set(facecolor="white", edgecolor=METHOD_STYLE[method][0], hatch="////")

@@ -90,7 +90,7 @@ def draw(data: pd.DataFrame) -> Figure:
     every = figure.subplots(len(groups), 2, squeeze=False, sharex=True)
     for axes, ((model, text), group) in zip(every, groups, strict=True):
         for one, column, label in (
-            (axes[0], "billed_usd", "billed cost,\nUSD per million tokens"),
+            (axes[0], "billed_usd", "experts' compute,\nUSD per million tokens"),
             (axes[1], "tokens_per_s", "throughput,\ntokens/s"),
         ):
             for method, (colour, marker) in METHOD_STYLE.items():

@@ -85,7 +85,7 @@ def test_a_wait_says_what_it_is_at_by_now(said: Said) -> None:
 @pytest.mark.parametrize(
     ("command", "heavy"),
     [
-        ("map map", "experiments.studies.decision_map.make_map"),
+        ("map map", "experiments.cost.decision_map.make_map"),
         ("figures --quick", "experiments.paper.job.run_figures"),
         ("presets", "experiments.studies.presets.study_presets"),
         ("sensitivity", "experiments.studies.sensitivity.study"),

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe.errors import InputError
 from optimizer.staged_evaluation import evaluate_staged
 from simulator.cloud.platform import ideal_platform
 from simulator.plan import DeploymentPlan
@@ -15,10 +14,10 @@ from simulator.profiles.schema import load_profile
 from simulator.serving.lane import Lane
 from simulator.serving.replicas import problem_of_size
 from simulator.staged_plan import BlocksStage, ExpertStage, StagedPlan
-from simulator.traffic.model import play_requests
 from simulator.traffic.open_loop import Replication, read_inputs
 from simulator.traffic.scenario import Scenario
 from tests.optimizer.staged_problems import random_staged_plan, staged_problem
+from tests.simulator.traffic.played_requests import play_requests
 
 
 def _whole(lanes: int) -> StagedPlan:
@@ -83,11 +82,6 @@ def test_a_plan_of_expert_functions_and_blocks_serves_requests_too() -> None:
         found = play_requests(problem, plan, load_profile(), [0.0, 1.0], 40, 3, seed=2)
         assert (found.first_token_s < found.latency_s).all()
         assert (found.token_s > 0).all()
-
-
-def test_a_request_without_tokens_is_refused() -> None:
-    with pytest.raises(InputError, match="at least 1 token"):
-        play_requests(_problem(), _whole(1), load_profile(), [0.0, 1.0], [5, 0])
 
 
 def _scenario(folder: Path, plan: StagedPlan | DeploymentPlan, **moe: Any) -> Scenario:
