@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,5 +62,10 @@ def _wall(above: Axes, below: Axes, size: np.ndarray, needed_mb: np.ndarray) -> 
     wall = np.exp(np.interp(np.log(WALL_MB), np.log(needed_mb), np.log(size)))
     for axes in (above, below):
         axes.axvline(wall, color=style.RED, linewidth=1, linestyle="--")
-    where = {"xycoords": ("data", "axes fraction"), "color": style.RED, "fontsize": 8, "ha": "right"}
+    where: dict[str, Any] = {
+        "xycoords": ("data", "axes fraction"),
+        "color": style.RED,
+        "fontsize": 8,
+        "ha": "right",
+    }
     above.annotate(f"{WALL_MB:,} MB ", (wall, 0.02), **where)
