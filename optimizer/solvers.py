@@ -93,7 +93,7 @@ def solve(
 
     Args:
         problem: the problem; its `latency_limit_s` and `objective` say what is sought.
-        solver: a name in SOLVERS, `module:function` of your own (docs/solvers.md), or an entry point's name.
+        solver: a name in SOLVERS, `module:function` of your own (docs/planning.md), or an entry point's name.
         beta: `per-layer`: each pipelined layer has its own minibatch size; `global`: all share one (paper).
         seed: of solvers that draw random numbers.
         options: what this solver takes besides; see its function.

@@ -27,14 +27,7 @@ def reference(name: str) -> tuple[DeploymentProblem, DeploymentPlan, dict[str, A
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests are not traced with --cov, and every worker begins with its share of them.
-
-    Tracing doubles their time, and most of it is in other processes anyway. Left for the end, one worker would run
-    the last of them alone.
-    """
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.no_cover)
+    """Every worker begins with its share of the slow tests: at the end, one would run the last of them alone."""
     slow = [item for item in items if item.get_closest_marker("slow")]
     quick = [item for item in items if not item.get_closest_marker("slow")]
     modules = [list(of) for _, of in itertools.groupby(slow, key=lambda item: item.path)]

@@ -1,4 +1,4 @@
-"""Where the files of public measurements come from, and how an outsider gets them (docs/public-data.md)."""
+"""Where the files of public measurements come from, and how an outsider gets them (docs/calibration.md)."""
 
 from __future__ import annotations
 
@@ -191,9 +191,9 @@ def fetch(folder: Path, sources: Sequence[Source] = SOURCES, host: str = GITHUB)
         if table.exists():
             yield f"{source.file}: is there; {mine} has what it was made of"
         elif not source.paths:
-            yield f"{source.file}: not fetched; {host}{source.repository} at {source.commit} (docs/public-data.md)"
+            yield f"{source.file}: not fetched; {host}{source.repository} at {source.commit} (docs/calibration.md)"
         elif source.table is None:
-            yield f"{source.file}: to be made of {mine} (columns: docs/public-data.md)"
+            yield f"{source.file}: to be made of {mine} (columns: docs/calibration.md)"
         else:
             write_whole(table, source.table(files).to_csv(index=False))
             yield f"{source.file}: made of {mine}"
@@ -218,7 +218,7 @@ def _git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, env=quiet, check=False)
     except FileNotFoundError:
         raise PlatformError(
-            "--fetch: git is not installed; docs/public-data.md says where the files are"
+            "--fetch: git is not installed; docs/calibration.md says where the files are"
         ) from None
     if done.returncode:
         last = (done.stderr.strip() or "no reason given").splitlines()[-1]

@@ -17,7 +17,7 @@ def bench() -> None:
     \b
     Example: ./smoe bench simulator
              ./smoe bench all --json
-             ./smoe bench validation --public measurements/ --out docs/validation.md
+             ./smoe bench validation --public measurements/ --out results/validation/validation.md
              ./smoe bench calibration
     """
 
@@ -100,7 +100,7 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
     """The simulator held against equations, theory, another simulator and public measurements.
 
     \b
-    Example: ./smoe bench validation --public measurements/ --out docs/validation.md
+    Example: ./smoe bench validation --public measurements/ --out results/validation/validation.md
     """
     from experiments.validation.page import as_data, markdown, validate
     from experiments.validation.picture import draw_fan_in

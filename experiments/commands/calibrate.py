@@ -20,7 +20,7 @@ until_option = click.option("--until", help="Measurements until then only, itsel
 
 @click.command()
 @click.argument("folders", metavar="[DIR]...", nargs=-1, type=FOLDER)
-@click.option("--public", type=NEW_FOLDER, help="Folder with public measurements of AWS (docs/public-data.md).")
+@click.option("--public", type=NEW_FOLDER, help="Folder with public measurements of AWS (docs/calibration.md).")
 @click.option(
     "--fetch", is_flag=True, help="First get their sources into that folder, by git; alone, nothing else."
 )

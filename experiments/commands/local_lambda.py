@@ -54,7 +54,7 @@ def local_lambda(
 ) -> None:
     """Start Lambda and S3 on this machine, for any boto3 program, until Ctrl-C.
 
-    Prints the variables to export; `docs/local-lambda.md` says what is modelled and what is not.
+    Prints the variables to export; `docs/aws.md` says what is modelled and what is not.
 
     \b
     Example: ./smoe local-lambda --mb-per-core 512

@@ -16,13 +16,12 @@ IDLE_WORKERS = 1  # beyond the cores: tests of the embedded endpoint and of kill
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.option(
-    "--faults", is_flag=True, help="Damaged files, kills and attacks: all of them (docs/reliability.md)."
-)
+@click.option("--faults", is_flag=True, help="Damaged files, kills and attacks: all of them (docs/simulator.md).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="With --faults: which of them.")
 @click.option("--all", "also_slow", is_flag=True, help="Also the tests that take long.")
+@click.option("--coverage", is_flag=True, help="Say which lines of the packages no test ran.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def test(faults: bool, seed: int, also_slow: bool, arguments: tuple[str, ...]) -> int:
+def test(faults: bool, seed: int, also_slow: bool, coverage: bool, arguments: tuple[str, ...]) -> int:
     """Run the tests, on a few cores at once; arguments go to pytest. Example: ./smoe test -k exact -n 0
 
     Those that take long (whole campaigns, live models, the tutorial) run with --all. Example: ./smoe test --all
@@ -40,7 +39,8 @@ def test(faults: bool, seed: int, also_slow: bool, arguments: tuple[str, ...]) -
 
     spread = ["-n", str(cpu_count() + IDLE_WORKERS), "--dist", "worksteal"]
     chosen = [*FAULT_TESTS, "-m", "faults"] if faults else [] if also_slow else ["-m", "not slow"]
-    asked = [sys.executable, "-m", "pytest", *spread, *chosen, *arguments]
+    traced = ["-m", "slipcover"] if coverage else []
+    asked = [sys.executable, *traced, "-m", "pytest", *spread, *chosen, *arguments]
     variables = os.environ | ONE_THREAD | ({"SMOE_FAULTS_SEED": str(seed)} if faults else {})
     variables.pop("PYTHONDONTWRITEBYTECODE", None)  # else hundreds of processes compile the same sources
     code = subprocess.run(asked, cwd=ROOT, env=variables, check=False).returncode

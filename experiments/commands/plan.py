@@ -40,7 +40,7 @@ def _models() -> Sequence[type[FileModel]]:
 @click.command(cls=WithSettings, models=_models)
 @click.argument("problem_path", metavar="PROBLEM", type=FILE)
 @click.option(
-    "--solver", default="exact", show_default=True, help="exact, ods, miqcp, lambdaml, ...: docs/solvers.md."
+    "--solver", default="exact", show_default=True, help="exact, ods, miqcp, lambdaml, ...: docs/planning.md."
 )
 @click.option("--latency-limit", help="Seconds, or none; default: the problem's.")
 @click.option(

@@ -61,7 +61,7 @@ def probe(
     """Measure a platform: cold starts, calls, compute, S3, payloads, keep-alive, concurrency, the bill.
 
     Writes one measurement table, which `smoe calibrate` turns into a platform profile. Killed, it goes on where it
-    was when it is started again. docs/probing.md says what is measured and how.
+    was when it is started again. docs/calibration.md says what is measured and how.
 
     \b
     Example: ./smoe probe --backend local --campaign quick --out measured/

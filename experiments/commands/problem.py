@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     "--shapes",
     default="expert-functions",
     show_default=True,
-    help="How the model may be cut: all, or some of expert-functions, blocks, whole-model (docs/shapes.md).",
+    help="How the model may be cut: all, or some of expert-functions, blocks, whole-model (docs/planning.md).",
 )
 @click.option(
     "--weights",

@@ -68,7 +68,7 @@ def validate(
 ) -> int:
     """Serve real batches of a small MoE model by several plans, and hold the simulation against the bills.
 
-    Everything that is created is removed. docs/live-validation.md says what is compared, and how. Exit 1 where a
+    Everything that is created is removed. docs/aws.md says what is compared, and how. Exit 1 where a
     goal is missed.
 
     \b

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from experiments.paper.claims import as_rows
+from experiments.paper.claims import as_rows, joined
 from experiments.paper.figure import PaperFigure
 from experiments.paper.page import write_page
 from experiments.paper.settings import FigureFile, FigureSettings, Scale, config_path, resolved
@@ -178,11 +178,16 @@ def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exc
             picture = x.figure.draw(data)
             picture.supxlabel("\n".join(result["recorded_on"]), fontsize=6.5, x=0.005, ha="left", color="#555555")
             style.save(picture, out / name)
-        result |= {"claims": as_rows(x.figure.claims(data)), "error": None}
+        cases = x.figure.claims(data)
+        result |= {"claims": as_rows(joined(cases)), "cases": as_rows(cases), "error": None}
         confirmed = [claim["confirmed"] for claim in result["claims"]]
         said = f"{confirmed.count(True)} claims confirmed, {confirmed.count(False)} not"
     except Exception as problem:
-        result |= {"claims": [], "error": f"{type(problem).__name__}: {' '.join(str(problem).split())}"}
+        result |= {
+            "claims": [],
+            "cases": [],
+            "error": f"{type(problem).__name__}: {' '.join(str(problem).split())}",
+        }
         said = f"failed: {result['error']}"
     process_s = store.process_s + (time.process_time() - own if store.workers > 1 else 0.0)
     seconds = {"wall_s": time.perf_counter() - wall, "process_s": process_s}

@@ -38,7 +38,7 @@ def solve_traced(
 
 
 def write_trace(path: Path, problem: DeploymentProblem, plan: DeploymentPlan, result: OdsSolution) -> None:
-    """The rounds of Alg. 1, and Theorem 1's ratio beside the true gap, as JSON (docs/solvers.md)."""
+    """The rounds of Alg. 1, and Theorem 1's ratio beside the true gap, as JSON (docs/planning.md)."""
     text = json.dumps(trace_of(problem, plan, result), indent=1, allow_nan=False)
     write_whole(path, text + "\n")
 

@@ -252,8 +252,8 @@ LAWS = "Conservation, and laws besides"
 
 INTRODUCTION = """# Validation of the simulator
 
-Written by `./smoe bench validation {public}--out docs/validation.md` with seeds 0 to {last} and the profile
-`{profile}`: {versions}.
+Written by `./smoe bench validation {public}--out results/validation/validation.md` with seeds 0 to {last}
+and the profile `{profile}`: {versions}.
 
 Each error stands beside the spread of what it is the error of: over seeds, cases, or between the runs, days or
 hosts of a measurement. Being closer than that is luck."""

@@ -1,4 +1,4 @@
-"""What a campaign measures: the file format `probe-campaign/1` (docs/probing.md)."""
+"""What a campaign measures: the file format `probe-campaign/1` (docs/calibration.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded Lambda and S3 endpoint: on loopback, driven by unmodified boto3 (docs/local-lambda.md)."""
+"""The embedded Lambda and S3 endpoint: on loopback, driven by unmodified boto3 (docs/aws.md)."""
 
 from lambda_probe.local.endpoint import LocalEndpoint
 from lambda_probe.local.settings import LocalSettings

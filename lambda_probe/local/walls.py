@@ -1,4 +1,4 @@
-"""Who may use the endpoint: whoever has its keys, and no web page (docs/local-lambda.md, "Walls")."""
+"""Who may use the endpoint: whoever has its keys, and no web page (docs/aws.md, "Walls")."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rivals that leave one of the decisions out: one memory size for all, no replicas, yesterday's popularity.
 
-Each says what it adapts (docs/rivals.md has them side by side).
+Each says what it adapts (docs/planning.md has them side by side).
 """
 
 import numpy as np

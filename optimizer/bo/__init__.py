@@ -4,7 +4,7 @@
 - `Judge(planner, batches, evaluate, objective, settings)`: what a tuning comes to on batches.
 - `tune(judge, sampler, name, budget)`: the loop.
 
-Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2; what it finds, and whether it helps: docs/bo.md.
+Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2; what it finds, and whether it helps: docs/planning.md.
 """
 
 from moe.errors import InputError, nearest, shortened

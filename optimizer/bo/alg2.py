@@ -1,6 +1,15 @@
 """What Alg. 2 leaves open, in one table; its law of exploration; and when that ends (Theorem 2).
 
-Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2 and Theorem 2. Why each value: docs/bo.md.
+The paper gives Q only. Why each other value: J: fewer batches fit the noise of one, more cost more. alpha: 128
+of 2,560 tokens at 12 x 4; a replica that far off is seconds late. epsilon_0: the first trial changes enough to
+be seen, and keeps half. rho: epsilon is a tenth of epsilon_0 after 18 trials. rho_1 to rho_3: falling, as the
+paper asks, and rho delta > rho_1 epsilon_0, so that Theorem 2 has an answer. mu: half the pairs look where
+errors were. by_frequency: most token IDs are rare, and a pair of a rare one changes next to nothing. proposals:
+a prediction is cheap beside a plan and a batch. patience, zeta: a third of the trials without a gain of 0.1%.
+delta: half of epsilon_0. slo_penalty: near the limits that were tried, plans that are 1% slower cost at most
+0.8% less; so 3% for 1% is more than being late can save.
+
+Source: Liu, Wang, Wu, INFOCOM 2025, Alg. 2 and Theorem 2.
 """
 
 import math

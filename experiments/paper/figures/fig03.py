@@ -108,7 +108,7 @@ def claims(data: pd.DataFrame) -> list[Claim]:
         Claim("3", "a token ID goes to several experts", "yes",
               f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%} over gates) of those that occur "
               f"{often} times or more", bool(share.low > 0), "the expert depends on the hidden state, in which "
-              "position and context are", share.mean, share.low, share.high),
+              "position and context are", share.mean, share.low, share.high, main=True),
     ]  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def draw(data: pd.DataFrame) -> Figure:
     same = (data["model"] == first["model"]) & (data["text"] == first["text"])
     shown = data[same & (data["gate_seed"] == first["gate_seed"])]
     groups = list(shown[shown["row"] == "tokens"].groupby("token_id", sort=False))
-    figure = style.new_figure(7.2, 2.5)
+    figure = style.new_figure(7.2, 2.2)
     *of_ids, last = figure.subplots(1, len(groups) + 1)
     for axes, (token_id, group) in zip(of_ids, groups, strict=True):
         colour = style.BLUE if token_id == PAPER_TOKEN_ID else style.GREY
@@ -134,8 +134,9 @@ def draw(data: pd.DataFrame) -> Figure:
         axes.yaxis.get_major_locator().set_params(integer=True)
     histogram = shown[shown["row"] == "histogram"]
     last.bar(histogram["experts_of_id"], histogram["ids_with"], color=style.GREEN)
-    last.set_title(f"IDs that occur\n{first['least_occurrences']:.0f} times or more", fontsize=8)
-    last.set_xlabel("experts it goes to")
+    last.set_title(f"IDs seen {first['least_occurrences']:.0f}\ntimes or more", fontsize=8)
+    last.set_xlabel("experts of an ID")
+    last.set_xticks(histogram["experts_of_id"])
     last.set_ylabel("token IDs")
     figure.axes[0].set_ylabel("tokens")
     figure.suptitle(

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.paper.claims import Claim
+from experiments.paper.claims import Claim, each_case, of_case
 from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.method_rows import METHOD_STYLE, MethodCell, method_rows
+from experiments.paper.plans import MILLION
 from experiments.paper.routing import cell_fields
 from experiments.paper.settings import FigureSettings
 from experiments.tools import style
@@ -46,34 +47,30 @@ def table(rows: Rows) -> pd.DataFrame:
 
 def claims(data: pd.DataFrame) -> list[Claim]:
     """Direct wins at 256 tokens, and cannot be at 2560."""
-    found = []
-    for (model, text), group in data.groupby(["model", "text"], sort=False):
-        by = {(row.tokens, row.method): row for row in group.itertuples()}
-        where = f"{model}, {text}"
-        direct, storage = by[FEW, "direct"], by[FEW, "storage"]
-        whys = {
-            "cheaper": "no storage delay is billed",
-            "faster": f"with direct the next functions load their weights after the experts are done, "
-            f"{direct.next_load_s:.1f} s in all (Eq. 11); with storage while they work (Eq. 9)",
-        }
-        for what, column, unit in (("cheaper", "billed_usd", "USD/M"), ("faster", "latency_s", "s")):
-            a, b = getattr(direct, column), getattr(storage, column)
-            found.append(
-                Claim("4", f"direct is {what} than storage at {FEW} tokens ({where})", "yes",
-                      f"{a:.3g} against {b:.3g} {unit}", bool(direct.feasible and a < b), whys[what], a / b)
-            )  # fmt: skip
-        many = by[MANY, "direct"]
-        largest = many.largest_payload_bytes / MEGABYTE
-        limit = many.payload_limit_bytes / MEGABYTE
-        fits_until = int(many.tokens * limit / largest)
-        found.append(
-            Claim("4", f"direct is infeasible at {MANY:,} tokens ({where})", "yes",
-                  f"largest payload {largest:.1f} MiB, limit {limit:g} MiB", not bool(many.feasible),
-                  f"the hottest expert gets {many.hottest_share:.0%} of a layer's tokens, "
-                  f"{many.bytes_per_token:,.0f} bytes each as they are sent; direct fits up to about "
-                  f"{fits_until:,} tokens on one replica", largest / limit)
-        )  # fmt: skip
-    return found
+    return [
+        claim for case, group in each_case(data) for claim in of_case(case, _of_model(group), main=("direct",))
+    ]
+
+
+def _of_model(group: pd.DataFrame) -> list[Claim]:
+    by = {(row.tokens, row.method): row for row in group.itertuples()}
+    direct, storage, many = by[FEW, "direct"], by[FEW, "storage"], by[MANY, "direct"]
+    cheaper, faster = direct.billed_usd / storage.billed_usd, direct.latency_s / storage.latency_s
+    largest, limit = many.largest_payload_bytes / MEGABYTE, many.payload_limit_bytes / MEGABYTE
+    speed = f"{abs(1 - faster):.0%} {'faster' if faster < 1 else 'slower'}"
+    fits = int(many.tokens * limit / largest)
+    return [
+        Claim("4", f"direct wins at {FEW} tokens", "yes",
+              f"{1 - cheaper:.0%} cheaper than storage, {speed}",
+              bool(direct.feasible and cheaper < 1 and faster < 1),
+              "no storage delay is billed; but with direct the next functions load their weights after the "
+              f"experts are done, {direct.next_load_s:.1f} s in all (Eq. 11), with storage meanwhile", cheaper),
+        Claim("4", f"direct is infeasible at {MANY:,} tokens", "yes",
+              f"largest payload {largest:.1f} MiB, limit {limit:g} MiB", not bool(many.feasible),
+              f"the hottest expert gets {many.hottest_share:.0%} of a layer's tokens, {many.bytes_per_token:,.0f} "
+              f"bytes each as they are sent; direct fits up to about {fits:,} tokens on one replica",
+              largest / limit),
+    ]  # fmt: skip
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -81,18 +78,18 @@ def draw(data: pd.DataFrame) -> Figure:
     first = data.iloc[0]
     shown = data[(data["model"] == first["model"]) & (data["text"] == first["text"])]
     sizes = sorted(shown["tokens"].unique())
-    figure = style.new_figure(7.2, 3.2)
+    figure = style.new_figure(7.2, 2.7)
     left, right = figure.subplots(1, 2)
-    shown = shown.assign(ms_per_token=shown["latency_s"] / shown["tokens"] * 1000)
+    shown = shown.assign(batch_thousandths=shown["billed_usd"] * shown["tokens"] / MILLION * 1000)
     for axes, column, label in (
-        (left, "billed_usd", "billed cost,\nUSD per million tokens"),
-        (right, "ms_per_token", "time of a batch,\nms a token"),
+        (left, "batch_thousandths", "experts' compute of a batch,\n0.001 USD"),
+        (right, "latency_s", "time of a batch, s"),
     ):
         for k, method in enumerate(("direct", "storage")):
             rows = shown[shown["method"] == method].set_index("tokens").loc[sizes]
             at = np.arange(len(sizes)) + (k - 0.5) * 0.38
             bars = axes.bar(at, rows[column], 0.36, color=METHOD_STYLE[method][0], label=method)
-            axes.bar_label(bars, [rounded(x) for x in rows[column]], fontsize=7.5)
+            axes.bar_label(bars, [rounded(x) for x in rows[column]], fontsize=8)
             for bar, feasible in zip(bars, rows["feasible"], strict=True):
                 if not feasible:
                     bar.set(facecolor="white", edgecolor=METHOD_STYLE[method][0], hatch="////")

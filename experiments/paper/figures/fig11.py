@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments.paper.axes import plain_log
-from experiments.paper.claims import Claim, counted
+from experiments.paper.claims import Claim, counted, each_case, of_case
 from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.method_rows import METHOD_STYLE, MethodCell, method_rows
 from experiments.paper.routing import cell_fields
@@ -44,40 +44,36 @@ def table(rows: Rows) -> pd.DataFrame:
 
 def claims(data: pd.DataFrame) -> list[Claim]:
     """Who wins where, and whether throughput rises."""
-    found = []
-    for (model, text), group in data.groupby(["model", "text"], sort=False):
-        where = f"({model}, {text})"
-        best = _best(group)
-        sizes = sorted(best)
-        direct = group[group["method"] == "direct"].sort_values("tokens")
-        possible = direct[direct["feasible"]]["tokens"]
-        until = (
-            f"direct fits every batch up to {possible.max():,} tokens" if len(possible) else "direct fits nowhere"
-        )
-        found.append(
-            Claim("11", f"direct is the cheapest at {FEW} tokens {where}", "yes", best.get(FEW, "not computed"),
-                  best.get(FEW) == "direct", "no storage delay is billed; " + until)
-        )  # fmt: skip
-        found.append(
-            Claim("11", f"with the most tokens pipelined or storage is the cheapest {where}", "yes",
-                  f"{best[sizes[-1]]} at {sizes[-1]:,}", best[sizes[-1]] != "direct",
-                  "the cheapest that fits, " + "; ".join(f"{size:,}: {best[size]}" for size in sizes))
-        )  # fmt: skip
-        largest = direct.iloc[-1]
-        found.append(
-            Claim("11", f"direct becomes infeasible {where}", "yes", until, not bool(largest["feasible"]),
-                  f"at {largest['tokens']:,} tokens the hottest expert's payload is "
-                  f"{largest['largest_payload_bytes'] / largest['payload_limit_bytes']:.2f} times the limit")
-        )  # fmt: skip
-        rising = [
-            rows.sort_values("tokens")["tokens_per_s"].is_monotonic_increasing
-            for _, rows in group[group["feasible"]].groupby("method")
-        ]
-        found.append(
-            counted("11", f"throughput rises with the number of tokens {where}", "yes", rising, "methods",
-                    "loading parameters and starts take the same time whatever the tokens")
-        )  # fmt: skip
-    return found
+    return [
+        claim
+        for case, group in each_case(data)
+        for claim in of_case(case, _of_model(group), main=("with the most tokens",))
+    ]
+
+
+def _of_model(group: pd.DataFrame) -> list[Claim]:
+    best = _best(group)
+    sizes = sorted(best)
+    direct = group[group["method"] == "direct"].sort_values("tokens")
+    possible = direct[direct["feasible"]]["tokens"]
+    until = f"direct fits every batch up to {possible.max():,} tokens" if len(possible) else "direct fits nowhere"
+    largest = direct.iloc[-1]
+    over = largest["largest_payload_bytes"] / largest["payload_limit_bytes"]
+    rising = [
+        rows.sort_values("tokens")["tokens_per_s"].is_monotonic_increasing
+        for _, rows in group[group["feasible"]].groupby("method")
+    ]
+    return [
+        Claim("11", f"direct is the cheapest at {FEW} tokens", "yes", best.get(FEW, "not computed"),
+              best.get(FEW) == "direct", f"no storage delay is billed; {until}"),
+        Claim("11", "with the most tokens pipelined or storage is the cheapest", "yes",
+              f"{best[sizes[-1]]} at {sizes[-1]:,}", best[sizes[-1]] != "direct",
+              "the cheapest that fits, " + "; ".join(f"{size:,}: {best[size]}" for size in sizes)),
+        Claim("11", "direct becomes infeasible", "yes", until, not bool(largest["feasible"]),
+              f"at {largest['tokens']:,} tokens the hottest expert's payload is {over:.2f} times the limit"),
+        counted("11", "throughput rises with the number of tokens", "yes", rising, "methods",
+                "loading parameters and starts take the same time whatever the tokens"),
+    ]  # fmt: skip
 
 
 def _best(group: pd.DataFrame) -> dict[int, str]:
@@ -94,7 +90,7 @@ def draw(data: pd.DataFrame) -> Figure:
     every = figure.subplots(len(groups), 2, squeeze=False, sharex=True)
     for axes, ((model, text), group) in zip(every, groups, strict=True):
         for one, column, label in (
-            (axes[0], "billed_usd", "billed cost,\nUSD per million tokens"),
+            (axes[0], "billed_usd", "experts' compute,\nUSD per million tokens"),
             (axes[1], "tokens_per_s", "throughput,\ntokens/s"),
         ):
             for method, (colour, marker) in METHOD_STYLE.items():

@@ -126,7 +126,7 @@ def table(rows: Rows) -> pd.DataFrame:
 def claims(data: pd.DataFrame) -> list[Claim]:
     """Whether ours takes no longer than the paper's, on other machines."""
     return [
-        bounded("overheads", f"{row.what}: at most the paper's seconds ({row.model})", row.paper_s,
+        bounded("overheads", f"{row.what}: at most the paper's seconds", row.paper_s,
                 (row.wall_s, row.wall_s_low, row.wall_s_high), at_least=False, share=False,
                 reason="; ".join(
                     x for x in ("another machine", f"{row.process_s:.3g} s of the processor", row.note) if x))

@@ -143,10 +143,11 @@ def claims(data: pd.DataFrame) -> list[Claim]:
         dearer = float(robust["cost"] / exact["cost"] - 1)
         said = "; ".join(f"{row.Index}: {row.late:.0%} late, {row.latency_s:.1f} s" for row in by.itertuples())
         found.append(
-            Claim("robust", f"late batches with a robust plan, and its bill over the exact one ({model}, {text}, "
+            Claim("robust", f"late batches with a robust plan, and its bill over the exact one ("
                   f"{objective})", "", f"{robust['late']:.0%} instead of {exact['late']:.0%}, {dearer:+.1%}", None,
                   f"limit {exact['limit_s']:.1f} s; {said}; the samples vary by {exact['spread']:.1%} of the mean "
-                  f"load, the prediction is {exact['prediction_error']:.1%} of it off", dearer)
+                  f"load, the prediction is {exact['prediction_error']:.1%} of it off", dearer,
+                  case=f"{model}, {text}")
         )  # fmt: skip
     return found
 

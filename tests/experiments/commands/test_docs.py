@@ -15,6 +15,7 @@ from tests.experiments.conftest import Run
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = "moe|simulator|optimizer|lambda_probe|calibration|experiments"
+MOST_PAGES = 14  # one for each thing that people do; results stand in results/
 PAGES = ["README.md", "results/README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 
 
@@ -22,6 +23,11 @@ def commands(page: str) -> list[list[str]]:
     """The words after each `./smoe` of a page, up to its end or that of the line."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return [found.split() for found in re.findall(r"\./smoe ([^`\n#]+)", text)]
+
+
+def test_there_is_one_page_for_each_task() -> None:
+    """A reader finds the page; a new one replaces another."""
+    assert 10 <= sum(page.startswith("docs/") for page in PAGES) <= MOST_PAGES
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -61,6 +67,22 @@ def test_every_module_and_file_of_the_code_that_a_page_names_is_there(page: str)
             assert (ROOT / name).exists() or any(any(folder.rglob(name)) for folder in folders), name
     for name in re.findall(rf"`((?:{PACKAGES})(?:\.\w+)+)", text):
         assert name.endswith(".parquet") or is_there(name), name
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a page may end with: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            name, _, anchor = target.partition("#")
+            file = (ROOT / page).parent / name if name else ROOT / page
+            assert file.exists(), f"{page}: {target}"
+            assert not anchor or anchor in anchors(file), f"{page}: {target}"
 
 
 def is_there(name: str) -> bool:

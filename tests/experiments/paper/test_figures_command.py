@@ -67,9 +67,9 @@ def test_a_mistake_in_a_figures_file_is_named(tmp_path: Path, change: dict[str, 
     figure["settings"] |= change
     (tmp_path / "fig03.yaml").write_text(yaml.safe_dump(figure))
     with pytest.raises(InputError) as error:
-        asked_for(["03"], "quick", 0, tmp_path)
+        asked_for(["03"], "default", 0, tmp_path)
     assert said in str(error.value)
-    assert "fig03.yaml (quick)" in str(error.value)
+    assert "fig03.yaml (default)" in str(error.value)
 
 
 @pytest.fixture

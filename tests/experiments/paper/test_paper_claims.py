@@ -1,10 +1,12 @@
 """Verdicts: if these fail, a claim is called confirmed that our numbers do not confirm, or the reverse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from experiments.paper.break_even import LEVERS, crossing, saving_over_lambdaml
-from experiments.paper.claims import as_rows, bounded, counted
+from experiments.paper.claims import Claim, as_rows, bounded, counted, joined
 from experiments.paper.plans import within_lambdaml
 from experiments.run.routing import Routing
 from moe.spec import load_spec
@@ -103,3 +105,21 @@ def test_the_saving_by_the_papers_equations_hands_nothing_on() -> None:
     found = saving_over_lambdaml(spec, popularity, profile)
     assert found == saving(hands_on=False)
     assert found != saving(hands_on=True)
+
+
+def test_a_claim_is_one_row_whatever_it_was_tried_on() -> None:
+    held = Claim("14", "cheaper", "at least 43%", "50%", True, "big experts", case="Bert")
+    failed = replace(held, ours="13%", confirmed=False, reason="small room", case="GPT2")
+    row = joined([held, failed])
+    assert [(x.verdict, x.ours, x.reason) for x in row] == [
+        ("not confirmed", "Bert: 50%; GPT2: 13%", "GPT2: small room")
+    ]
+    assert joined([held, replace(held, case="GPT2")])[0].verdict == "confirmed"
+
+
+def test_a_case_that_cannot_be_judged_does_not_decide() -> None:
+    held = Claim("12", "cheapest", "yes", "6 of 6", True, case="Bert")
+    unjudged = replace(held, case="GPT2").left_open("the rival has no plan")
+    assert unjudged.verdict == "cannot be judged"
+    assert joined([held, unjudged])[0].verdict == "confirmed"
+    assert joined([unjudged, unjudged])[0].verdict == "cannot be judged"

@@ -84,10 +84,10 @@ def test_more_skew_makes_ignorance_later(found) -> None:
 def test_its_claims_are_of_the_table(found) -> None:
     data, claims = found
     row = data[(data["x"] == 0.0) & (data["over"] == "drift")].sort_values(["beyond", "regret"]).iloc[0]
-    said = claims["regret on the profiled text (Small)"]
+    said = claims["regret on the profiled text"]
     assert said.ours == f"{row.predictor} {row.regret:+.1%}, {row.beyond:+.1%} beyond the limit"
     assert np.isclose(said.value, row.regret)
-    again = claims["share of other noise from which on limits are missed by surely more (Small)"]
+    again = claims["share of other noise above which limits are missed by more"]
     assert again.ours.startswith("history: ")
 
 

@@ -26,7 +26,7 @@ STYLES = {
 def draw(data: pd.DataFrame) -> Figure:
     """Cost over target throughput, a panel for each model; hollow: the plan misses the target; x: no plan."""
     panels = list(data.groupby(["model", "text"], sort=False))
-    figure = style.new_figure(3.7 * len(panels) + 0.4, 3.2)
+    figure = style.new_figure(7.2 if len(panels) > 1 else 3.5, 3.0)
     every = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, ((model, text), group) in zip(every, panels, strict=True):
         for solver, (colour, marker, line) in STYLES.items():
@@ -49,12 +49,9 @@ def draw(data: pd.DataFrame) -> Figure:
         axes.set_yscale("log")
         plain_log(axes.yaxis)
         axes.grid(alpha=0.25)
-    every[0].set_ylabel("billed cost, USD per million tokens")
-    every[0].legend(
-        frameon=False,
-        fontsize=7.5,
-        title="hollow: misses the target; x: MIQCP found no plan in its time",
-        title_fontsize=7,
-        alignment="left",
-    )
+    every[0].set_ylabel("experts' compute,\nUSD per million tokens")
+    handles, names = every[0].get_legend_handles_labels()
+    figure.legend(handles, names, frameon=False, fontsize=8, ncols=3, loc="outside upper center",
+                  title="hollow: misses the target; x: MIQCP found no plan in its time",
+                  title_fontsize=8)  # fmt: skip
     return figure

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from experiments.paper.axes import plain_log
 from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.fig14.claims import claims
+from experiments.paper.figures.fig14.picture import draw
 from experiments.paper.figures.fig14.rows import BO, NO_BO, STEPS, Part, WayCell, compute
 from experiments.paper.routing import cell_fields, with_interval
 from experiments.paper.settings import FigureSettings
-from experiments.tools import style
-from experiments.tools.paper_numbers import BELOW_LAMBDAML
-from experiments.tools.style import rounded
 from moe.statistics import estimate
 from optimizer.bo import Objective
 from optimizer.margin import LATE_SHARE
@@ -23,7 +20,6 @@ from simulator.serving.cluster import PERIODS
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 
 class Settings(FigureSettings):
@@ -136,78 +132,6 @@ def _shares_saved(rows: list[dict[str, Any]], serving: list[dict[str, Any]]) -> 
             )
             before = after
     return found
-
-
-STEP_COLOURS = dict(zip(STEPS, (style.SKY, style.GREEN, style.ORANGE, style.BLUE, style.PURPLE), strict=True))
-
-
-def draw(data: pd.DataFrame) -> Figure:
-    """Bill, 1/throughput and the gain's split, a row of panels for each model."""
-    models = list(data.groupby(["model", "text"], sort=False))
-    figure = style.new_figure(10.0, 3.9 * len(models) + 0.3)
-    every = figure.subplots(len(models), 3, squeeze=False, width_ratios=(1.5, 1, 1))
-    for (cost, slow, split), ((model, text), group) in zip(every, models, strict=True):
-        rows = group[group["row"] == "serving"].sort_values("billed_usd", kind="stable")
-        rows = rows[rows["possible"].ne(False)]
-        for place, (_, row) in enumerate(rows.iterrows()):
-            colour = _colour(row["name"])
-            error = [[row["billed_usd"] - row["billed_usd_low"]], [row["billed_usd_high"] - row["billed_usd"]]]
-            cost.errorbar(row["billed_usd"], place, xerr=error, fmt="o", color=colour, capsize=2, markersize=5)
-            cost.annotate(f"   {rounded(row['billed_usd'])}", (row["billed_usd"], place), va="center", fontsize=7)
-            slow.barh(place, 1000 / row["tokens_per_s"], color=colour, height=0.6)
-            slow.annotate(
-                f" {rounded(1000 / row['tokens_per_s'])}",
-                (1000 / row["tokens_per_s"], place),
-                va="center",
-                fontsize=7,
-            )
-        cost.set_yticks(range(len(rows)), rows["name"], fontsize=7.5)
-        slow.set_yticks(range(len(rows)), [""] * len(rows))
-        for axes in (cost, slow):
-            axes.set_ylim(len(rows) - 0.4, -0.6)
-            axes.grid(axis="x", alpha=0.25)
-        cost.set_xscale("log")
-        low, high = cost.get_xlim()
-        cost.set_xlim(low, high * (high / low) ** 0.15)
-        plain_log(cost.xaxis)
-        slow.set_xlim(0, slow.get_xlim()[1] * 1.15)
-        cost.set_xlabel("billed cost of the MoE layers, USD per million tokens")
-        slow.set_xlabel("1/throughput, ms a token")
-        cost.set_title(f"{model}, {text}, {rows['batch_tokens'].iloc[0]:,} tokens a batch", loc="left", fontsize=9)
-        _draw_split(split, group[(group["row"] == "split") & (group["possible"].astype(bool))])
-    handles, names = every[0][2].get_legend_handles_labels()
-    figure.legend(handles, names, frameon=False, fontsize=7.5, ncols=len(names), loc="outside lower right")
-    return figure
-
-
-def _draw_split(axes: Any, rows: pd.DataFrame) -> None:
-    """Shares of LambdaML's bill saved by each decision, a stack for each method of LambdaML."""
-    methods = list(dict.fromkeys(rows["lambdaml_method"]))
-    for place, method in enumerate(methods):
-        up = down = 0.0
-        for _, row in rows[rows["lambdaml_method"] == method].iterrows():
-            share = row["saved_share"]
-            axes.bar(place, share, 0.6, bottom=up if share >= 0 else down, color=STEP_COLOURS[row["name"]],
-                     label=row["name"] if place == 0 else "_")  # fmt: skip
-            up, down = (up + share, down) if share >= 0 else (up, down + share)
-    axes.axhline(BELOW_LAMBDAML, color=style.RED, linewidth=1.2, linestyle="--")
-    place = axes.get_yaxis_transform()
-    axes.text(
-        1, BELOW_LAMBDAML, f"paper: {BELOW_LAMBDAML:.2%}", transform=place, ha="right", va="bottom", fontsize=7
-    )
-    axes.set_ylim(top=max(axes.get_ylim()[1], 0.48))
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(methods)), methods, fontsize=8)
-    axes.set_xlabel("method of LambdaML")
-    axes.set_title("share of its bill saved, by decision", loc="left", fontsize=8.5)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-
-
-COLOURS = {"CPU": style.GREY, "LambdaML": style.RED, "best": style.ORANGE}
-
-
-def _colour(name: str) -> str:
-    return next((colour for start, colour in COLOURS.items() if name.startswith(start)), style.BLUE)
 
 
 FIGURE = PaperFigure("14", Settings, cells, compute, table, claims, draw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from experiments.paper.claims import OWN, Claim, counted
+from experiments.paper.claims import OWN, Claim, counted, of_case
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,16 +14,18 @@ def claims(data: pd.DataFrame) -> list[Claim]:
     """Who is least off on each model; whether expected counting is better; what bayes adds to lina."""
     cases = data[data["row"] == "case"]
     found = [
-        _least(group, f"({model}, {on})") for (model, on), group in cases.groupby(["model", "on"], sort=False)
+        claim
+        for (model, on), group in cases.groupby(["model", "on"], sort=False)
+        for claim in of_case(str(model), [_least(group, str(on))])
     ]
     found.append(_counting(cases))
     return found + [_against_lina(group, str(on)) for on, group in cases.groupby("on", sort=False)]
 
 
-def _least(rows: pd.DataFrame, where: str) -> Claim:
+def _least(rows: pd.DataFrame, on: str) -> Claim:
     means = rows.groupby("predictor", sort=False)["share"].mean().sort_values(kind="stable")
     said = [f"{name} {share:.1%}" for name, share in means.items()]
-    return Claim("predictors", f"least off {where}", "", said[0], None, "; ".join(said[1:]), float(means.iloc[0]))
+    return Claim("predictors", f"least off ({on})", "", said[0], None, "; ".join(said[1:]), float(means.iloc[0]))
 
 
 def _counting(cases: pd.DataFrame) -> Claim:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from experiments.paper.claims import OWN, Claim, counted
+from experiments.paper.claims import OWN, Claim, counted, each_case, of_case
 from experiments.paper.figures.whole_bill.objectives import EXPERTS, OBJECTIVES, RIGHT, WHOLE
 
 if TYPE_CHECKING:
@@ -16,21 +16,18 @@ SAME = 1e-9
 
 def claims(data: pd.DataFrame) -> list[Claim]:
     """Whether the right objective pays, what the wrong one costs, how far closed form and simulator are apart."""
-    found = []
-    for (model, text), group in data.groupby(["model", "text"], sort=False):
-        where = f"({model}, {text})"
+    found: list[Claim] = []
+    for case, group in each_case(data):
         for reload in RIGHT:
             rows = group[group["reload"] == reload].sort_values("slack")
             by = {name: rows[rows["objective"] == name] for name in OBJECTIVES}
-            here = f"{'reloaded at each call' if reload == 'every-invocation' else 'kept'} {where}"
-            found += [_pays(by, RIGHT[reload], way, here) for way in ("planned_total_usd", "total_usd")]
-            found += [
-                _wrong(by[EXPERTS], here),
-                _share(by[EXPERTS], here),
-                _starts(by[EXPERTS], here),
-                _apart(rows, here),
-            ]
-        found += [_more_gb_s(group, where), _kept(group, where)]
+            here = f"{'reloaded at each call' if reload == 'every-invocation' else 'kept'}"
+            pays = [_pays(by, RIGHT[reload], way, here) for way in ("planned_total_usd", "total_usd")]
+            own = by[EXPERTS]
+            found += of_case(
+                case, [*pays, _wrong(own, here), _share(own, here), _starts(own, here), _apart(rows, here)]
+            )
+        found += of_case(case, [_more_gb_s(group), _kept(group)])
     return found
 
 
@@ -39,7 +36,7 @@ def _pays(by: dict[str, pd.DataFrame], right: str, bill: str, here: str) -> Clai
     judged = "by the closed form, as planned" if bill == "planned_total_usd" else "simulated on test batches"
     reason = f"from the tightest limit on: {_listed(ratios - 1)}"
     return counted(
-        FIGURE, f"planning for the whole bill makes it no dearer, {judged}; parameters {here}", OWN,
+        FIGURE, f"planning for the whole bill does not raise it, {judged}; parameters {here}", OWN,
         [bool(x <= 1 + SAME) for x in ratios], "limits", reason,
     )  # fmt: skip
 
@@ -85,22 +82,22 @@ def _apart(rows: pd.DataFrame, here: str) -> Claim:
     )  # fmt: skip
 
 
-def _more_gb_s(group: pd.DataFrame, where: str) -> Claim:
+def _more_gb_s(group: pd.DataFrame) -> Claim:
     rows = group[(group["objective"] == WHOLE) & (group["reload"] == "every-invocation")].sort_values("slack")
     return Claim(
-        FIGURE, f"the GB-s of plans for the whole bill over plans for the GB-s {where}", "",
+        FIGURE, "the GB-s of plans for the whole bill over plans for the GB-s", "",
         f"at most {rows['over_gb_s'].max():+.1%}", None,
         f"from the tightest limit on: {_listed(rows['over_gb_s'])}", float(rows["over_gb_s"].max()),
     )  # fmt: skip
 
 
-def _kept(group: pd.DataFrame, where: str) -> Claim:
+def _kept(group: pd.DataFrame) -> Claim:
     """What keeping the parameters saves, of the same plans."""
     whole = group[group["objective"] == WHOLE].sort_values("slack")
     bills = [whole[whole["reload"] == reload]["total_usd"].to_numpy() for reload in RIGHT]
     saved = 1 - bills[1] / bills[0]
     return Claim(
-        FIGURE, f"keeping the parameters in warm instances saves, of the whole bill of the same plans {where}", "",
+        FIGURE, "keeping the parameters in warm instances saves, of the whole bill of the same plans", "",
         f"{saved.min():.1%} to {saved.max():.1%}", None,
         f"from the tightest limit on: {_listed(saved)}", float(saved.mean()),
     )  # fmt: skip
