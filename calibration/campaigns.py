@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from calibration.calibrated import NOT_MEASURED, Calibration, check_values, marked
+from calibration.calibrated import Calibration, check_values, marked
 from calibration.fitting.bootstrap import Absent, Fitted, Quantity, fit
 from calibration.measured import compute as measured_compute
 from calibration.measured import cpu as measured_cpu
@@ -49,8 +49,6 @@ READERS: tuple[Reader, ...] = (
 """In this order: later ones see what earlier ones fitted, and stand where both fit the same constant."""
 MAIN = ("expert", "multiply", "warm")
 """Probes whose package is the main one, the first that was measured."""
-OF_AWS = (*NOT_MEASURED, ("compute", "instance_factor"), ("storage", "put_connection_bytes_per_s"))
-"""What only AWS's hosts and network do: of the embedded endpoint it does not hold."""
 
 
 def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, seed: int = 0) -> Calibration:
@@ -101,7 +99,7 @@ def calibrate_campaigns(folders: Sequence[str | Path], base: PlatformProfile, se
     if by_cpu is not None:
         network = profile.network.model_copy(update={"moved_by_cpu": by_cpu})
         profile = profile.model_copy(update={"network": network})
-        for path in OF_AWS if by_cpu else ():
+        for path in measured_cpu.OF_AWS if by_cpu else ():
             profile = profile if path in fits else with_constant(profile, path, None)
     prices, rules = billing_rules(measured, profile.prices)
     profile = profile.model_copy(update={"prices": prices})

@@ -21,23 +21,27 @@ from simulator.stage_rules import largest_lane_tokens, needed_lane_bytes, stage_
 from simulator.staged_plan import blocks_of
 from simulator.stages import BlockLayer, Blocks
 
-ShapeName: TypeAlias = Literal["expert-functions", "blocks", "whole-model"]
+ShapeName: TypeAlias = Literal["expert-functions", "blocks", "whole-model", "grouped"]
 SHAPES: tuple[ShapeName, ...] = ("expert-functions", "blocks", "whole-model")
 """How a model may be cut: a function for each expert, for consecutive blocks, or for all of them."""
+BLOCKS: tuple[ShapeName, ...] = ("blocks", "whole-model")
+NAMED: tuple[ShapeName, ...] = (*SHAPES, "grouped")
+"""These, and a function for several experts of a layer, which is searched for where it is named only."""
 
 BLOCK_MEMORY_MB = (512, 1024, 1769, 2048, 3008, 4096, 5120, 6144, 7168, 8192, 9216, 10240)
 TOKEN_ID_BYTES = 4.0
 
 
 def shape_names(text: str, key: str) -> tuple[ShapeName, ...]:
-    """Shapes in a list such as `blocks,whole-model`, or `all`. Raises InputError, which names the key."""
-    if text == "all":
-        return SHAPES
-    found = text.split(",")
+    """Shapes in a list such as `blocks,whole-model`, or `all`, or `all,grouped`.
+
+    Raises InputError, which names the key.
+    """
+    found = [name for each in text.split(",") for name in (SHAPES if each == "all" else (each,))]
     for name in found:
-        if name not in SHAPES:
-            raise InputError(f"{key}: no shape {shortened(name)}{nearest(name, [*SHAPES, 'all'])}")
-    return tuple(shape for shape in SHAPES if shape in found)
+        if name not in NAMED:
+            raise InputError(f"{key}: no shape {shortened(name)}{nearest(name, [*NAMED, 'all'])}")
+    return tuple(shape for shape in NAMED if shape in found)
 
 
 def make_blocks(
@@ -189,7 +193,7 @@ def check_fits(
         problem: with `blocks`. shape: `whole-model`, or `blocks`: each block in a function of its own.
         pairs: of `blocks`, first and end of each function's layers instead.
     """
-    if shape == "expert-functions":
+    if shape in ("expert-functions", "grouped"):
         return  # of which each solver says so itself
     blocks, layers = blocks_of(problem), len(problem.layers)
     if shape == "whole-model":

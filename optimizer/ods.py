@@ -28,7 +28,7 @@ from moe.errors import InputError, nearest, shortened
 from optimizer.evaluation import ROUNDING, Solution, evaluate_layer, fixed_cost, fixed_latency_s, latency_budget_s
 from optimizer.exact import PREFERRED, Beta, ModelFronts, cheapest_layers, model_fronts
 from optimizer.exact.lagrangian import Model, cheapest_of
-from optimizer.exact.layer_fronts import LayerOptions
+from optimizer.exact.layer_fronts import LayerOptions, listed_options
 from optimizer.miqcp import NoIncumbent, fixed_method_miqcp
 from simulator.plan import (
     COMMUNICATIONS,
@@ -100,11 +100,14 @@ def solve_ods(
         raise InputError(f"inner: no inner solver {shortened(inner)}{nearest(inner, get_args(Inner))}")
     if fronts is None and (inner != "exact" or beta == "global"):
         fronts = model_fronts(problem)
+    options = listed_options(problem) if fronts is None else dict(enumerate(fronts.options))
     plans: dict[Communication, tuple[LayerPlan | None, ...]] = {}
     models: list[Model] = []
     for method in COMMUNICATIONS:
-        if fronts is None:
-            models.append(fixed_method_model(problem, method, models[0].options if models else None))
+        if not any(x.can_use(method) for x in options.values()):
+            plans[method] = (None,) * len(problem.layers)
+        elif fronts is None:
+            models.append(fixed_method_model(problem, method, options))
             plans[method] = fixed_method_within(problem, method, models[-1])
         elif inner == "exact":
             plans[method] = fixed_method_exact(problem, fronts, method, beta)

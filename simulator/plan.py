@@ -386,13 +386,12 @@ def constraint_violations(problem: DeploymentProblem, plan: DeploymentPlan) -> l
         r = layer.tokens / chosen.replicas
         too_small = needed_memory_bytes(layer, r) > chosen.memory_mb * MB
         too_large = payload_bytes(layer, problem.platform, r) > problem.platform.payload_limit_bytes
-        for i in range(len(layer.experts)):
-            if too_small[i]:
-                found.append((e, i, "memory"))
-            if chosen.communication == "direct" and too_large[i]:
-                found.append((e, i, "payload"))
-            if chosen.replicas[i] > problem.platform.max_replicas:
-                found.append((e, i, "replicas"))
+        too_large &= chosen.communication == "direct"
+        too_many = chosen.replicas > problem.platform.max_replicas
+        broken: dict[ViolationKind, np.ndarray]
+        broken = {"memory": too_small, "payload": too_large, "replicas": too_many}
+        for i in np.flatnonzero(too_small | too_large | too_many).tolist():
+            found += [(e, i, name) for name, where in broken.items() if where[i]]
         if chosen.minibatch_tokens is not None and chosen.minibatch_tokens > max(1, math.ceil(r.max())):
             found.append((e, None, "minibatch"))
     return found

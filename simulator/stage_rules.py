@@ -20,6 +20,7 @@ from simulator.staged_plan import (
     StagedPlan,
     blocks_of,
     check_staged_plan_fits,
+    layer_of,
     runs_of,
 )
 from simulator.stages import Handover
@@ -144,7 +145,7 @@ def staged_violations(problem: DeploymentProblem, plan: StagedPlan) -> list[Viol
     for k, stage in enumerate(plan.stages):
         e = stage.first_layer
         if isinstance(stage, ExpertStage):
-            one = problem.model_copy(update={"layers": (problem.layers[e],)})
+            one = problem.model_copy(update={"layers": (layer_of(problem, stage),)})
             alone = DeploymentPlan(solver=plan.solver, layers=(stage.layer,))
             found += [(e, i, kind) for _, i, kind in constraint_violations(one, alone)]
             continue
@@ -183,13 +184,13 @@ def run_problem(problem: DeploymentProblem, run: tuple[ExpertStage, ...]) -> Dep
     Between stages of blocks its first gate loads what it does in the whole model, and a function of the gates'
     size that loads nothing collects the last layer's results, in the tail's place.
     """
-    first, end, layers = run[0].first_layer, run[-1].last_layer + 1, list(problem.layers)
-    mine, last = layers[first:end], end == len(layers)
+    first, end = run[0].first_layer, run[-1].last_layer + 1
+    mine, last = [layer_of(problem, stage) for stage in run], end == len(problem.layers)
     if not last:
         mine[-1] = mine[-1].model_copy(update={"next_load_s": problem.platform.warm_start_s})
     changes = {
         "layers": tuple(mine),
-        "head_s": layers[first - 1].next_load_s if first else problem.head_s,
+        "head_s": problem.layers[first - 1].next_load_s if first else problem.head_s,
         "tail_s": problem.tail_s if last else 0.0,
         "batch_tokens": problem.served_tokens,
         "latency_limit_s": None,
@@ -222,7 +223,7 @@ def peak_concurrency_of(problem: DeploymentProblem, plan: StagedPlan) -> int:
         if isinstance(stage, BlocksStage):
             most, has_blocks = max(most, stage.lanes), 1
         else:
-            used = problem.layers[stage.first_layer].tokens > 0
+            used = layer_of(problem, stage).tokens > 0
             most = max(most, int(stage.layer.replicas[used].sum()) + 2)
     front = has_blocks and blocks_of(problem).front == "function"
     return most + int(front)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -15,12 +16,16 @@ from simulator.plan import (
     DeploymentProblem,
     LayerPlan,
     MemoryMB,
+    ProblemExpert,
+    ProblemLayer,
     Reload,
     Violation,
     check_plan_fits,
     read_plan,
 )
 from simulator.stages import Blocks, Handover
+
+Groups: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 class BlocksStage(FileModel):
@@ -38,11 +43,16 @@ class BlocksStage(FileModel):
 
 
 class ExpertStage(FileModel):
-    """One layer of the paper: its gate's function, and a function for each expert."""
+    """One layer of the paper: its gate's function, and a function for each expert, or for each group of them.
+
+    `groups`: experts by index that share a function, each expert in one; `layer.experts` has a deployment for each
+    group. None: each expert has its own.
+    """
 
     first_layer: int = Field(ge=0)
     last_layer: int = Field(ge=0)
     shape: Literal["expert-functions"] = "expert-functions"
+    groups: Groups | None = None
     layer: LayerPlan
 
 
@@ -108,7 +118,8 @@ class StagedPlan(Shown, FileModel):
                 parts.append(f"1 function of {run.memory_mb:,} MB{lanes}")
             else:
                 functions = sum(len(stage.layer.experts) for stage in run)
-                parts.append(f"{functions} expert functions")
+                grouped = " of grouped experts" if any(stage.groups for stage in run) else ""
+                parts.append(f"{functions} {'' if grouped else 'expert '}functions{grouped}")
         return " + ".join(parts)
 
 
@@ -145,7 +156,7 @@ def check_staged_plan_fits(problem: DeploymentProblem, plan: StagedPlan) -> None
         raise InputError(f"stages: expected layers 0 to {last}, as in the problem, got 0 to {got}")
     for k, stage in enumerate(plan.stages):
         if isinstance(stage, ExpertStage):
-            layer = problem.layers[stage.first_layer]
+            layer = _grouped_as_stated(problem.layers[stage.first_layer], stage, k)
             one = problem.model_copy(update={"layers": (layer,)})
             try:
                 check_plan_fits(one, DeploymentPlan(solver=plan.solver, layers=(stage.layer,)))
@@ -164,6 +175,46 @@ def check_staged_plan_fits(problem: DeploymentProblem, plan: StagedPlan) -> None
                 f"stages.{k}.lanes: expected at most {most} (max_lanes {blocks.max_lanes}, {blocks.sequences} "
                 f"sequences of which a lane has one at least), got {stage.lanes}"
             )
+
+
+def grouped_layer(layer: ProblemLayer, groups: Sequence[Sequence[int]]) -> ProblemLayer:
+    """The layer whose experts are these groups of its experts (docs/formats.md)."""
+    members = [[layer.experts[i] for i in group] for group in groups]
+    largest = max(map(len, members))
+    calls = layer.seconds_per_call
+    return layer.model_copy(
+        update={
+            "experts": tuple(map(_group, members)),
+            "seconds_per_call": None if calls is None else tuple(largest * seconds for seconds in calls),
+        }
+    )
+
+
+def layer_of(problem: DeploymentProblem, stage: ExpertStage) -> ProblemLayer:
+    """The problem's layer, with the stage's groups for experts."""
+    layer = problem.layers[stage.first_layer]
+    return layer if stage.groups is None else grouped_layer(layer, stage.groups)
+
+
+def _group(members: list[ProblemExpert]) -> ProblemExpert:
+    return ProblemExpert(
+        tokens=sum(x.tokens for x in members),
+        parameter_bytes=sum(x.parameter_bytes for x in members),
+        intermediate_bytes=max(x.intermediate_bytes for x in members),
+        intermediate_bytes_per_token=max(x.intermediate_bytes_per_token for x in members),
+    )
+
+
+def _grouped_as_stated(layer: ProblemLayer, stage: ExpertStage, k: int) -> ProblemLayer:
+    """The layer of stage number k. Raises InputError where not each expert is in one group."""
+    if stage.groups is None:
+        return layer
+    if sorted(i for group in stage.groups for i in group) != list(range(len(layer.experts))):
+        raise InputError(
+            f"stages.{k}.groups: expected each of the experts 0..{len(layer.experts) - 1} in one group, got "
+            f"{[list(group) for group in stage.groups]}"
+        )
+    return grouped_layer(layer, stage.groups)
 
 
 def whole_model(plan: AnyPlan) -> BlocksStage | None:

@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 65_536  # so small an object is latency
 SURE = 0.99  # confidence of the interval that is to exclude "no effect"
+OF_AWS = (
+    ("start", "image_bytes_per_s"),
+    ("network", "process_bytes_per_s"),
+    ("compute", "instance_factor"),
+    *(
+        ("storage", name)
+        for name in ("get_drift", "put_drift", "slow_gets", "slow_puts", "put_connection_bytes_per_s")
+    ),
+)
+"""What only AWS's hosts and network do: where transfers are work of a function's CPU, the embedded endpoint's, it
+does not hold."""
 BY_CPU = 0.7  # share of its wall time that a transfer has to spend on its CPU share to be moved by it
 
 

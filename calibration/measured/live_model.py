@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from calibration.measured.cpu import OF_AWS
 from lambda_probe.live.rows import LiveRow
 from moe.errors import InputError
 from simulator.plan import MB
@@ -21,6 +22,7 @@ from simulator.profiles.walk import with_constant
 
 UNLIMITED_BYTES_PER_S = 1e11
 LARGEST_EXPONENT = 1.5
+ROUNDS = 8  # of reweighted least squares
 HUBER = 0.1  # relative residuals beyond count by their size, not their square
 SOURCE = "fitted to calibrating batches of live validation"
 
@@ -107,14 +109,14 @@ def fit_platform(rows: Sequence[CalibratingRow], mb_per_vcpu: float, encoding: f
             got.append(([1.0, record.exchange_gets * slow, arrived * slow], seconds))
         if x.seconds("upload"):
             put.append(([1.0, record.exchange_puts * slow, record.bytes_out * slow], x.seconds("upload")))
-    (get_s, get_work, get_byte), get_error = _least_squares(got)
-    (put_s, put_work, put_byte), put_error = _least_squares(put)
+    (get_s, get_work, get_byte), get_error = least_squares(got)
+    (put_s, put_work, put_byte), put_error = least_squares(put)
     answered = []
     for x in asked:
         slow = mb_per_vcpu / x.row.record.memory_mb
         rest_s = x.row.duration_s - x.seconds("compute") - x.seconds("parameter_download")
         answered.append(([1.0, x.row.record.bytes_out * encoding * slow], rest_s))
-    (payload_s, payload_byte), payload_error = _least_squares(answered)
+    (payload_s, payload_byte), payload_error = least_squares(answered)
     return PlatformFit(
         warm_s=max(1e-4, _median(x.seconds("queue") for x in stored)),
         get_s=max(1e-4, float(get_s)),
@@ -193,7 +195,7 @@ def fit_blocks(
                 1 - exponent
             )  # the smaller its share, the less a CPU-second does
             points.append(([more, row.record.tokens * more], row.compute_cpu_s))
-        (call, token), error = _least_squares(points)
+        (call, token), error = least_squares(points)
         slow = (np.asarray(memory_mb, float) / mb_per_vcpu) ** -exponent
         found.append(BlockFit(tuple((slow * call).tolist()), tuple((slow * token).tolist()), error))
     if not found:
@@ -204,7 +206,11 @@ def fit_blocks(
 def profile_of(
     base: PlatformProfile, fit: PlatformFit, name: str, mb_per_vcpu: float, loopback: bool
 ) -> PlatformProfile:
-    """The base profile with the platform's measured constants; `loopback`: only CPU limits what functions move."""
+    """The base profile with the platform's measured constants.
+
+    Args:
+        loopback: functions run on this machine: only CPU limits what they move, and nothing is late as on AWS.
+    """
     day = datetime.now(UTC).date().isoformat()
 
     def constant(value: float, unit: str) -> Constant:
@@ -235,27 +241,31 @@ def profile_of(
     }
     for path, value in (constants | (limits if loopback else {})).items():
         found = with_constant(found, path, value)
+    for path in OF_AWS if loopback else ():
+        found = with_constant(found, path, None)
     return found.model_copy(update={"network": found.network.model_copy(update={"moved_by_cpu": loopback})})
 
 
-def _least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.ndarray, float]:
+def least_squares(points: Sequence[tuple[Sequence[float], float]]) -> tuple[np.ndarray, float]:
     """Non-negative weights of terms that give the seconds of each point; median absolute relative residual.
 
-    Relative residuals are weighted down as they grow (Huber, three rounds), so that calls that the machine held
-    up do not pull.
+    Residuals are relative to what is fitted: relative to what was measured, a phase that is short by chance would
+    count most, and every constant of noisy phases come out too low. They are weighted down as they grow (Huber):
+    calls that the machine held up do not pull.
     """
     from scipy.optimize import nnls
 
     terms, seconds = np.array([x for x, _ in points], float), np.array([y for _, y in points], float)
     seconds = np.maximum(seconds, 1e-4)
-    weights = np.ones(len(seconds))
-    for _ in range(4):
-        scale = weights / seconds
+    fitted, weights = seconds, np.ones(len(seconds))
+    for _ in range(ROUNDS):
+        scale = weights / fitted
         found, _ = nnls(terms * scale[:, None], seconds * scale)
-        residual = np.abs(terms @ found / seconds - 1)
+        fitted = np.maximum(terms @ found, 1e-4)
+        residual = np.abs(seconds / fitted - 1)
         middle = max(float(np.median(residual)), 1e-3)
         weights = np.sqrt(np.minimum(1.0, 1.5 * middle / np.maximum(residual, 1e-9)))
-    return found, float(np.median(np.abs(terms @ found / seconds - 1)))
+    return found, float(np.median(np.abs(fitted / seconds - 1)))
 
 
 def _compute(experts: Sequence[CalibratingRow], mb_per_vcpu: float) -> tuple[float, tuple[float, float], float]:
@@ -269,7 +279,7 @@ def _compute(experts: Sequence[CalibratingRow], mb_per_vcpu: float) -> tuple[flo
     best = math.inf
     for exponent in np.linspace(1.0, LARGEST_EXPONENT, 26):
         terms = np.array([(1, x.row.record.tokens) for x in experts], float) / (vcpus**exponent)[:, None]
-        (call, token), error = _least_squares(list(zip(terms.tolist(), seconds.tolist(), strict=True)))
+        (call, token), error = least_squares(list(zip(terms.tolist(), seconds.tolist(), strict=True)))
         residual = np.abs((call * terms[:, 0] + token * terms[:, 1]) / seconds - 1)
         loss = float(np.where(residual < HUBER, residual**2 / 2, HUBER * (residual - HUBER / 2)).mean())
         if loss < best:

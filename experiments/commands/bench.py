@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from experiments.commands.options import FILE, FOLDER, json_option, print_json
+from experiments.commands.options import FILE, FOLDER, json_option, plugins_option, print_json, seed_option
 
 
 @click.group()
@@ -183,6 +183,50 @@ def miqcp(problem_path: Path, time_limit_s: float, backend: Any, as_json: bool) 
         over, gap = (f"{x:.2%}" if x is not None else "" for x in (row.over_optimum, row.gap))
         feasible = {None: "no plan", True: "yes", False: "no"}[row.feasible]
         click.echo(f"{row.name:<16}{cost:>14}{over:>14}{bound:>14}{gap:>9}{feasible:>10}{row.seconds:>9.2f}")
+
+
+@bench.command()
+@click.option("--problem", "problems", multiple=True, metavar="NAME", help="Of the ten; all by default.")
+@click.option(
+    "--solver", "solvers", multiple=True, metavar="NAME", help="That joins: module:function, or as in plan."
+)
+@plugins_option
+@seed_option
+@json_option
+def solvers(
+    problems: tuple[str, ...], solvers: tuple[str, ...], plugins: tuple[Path, ...], seed: int, as_json: bool
+) -> None:
+    """A leaderboard on ten kept problems: cost over the certified front, late share when played, seconds.
+
+    \b
+    Example: ./smoe bench solvers --json
+             ./smoe bench solvers --problem bert-12x4-usd --solver mine:cheapest
+    """
+    from dataclasses import asdict
+
+    from experiments.benches.solvers import board
+    from experiments.tools.provenance import provenance
+    from moe.plugins import look_in
+
+    look_in(Path.cwd(), *plugins)
+    rows = []
+    if not as_json:
+        click.echo(f"{'problem':<21}{'solver':<15}{'over front':>11}{'late':>6}{'played':>8}{'CPU s':>8}  breaks")
+    for row in board(problems, solvers, seed):
+        rows.append(row)
+        if as_json:
+            click.echo(f"{row.problem}: {row.solver}", err=True)
+            continue
+        over = "none" if row.over_front is None else f"{row.over_front:+.2%}"
+        late = "" if row.late_share is None else f"{row.late_share:.0%}"
+        said = row.why_not or ", ".join(row.broken)
+        click.echo(
+            f"{row.problem:<21}{row.solver:<15}{over:>11}{late:>6}{row.played or '':>8}{row.seconds:>8.2f}  {said}"
+        )
+    if as_json:
+        print_json(provenance() | {"rows": [asdict(row) for row in rows]})
+    else:
+        click.echo("over front: cost over the certified least of any plan as fast (as the limit, if that is more)")
 
 
 @bench.command()

@@ -51,8 +51,8 @@ def _models() -> Sequence[type[FileModel]]:
 @click.option("--objective", type=click.Choice(["gb_s", "usd", "total"]), help="Default: the problem's.")
 @click.option(
     "--shapes",
-    help="exact: how the model may be cut: all, or some of expert-functions, blocks, whole-model; by default all, "
-    "with objective total and a problem that knows blocks.",
+    help="exact: how the model may be cut: all, or some of expert-functions, blocks, whole-model, grouped; by "
+    "default all, with objective total and a problem that knows blocks.",
 )
 @click.option("--front", is_flag=True, help="The whole curve of cost over throughput, and plans on it.")
 @click.option(

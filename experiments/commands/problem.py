@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     "--shapes",
     default="expert-functions",
     show_default=True,
-    help="How the model may be cut: all, or some of expert-functions, blocks, whole-model (docs/planning.md).",
+    help="How the model may be cut: all, or some of expert-functions, blocks, whole-model, grouped "
+    "(docs/planning.md).",
 )
 @click.option(
     "--weights",
@@ -105,7 +106,7 @@ def problem(
         shapes=chosen,
         weights=weights,
     )
-    for shape in chosen if shapes != "all" else ():
+    for shape in () if "all" in shapes.split(",") else chosen:
         check_fits(made, shape)
     write_json(out, made)
     if as_json:

@@ -84,7 +84,9 @@ def _show(problem: DeploymentProblem, plan: StagedPlan) -> None:
             table.add_row(layers, "blocks", lanes, stage.handover)
         else:
             experts = "  ".join(f"{x.memory_mb}x{x.replicas}" for x in stage.layer.experts)
-            table.add_row(layers, "expert functions", experts, stage.layer.communication)
+            table.add_row(
+                layers, "grouped" if stage.groups else "expert functions", experts, stage.layer.communication
+            )
     out.print(table)
     certificate = "" if plan.gap is None else ", the certified optimum of these shapes"
     if plan.gap:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from calibration.measured.live_model import CalibratingRow
 from experiments.live.compare import Measure
 from experiments.live.run import Validation
 from experiments.live.session import Served, Session
@@ -29,7 +28,7 @@ def write_validation(found: Validation, folder: Path) -> None:
 
     (folder / UNFINISHED).unlink(missing_ok=True)
     write_whole(folder / "rows.parquet", record_table(found.served).to_parquet)
-    write_whole(folder / "calibration.parquet", calibrating_table(found.session.calibrating_rows()).to_parquet)
+    write_whole(folder / "calibration.parquet", calibrating_table(found.session).to_parquet)
     write_profile(found.session.profile, folder / "profile.yaml")
     for x in found.served:
         write_json(folder / "plans" / f"{x.live.name}.plan.json", x.live.plan)
@@ -89,12 +88,14 @@ def kept_table(session: Session) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def calibrating_table(rows: Sequence[CalibratingRow]) -> pd.DataFrame:
-    """The calls that constants were fitted to; `communication`, `load`, `parameter_bytes` say of what."""
+def calibrating_table(session: Session) -> pd.DataFrame:
+    """The calls that constants were fitted to; `communication`, `load`, `parameter_bytes` say of what: of expert
+    functions, and without these three of stages of blocks."""
+    rows = session.calibrating_rows()
     table = table_of([x.row for x in rows], {})
     for name, column in (("communication", "communication"), ("batch_tokens", "load"), ("parameter_bytes",) * 2):
         table[column] = [getattr(x, name) for x in rows]
-    return table
+    return pd.concat([table, table_of(session.block_rows, {})], ignore_index=True)
 
 
 def _measure_json(x: Measure) -> dict[str, float]:

@@ -101,13 +101,13 @@ def staged_plans(layers: int, memory_mb: Sequence[int]) -> dict[str, StagedPlan]
 
 
 def calibrating_stages(layers: int, memory_mb: Sequence[int]) -> list[StagedPlan]:
-    """Plans that are not validated: a stage a layer, on two lanes and on one, each size in its turn."""
+    """Plans that are not validated: a stage a layer, on two lanes and on one, each size in its turn, and on four
+    of the smallest: fewer tokens tell a call's time from a token's."""
+    turns = [[memory_mb[(e + turn) % len(memory_mb)] for e in range(layers)] for turn in (0, 1)]
+    kinds = ((turns[0], 2), (turns[1], 1), ([memory_mb[0]] * layers, 4))
     return [
-        StagedPlan(
-            solver="calibration",
-            stages=tuple(_blocks(e, e, memory_mb[(e + turn) % len(memory_mb)], lanes) for e in range(layers)),
-        )
-        for turn, lanes in ((0, 2), (1, 1))
+        StagedPlan(solver="calibration", stages=tuple(_blocks(e, e, size, lanes) for e, size in enumerate(sizes)))
+        for sizes, lanes in kinds
     ]
 
 

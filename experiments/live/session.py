@@ -143,8 +143,13 @@ class Session:
         exponent = self.model.share_exponent
         self.blocks = fit_blocks(self._block_rows, self.settings.blocks_memory_mb, mb_per_vcpu, exponent)
 
+    @property
+    def block_rows(self) -> tuple[LiveRow, ...]:
+        """All rows of stages that constants were fitted to."""
+        return tuple(self._block_rows)
+
     def calibrating_rows(self) -> list[CalibratingRow]:
-        """All rows that constants were fitted to."""
+        """All rows of expert functions that constants were fitted to."""
         return [row for rows in self._rows for row in rows]
 
     @property

@@ -16,7 +16,17 @@ from moe.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("moe", "simulator", "optimizer", "experiments")
-VERSIONS_OF = ("serverless-moe", "numpy", "scipy", "simpy", "pandas", "torch", "transformers", "tokenizers")
+VERSIONS_OF = (
+    "serverless-moe",
+    "numpy",
+    "numba",
+    "scipy",
+    "simpy",
+    "pandas",
+    "torch",
+    "transformers",
+    "tokenizers",
+)
 FILE = "provenance.json"
 
 

@@ -7,6 +7,7 @@ from moe.trace import Batches
 from optimizer.bo.space import LayeredTable, Tuning
 from optimizer.exact import PREFERRED, ModelFronts
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
+from optimizer.exact.whole_fronts import whole_front
 from optimizer.popularity import ProfileTable, TablePredictor
 from optimizer.problem import with_tokens
 from optimizer.solvers import solve
@@ -67,7 +68,7 @@ class Planner:
         for e, layer in enumerate(problem.layers):
             if layer not in self._fronts:
                 options = LayerOptions(problem, e)
-                by_method = {method: options.front(method) for method in PREFERRED}
+                by_method = {method: whole_front(options, method) for method in PREFERRED}
                 self._fronts[layer] = options, by_method, LayerFront.joined(list(by_method.values()))
         found = [self._fronts[layer] for layer in problem.layers]
         while len(self._fronts) > KEPT_FRONTS:

@@ -13,6 +13,9 @@ ROUNDING = 1e-13
 """Latencies above the budget by less than this share are within it; less than what `cost_model.evaluate` lets
 pass, so that what is chosen here is feasible there."""
 
+MOST_BETWEEN = 10
+"""A model's curve is made of its corners and of so many points between them a layer; beyond, of merged fronts."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -85,20 +88,30 @@ def fastest(fronts: Sequence[Front]) -> Selection:
 
 def relax(fronts: Sequence[Front], budget_s: float) -> Relaxation:
     """The linear relaxation: from the fastest labels, buy cheapness where a second of latency saves most."""
-    on_hull = [hulls(np.zeros(len(cost), int), cost, latency) for cost, latency in fronts]
-    steps = [(np.diff(cost[h]), np.diff(latency[h])) for (cost, latency), h in zip(fronts, on_hull, strict=True)]
-    saving = np.concatenate([-cost / latency for cost, latency in steps])
-    seconds = np.concatenate([latency for _, latency in steps])
-    owner = np.repeat(np.arange(len(fronts)), [len(cost) for cost, _ in steps])
-    order = np.argsort(-saving, kind="stable")
+    saving, seconds, owner, on_hull = _steps(fronts)
     fastest = sum(latency[0] for _, latency in fronts)
-    taken = int(np.searchsorted(fastest + np.cumsum(seconds[order]), budget_s, side="right"))
-    price = float(saving[order[taken]]) if taken < len(order) else 0.0
-    at = np.bincount(owner[order[:taken]], minlength=len(fronts))
+    taken = int(np.searchsorted(fastest + np.cumsum(seconds), budget_s, side="right"))
+    price = float(saving[taken]) if taken < len(saving) else 0.0
+    at = np.bincount(owner[:taken], minlength=len(fronts))
     labels = tuple(int(h[k]) for h, k in zip(on_hull, at, strict=True))
     least = sum(float((cost + price * latency).min()) for cost, latency in fronts)
     bound = least - price * budget_s if price > 0 else least
     return Relaxation(price, bound, _selection(fronts, labels))
+
+
+def _steps(fronts: Sequence[Front]) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+    """The steps from corner to corner of the fronts' lower convex hulls, by what a second saves, falling.
+
+    Returns:
+        cost that a second saves, seconds and layer of each step, (steps,); and the corners of each layer.
+    """
+    corners = [hulls(np.zeros(len(cost), int), cost, latency) for cost, latency in fronts]
+    steps = [(np.diff(cost[h]), np.diff(latency[h])) for (cost, latency), h in zip(fronts, corners, strict=True)]
+    saving = np.concatenate([-cost / latency for cost, latency in steps])
+    seconds = np.concatenate([latency for _, latency in steps])
+    owner = np.repeat(np.arange(len(fronts)), [len(cost) for cost, _ in steps])
+    order = np.argsort(-saving, kind="stable")
+    return saving[order], seconds[order], owner[order], corners
 
 
 def merged(fronts: Sequence[Front], tolerance: float) -> Front:
@@ -107,8 +120,10 @@ def merged(fronts: Sequence[Front], tolerance: float) -> Front:
     Args:
         fronts: of each layer.
         tolerance: 0 for the exact front; else for every selection there is a point as fast that costs at
-            most this share more (an exact front may have 10^5 points).
+            most this share more (an exact front may have 10^5 points and more).
     """
+    if tolerance > 0 and (found := _corners(fronts, tolerance)) is not None:
+        return found
     cost, latency = np.zeros(1), np.zeros(1)
     for layer_cost, layer_latency in fronts:
         cost = np.add.outer(cost, layer_cost).ravel()
@@ -121,6 +136,33 @@ def merged(fronts: Sequence[Front], tolerance: float) -> Front:
             kept = np.flatnonzero(np.concatenate(([True], bucket[1:] != bucket[:-1])))
             cost, latency = cost[kept], latency[kept]
     return cost, latency
+
+
+def _corners(fronts: Sequence[Front], tolerance: float) -> Front | None:
+    """The front to a tolerance, for many layers: the corners of the relaxation's curve, which no selection is
+    below; where two of them are further apart, the fastest selection of each cost between. None where many are."""
+    if any(not len(cost) for cost, _ in fronts):
+        return None
+    saving, seconds, _, _ = _steps(fronts)
+    first = [sum(column[0] for column in columns) for columns in zip(*fronts, strict=True)]
+    cost = first[0] - np.concatenate(([0.0], np.cumsum(saving * seconds)))
+    latency = first[1] + np.concatenate(([0.0], np.cumsum(seconds)))
+    apart = np.flatnonzero(cost[:-1] > cost[1:] * (1 + tolerance))
+    if cost[-1] <= 0 or np.log(cost[apart] / cost[apart + 1]).sum() > MOST_BETWEEN * len(fronts) * tolerance:
+        return None
+    swapped = [(latency[::-1], cost[::-1]) for cost, latency in fronts]
+    between: list[tuple[float, float]] = []
+    for k in apart:
+        # What is slower than a point of these costs at least 1/(1 + tolerance) of it, and so down to the corner.
+        within = cost[k + 1] * (1 + tolerance)
+        while within < cost[k]:
+            if (found := cheapest(swapped, within)) is not None:
+                between.append((found.latency_s, found.cost))
+            within *= 1 + tolerance
+    more = np.array(between).reshape(-1, 2)
+    every, when = np.append(cost, more[:, 0]), np.append(latency, more[:, 1])
+    kept = undominated(every, when)
+    return every[kept], when[kept]
 
 
 def hulls(group: np.ndarray, cost: np.ndarray, latency: np.ndarray) -> np.ndarray:

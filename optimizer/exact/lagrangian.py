@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.exact.knapsack import ROUNDING, Front, Relaxation, Selection, cheapest, fastest, relax
-from optimizer.exact.layer_fronts import LayerFront, LayerOptions, alike_layers
+from optimizer.exact.layer_fronts import LayerFront, LayerOptions, alike_layers, listed_options
 from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.layer_ranges import LayerSearch
 from simulator.plan import Communication, DeploymentProblem, LayerPlan
@@ -56,7 +56,7 @@ class Model:
         """A layer that can use none of the methods has `otherwise`; `options` of another model of the problem need
         not be listed again. InputError where an expert does not fit."""
         first_like = alike_layers(problem)
-        self.options = options or {e: LayerOptions(problem, e) for e in sorted(set(first_like))}
+        self.options = options or listed_options(problem)
         searches = {}
         for e, own in self.options.items():
             usable = [method for method in methods if own.can_use(method)]

@@ -103,6 +103,7 @@ class LayerOptions:
         self.problem, self.e = problem, e
         self.layer = problem.layers[e]
         self.gate = counted_gate(problem, e)
+        self._rows: dict[Communication, np.ndarray] = {}
         check_experts_fit(problem, e)
         reached = [i for i, expert in enumerate(self.layer.experts) if expert.tokens > 0]
         self.reached = bool(reached)
@@ -119,20 +120,13 @@ class LayerOptions:
         self.listed = self.layer.model_copy(update={"experts": tuple(kinds)})
         self.every = Candidates.every(problem.platform, self.listed, self.count)
 
+    def size(self, window: Window) -> int:
+        """Deployments in a window."""
+        return self.every.size if window.place is None else len(window.place)
+
     def candidates(self, window: Window | None) -> Candidates:
         """The deployments in a window; all without one."""
         return self.every if window is None or window.place is None else self.every.take(window.place)
-
-    def front(self, communication: Communication) -> LayerFront:
-        """The experts' front with one method, the gate's bill not in it; without labels where the method cannot
-        be used."""
-        method = COMMUNICATIONS.index(communication)
-        if not self.reached:
-            return LayerFront(np.zeros(1), np.zeros(1), np.array([method]), np.zeros(1), np.zeros(1))
-        rows = self.rows(communication)
-        per_block = max(1, BLOCK // self.every.size)
-        found = [self.labels(communication, rows[k : k + per_block]) for k in range(0, len(rows), per_block)]
-        return LayerFront.joined([LayerFront.empty(), *found])
 
     def can_use(self, communication: Communication) -> bool:
         """Whether there is a deployment of the layer with this method."""
@@ -140,6 +134,11 @@ class LayerOptions:
 
     def rows(self, communication: Communication) -> np.ndarray:
         """What is fixed in each sweep: minibatch sizes, largest payloads in tokens, or nothing (one 0)."""
+        if communication not in self._rows:
+            self._rows[communication] = self._listed_rows(communication)
+        return self._rows[communication]
+
+    def _listed_rows(self, communication: Communication) -> np.ndarray:
         if communication == "storage":
             return np.zeros(1)
         if communication == "direct":
@@ -205,10 +204,16 @@ class LayerOptions:
         return at, total, latency, finish
 
     def useful(
-        self, communication: Communication, low: float, high: float, window: Window, from_s: float
+        self,
+        communication: Communication,
+        low: float,
+        high: float,
+        window: Window,
+        from_s: float,
+        until_s: float = np.inf,
     ) -> np.ndarray:
         """Which deployments of a window can be of use in rows from low to high when experts may take until
-        `from_s`: indices in the flat order of all.
+        `from_s`, and those that are surely done after `until_s` are of none: indices in the flat order of all.
 
         No label is done before the slowest expert's earliest bound. A deployment that costs more than another of
         its expert, which is surely done by then or by `from_s`, is of no use.
@@ -223,7 +228,7 @@ class LayerOptions:
         enough = np.minimum.reduceat(dearest, among.begin) * SAME
         cost = np.broadcast_to(least.objective(self.problem), allowed.shape).ravel()
         expert = np.searchsorted(among.begin, np.arange(among.size), side="right") - 1
-        kept = np.flatnonzero(allowed.ravel() & (cost <= enough[expert]))
+        kept = np.flatnonzero((finish <= max(until_s, start)) & allowed.ravel() & (cost <= enough[expert]))
         return kept.astype(np.int32) if window.place is None else window.place[kept]
 
     def outcomes(
@@ -254,6 +259,11 @@ def alike_layers(problem: DeploymentProblem) -> list[int]:
     return found
 
 
+def listed_options(problem: DeploymentProblem) -> dict[int, LayerOptions]:
+    """The options of the layers, by the first of those that are alike. InputError where an expert does not fit."""
+    return {e: LayerOptions(problem, e) for e in sorted(set(alike_layers(problem)))}
+
+
 def minibatch_breakpoints(replica_tokens: np.ndarray) -> np.ndarray:
     """The minibatch sizes that can be optimal: where some replica's number of minibatches changes, ceil(r/n).
 
@@ -262,12 +272,12 @@ def minibatch_breakpoints(replica_tokens: np.ndarray) -> np.ndarray:
     Args:
         replica_tokens: r of any replicas, any shape.
     """
-    sizes = [np.ones(1)]
-    for r in np.unique(replica_tokens):
-        # Every size up to sqrt(r) is ceil(r/n) of some n, and the larger ones are those of n up to sqrt(r).
-        small = np.arange(1, np.ceil(np.sqrt(r)) + 1)
-        sizes += [small, np.ceil(r / small)]
-    return np.unique(np.concatenate(sizes))
+    every = np.unique(replica_tokens)
+    # Every size up to sqrt(r) is ceil(r/n) of some n, and the larger ones are those of n up to sqrt(r).
+    until = np.ceil(np.sqrt(every))
+    small = np.arange(1, until.max(initial=0) + 1)
+    large = [np.unique(np.ceil(every[until >= n] / n)) for n in small]
+    return np.unique(np.concatenate([np.ones(1), small, *large]))
 
 
 def check_experts_fit(problem: DeploymentProblem, e: int) -> None:

@@ -15,6 +15,7 @@ from optimizer.cost_model import GateBill
 from optimizer.exact.candidates import Window
 from optimizer.exact.knapsack import ROUNDING, hulls
 from optimizer.exact.layer_fronts import BLOCK, LayerFront, LayerOptions
+from optimizer.exact.whole_fronts import whole_front
 from simulator.plan import Communication
 
 FIRST_RANGES = 8
@@ -84,7 +85,7 @@ class LayerSearch:
         self._rows: dict[Communication, np.ndarray] = {}
         self.charge(options.gate)
         if not options.reached:
-            self._know(methods[0], options.front(methods[0]))
+            self._know(methods[0], whole_front(options, methods[0]))
             return
         self._rows |= {method: options.rows(method) for method in methods}
         for method, rows in self._rows.items():
@@ -193,8 +194,7 @@ class LayerSearch:
     def _narrowed(self, x: Range, price: float | None, margin: float) -> Range:
         """The range with a window of the deployments that can be of use, where there are many."""
         window, every = x.window, self.options.every.size
-        size = every if window.place is None else len(window.place)
-        if price is None or size <= MANY or not len(x.cost):
+        if price is None or self.options.size(window) <= MANY or not len(x.cost):
             return x
         from_s, early_cost = window.from_s, window.early_cost
         early_latency_s = window.early_latency_s if np.isfinite(early_cost) else float(x.latency_s[0])
@@ -243,7 +243,7 @@ class LayerSearch:
 
     def _blocks(self, items: np.ndarray, window: Window) -> list[np.ndarray]:
         """As many items at a time as keep arrays small."""
-        size = max(1, BLOCK // (self.options.every.size if window.place is None else len(window.place)))
+        size = max(1, BLOCK // self.options.size(window))
         return [items[k : k + size] for k in range(0, len(items), size)]
 
 

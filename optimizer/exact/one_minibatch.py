@@ -8,6 +8,7 @@ import numpy as np
 from optimizer.exact.knapsack import ROUNDING, cheapest, fastest
 from optimizer.exact.layer_fronts import LayerFront, LayerOptions
 from optimizer.exact.layer_plan import layer_plan
+from optimizer.exact.whole_fronts import whole_front
 from simulator.plan import Communication, DeploymentProblem, LayerPlan
 
 
@@ -84,8 +85,8 @@ def _layer(options: LayerOptions, methods: Sequence[Communication], betas: np.nd
     """Labels of a layer for all minibatch sizes of the model, those that Eq. 12e allows the layer."""
     none = LayerFront.empty()
     if not options.reached:
-        return _Layer(options, options.front("storage"), none)
-    fronts = [options.front(x).with_gate(options.gate) for x in methods if x != "pipelined"]
+        return _Layer(options, whole_front(options, "storage"), none)
+    fronts = [whole_front(options, x).with_gate(options.gate) for x in methods if x != "pipelined"]
     others = LayerFront.joined([none, *fronts])
     if "pipelined" not in methods:
         return _Layer(options, others, none)

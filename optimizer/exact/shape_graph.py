@@ -12,7 +12,7 @@ Stages of blocks lead from `read` or `sent` to `stored` or `sent`, layers of exp
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import get_args
 
@@ -109,6 +109,11 @@ class ShapeGraph:
     def has_blocks(self) -> bool:
         """Whether any stage of blocks fits its function."""
         return bool((self.option >= 0).any())
+
+    def without_blocks(self) -> "ShapeGraph":
+        """The same in which no stage of blocks may be."""
+        cost = np.where(self.option >= 0, np.inf, self.graph.cost)
+        return replace(self, graph=replace(self.graph, cost=cost), option=np.full_like(self.option, -1))
 
     def stage(self, problem: DeploymentProblem, arc: int) -> BlocksStage | None:
         """The stage of blocks that an arc is."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moe.errors import InputError
-from optimizer.blocks import SHAPES, ShapeName, check_fits
+from optimizer.blocks import BLOCKS, SHAPES, ShapeName, check_fits
 from optimizer.evaluation import ROUNDING
-from optimizer.exact.expert_arcs import Experts, Searches, bound_with_experts
+from optimizer.exact.expert_arcs import Choices, Experts, Searches, bound_with_experts
+from optimizer.exact.groupings import groupings
 from optimizer.exact.paths import Search, Within
 from optimizer.exact.shape_graph import ShapeGraph, shape_graph
 from optimizer.exact.solve import Infeasible, solve_exact
@@ -21,7 +22,7 @@ from optimizer.exact.whole_bill import settings_of
 from optimizer.stage_cost import front_usd_per_s
 from optimizer.staged_evaluation import evaluate_staged
 from simulator.plan import DeploymentProblem, Reload
-from simulator.staged_plan import ExpertStage, Stage, StagedPlan
+from simulator.staged_plan import ExpertStage, Stage, StagedPlan, blocks_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def solve_shapes(
 
     Args:
         problem: with `blocks`; the objective is the whole bill.
-        shapes: `whole-model`: one stage of blocks; `blocks`: several; `expert-functions`: layers of them.
+        shapes: `whole-model`: one stage of blocks; `blocks`: several; `expert-functions`: layers of them;
+            `grouped`: layers whose experts share functions, of more than four experts as `groupings` says.
         gap: how far the plan may be from its bound, as a share of its cost; 0: the optimum.
         pairs: first and end of the layers that a stage of blocks may have; None: any.
 
@@ -69,16 +71,29 @@ def solve_shapes(
     if set(shapes) <= {"expert-functions"}:
         found.take_experts_alone()
         return found.solution()
-    if "expert-functions" not in shapes:
+    has_experts, has_blocks = ({*shapes} & names for names in ({"expert-functions", "grouped"}, {*BLOCKS}))
+    if not has_experts:
         check_fits(problem, "blocks" if "blocks" in shapes else "whole-model")
     graph = shape_graph(problem, pairs if "blocks" in shapes else [(0, len(problem.layers))])
+    graph = graph if has_blocks else graph.without_blocks()
     found.take_blocks(graph)
-    if "expert-functions" in shapes:
+    if has_experts:
+        choices = _choices(problem, shapes)
         if not graph.has_blocks or front_usd_per_s(problem) > 0:  # alone they need no front
-            found.take_experts_alone()
+            if "grouped" in shapes:
+                unwatched = blocks_of(problem).model_copy(update={"front": "client"})
+                found.take_mixed(graph.without_blocks(), problem.with_blocks(unwatched), choices)
+            else:
+                found.take_experts_alone()
         if graph.has_blocks:
-            found.take_mixed(graph)
+            found.take_mixed(graph, problem, choices)
     return found.solution()
+
+
+def _choices(problem: DeploymentProblem, shapes: Sequence[ShapeName]) -> Choices:
+    """Of each layer the groupings that these shapes allow."""
+    own: tuple[None, ...] = (None,) if "expert-functions" in shapes else ()
+    return [(*own, *(groupings(x.tokens) if "grouped" in shapes else ())) for x in problem.layers]
 
 
 class _Best:
@@ -141,16 +156,17 @@ class _Best:
             stages = [graph.stage(self.problem, arc) for arc in within.path.arcs]
             self.best = StagedSolution(tuple(x for x in stages if x is not None))
 
-    def take_mixed(self, graph: ShapeGraph) -> None:
-        """Plans with stages of both kinds, and with any memory of the gates."""
-        settings = settings_of(self.problem)
+    def take_mixed(self, graph: ShapeGraph, problem: DeploymentProblem, choices: Choices) -> None:
+        """Plans with stages of both kinds, or of expert functions where the graph has no blocks, and with any
+        memory of the gates."""
+        settings = settings_of(problem)
         searches: Searches = {}
-        bound = bound_with_experts(self.problem, settings, graph, searches, self.price, self.limit_s)
+        bound = bound_with_experts(problem, settings, graph, searches, choices, self.price, self.limit_s)
         if bound >= self.cost * (1 - self.gap):
             self.bound = min(self.bound, bound)
             return
         for setting in settings:
-            experts = Experts(self.problem, setting, graph, searches)
+            experts = Experts(problem, setting, graph, searches, choices)
             search, cutoff = Search(experts.graph, experts.lazy, self.limit_s), self.cost * (1 - self.gap)
             values = {arc: lazy.least(self.price) for arc, lazy in experts.lazy.items()}
             bound = search.bound_through(values, self.price)

@@ -15,10 +15,11 @@ from moe.errors import InputError
 from optimizer.evaluation import ROUNDING, Solution, evaluate, fixed_cost, fixed_latency_s, latency_budget_s
 from optimizer.exact.knapsack import Front, cheapest, fastest, merged, relax, undominated
 from optimizer.exact.lagrangian import NEAR, cheapest_within
-from optimizer.exact.layer_fronts import LayerFront, LayerOptions, alike_layers
+from optimizer.exact.layer_fronts import LayerFront, LayerOptions, alike_layers, listed_options
 from optimizer.exact.layer_plan import layer_plan
 from optimizer.exact.one_minibatch import cheapest_global_beta
 from optimizer.exact.whole_bill import cheapest_setting, each_setting, settings_of
+from optimizer.exact.whole_fronts import whole_front
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, LayerPlan
 
 Beta: TypeAlias = Literal["per-layer", "global"]
@@ -84,8 +85,10 @@ def model_fronts(problem: DeploymentProblem, methods: Sequence[Communication] = 
     Raises InputError where an expert fits no memory size.
     """
     first_like = alike_layers(problem)
-    options = {e: LayerOptions(problem, e) for e in sorted(set(first_like))}
-    by_method = {e: {method: x.front(method).with_gate(x.gate) for method in methods} for e, x in options.items()}
+    options = listed_options(problem)
+    by_method = {
+        e: {method: whole_front(x, method).with_gate(x.gate) for method in methods} for e, x in options.items()
+    }
     fronts = {e: LayerFront.joined(list(found.values())) for e, found in by_method.items()}
     return ModelFronts(
         methods=(tuple(methods),) * len(first_like),

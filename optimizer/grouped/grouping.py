@@ -12,7 +12,6 @@ it is. What a group is made of:
 Source: this project; blocks of experts as functions are FaaSMoE's.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -22,8 +21,10 @@ from pydantic import Field
 from moe.errors import InputError, nearest, shortened
 from moe.files import FileModel
 from optimizer.exact import Beta
+from optimizer.exact.groupings import lpt
 from optimizer.solvers import solve
-from simulator.plan import DeploymentPlan, DeploymentProblem, ProblemExpert, ProblemLayer
+from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.staged_plan import grouped_layer
 
 GroupBy: TypeAlias = Literal["index", "popularity", "load"]
 
@@ -107,24 +108,6 @@ def group_experts(problem: DeploymentProblem, size: int, group_by: GroupBy = "in
     return Grouping(group_by=group_by, layers=layers)
 
 
-def lpt(tokens: np.ndarray, groups: int, size: int) -> list[list[int]]:
-    """Longest processing time first: experts from the busiest on, each to the group with the fewest tokens.
-
-    Args:
-        tokens: of each expert, shape (experts,).
-        groups: their number.
-        size: experts of a group at most; groups x size holds all.
-    """
-    members: list[list[int]] = [[] for _ in range(groups)]
-    load = np.zeros(groups)
-    for i in np.argsort(-tokens, kind="stable"):
-        full = np.array([len(group) >= size for group in members])
-        k = int(np.where(full, np.inf, load).argmin())
-        members[k].append(int(i))
-        load[k] += tokens[i]
-    return members
-
-
 def plan_groups(
     problem: DeploymentProblem,
     size: int,
@@ -157,25 +140,3 @@ def _groups(tokens: np.ndarray, size: int, group_by: GroupBy) -> tuple[tuple[int
         order = np.arange(len(tokens)) if group_by == "index" else np.argsort(-tokens, kind="stable")
         groups = [order[k * size : (k + 1) * size].tolist() for k in range(count)]
     return tuple(sorted(tuple(sorted(group)) for group in groups))
-
-
-def grouped_layer(layer: ProblemLayer, groups: Sequence[Sequence[int]]) -> ProblemLayer:
-    """The layer whose experts are these groups of its experts."""
-    members = [[layer.experts[i] for i in group] for group in groups]
-    largest = max(map(len, members))
-    calls = layer.seconds_per_call
-    return layer.model_copy(
-        update={
-            "experts": tuple(map(_group, members)),
-            "seconds_per_call": None if calls is None else tuple(largest * seconds for seconds in calls),
-        }
-    )
-
-
-def _group(members: list[ProblemExpert]) -> ProblemExpert:
-    return ProblemExpert(
-        tokens=sum(x.tokens for x in members),
-        parameter_bytes=sum(x.parameter_bytes for x in members),
-        intermediate_bytes=max(x.intermediate_bytes for x in members),
-        intermediate_bytes_per_token=max(x.intermediate_bytes_per_token for x in members),
-    )

@@ -26,10 +26,11 @@ from moe.errors import InputError
 from optimizer.baselines import memory_only
 from optimizer.evaluation import with_evaluation
 from optimizer.exact import Beta
-from optimizer.grouped.grouping import grouped_layer, lpt
+from optimizer.exact.groupings import lpt
 from optimizer.problem import with_tokens
 from optimizer.realised import BilledOverflow, Realised, realise_served
 from simulator.plan import MB, DeploymentPlan, DeploymentProblem, objective_value
+from simulator.staged_plan import grouped_layer
 
 Hot = tuple[tuple[int, ...], ...]
 """Of each layer the experts in the main function."""

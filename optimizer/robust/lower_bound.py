@@ -16,6 +16,7 @@ from optimizer.cost_model import download_s, load_s, upload_s
 from optimizer.evaluation import latency_budget_s
 from optimizer.exact.knapsack import ROUNDING, Front, fastest, relax, undominated
 from optimizer.exact.layer_fronts import LayerOptions
+from optimizer.exact.whole_fronts import whole_front
 from optimizer.problem import with_tokens
 from simulator.plan import DeploymentProblem, ProblemLayer
 
@@ -73,12 +74,12 @@ def _front(served: DeploymentProblem, e: int) -> Front:
     if not (layer.tokens > 0).any():
         return np.zeros(1), np.zeros(1)
     relaxed = served.model_copy(update={"layers": (_without_bytes(served, layer),)})
-    cost, latency = LayerOptions(relaxed, 0).front("storage").pair()
+    cost, latency = whole_front(LayerOptions(relaxed, 0), "storage").pair()
     # That layer has no bytes to upload and download; this one waits for them whatever the plan.
     experts_done = latency - platform.storage_delay_s
     floor = max(upload_s(platform, layer), load_s(platform, layer.next_load_s))
     exchanged = cost, np.maximum(experts_done, floor) + download_s(platform, layer)
-    direct = LayerOptions(served, e).front("direct").pair()
+    direct = whole_front(LayerOptions(served, e), "direct").pair()
     cost, latency = (np.concatenate(part) for part in zip(exchanged, direct, strict=True))
     kept = undominated(cost, latency)
     return cost[kept], latency[kept]

@@ -191,7 +191,9 @@ class StagedPass:
         """Layers of expert functions: they download what lanes before uploaded, and upload for those behind."""
         serving, problem, plan = self.stages.serving, run_problem(self.problem, run), plan_of_run(run)
         first, end = run[0].first_layer, run[-1].last_layer + 1
-        tokens = [layer.tokens for layer in problem.layers] if self.tokens is None else self.tokens[first:end]
+        tokens = [layer.tokens for layer in problem.layers]
+        if self.tokens is not None:
+            tokens = [_of_groups(mine, stage) for mine, stage in zip(self.tokens[first:end], run, strict=True)]
         replicas = replicas_run(problem, plan, tokens, serving.overflow if self.limits else "fail")
         arrival: Program = (Get(self._hidden_bytes(k - 1, first), "input_download"),) if k else ()
         leaving: Program = (Put(self._hidden_bytes(k + 1, end)),) if k + 1 < len(self.stages.runs) else ()
@@ -301,6 +303,13 @@ class _Serve(Phase):
             raise CallFailed("upstream-failed", call.env.now)
         call.record.add_phase("wait", at, call.env.now)
         return call.env.now
+
+
+def _of_groups(tokens: np.ndarray, stage: ExpertStage) -> np.ndarray:
+    """Tokens of each of the stage's functions, of those of each expert."""
+    if stage.groups is None:
+        return tokens
+    return np.array([tokens[list(group)].sum() for group in stage.groups])
 
 
 def _leaves(run: BlocksStage | tuple[ExpertStage, ...]) -> Handover:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from simulator.plan import DeploymentProblem, LayerPlan
-from simulator.staged_plan import BlocksStage, ExpertStage, StagedPlan
+from simulator.staged_plan import BlocksStage, ExpertStage, Groups, StagedPlan
 
 SIZES = (512, 1769, 3008)
 BLOCK_SIZES = (1769, 3008, 10240)
@@ -85,16 +85,22 @@ def _layer(rng: np.random.Generator, tokens: float) -> dict[str, Any]:
 
 
 def random_staged_plan(
-    seed: int, problem: DeploymentProblem, experts: float = 0.4, methods: tuple[str, ...] = METHODS
+    seed: int,
+    problem: DeploymentProblem,
+    experts: float = 0.4,
+    methods: tuple[str, ...] = METHODS,
+    grouped: bool = False,
 ) -> StagedPlan:
-    """Some cut of the model; each stage a layer of expert functions by chance `experts`, else blocks."""
+    """Some cut of the model; each stage a layer of expert functions by chance `experts`, else blocks. `grouped`:
+    in every other of those layers the first expert and the last share a function."""
     rng, stages, layers = np.random.default_rng(seed), [], len(problem.layers)
     begins = 0
     while begins < layers:
         if rng.random() < experts:
-            stages.append(
-                ExpertStage(first_layer=begins, last_layer=begins, layer=_plan(rng, problem, begins, methods))
-            )
+            groups = _groups(len(problem.layers[begins].experts)) if grouped and begins % 2 == seed % 2 else None
+            count = len(groups or problem.layers[begins].experts)
+            layer = _plan(rng, count, methods)
+            stages.append(ExpertStage(first_layer=begins, last_layer=begins, groups=groups, layer=layer))
             begins += 1
             continue
         end = int(rng.integers(begins, layers))
@@ -114,11 +120,12 @@ def random_staged_plan(
     return StagedPlan(solver="drawn", stages=tuple(stages))
 
 
-def _plan(rng: np.random.Generator, problem: DeploymentProblem, e: int, methods: tuple[str, ...]) -> LayerPlan:
+def _groups(experts: int) -> Groups:
+    return (tuple(sorted({0, experts - 1})), *((i,) for i in range(1, experts - 1)))
+
+
+def _plan(rng: np.random.Generator, count: int, methods: tuple[str, ...]) -> LayerPlan:
     method = str(rng.choice(methods))
-    experts = [
-        {"memory_mb": int(rng.choice(SIZES)), "replicas": int(rng.integers(1, 5))}
-        for _ in problem.layers[e].experts
-    ]
+    experts = [{"memory_mb": int(rng.choice(SIZES)), "replicas": int(rng.integers(1, 5))} for _ in range(count)]
     beta = int(rng.integers(1, 120)) if method == "pipelined" else None
     return LayerPlan.model_validate({"communication": method, "minibatch_tokens": beta, "experts": experts})

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from calibration.measured.live_model import CalibratingRow, fit_blocks, fit_model, fit_platform, profile_of
+from calibration.measured.live_model import (
+    CalibratingRow,
+    fit_blocks,
+    fit_model,
+    fit_platform,
+    least_squares,
+    profile_of,
+)
 from lambda_probe.live.rows import LiveRow
 from moe.errors import InputError
 from simulator.plan import MB
@@ -88,6 +95,25 @@ def test_profile_has_the_constants_and_keeps_the_rest() -> None:
     assert per_mb * 512 == pytest.approx(512 / MB_PER_VCPU / GET_WORK, rel=0.02)
     assert found.prices == base.prices
     assert found.payload.limit_bytes == base.payload.limit_bytes
+
+
+def test_no_tail_of_s3_is_left_where_functions_run_on_this_machine() -> None:
+    """Else a quiet machine's uploads are simulated at AWS's rate, and one in fifty as a second late."""
+    fit = fit_platform(rows(), MB_PER_VCPU, ENCODING)
+    here, there = (profile_of(load_profile(), fit, "live", MB_PER_VCPU, loopback=x) for x in (True, False))
+    for name in ("slow_gets", "slow_puts", "get_drift", "put_drift", "put_connection_bytes_per_s"):
+        assert getattr(here.storage, name) is None
+        assert getattr(there.storage, name) is not None
+    assert here.compute.instance_factor is None
+
+
+def test_noisy_phases_are_fitted_to_their_mean_not_below() -> None:
+    """What is billed is a sum: constants that are too low by half of the noise make every plan too cheap."""
+    noise = np.random.default_rng(0).gamma(6, 1 / 6, 4000)  # mean 1, standard deviation 0.41
+    size = np.random.default_rng(1).uniform(1, 5, 4000)
+    points = [((1.0, float(x)), float((0.1 + 0.2 * x) * y)) for x, y in zip(size, noise, strict=True)]
+    (fixed, slope), _ = least_squares(points)
+    assert fixed + 3 * slope == pytest.approx(0.7, rel=0.1)
 
 
 def test_blocks_come_back_from_two_lanes_and_one() -> None:

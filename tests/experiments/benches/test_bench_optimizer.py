@@ -53,8 +53,8 @@ def test_popularity_sums_to_the_batch_and_no_expert_has_more_than_all_of_it() ->
 
 def test_rows_carry_gaps_and_ratios() -> None:
     rows = optimizer_speed(((1, 2), (2, 3)), rounds=1)
-    by_job = {row.job: row for row in rows[:5]}
-    assert list(by_job) == ["plain sweep", "exact", "exact, gap 0.0001", "ODS", "whole front"]
+    by_job = {row.job: row for row in rows[:6]}
+    assert list(by_job) == ["plain sweep", "exact", "exact, gap 0.0001", "ODS", "front within 1%", "whole front"]
     assert by_job["exact"].gap == 0
     assert by_job["plain sweep"].of_first == 1
     assert by_job["whole front"].gap is None

@@ -51,7 +51,9 @@ def test_every_command_and_option_of_a_page_is_there(page: str) -> None:
 def test_every_bench_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     bench = cli.commands["bench"]
     assert isinstance(bench, click.Group)
-    assert {"all", "simulator", "optimizer", "validation", "calibration", "miqcp"} == set(bench.commands)
+    assert {"all", "simulator", "optimizer", "solvers", "validation", "calibration", "miqcp"} == set(
+        bench.commands
+    )
     for name, command in bench.commands.items():
         assert "Example: ./smoe bench " + name in (command.help or ""), name
 

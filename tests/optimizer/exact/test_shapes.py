@@ -8,8 +8,9 @@ import pytest
 
 from moe.errors import InputError
 from moe.spec import load_spec
-from optimizer.blocks import SHAPES
+from optimizer.blocks import NAMED, SHAPES, ShapeName
 from optimizer.exact import Infeasible, solve_exact
+from optimizer.exact.groupings import groupings
 from optimizer.exact.shape_graph import all_handover_gets
 from optimizer.exact.shapes import solve_shapes
 from optimizer.problem import make_problem
@@ -18,7 +19,7 @@ from optimizer.staged_evaluation import evaluate_staged, with_staged_evaluation
 from simulator.plan import COMMUNICATIONS, DeploymentProblem, ExpertPlan, LayerPlan
 from simulator.profiles.schema import load_profile
 from simulator.stage_rules import handover_gets, input_handover
-from simulator.staged_plan import BlocksStage, ExpertStage, Stage, StagedPlan
+from simulator.staged_plan import BlocksStage, ExpertStage, Groups, Stage, StagedPlan, blocks_of, grouped_layer
 from tests.optimizer.staged_problems import BLOCK_SIZES, staged_problem
 
 HANDOVERS = ("payload", "storage")
@@ -30,15 +31,16 @@ def blocks_stages(first: int, end: int, lanes: int, sizes: tuple[int, ...]) -> I
         yield BlocksStage(first_layer=first, last_layer=end - 1, memory_mb=memory_mb, lanes=n, handover=handover)
 
 
-def expert_stages(problem: DeploymentProblem, e: int) -> Iterator[ExpertStage]:
-    """Every deployment of a layer's experts, of at most two replicas."""
+def expert_stages(problem: DeploymentProblem, e: int, groups: Groups | None = None) -> Iterator[ExpertStage]:
+    """Every deployment of a layer's experts, or groups of them, of at most two replicas."""
     layer, p = problem.layers[e], problem.platform
+    layer = layer if groups is None else grouped_layer(layer, groups)
     each = [ExpertPlan(memory_mb=m, replicas=g) for m in p.memory_mb for g in range(1, p.max_replicas + 1)]
     for method, experts in itertools.product(COMMUNICATIONS, itertools.product(each, repeat=len(layer.experts))):
         most = max(1, int(np.ceil(layer.tokens.max())))
         for beta in range(1, most + 1) if method == "pipelined" else (None,):
             plan = LayerPlan(communication=method, minibatch_tokens=beta, experts=experts)
-            yield ExpertStage(first_layer=e, last_layer=e, layer=plan)
+            yield ExpertStage(first_layer=e, last_layer=e, groups=groups, layer=plan)
 
 
 def every_plan(options: dict[tuple[int, int], list[Stage]], layers: int) -> Iterator[tuple[Stage, ...]]:
@@ -96,18 +98,21 @@ def test_a_brute_force_over_cuts_memories_and_lanes_finds_nothing_cheaper(seed: 
 
 
 @pytest.mark.parametrize(
-    ("seed", "front", "reload"), [(1, "client", "when-cold"), (2, "function", "every-invocation")]
+    ("seed", "front", "reload", "shapes"),
+    [(1, "client", "when-cold", SHAPES), (2, "function", "every-invocation", NAMED)],
 )
 def test_a_brute_force_with_expert_functions_between_blocks_finds_nothing_cheaper(
-    seed: int, front: str, reload: str
+    seed: int, front: str, reload: str, shapes: tuple[ShapeName, ...]
 ) -> None:
     """Experts and blocks cost about the same, so that mixed plans are among the best."""
     problem = small_mixed_problem(seed, front, reload)
+    every: list[Groups | None] = [None, ((0, 1),)] if "grouped" in shapes else [None]
     options: dict[tuple[int, int], list[Stage]] = {}
     for pair in ((i, j) for i in range(3) for j in range(i + 1, 4)):
         options[pair] = [*blocks_stages(*pair, 2, BLOCK_SIZES[:2])]
         if pair[1] == pair[0] + 1:
-            options[pair] += undominated_alone(problem, list(expert_stages(problem, pair[0])))
+            each = [stage for groups in every for stage in expert_stages(problem, pair[0], groups)]
+            options[pair] += undominated_alone(problem, each)
     plans = list(every_plan(options, 3))
     found = [evaluate_staged(problem, StagedPlan(solver="", stages=stages)) for stages in plans]
     cost, latency_s = np.array([(x.total_cost_usd if x.feasible else np.inf, x.latency_s) for x in found]).T
@@ -115,7 +120,46 @@ def test_a_brute_force_with_expert_functions_between_blocks_finds_nothing_cheape
         "else the test says little of mixed plans"
     )
     kept = np.isfinite(cost)
-    assert_optimal_at_all_limits(problem, cost[kept], latency_s[kept], SHAPES)
+    assert_optimal_at_all_limits(problem, cost[kept], latency_s[kept], shapes)
+
+
+@pytest.mark.parametrize("front", ["client", "function"])
+def test_a_brute_force_over_groups_finds_nothing_cheaper(front: str) -> None:
+    """Three experts of two layers, in all five groupings; no blocks, so no front is billed."""
+    problem = small_mixed_problem(1, front, "when-cold")
+    layers = []
+    for layer, tokens in zip(problem.layers[:2], [(5.0, 1.0, 0.0), (2.0, 2.0, 2.0)], strict=True):
+        experts = tuple(layer.experts[0].model_copy(update={"tokens": d}) for d in tokens)
+        layers.append(layer.model_copy(update={"experts": experts}))
+    blocks = blocks_of(problem)
+    platform = problem.platform.model_copy(update={"max_replicas": 1})
+    changes = {"layers": tuple(layers), "platform": platform}
+    problem = problem.model_copy(update=changes).with_blocks(
+        blocks.model_copy(update={"layers": blocks.layers[:2]})
+    )
+    every = [None, ((0,), (1, 2)), ((0, 1), (2,)), ((0, 2), (1,)), ((0, 1, 2),)]
+    assert {groups for groups in every if groups} == {tuple(sorted(x)) for x in groupings(np.ones(3))}
+    options = [
+        undominated_alone(problem, [x for groups in every for x in expert_stages(problem, e, groups)])
+        for e in range(2)
+    ]
+    plans = [StagedPlan(solver="", stages=stages) for stages in itertools.product(*options)]
+    found = [evaluate_staged(problem, plan) for plan in plans]
+    cost, latency_s = np.array([(x.total_cost_usd, x.latency_s) for x in found if x.feasible]).T
+    best = plans[int(np.argmin([x.total_cost_usd for x in found]))]
+    assert any(isinstance(x, ExpertStage) and x.groups for x in best.stages), "else it says little of groups"
+    assert_optimal_at_all_limits(problem, cost, latency_s, ("expert-functions", "grouped"))
+
+
+def test_groups_of_many_experts_hold_each_once_and_are_never_dearer() -> None:
+    """Groups are one more choice: with them allowed the optimum cannot rise."""
+    assert all(sorted(i for group in x for i in group) == list(range(13)) for x in groupings(np.arange(13.0)))
+    spec = load_spec("bert-moe")
+    tokens = np.tile([900.0, 60.0, 40.0, 24.0], (spec.moe_layers, 1))
+    problem = make_problem(spec, tokens, load_profile(), objective="total", shapes=NAMED)
+    alone = with_staged_evaluation(problem, solve_shapes(problem, ("expert-functions",), 1e-3).plan("exact"))
+    both = with_staged_evaluation(problem, solve_shapes(problem, NAMED[::3], 1e-3).plan("exact"))
+    assert (both.total_cost_usd or 0) < (alone.total_cost_usd or 0)
 
 
 def small_mixed_problem(seed: int, front: str, reload: str) -> DeploymentProblem:

@@ -32,7 +32,7 @@ def _one_stage(lanes: int = 1, memory_mb: int = 10240, layers: int = 3) -> Stage
 def test_the_ideal_platform_is_the_closed_form(seed: int, layers: int) -> None:
     """Any cut, memory, lanes, hand-over, reload and front, with layers of expert functions in between."""
     problem = staged_problem(seed, layers)
-    plan = random_staged_plan(seed, problem, methods=("storage",))
+    plan = random_staged_plan(seed, problem, methods=("storage",), grouped=True)
     plan = plan.model_copy(update={"reload": (None, "when-cold", "every-invocation")[seed % 3]})
     run, closed = simulate(problem, plan, serving=JUST_IN_TIME), evaluate_staged(problem, plan)
     assert run.bill.total_cost_usd == pytest.approx(closed.total_cost_usd, rel=1e-9)
@@ -64,7 +64,7 @@ def test_tokens_and_bytes_are_conserved_and_rows_add_up(seed: int) -> None:
     problem = problem.model_copy(
         update={"platform": problem.platform.model_copy(update={"payload_limit_bytes": 6291456.0})}
     )
-    plan = random_staged_plan(seed, problem, methods=("storage", "pipelined"))
+    plan = random_staged_plan(seed, problem, methods=("storage", "pipelined"), grouped=True)
     run = simulate(problem, plan, load_profile(), warm=bool(seed % 2), seed=seed)
     assert not run.failed
     for stage in plan.stages:
