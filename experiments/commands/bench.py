@@ -124,7 +124,7 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
 @click.option("--workers", default=2, show_default=True)
 @json_option
 def calibration(platforms: int, draws: int, campaign: str, workers: int, as_json: bool) -> None:
-    """Campaigns on simulated platforms whose constants are known: are they found again, as surely as it is said?
+    """Campaigns on simulated platforms with known constants: do the intervals hold them?
 
     \b
     Example: ./smoe bench calibration --platforms 8 --draws 5

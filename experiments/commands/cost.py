@@ -47,7 +47,10 @@ if TYPE_CHECKING:
 @click.option("--only", metavar="NAME,NAME,...", help="Contenders: names, files, instances such as ec2-c8g.large.")
 @click.option("--region-prices", type=FILE, metavar="FILE", help="Prices of another region, by item (YAML).")
 @click.option(
-    "--draws", type=click.IntRange(min=0), default=0, help="Of uncertain constants: who is cheapest, how surely."
+    "--draws",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Draws of uncertain constants: how sure the cheapest is.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for table, JSON, picture, plans."

@@ -17,7 +17,7 @@ from experiments.commands.options import json_option, print_json, seed_option
     help="2, 3, 4, 10-14, overheads, ranking, regret, rivals, whole-bill; again for more.",
 )
 @click.option("--quick", is_flag=True, help="Minutes: small batches, few seeds.")
-@click.option("--paper-scale", is_flag=True, help="Hours: 100 batches, MIQCP 180 s; again, it goes on.")
+@click.option("--paper-scale", is_flag=True, help="Hours: 100 batches, MIQCP 180 s; run it again to resume.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: results/runs/figures[-SCALE].")
 @click.option("--page", type=click.Path(path_type=Path), help="Where the page stands; default: OUT/paper.md.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; default: one a core.")

@@ -21,7 +21,7 @@ def decision_map(
 ) -> None:
     """Draw the decision map: who is cheapest where, with the probability, and which constant to measure next.
 
-    A map that was stopped goes on from the cells that it has.
+    A map that was stopped resumes from the cells that it has.
 
     \b
     Example: ./smoe map experiments/configs/map.yaml

@@ -24,7 +24,9 @@ OUT = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--campaign", default="quick", show_default=True, metavar="NAME|FILE", help="quick, standard, or a YAML file."
 )
-@click.option("--out", type=OUT, help="Folder; again, it goes on. Default: results/runs/probe-CAMPAIGN-BACKEND.")
+@click.option(
+    "--out", type=OUT, help="Folder; the same command resumes. Default: results/runs/probe-CAMPAIGN-BACKEND."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and cost, and do nothing.")
 @click.option(
     "--budget-usd", type=click.FloatRange(min=0), metavar="X", help="Stop once so much was billed. aws: 5."
@@ -124,7 +126,7 @@ def _measure(
     else:
         probing.show(outcome, folder)
     if outcome.stopped:
-        click.echo(f"smoe: stopped: {outcome.stopped}; a larger --budget-usd goes on from there", err=True)
+        click.echo(f"smoe: stopped: {outcome.stopped}; a larger --budget-usd resumes from there", err=True)
     return EXIT_STOPPED if outcome.stopped else 0
 
 

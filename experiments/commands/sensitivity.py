@@ -31,7 +31,7 @@ def sensitivity(
 ) -> None:
     """How the headline ratios depend on what is uncertain: tornado, break-even points, Sobol indices.
 
-    A study that was stopped goes on from the points that it has.
+    A study that was stopped resumes from the points that it has.
 
     \b
     Example: ./smoe sensitivity --samples 64 --out results/runs/sensitivity

@@ -60,7 +60,7 @@ def _regions(axes: Any, asked: DecisionMap, found: Found) -> None:
     axes.set_title(f"{title(asked)}: cheapest in all; darker: surer", loc="left", fontsize=9)
     handles: list[Any] = [Patch(color=each, alpha=0.8, label=name) for name, each in colours.items()]
     handles += [
-        Line2D([], [], color="black", linestyle=LINES[level], label=f"{level:.0%} sure that Lambda is")
+        Line2D([], [], color="black", linestyle=LINES[level], label=f"Lambda cheapest, probability {level:.0%}")
         for level in shown
     ]
     axes.figure.legend(handles=handles, fontsize=8, loc="outside lower left", ncols=4, frameon=False)

@@ -130,6 +130,8 @@ def _play(question: Question, runs: Lambda, deployed: Deployed, planned: Offer, 
     stages = [f"stage {k}" for k in range(deployed.stages)]
     busy = rate * float((passes + steps).mean()) / deployed.stages
     alive = busy if rate * keep_alive(deployed) > 1 else 0.0
+    if deployed.stages > 1 and alive:  # the few requests that are played do not warm them up
+        alive = planned.peak / deployed.stages
     for name in stages:
         service.deploy(
             name,

@@ -92,7 +92,7 @@ def sentences(compared: Compared) -> list[str]:
     if others:
         following = others[0]
         more = (following.usd or 0.0) / best.usd - 1 if best.usd else 0.0
-        by = f"{more:.0%} dearer" if more < 1 else f"{more + 1:.3g} times as dear"
+        by = f"{more:.0%} more" if more < 1 else f"{more + 1:.3g} times as much"
         second = f"Next is {following.contender}, {by}, at {money(following.usd or 0.0)} USD."
     else:
         second = "No other contender serves it."
@@ -127,7 +127,7 @@ def surely(surety: Surety) -> list[str]:
     said = ", ".join(f"{name} {p:.0%}" for p, name in likely)
     found = [f"Cheapest on {surety.draws} draws of the uncertain constants: {said}."]
     if surety.measure is None:
-        return [*found, "Knowing none of them better would change that."]
+        return [*found, "Knowing any of them better would not change that."]
     worth = f"knowing it saves {money(surety.worth_usd)} USD a month on average"
     return [*found, f"Measure next: {surety.measure} ({worth}), by {surety.how}."]
 

@@ -18,6 +18,7 @@ from experiments.studies.worth_of_knowing import worth_of_knowing
 from simulator.profiles.contenders import Contender
 from simulator.profiles.schema import DEFAULT_PROFILE, load_profile
 
+WORTH_SAYING = 0.005  # of the bill: less is the regression's own noise, with tens of constants
 AGAINST = 4.0  # over the cheapest: a contender that is dearer has hardly a chance, and is not drawn
 
 
@@ -92,7 +93,7 @@ def _told(offers: list[Offer], names: list[str], logs: np.ndarray, bills: np.nda
         for name, each in zip(who, bills.T, strict=True)
         if np.isfinite(each).any()
     }
-    matters = worth[most] > 0
+    matters = worth[most] > WORTH_SAYING * at_most(bills).mean(axis=0).min()
     return Surety(
         len(bills),
         dict(zip(who, shares.tolist(), strict=True)),

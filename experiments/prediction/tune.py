@@ -126,7 +126,7 @@ def run_tune(options: TuneOptions, out: Path, resume: bool = False) -> dict[str,
     about = _about(options, problem, table, tuning)
     history = out / "history.parquet"
     if history.exists() and not resume:
-        raise InputError(f"--out {out}: holds a history already; --resume goes on with it")
+        raise InputError(f"--out {out}: holds a history already; --resume continues it")
     earlier: list[Row] = load_history(history, about) if resume else []
     known = Known(planner, KeyRange.of(table, tuning, options.alg2.by_frequency), tuning)
     found = tune(

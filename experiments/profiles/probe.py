@@ -199,7 +199,7 @@ def show_plan(plan: Plan, found: Estimate, campaign: Campaign, platform: Platfor
     if found.idle_s >= LONG_IDLE_S:
         console.out.print(
             f"Of {found.wall_s / 60:,.0f} minutes, instances wait {found.idle_s / 60:,.0f} to see how long they "
-            "are kept: nothing is billed meanwhile, and the command goes on where it was stopped."
+            "are kept: nothing is billed meanwhile, and the command resumes where it was stopped."
         )
     if found.usd:
         console.out.print(

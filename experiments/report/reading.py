@@ -153,7 +153,7 @@ def load_run(path: Path) -> Run:
         result, kind = {}, "tables"
     elif (path / "config.yaml").exists():
         raise InputError(
-            f"{path}: the run is not finished, result.json is missing; the command that made it goes on"
+            f"{path}: the run is not finished, result.json is missing; run the command that made it again"
         )
     else:
         raise InputError(

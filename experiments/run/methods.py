@@ -205,33 +205,35 @@ def rows_in(result: dict[str, Any]) -> list[Row]:
 
 
 def finding(rows: list[Row], model: str, batch_tokens: int) -> str:
-    """What was found, in two sentences."""
+    """What the plan costs, beside LambdaML's: one sentence."""
     best = row_named(rows, "ODS") or rows[0]
     over = ratios(best, rows)
     all_usd, experts_usd = dollars(best.total_usd or best.billed_usd), dollars(best.billed_usd)
-    first = (
-        f"Serving {model} on Lambda with the {best.method} plan costs {all_usd} per million tokens in all "
-        f"({experts_usd} for the experts' functions) at {best.tokens_per_s:,.0f} tokens/s "
-        f"in batches of {batch_tokens:,} tokens"
+    said = (
+        f"With the {best.method} plan, {model} costs {all_usd} per million tokens ({experts_usd} of it experts' "
+        f"compute) at {best.tokens_per_s:,.0f} tokens/s in batches of {batch_tokens:,} tokens"
     )
     cost, total = over["billed_over_lambdaml"], over["total_over_lambdaml"]
     speed = over["tokens_per_s_over_lambdaml"]
     if cost is not None and total is not None and speed is not None:
-        first += (
-            f"; that is {compared(total)} LambdaML's whole bill ({compared(cost)} its experts'), "
-            f"at a throughput {compared(speed)} LambdaML's"
+        said += (
+            f": {compared(total)} LambdaML's whole bill (experts' compute: {compared(cost)} LambdaML's), at a "
+            f"throughput {compared(speed)} LambdaML's"
         )
         if cost < 1 < total:
-            first += "; what its experts save, gates and requests cost, which the paper's bill leaves out"
+            said += "; gates and requests cost more than the experts save"
+    return said + "."
+
+
+def cluster_finding(rows: list[Row]) -> str:
+    """What the plan costs beside a CPU cluster, a sentence with a space before it; empty without one."""
+    over = ratios(row_named(rows, "ODS") or rows[0], rows)
     second, month, hour = (over[f"total_over_cluster_{period}"] for period in ("second", "month", "hour"))
     if second is None or month is None or hour is None:
-        return first + "."
-    experts = compared(over["billed_over_cluster_second"] or 1.0)
+        return ""
     return (
-        f"{first}. The whole bill is {compared(second)} that of a CPU cluster charged only for the seconds used "
-        f"(its experts': {experts} the MoE layers' share), {compared(month)} one paid by the month and mostly "
-        f"idle, and {compared(hour)} one paid an hour for every batch: how the cluster is charged decides more "
-        "than how the experts are deployed."
+        f" The whole bill is {compared(second)} that of a CPU cluster paid by the second used, {compared(month)} "
+        f"that of one paid by the month and mostly idle, and {compared(hour)} that of one paid an hour a batch."
     )
 
 
@@ -243,13 +245,13 @@ def lateness(rows: list[Row], limit_s: float | None, late_share: float | None) -
     best = row_named(rows, "ODS") or rows[0]
     if limit_s is None or best.late_share is None:
         return ""
-    said = "No batch" if best.late_share == 0 else f"{best.late_share:.0%} of the batches"
-    said += "" if late_share is None else " drawn from the served text"
-    asked = "" if late_share is None else f", where {late_share:.0%} may be"
+    said = "None" if best.late_share == 0 else f"{best.late_share:.0%}"
+    drawn = "" if late_share is None else " drawn from the served text"
+    asked = "" if late_share is None else f"; {late_share:.0%} may be"
     was = "was" if best.late_share == 0 else "were"
     return (
-        f" {said}, with the {best.method} plan, {was} later than the limit of {limit_s:.3g} s{asked} (95% "
-        f"interval {best.late_share_low:.0%} to {best.late_share_high:.0%})."
+        f" {said} of the batches{drawn} {was} later than the limit of {limit_s:.3g} s with the {best.method} plan "
+        f"(95% interval {best.late_share_low:.0%} to {best.late_share_high:.0%}{asked})."
     )
 
 

@@ -14,31 +14,47 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LEGEND = """\
-whole bill: everything that is paid, USD per million tokens; experts' compute:
-of it the experts' functions (of the CPU cluster: the MoE layers' share), the
-paper's number; %: of LambdaML's. warm, cold: latency of a
-batch, with and without functions that are already running. The CPU cluster is
-charged by the second used, by the month, or an hour for every batch. ODS: the
-paper's plan for the predicted popularity of the experts; ODS, oracle: for the
-real one; exact optimum: the cheapest plan there is for the predicted
-popularity; best uniform: one memory and one replica count for every expert;
-LambdaML: the largest memory for every expert, no replicas. whole model: not cut
-at all; lanes are copies that each take whole sequences, the fastest that cost
-5% more at most.
-late: share of batches over the limit, of 100 drawn from the served text (of the
-served ones where target.late_share is null); !: more than may be.
-*: the plan misses the target, by the closed form, for the predicted
-popularity."""
+USD per million tokens. whole bill: everything that is paid. experts' compute:
+the part that the experts' functions compute for (the paper's number). %: of
+LambdaML's. warm, cold: latency of a batch, with and without functions that are
+already running."""
+NAMES = {
+    "ODS": "ODS: the paper's planner, for the predicted popularity of the experts.",
+    "ODS, oracle": "ODS, oracle: the same for their real popularity.",
+    "exact optimum": "exact optimum: the provably cheapest plan under the cost model.",
+    "best uniform": "best uniform: one memory and one replica count for every expert.",
+    "LambdaML": "LambdaML: the largest memory everywhere, no replicas.",
+    "whole model": "whole model: not cut; lanes are copies that each take whole sequences.",
+    "CPU": "CPU: a cluster, paid by the second used, by the month, or an hour a batch.",
+}
+"""What the beginning of a row's name stands for."""
+
+
+def legend(rows: Sequence[Row], late_share: float | None) -> str:
+    """What the table's words and marks mean: of those that stand in it."""
+    lines = [LEGEND]
+    for name, text in NAMES.items():
+        if any(row.method == name or (name != "ODS" and row.method.startswith(name)) for row in rows):
+            lines.append(text)
+    if any(row.late_share is not None for row in rows):
+        of = "the served batches" if late_share is None else "100 batches drawn from the served text"
+        lines.append(f"late: share of {of} over the limit.")
+    if any(row.late_share is not None and row.is_late(late_share) for row in rows):
+        lines.append("!: more were late when played than may be.")
+    if any(row.feasible is False for row in rows):
+        lines.append("*: planned over the limit (closed form, predicted popularity).")
+    return "\n".join(lines)
 
 
 def show(result: dict[str, Any], folder: RunFolder) -> None:
     """Print the answer: the table, what was found, where to look."""
     out.print()
     title = f"{result['model']}, {result['batch_tokens']:,} tokens a batch; USD per million tokens"
-    out.print(answer_table(rows_in(result), title, result["late_share"]))
+    rows, late_share = rows_in(result), result["late_share"]
+    out.print(answer_table(rows, title, late_share))
     if result.get("generation"):
         out.print(generation_table(result["generation"]))
-    out.print(LEGEND, style="dim", soft_wrap=True)
+    out.print(legend(rows, late_share), style="dim", soft_wrap=True)
     out.print(f"\n{recorded_on(result)}. Prices of {result['price_list_date']}.")
     out.print(f"\n{result['finding']}\n")
     out.print(

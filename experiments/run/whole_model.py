@@ -72,26 +72,29 @@ def whole_plans(problem: DeploymentProblem, planned_s: float | None) -> list[tup
 
 
 def shape_finding(rows: Sequence[Row], cut: Cut, best: str) -> str:
-    """Whether cutting the model pays, and from which size on it does: two sentences, with a space before.
+    """Whether cutting the model pays, and from which size on it would: a sentence, with a space before.
 
     Args:
         rows: of the run. best: name of the plan of expert functions that it is held against.
     """
     whole = [row for row in rows if row.method.startswith("whole model") and row.total_usd]
-    pays, must, has = (x / 1e9 for x in (cut.pays_from_bytes, cut.must_from_bytes, cut.parameter_bytes))
+    pays, has = cut.pays_from_bytes / 1e9, cut.parameter_bytes / 1e9
     if not whole:
         return f" The model must be cut: {has:.3g} GB of parameters need {cut.needs_mb:,.0f} MB in one function."
-    said, mine = "", row_named(rows, best)
-    if mine is not None and mine.total_usd:
-        one = min(whole, key=lambda row: row.total_usd or 0.0)
-        assert one.total_usd is not None
-        over = one.total_usd / mine.total_usd
-        said = (
-            f" The {one.method} costs {dollars(one.total_usd)} in all, {compared(over)} {best}'s, and takes "
-            f"{one.latency_s:.3g} s a batch where {best} takes {mine.latency_s:.3g} s: cutting this model "
-            f"{'does not pay' if over <= 1 else 'pays'}."
-        )
+    mine = row_named(rows, best)
+    if mine is None or not mine.total_usd:
+        return ""
+    one = min(whole, key=lambda row: row.total_usd or 0.0)
+    assert one.total_usd is not None
+    over = one.total_usd / mine.total_usd
+    in_lanes = one.method.removeprefix("whole model, ")
+    said = (
+        f" The whole model in {in_lanes} costs {dollars(one.total_usd)}, {compared(over)} {best}'s, and takes "
+        f"{one.latency_s:.3g} s a batch where {best} takes {mine.latency_s:.3g} s: cutting this model "
+    )
+    if over > 1:
+        return said + "pays."
     return said + (
-        f" Cutting it into several functions of whole layers would pay from about {pays:.2g} GB of parameters on "
-        f"(it has {has:.2g}); more than {must:.3g} GB fit no function."
+        "does not pay; cutting it into functions of whole layers would, "
+        f"from about {pays:.2g} GB of parameters (it has {has:.2g})."
     )

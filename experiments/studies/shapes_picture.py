@@ -62,5 +62,5 @@ def _wall(above: Axes, below: Axes, size: np.ndarray, needed_mb: np.ndarray) -> 
     wall = np.exp(np.interp(np.log(WALL_MB), np.log(needed_mb), np.log(size)))
     for axes in (above, below):
         axes.axvline(wall, color=style.RED, linewidth=1, linestyle="--")
-    where = {"xycoords": ("data", "axes fraction"), "color": style.RED, "fontsize": 8, "ha": "right"}
-    above.annotate(f"{WALL_MB:,} MB ", (wall, 0.02), **where)
+    place = above.get_xaxis_transform()
+    above.text(wall, 0.02, f"{WALL_MB:,} MB ", transform=place, color=style.RED, fontsize=8, ha="right")

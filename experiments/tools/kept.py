@@ -23,7 +23,7 @@ from experiments.tools.workers import workers
 from moe.cache import keep, kept
 from moe.errors import PlatformError
 
-DIED = "a worker was killed or crashed (out of memory?); the same command goes on from the cells that are there"
+DIED = "a worker was killed or crashed (out of memory?); the same command resumes from the finished cells"
 Compute: TypeAlias = Callable[[Any], Any]
 Update: TypeAlias = Callable[[int, int, float], None]
 

@@ -86,5 +86,5 @@ class Calls:
             last = outcomes[-1].attempt
             raise PlatformError(
                 f"{MOST_UNANSWERED} calls in a row were not carried out ({last.status}: {last.error}): check the "
-                "connection, credentials and concurrency; the same command goes on where it stopped"
+                "connection, credentials and concurrency; the same command resumes where it stopped"
             )

@@ -185,7 +185,7 @@ def _told(path: Path) -> Iterator[None]:
         with writing(path):
             yield
     except PlatformError as error:
-        raise PlatformError(f"{error}; the same command goes on from what was measured") from error
+        raise PlatformError(f"{error}; the same command resumes from what was measured") from error
 
 
 def _dump(campaign: Campaign) -> str:

@@ -114,7 +114,7 @@ def _keep(trace: RoutingTrace, path: Path) -> None:
 
 @functools.cache
 def _warn(folder: Path, why: str | None) -> None:
-    text = "smoe: cache folder %s: cannot be written: %s; goes on without it ($SMOE_CACHE names another)"
+    text = "smoe: cache folder %s: cannot be written: %s; continuing without it ($SMOE_CACHE names another)"
     _LOG.warning(text, folder, why)
 
 

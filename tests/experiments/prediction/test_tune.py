@@ -114,7 +114,7 @@ def test_a_history_is_not_overwritten_and_not_mixed_with_another_runs(
 ) -> None:
     out = str(tmp_path / "out")
     assert smoe("tune", *files, "--sampler", "none", "--out", out)[0] == 0
-    assert "--resume goes on with it" in smoe("tune", *files, "--sampler", "none", "--out", out)[2]
+    assert "--resume continues it" in smoe("tune", *files, "--sampler", "none", "--out", out)[2]
     other = smoe("tune", *files, "--sampler", "none", "--seed", "1", "--out", out, "--resume")
     assert other[0] == 2
     assert "of another run: seed: expected 1, got 0" in other[2]

@@ -76,7 +76,7 @@ def test_the_finding_names_the_cheapest_shape() -> None:
 
     cut = cut_of(problem_of("minilm-moe", 256))
     cheaper = shape_finding([row("ODS", 1.0), row("whole model, one function", 0.5)], cut, "ODS")
-    assert "whole model, one function costs $0.50 in all, 50.0% below ODS's" in cheaper
+    assert "The whole model in one function costs $0.50, 50.0% below ODS's" in cheaper
     assert "cutting this model does not pay" in cheaper
     dearer = shape_finding([row("ODS", 1.0), row("whole model, one function", 1.5)], cut, "ODS")
     assert "cutting this model pays" in dearer

@@ -285,7 +285,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     platform = FakePlatform()
     with monkeypatch.context() as patch:
         patch.setattr(CampaignFolder, "__init__", full)
-        with pytest.raises(PlatformError, match=r"rows\.jsonl: cannot be written: No space left .* goes on"):
+        with pytest.raises(PlatformError, match=r"rows\.jsonl: cannot be written: No space left .* resumes"):
             run_campaign(campaign(), platform, tmp_path / "out")
     assert platform.functions == {}
     assert platform.closed
@@ -302,7 +302,7 @@ def test_a_disk_that_is_full_for_the_table_is_told_and_the_rows_are_kept(
     platform, out = FakePlatform(), tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(f"lambda_probe.campaign.folder.{what}", full)
-        with pytest.raises(PlatformError, match=r"out.*: cannot be written: No space left .* goes on"):
+        with pytest.raises(PlatformError, match=r"out.*: cannot be written: No space left .* resumes"):
             run_campaign(campaign(), platform, out)
     assert platform.functions == {}
     assert platform.closed
@@ -389,7 +389,7 @@ def test_a_storm_or_a_platform_that_is_gone_ends_soon_and_is_survived(
         return replace(attempt, status=status, report=None, answer=None, log="", error="nobody is there")
 
     platform = FakePlatform(change=storm)
-    with pytest.raises(PlatformError, match=r"3 calls in a row .*nobody is there.* the same command goes on"):
+    with pytest.raises(PlatformError, match=r"3 calls in a row .*nobody is there.* the same command resumes"):
         run_campaign(campaign(), platform, tmp_path / "out")
     assert platform.operations < 30 + 10
     assert platform.functions == {}

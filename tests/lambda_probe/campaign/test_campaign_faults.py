@@ -86,7 +86,7 @@ FAILED = answer(200, {"State": "Failed", "StateReason": "no capacity"})
 @pytest.mark.parametrize(
     ("client", "operation", "before", "fault", "times", "error", "says"),
     [
-        ("functions", "Invoke", 2, down, UNANSWERED, PlatformError, "3 calls in a row .*the same command goes on"),
+        ("functions", "Invoke", 2, down, UNANSWERED, PlatformError, "3 calls in a row .*the same command resumes"),
         (
             "functions",
             "Invoke",

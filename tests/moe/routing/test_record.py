@@ -256,10 +256,8 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(
     settings = [settings_of(tiny_folder, gate_seed=seed) for seed in (1, 2)]
     assert [each.was_cached for each in cached_records(settings)] == [False, False]
     folder = tmp_path / "file" / "cache"
-    said = (
-        f"smoe: cache folder {folder}: cannot be written: Not a directory; goes on without it ($SMOE_CACHE names"
-    )
-    assert [record.getMessage() for record in caplog.records] == [f"{said} another)"]
+    said = f"smoe: cache folder {folder}: cannot be written: Not a directory; continuing without it"
+    assert [record.getMessage() for record in caplog.records] == [f"{said} ($SMOE_CACHE names another)"]
 
 
 def test_many_gates_in_one_pass_are_recorded_as_if_alone(tiny_folder: dict[str, str]) -> None:
