@@ -117,7 +117,7 @@ class Run:
     Attributes:
         path: the folder.
         kind: what made it; `tables`: a sweep, a study, or whatever else left tables (CSV).
-        result: result.json as it stands; empty for tables.
+        result: result.json as it stands; empty where tables have none.
         config: the resolved configuration; empty where the folder has none.
         provenance, wall_times: those files, empty where there are none.
         tables: each CSV file of the folder, by its name.
@@ -136,6 +136,12 @@ class Run:
         """What the run calls itself, or its folder's name."""
         return str(self.result.get("name") or self.config.get("name") or self.path.resolve().name)
 
+    @property
+    def swept(self) -> list[str]:
+        """Columns of a sweep's points that say what was swept."""
+        keys = self.result.get("parameters", []) if POINTS in self.tables else []
+        return [name for key in keys for name in (key, f"sweep.{key}") if name in self.tables[POINTS].columns]
+
     def read(self, model: type[Result]) -> Result:
         """result.json as what this kind of run writes. Raises InputError."""
         return validated(model, self.result, self.path / "result.json")
@@ -150,7 +156,7 @@ def load_run(path: Path) -> Run:
         result = read_mapping(path / "result.json")
         kind = _kind(path / "result.json", result)
     elif tables:
-        result, kind = {}, "tables"
+        result, kind = _mapping(path / "result.json"), "tables"
     elif (path / "config.yaml").exists():
         raise InputError(
             f"{path}: the run is not finished, result.json is missing; run the command that made it again"

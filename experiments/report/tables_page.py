@@ -22,7 +22,7 @@ def tables_page(run: Run) -> Page:
     names = sorted(run.tables, key=lambda name: (name != POINTS, name))
     said = ", ".join(f"{len(run.tables[name]):,} rows in {name}" for name in names)
     about = [str(run.config["about"])] if run.config.get("about") else []
-    sections = [_table(name, run.tables[name]) for name in names]
+    sections = [_table(name, run.tables[name], run.swept if name == POINTS else []) for name in names]
     return Page(
         run.name,
         [*about, f"{said}."],
@@ -31,8 +31,8 @@ def tables_page(run: Run) -> Page:
     )
 
 
-def _table(name: str, table: pd.DataFrame) -> Section:
-    """A table, and its columns over each other."""
+def _table(name: str, table: pd.DataFrame, swept: list[str]) -> Section:
+    """A table, and its columns over each other; of a sweep's points, cost over the first number that was swept."""
     columns = [Column(str(column)) for column in table.columns]
     rows = [[plain(value) for value in row] for row in table.itertuples(index=False, name=None)]
     found = DataTable(name.replace(".", "-"), columns, rows)
@@ -41,12 +41,22 @@ def _table(name: str, table: pd.DataFrame) -> Section:
         return Section(_title(name), [found])
     varied = [column for column in numeric if table[column].nunique() > 1] or numeric
     y = _first(varied, COST, varied[-1])
-    x = _first([column for column in varied if column != y], TIME, varied[0])
-    groups = [c.name for c in columns if c.name not in (x, y) and 1 < table[c.name].nunique() <= MOST_COLOURS]
+    across = [column for column in varied if column in swept and column != "seed"]
+    x = across[0] if across else _first([column for column in varied if column != y], TIME, varied[0])
+    most = (
+        MOST_COLOURS if not across else len(rows)
+    )  # what is compared has a line of its own, however many there are
+    groups = [
+        c.name for c in columns
+        if c.name not in (x, y)
+        and 1 < table[c.name].nunique() <= (most if c.name in GROUPS else MOST_COLOURS)
+    ]  # fmt: skip
     by = next((name for name in (*GROUPS, *groups) if name in groups), "")
     is_wide = all(table[name].min() > 0 for name in (x, y)) and table[y].max() > LOG_FROM * table[y].min()
-    plot = {"table": found.id, "x": x, "y": y, "by": by, "log": bool(is_wide), "line": False}
+    plot = {"table": found.id, "x": x, "y": y, "by": by, "log": bool(is_wide), "line": bool(across)}
     about = "Choose the axes and the colour; filters of the table hold here too."
+    if across:
+        about += " Lines are means; bands reach over what else was swept, seeds among it."
     return Section(_title(name), [found, Plot("scatter", "Any column over any other", plot, about)])
 
 

@@ -73,13 +73,26 @@ function drawScatter(figure, data) {
     if (!numeric[column]) scale.ticks = scale.ticks.filter((tick) => Number.isInteger(tick) && tick >= 0);
   }
 
+  // A line through the means at each place across, and a band from the least to the most there.
   function lines(svg, rows, look, x, y) {
-    const by = Map.groupBy ? Map.groupBy(rows, (row) => look(row).name) : new Map([["", rows]]);
-    for (const group of by.values()) {
-      const sorted = [...group].sort((a, b) => numberOf(a, state.x) - numberOf(b, state.x));
-      const points = sorted.map((row) => `${x.place(numberOf(row, state.x))},${y.place(numberOf(row, state.y))}`).join(" ");
-      draw("polyline", { points, fill: "none", style: `stroke:${look(group[0]).colour};stroke-width:1.5` }, svg);
+    for (const group of grouped(rows, (row) => look(row).name).values()) {
+      const at = [...grouped(group, (row) => numberOf(row, state.x))].sort((a, b) => a[0] - b[0]);
+      const means = at.map(([v, some]) => [v, some.reduce((sum, row) => sum + numberOf(row, state.y), 0) / some.length]);
+      const ends = at.map(([v, some]) => [v, some.map((row) => numberOf(row, state.y))]);
+      const line = (list) => list.map(([v, w]) => `${x.place(v)},${y.place(w)}`).join(" ");
+      const colour = look(group[0]).colour;
+      if (group.length > at.length) {
+        const band = [...ends.map(([v, all]) => [v, Math.max(...all)]), ...ends.map(([v, all]) => [v, Math.min(...all)]).reverse()];
+        draw("polygon", { points: line(band), style: `fill:${colour};fill-opacity:.12;stroke:none` }, svg);
+      }
+      draw("polyline", { points: line(means), fill: "none", style: `stroke:${colour};stroke-width:1.5` }, svg);
     }
+  }
+
+  function grouped(rows, keyOf) {
+    const found = new Map();
+    for (const row of rows) found.set(keyOf(row), [...(found.get(keyOf(row)) ?? []), row]);
+    return found;
   }
 
   relabel();
