@@ -11,7 +11,7 @@ from experiments.report.reading import POINTS, Run
 if TYPE_CHECKING:
     import pandas as pd
 
-COST, TIME = ("usd", "cost", "bill", "gb_s"), ("tokens_per_s", "latency", "throughput")
+COST, TIME = ("total_usd", "usd", "cost", "bill", "gb_s"), ("tokens_per_s", "latency", "throughput")
 GROUPS = ("method", "plan", "solver", "sampler", "predictor")  # columns that name what is compared
 MOST_COLOURS = 8
 LOG_FROM = 100  # times the least value
