@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.tools.paper_numbers import CLUSTER_GB
 from simulator.serving.cluster import PERIODS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+CLUSTER_GB = 512
+"""Memory of the paper's CPU cluster; one way to charge it is by its GB-s, as Lambda is."""
 OWN = "(a check of our own)"
 """In the place of the paper's statement, where it makes none."""
 

@@ -12,5 +12,3 @@ BELOW_CLUSTER = 0.7567
 """Its bill is at least so much below the CPU cluster's."""
 LAMBDAML_MB = 3008
 """Memory of every expert in LambdaML's plan: the most that Lambda gave then."""
-CLUSTER_GB = 512
-"""Memory of the CPU cluster; one way to charge it is by its GB-s, as Lambda is."""
