@@ -33,6 +33,7 @@ FIGURES: dict[str, PaperFigure] = {
     figure.number: figure for figure in (import_module(f"{__package__}.figures.{name}").FIGURE for name in NAMES)
 }
 MARKER = "figures.json"
+SCHEMA = "figure-result/2"
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _make(x: Asked, store: Store, scale: Scale, out: Path, what: str, error: Exc
     """Compute one figure and write its files; what goes wrong is written, too."""
     name, wall, own = x.figure.name, time.perf_counter(), time.process_time()
     result: dict[str, Any] = {
-        "schema": "figure-result/1",
+        "schema": SCHEMA,
         "figure": x.figure.number,
         "title": x.file.title,
         "scale": scale,
@@ -211,7 +212,12 @@ def _summary(out: Path, scale: Scale, page: Path) -> dict[str, Any]:
     """The claims table of every figure that is in the folder, as CSV, JSON and page."""
     import pandas as pd
 
-    results = [x for figure in FIGURES.values() if (x := _read(out / f"{figure.name}.json")) is not None]
+    there = [x for figure in FIGURES.values() if (x := _read(out / f"{figure.name}.json")) is not None]
+    results = [x for x in there if x.get("schema") == SCHEMA]
+    for old in (x for x in there if x.get("schema") != SCHEMA):
+        log.print(
+            f"Figure {old.get('figure')}: left out of {page}, made by an earlier version; --only makes it again"
+        )
     rows = [claim for result in results for claim in result["claims"]]
     write_whole(out / "claims.csv", pd.DataFrame(rows).to_csv(index=False))
     failed = {result["figure"]: result["error"] for result in results if result["error"]}
