@@ -128,13 +128,13 @@ def bounded(
 
     Args:
         found: mean, low, high. share: print as percentages.
-        reason: of the verdict; that the interval contains the bound is added.
+        reason: of the verdict.
+
+    Where the interval contains the bound, it cannot be judged.
     """
     value, low, high = found
     confirmed = low >= bound if at_least else high <= bound
-    mean_holds = value >= bound if at_least else value <= bound
-    if mean_holds and not confirmed:
-        reason = f"the mean does, but the interval reaches beyond; {reason}".removesuffix("; ")
+    refuted = high < bound if at_least else low > bound
 
     def shown(x: float) -> str:
         if not share:
@@ -143,7 +143,8 @@ def bounded(
 
     ours = shown(value) + (f" ({shown(low)} to {shown(high)})" if high > low else "")
     paper = f"{'at least' if at_least else 'at most'} {f'{bound:.2%}' if share else f'{bound:g}'}"
-    return Claim(figure, claim, paper, ours, bool(confirmed), reason, *map(_finite, found))
+    judged = Claim(figure, claim, paper, ours, bool(confirmed), reason, *map(_finite, found))
+    return judged if confirmed or refuted else judged.left_open("the interval contains the bound")
 
 
 def counted(figure: str, claim: str, paper: str, held: Sequence[bool], of: str, reason: str = "") -> Claim:

@@ -16,8 +16,9 @@ INTRO = """# What the paper claims, and whether it holds
 Liu, Wang, Wu, *Optimizing Distributed Deployment of Mixture-of-Experts Model Inference in Serverless
 Computing*, INFOCOM 2025, section V, beside this project's numbers. Written by `./smoe figures{option}`, scale
 `{scale}`. Constants come from the platform profile; none is tuned to a claim. Brackets are 95% intervals. A
-claim with a bound is confirmed if the whole interval keeps it, for every model that it was tried on. Of
-{judged} claims that can be judged, {confirmed} are confirmed{open}.
+claim with a bound is confirmed if the whole interval keeps it, for every model that it was tried on, and
+cannot be judged where the interval contains the bound. Of {judged} claims that can be judged, {confirmed} are
+confirmed{open}.
 
 ODS is the paper's planner. LambdaML gives every expert the largest memory of the paper, 3,008 MB. BO is the
 paper's tuning of the predictor's table (Alg. 2). The bill is the paper's: the experts' GB-s, without
