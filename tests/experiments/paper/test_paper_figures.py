@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.paper.drift import drifted_sets
-from experiments.paper.figures import fig03, fig04, fig10, fig11, overheads, ranking, robust
+from experiments.paper.figures import fig03, fig04, fig11, overheads, ranking, robust
 from experiments.paper.figures.fig02 import figure as fig02
+from experiments.paper.figures.fig10 import figure as fig10
 from experiments.paper.figures.fig12 import figure as fig12
 from experiments.paper.figures.fig13 import figure as fig13
 from experiments.paper.figures.fig13.rows import tuned_table
