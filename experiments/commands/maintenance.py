@@ -115,7 +115,7 @@ def _remove(folder: Path, ours: list[Path], yes: bool) -> None:
 
 @click.command()
 @click.argument(
-    "what", type=click.Choice(["experiment", "traffic", "profile", "problem", "plan"]), default="experiment"
+    "what", type=click.Choice(["experiment", "cost", "traffic", "profile", "problem", "plan"]), default="experiment"
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there instead of stdout.")
 def schema(what: str, out: Path | None) -> None:
@@ -127,13 +127,14 @@ def schema(what: str, out: Path | None) -> None:
     """
     import json
 
-    from experiments.sweep.kinds import ExperimentFile, ScenarioFile
+    from experiments.sweep.kinds import CostFile, ExperimentFile, ScenarioFile
     from moe.files import FileModel, write_whole
     from simulator.plan import DeploymentPlan, DeploymentProblem
     from simulator.profiles.schema import PlatformProfile
 
     models: dict[str, type[FileModel]] = {
         "experiment": ExperimentFile,
+        "cost": CostFile,
         "traffic": ScenarioFile,
         "profile": PlatformProfile,
         "problem": DeploymentProblem,

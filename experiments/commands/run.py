@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.options import ConfigFile, plugins_option, print_json, run_and_show, sweep_options
+from experiments.commands.options import (
+    EXIT_BAD_INPUT,
+    ConfigFile,
+    plugins_option,
+    print_json,
+    run_and_show,
+    sweep_options,
+)
+
+if TYPE_CHECKING:
+    from experiments.run.folder import RunFolder, Runnable
 
 
 @click.command()
@@ -38,12 +49,12 @@ def run(
     Example: ./smoe run quickstart --set workload.batch_tokens=1024
              ./smoe run experiments/configs/sweep.yaml --workers 2
     """
+    from experiments.cost.run import load_cost
     from experiments.run.folder import RunFolder
-    from experiments.run.main_job import run_experiment
-    from experiments.run.report import show
     from experiments.run.schema import load_experiment
-    from experiments.sweep.kinds import EXPERIMENTS
+    from experiments.sweep.kinds import COSTS, EXPERIMENTS
     from experiments.sweep.points import load_sweep
+    from moe.files import read_settings
     from moe.plugins import look_in
 
     look_in(config.parent, *plugins)
@@ -51,10 +62,11 @@ def run(
         settings = (*settings, f"seed={seed}")
     if late_share is not None:
         settings = (*settings, f"target.late_share={late_share}")
-    sweep = load_sweep(config, settings, EXPERIMENTS)
+    kind = COSTS if "cost" in read_settings(config, settings) else EXPERIMENTS
+    sweep = load_sweep(config, settings, kind)
     if sweep is not None:
         return run_and_show(sweep, out, fresh, workers, executor, ray_address, as_json)
-    experiment = load_experiment(config, settings)
+    experiment: Runnable = (load_cost if kind is COSTS else load_experiment)(config, settings)
     folders = [] if fresh else RunFolder.possible(experiment, out)
     there = [(each, found) for each in folders if (found := each.finished_result()) is not None]
     if there:
@@ -65,9 +77,20 @@ def run(
             )
     else:
         with RunFolder.held(experiment, out) as folder, folder.filled() as partial:
-            result = run_experiment(experiment, partial)
+            result = kind.run(experiment, partial)
+    return _shown(result, folder, as_json)
+
+
+def _shown(result: dict[str, Any], folder: RunFolder, as_json: bool) -> int:
+    """Print the answer, and return the exit code."""
+    from experiments.cost.run import nobody, show_cost
+    from experiments.run.report import show
+
+    is_cost = "contenders" in result or "points" in result
     if as_json:
         print_json(result)
+    elif is_cost:
+        show_cost(folder)
     else:
         show(result, folder)
-    return 0
+    return EXIT_BAD_INPUT if is_cost and nobody(result) else 0

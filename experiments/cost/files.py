@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from simulator.profiles.closed_form import mean_speed
 from simulator.profiles.schema import DEFAULT_PROFILE
 
 REGION = "us-east-1"
+GROUPS = ("parts", "monthly_usd_interval", "latency_s", "ttft_s", "tpot_s")
 
 
 def as_data(compared: Compared, region: str, price_list_date: str, surety: Surety | None = None) -> dict[str, Any]:
@@ -76,13 +76,12 @@ def _point(question: Question, per_month: float, offers: list[Offer]) -> dict[st
     }
 
 
-def write(compared: Compared, data: dict[str, Any], folder: Path) -> None:
-    """Write cost.json, cost.csv, cost.parquet, curve.csv and plans/."""
+def write_tables(compared: Compared, data: dict[str, Any], folder: Path) -> None:
+    """Write cost.csv, cost.parquet, curve.csv and plans/."""
     import pandas as pd
 
-    write_whole(folder / "cost.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
     stamp = {key: data[key] for key in ("price_list_date", "region", "weights", "payment")}
-    table = pd.DataFrame([_flat(row) for row in _table(compared)]).assign(**stamp)
+    table = pd.DataFrame([flat(row) for row in _table(compared)]).assign(**stamp)
     write_whole(folder / "cost.csv", table.to_csv(index=False))
     write_whole(folder / "cost.parquet", lambda path: table.to_parquet(path, index=False))
     curve = [
@@ -106,11 +105,11 @@ def _table(compared: Compared) -> list[dict[str, Any]]:
     ]
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """One row of the table: groups become columns of their own."""
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A contender's JSON as a row of a table: groups become columns of their own, and are left out where empty."""
     found: dict[str, Any] = {}
     for key, value in row.items():
-        if key == "metrics":
+        if key == "metrics" or (key in GROUPS and value is None):
             continue
         if isinstance(value, dict):
             found |= {f"{key}_{name}": each for name, each in value.items()}

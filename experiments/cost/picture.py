@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,13 +73,20 @@ def colours_of(names: list[str]) -> dict[str, str]:
 
 
 def _looks(compared: Compared) -> dict[str, dict[str, Any]]:
-    """Colour and marker of those that come nearest to the cheapest somewhere; the others are thin and grey."""
+    """Of the curve's contenders."""
+    return looks_of([{o.contender: o.usd for o in offers if o.serves and o.usd} for _, offers in compared.curve])
+
+
+def looks_of(bills: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of those that come nearest to the cheapest somewhere; the others are thin and grey.
+
+    Args:
+        bills: at each of several places, USD of the contenders that serve.
+    """
     near: dict[str, float] = {}
-    for _, offers in compared.curve:
-        best = cheapest(offers)
-        for offer in offers if best is not None and best.usd else []:
-            if offer.serves and offer.usd:
-                near[offer.contender] = min(near.get(offer.contender, np.inf), offer.usd / (best.usd or 1.0))  # type: ignore[union-attr]
+    for place in bills:
+        for name, usd in place.items():
+            near[name] = min(near.get(name, np.inf), usd / min(place.values()))
     if any(name.startswith(f"{ANY_GPU}-") and usd <= 1.02 * near.get(ANY_GPU, 0.0) for name, usd in near.items()):
         del near[ANY_GPU]  # the same line
     ranked = sorted(near, key=lambda name: (near[name], name))

@@ -22,6 +22,7 @@ SCHEMAS: dict[str, Kind] = {
     "result/1": "experiment",
     "traffic-result/1": "traffic",
     "tuning/1": "tuning",
+    "cost/1": "tables",
 }
 POINTS = "points.csv"  # of a folder with many runs: a row a point
 

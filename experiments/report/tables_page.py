@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COST, TIME = ("total_usd", "usd", "cost", "bill", "gb_s"), ("tokens_per_s", "latency", "throughput")
-GROUPS = ("method", "plan", "solver", "sampler", "predictor")  # columns that name what is compared
+GROUPS = ("method", "contender", "plan", "solver", "sampler", "predictor")  # columns that name what is compared
 MOST_COLOURS = 8
 LOG_FROM = 100  # times the least value
 

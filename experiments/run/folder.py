@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from experiments.run.cost_schema import CostExperiment
 from experiments.run.schema import Experiment
 from experiments.tools.code_key import result_key
 from experiments.tools.provenance import FILE, provenance
@@ -20,9 +21,10 @@ from moe.held import filled, held
 from moe.loading import dump_yaml, parse_yaml
 from simulator.traffic.scenario import Scenario
 
-Runnable: TypeAlias = Experiment | Scenario
+Runnable: TypeAlias = Experiment | CostExperiment | Scenario
 COMPUTED_BY: dict[type[Runnable], str] = {
     Experiment: "experiments.run.main_job",
+    CostExperiment: "experiments.cost.run",
     Scenario: "experiments.traffic.run",
 }
 """The module that computes what a file asks for."""

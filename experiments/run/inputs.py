@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.run.platform import load_platform, serve_batch
 from experiments.run.routing import LAYERS_KEY, check_layers
 from experiments.run.schema import Experiment, Prediction
 from moe.errors import InputError
@@ -18,7 +19,8 @@ from moe.text.corpora import load_corpus
 from moe.trace import RoutingTrace
 from optimizer.popularity import Predictor, options_of, predictor
 from optimizer.solvers import check_options
-from simulator.profiles.schema import PlatformProfile, load_profile
+from simulator.profiles.contenders import Contender
+from simulator.profiles.schema import PlatformProfile
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class Inputs:
     """What an experiment names, loaded and checked before anything is computed.
 
     Attributes:
+        server: contender whose machines serve the batches beside the functions; None: none is named.
         trace: routing that is read from a file; None where it is recorded or made up.
     """
 
     experiment: Experiment
     spec: MoESpec
     profile: PlatformProfile
+    server: Contender | None = None
     trace: RoutingTrace | None = None
 
 
@@ -42,7 +46,9 @@ def load_inputs(experiment: Experiment) -> Inputs:
     make_predictor(experiment.prediction.predictor, experiment.prediction)
     for name in experiment.plans:
         check_options(name, ())
-    profile = load_profile(experiment.platform.profile)
+    platform = load_platform(experiment.platform.profile)
+    if platform.server is not None:
+        serve_batch(platform.server, spec, work, None)
     layers, trace = work.layers_of_recording, None
     if work.trace is not None:
         trace = read_trace(work.trace, work.trace_part, spec, layers, drop_padding=work.trace_drop_padding)
@@ -57,7 +63,7 @@ def load_inputs(experiment: Experiment) -> Inputs:
     else:
         load_corpus(work.corpus)
         check_layers(layers, spec, work.record, layers_of(work.record))
-    return Inputs(experiment, spec, profile, trace)
+    return Inputs(experiment, spec, platform.profile, platform.server, trace)
 
 
 def read_trace(

@@ -17,7 +17,7 @@ def draw_methods(result: dict[str, Any], path: Path) -> None:
     figure = style.new_figure(9.0, 0.36 * len(rows) + 2.6)
     cost, speed = figure.subplots(1, 2, sharey=True, width_ratios=(1.5, 1))
     for place, row in enumerate(rows):
-        colour = style.GREY if row.platform == "cluster" else style.RED if row.method == "LambdaML" else style.BLUE
+        colour = style.GREY if row.platform != "lambda" else style.RED if row.method == "LambdaML" else style.BLUE
         total = row.total_usd or row.billed_usd
         cost.plot([row.billed_usd, total], [place, place], color=colour, linewidth=2, zorder=2)
         cost.plot(row.billed_usd, place, "o", color=colour, markersize=8, zorder=3)

@@ -27,6 +27,9 @@ NAMES = {
     "whole model": "whole model: not cut; lanes are copies that each take whole sequences.",
     "CPU": "CPU: a cluster, paid by the second used, by the month, or an hour a batch.",
 }
+SERVER = """\
+{}: one machine with the whole model, paid by the second used, or by the month;
+cold: until it has started."""
 """What the beginning of a row's name stands for."""
 
 
@@ -36,6 +39,9 @@ def legend(rows: Sequence[Row], late_share: float | None) -> str:
     for name, text in NAMES.items():
         if any(row.method == name or (name != "ODS" and row.method.startswith(name)) for row in rows):
             lines.append(text)
+    server = next((row.method.partition(",")[0] for row in rows if row.platform == "server"), None)
+    if server is not None:
+        lines.append(SERVER.format(server))
     if any(row.late_share is not None for row in rows):
         of = "the served batches" if late_share is None else "100 batches drawn from the served text"
         lines.append(f"late: share of {of} over the limit.")

@@ -24,6 +24,7 @@ from experiments.run.methods import (
     title_of,
 )
 from experiments.run.routing import Routing
+from experiments.run.platform import ServedBatch, serve_batch, server_finding, server_generation, server_rows
 from experiments.run.whole_model import Cut, shape_finding
 from moe.files import write_json, write_whole
 from moe.trace import Batches
@@ -96,7 +97,7 @@ class Run:
 
 
 def rows_of(run: Run) -> list[Row]:
-    """A row for each way to serve the model: each plan, each charged period of the CPU cluster."""
+    """A row for each way to serve the model: plans, charged periods of the CPU cluster, and of a server if any."""
     inputs, batch_tokens = run.inputs, run.inputs.experiment.workload.batch_tokens
     limit_s = run.problem.latency_limit_s
     rows = [
@@ -104,14 +105,26 @@ def rows_of(run: Run) -> list[Row]:
         for p in run.played
     ]
     cluster = run_on_cluster(inputs.spec, run.batches.mean, batch_tokens, inputs.profile)
-    return rows + cluster_rows(cluster, batch_tokens, inputs.profile.cluster)
+    rows += cluster_rows(cluster, batch_tokens, inputs.profile.cluster)
+    served = served_by(run)
+    if served is None:
+        return rows
+    return rows + server_rows(served, batch_tokens, inputs.profile.cluster.month_utilisation.median, limit_s)
+
+
+def served_by(run: Run) -> ServedBatch | None:
+    """A batch on the server that `platform:` names; None: it names none."""
+    inputs = run.inputs
+    if inputs.server is None:
+        return None
+    return serve_batch(inputs.server, inputs.spec, inputs.experiment.workload, run.problem.latency_limit_s)
 
 
 def result_of(run: Run) -> dict[str, Any]:
     """Everything that result.json says; no wall times, so that the same seed gives the same bytes."""
     experiment, spec, rows = run.inputs.experiment, run.inputs.spec, rows_of(run)
     work = experiment.workload
-    late = lateness(rows, run.problem.latency_limit_s, experiment.target.late_share)
+    served = served_by(run)
     model = f"{spec.name} ({spec.moe_layers} layers of {spec.experts} experts, top-{spec.top_k})"
     return {
         "schema": "result/1",
@@ -122,6 +135,7 @@ def result_of(run: Run) -> dict[str, Any]:
         "routing_recorded_on": dict(sorted(run.routing.held_out.origin.items())),
         "layers_of_recording": list(work.layers_of_recording or range(spec.moe_layers)),
         "profile": run.inputs.profile.name,
+        "server": None if served is None else {"contender": served.contender, "machine": served.machine.name},
         "price_list_date": run.inputs.profile.prices.price_list_date.isoformat(),
         "batch_tokens": work.batch_tokens,
         "batches": work.batches,
@@ -134,21 +148,36 @@ def result_of(run: Run) -> dict[str, Any]:
         "methods": as_records(rows),
         "bill_of_a_batch": {p.name: asdict(p.warm.bill) for p in run.played},
         "optimality_gap": {p.name: p.plan.gap for p in run.played},
-        "generation": {
-            p.name: generation(p.generating, work.generate, work.batch_sequences)
-            for p in run.played
-            if p.generating is not None
-        },
+        "generation": _generation(run),
         "cut": asdict(run.cut),
         "claims": [str(claim) for claim in claims(rows)] if spec.name in OF_THE_PAPER else [],
-        "finding": finding(rows, model, work.batch_tokens)
-        + shape_finding(rows, run.cut, title_of(run.played[0].name))
-        + (
-            late
-            if (row_named(rows, "ODS") or rows[0]).is_late(experiment.target.late_share)
-            else cluster_finding(rows)
-        ),
+        "finding": _finding(run, rows, model),
     }
+
+
+def _generation(run: Run) -> dict[str, dict[str, float | None]]:
+    """What the sequences of a batch generate: by plan, and on the server, if one is named."""
+    work, served = run.inputs.experiment.workload, served_by(run)
+    found = {
+        p.name: generation(p.generating, work.generate, work.batch_sequences)
+        for p in run.played
+        if p.generating is not None
+    }
+    if served is None or not work.generate:
+        return found
+    return found | {served.contender: server_generation(served, work.batch_sequences)}
+
+
+def _finding(run: Run, rows: list[Row], model: str) -> str:
+    """What is found in the rows: a few sentences."""
+    target, served = run.inputs.experiment.target, served_by(run)
+    said = finding(rows, model, run.inputs.experiment.workload.batch_tokens)
+    said += shape_finding(rows, run.cut, title_of(run.played[0].name))
+    if (row_named(rows, "ODS") or rows[0]).is_late(target.late_share):
+        said += lateness(rows, run.problem.latency_limit_s, target.late_share)
+    else:
+        said += cluster_finding(rows)
+    return said + ("" if served is None else server_finding(served, rows))
 
 
 def write_files(run: Run, result: dict[str, Any]) -> None:

@@ -116,11 +116,21 @@ class Prediction(FileModel):
 class PlatformChoice(FileModel):
     """The platform, and what a deployment may choose from."""
 
-    profile: str = Field(DEFAULT_PROFILE, description="platform profile: a packaged one, or a YAML file")
+    profile: str = Field(
+        DEFAULT_PROFILE,
+        description="platform profile or contender (docs/cost.md): a packaged one, a YAML file, an instance of EC2; "
+        "`platform: NAME` is short for it",
+    )
     memory_mb: tuple[MemoryMB, ...] | None = Field(None, min_length=1, description="sizes; null: the paper's")
     max_replicas: MaxReplicas = 8
     non_moe_memory_mb: MemoryMB = Field(3008, description="memory of gate and non-MoE functions")
     lambdaml_memory_mb: MemoryMB = Field(3008, description="LambdaML takes the largest size up to this")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name(cls, data: Any) -> Any:
+        """`platform: fargate`."""
+        return {"profile": data} if isinstance(data, str) else data
 
 
 class Target(FileModel):

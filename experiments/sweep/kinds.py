@@ -1,14 +1,15 @@
-"""What a sweep has to know of the two kinds of files that it can sweep: experiments and traffic scenarios."""
+"""What a sweep has to know of the kinds of files that it can sweep: experiments, with `cost:` too, and traffic."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import Field
 
+from experiments.run.cost_schema import CostExperiment
 from experiments.run.folder import RunFolder, Runnable
 from experiments.run.schema import Experiment
 from experiments.sweep.block import Sweep
@@ -25,10 +26,19 @@ class ExperimentFile(Experiment):
     sweep: Sweep | None = Field(None, description=ABOUT)
 
 
+class CostFile(CostExperiment):
+    """An experiment that asks for monthly bills, and what to sweep."""
+
+    sweep: Sweep | None = Field(None, description=ABOUT)
+
+
 class ScenarioFile(Scenario):
     """A traffic scenario, and what to sweep."""
 
     sweep: Sweep | None = Field(None, description=ABOUT)
+
+
+AnyFile: TypeAlias = ExperimentFile | CostFile | ScenarioFile
 
 
 @dataclass(frozen=True)
@@ -43,20 +53,24 @@ class Kind:
         run: computes one point into its folder, and returns its result.
         rows: a result as rows of the table of all points.
         shown: a result in the words and few figures of the summary: heading -> text.
+        draw: a picture of the table of all points, given its rows, the swept keys, the sweep's name and the path.
     """
 
     point: type[Runnable]
-    file: type[ExperimentFile | ScenarioFile]
+    file: type[AnyFile]
     located: Callable[[dict[str, Any], Path], dict[str, Any]]
     check: Callable[[Any], object]
     names: Callable[[Any], Hashable]
     run: Callable[[Any, RunFolder], Result]
     rows: Callable[[Result], list[Row]]
     shown: Callable[[Result], dict[str, str]]
+    draw: Callable[[list[Row], list[str], str, Path], None] | None = None
 
 
 def kind_of(runnable: Runnable) -> Kind:
     """The kind of a point."""
+    if isinstance(runnable, CostExperiment):
+        return COSTS
     return EXPERIMENTS if isinstance(runnable, Experiment) else SCENARIOS
 
 
@@ -113,6 +127,55 @@ EXPERIMENTS = Kind(
     run=_run_experiment,
     rows=_rows_of_experiment,
     shown=_shown_of_experiment,
+)
+
+# -- experiments with cost: --------------------------------------------------------------------------------
+
+
+def _run_cost(experiment: CostExperiment, folder: RunFolder) -> Result:
+    from experiments.cost.run import run_cost
+
+    return run_cost(experiment, folder)
+
+
+def _check_cost(experiment: CostExperiment) -> object:
+    from experiments.cost.run import check
+
+    return check(experiment)
+
+
+def _names_in_cost(experiment: CostExperiment) -> Hashable:
+    return experiment.model_copy(update={"seed": 0}).model_dump_json()
+
+
+def _rows_of_cost(result: Result) -> list[Row]:
+    from experiments.cost.run import rows
+
+    return rows(result)
+
+
+def _shown_of_cost(result: Result) -> dict[str, str]:
+    from experiments.cost.run import shown
+
+    return shown(result)
+
+
+def _draw_costs(rows: list[Row], keys: list[str], name: str, path: Path) -> None:
+    from experiments.cost.sweep_picture import draw_bills
+
+    draw_bills(rows, keys, name, path)
+
+
+COSTS = Kind(
+    point=CostExperiment,
+    file=CostFile,
+    located=lambda data, folder: data,
+    check=_check_cost,
+    names=_names_in_cost,
+    run=_run_cost,
+    rows=_rows_of_cost,
+    shown=_shown_of_cost,
+    draw=_draw_costs,
 )
 
 # -- traffic scenarios ------------------------------------------------------------------------------------

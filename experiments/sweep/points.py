@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.run.folder import Runnable, run_key
 from experiments.sweep.block import Changes, Sweep
-from experiments.sweep.kinds import ExperimentFile, Kind, ScenarioFile
+from experiments.sweep.kinds import AnyFile, Kind
 from moe.cache import content_key
 from moe.errors import InputError
 from moe.files import read_settings, set_key, source_of, validated
@@ -47,14 +47,14 @@ class SweepFile:
     """A file with a sweep, all of its points checked.
 
     Attributes:
-        kind: experiments or traffic scenarios.
+        kind: experiments, with `cost:` or not, or traffic scenarios.
         file: the file itself.
         keys: what the points change, in the order of the file.
         points: in the fixed order of the sweep.
     """
 
     kind: Kind
-    file: ExperimentFile | ScenarioFile
+    file: AnyFile
     keys: list[str]
     points: list[Point]
 

@@ -22,6 +22,7 @@ from experiments.tools.console import faint, log, out, progress
 from moe.errors import InputError
 
 LABEL = 60
+PICTURE = "sweep"
 DIED = "the worker was killed or crashed (out of memory?), also when it computed nothing else"
 
 
@@ -58,6 +59,8 @@ def run_sweep(sweep: SweepFile, out: Path | None, how: How) -> tuple[Swept, Swee
                 _record(todo)
                 _compute_all(sweep, folder, todo, computes)
         swept = write_tables(sweep, folder)
+        if sweep.kind.draw is not None:
+            sweep.kind.draw(swept.result["rows"], swept.result["parameters"], sweep.file.name, folder.run.path / PICTURE)
         folder.run.finish(swept.result)
     return swept, folder
 
@@ -170,8 +173,9 @@ def show(swept: Swept, folder: SweepFolder) -> None:
         out.print(f"Point {point['point']} failed: {point['error']}", soft_wrap=True)
     if len(failed) > SHOWN_ERRORS:
         out.print(f"... and {len(failed) - SHOWN_ERRORS:,} more failed; points.csv has their errors.")
+    drawn = f"{PICTURE}.png is the table; " if (folder.run.path / f"{PICTURE}.png").exists() else ""
     out.print(
-        f"\nLook at {folder.run.shown}/: points.csv and points.parquet have every point with all results, "
+        f"\nLook at {folder.run.shown}/: {drawn}points.csv and points.parquet have every point with all results, "
         "points/FOLDER/ what a single run would have written. "
         f"./smoe report {folder.run.shown} makes a page of it.",
         soft_wrap=True,

@@ -13,10 +13,13 @@ from experiments.cost.asked import contenders_of
 from experiments.cost.compare import offers_at, prepare
 from experiments.cost.functions import cold_share_of, most_at_once
 from experiments.cost.played_functions import played
+from experiments.cost.servers import rent
 from moe.spec import load_spec
-from simulator.profiles.contenders import load_contender
+from simulator.profiles.contenders import Payment, load_contender
+from simulator.servers.machine import machines
 from simulator.servers.promise import Promise
-from simulator.traffic.requests import Requests, Traffic, traffic_of_trace
+from simulator.servers.work import Work
+from simulator.traffic.requests import MONTH_S, Requests, Traffic, traffic_of_trace
 from tests.experiments.cost.questions import BERT, WITHIN_1_S, asked
 
 
@@ -29,6 +32,52 @@ def test_a_lambda_bill_by_hand() -> None:
     assert deployed.gb_s_usd(3e6 * 0.120 * 1.5) == pytest.approx(9.00, abs=0.01)
     assert 3e6 * deployed.profile.prices.invocation.median == pytest.approx(0.60)
     assert deployed.gb_s_usd(7e9) == pytest.approx(6e9 * 1.66667e-5 + 1e9 * 1.5e-5, rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "cpu_usd", "memory_usd"), [("fargate", 1.01, 0.22), ("fargate-arm64", 0.81, 0.18)])
+def test_aws_s_examples_of_fargate_by_hand(name: str, cpu_usd: float, memory_usd: float) -> None:
+    """AWS Fargate pricing, examples 1 and 2: five tasks of 1 vCPU and 2 GB for 600 s a day, 30 days.
+
+    Without their storage of more than 20 GB.
+    """
+    from simulator.profiles.contenders import Servers
+
+    runs = load_contender(name).runs
+    assert isinstance(runs, Servers)
+    task = next(each for each in machines(runs, Work(BERT), []) if each.name == "1 vCPU, 2 GB")
+    bill = rent(task, 5, 0, 600 * 30 / MONTH_S, busy=0.5)
+    assert bill.total_usd == pytest.approx(cpu_usd + memory_usd, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("payment", "count", "usd", "lambda_usd"),
+    [
+        ("on-demand", 14, 1704.385, 408.0),
+        ("savings-1y", 14, 1230.177, 359.04),
+        ("savings-3y", 14, 741.15, 359.04),
+        ("on-demand", 26, 3165.115, 408.0),
+        ("savings-3y", 8, 423.60, 359.04),
+    ],
+)
+def test_the_calculator_of_aws_s_samples(payment: Payment, count: int, usd: float, lambda_usd: float) -> None:
+    """Cases of aws-samples/sample-aws-lambda-managed-instances, tools/pricing-calculator/tests (be01a7c).
+
+    A million requests a month on so many c7g.xlarge; beside them Lambda on arm64 with 60 s of 512 MB each, for
+    which it takes the price of a millisecond of 128 MB in two figures, 1.7e-9 USD: 2% more than its GB-s.
+    """
+    contender = load_contender("lambda-managed-instances")
+    only_that = contender.model_copy(update={"runs": contender.runs.model_copy(update={"instances": ("c7g.xlarge",)})})
+    question = asked(1e6, payment=payment)
+    (offer,) = offers_at(question, prepare(question, {"managed": only_that}))
+    assert offer.parts is not None
+    assert (offer.machine, offer.count) == ("c7g.xlarge", 1)
+    machine_usd = offer.usd - offer.parts.requests_usd  # type: ignore[operator]
+    assert count * machine_usd + offer.parts.requests_usd == pytest.approx(usd, abs=0.01)
+
+    found = functions.deployments(question, question.platform(load_contender("lambda-arm64").runs))  # type: ignore[arg-type]
+    assert not isinstance(found, str)
+    dearer = 8 * 1.7e-9 * 1000 / 1.33334e-5
+    assert found[0].gb_s_usd(1e6 * 60 * 0.5) * dearer == pytest.approx(lambda_usd, rel=1e-4)
 
 
 def test_bills_of_machines_by_hand() -> None:
@@ -82,10 +131,8 @@ def test_what_is_taken_back_breaks_a_promise_that_outlasts_the_notice() -> None:
     from dataclasses import replace
 
     from simulator.profiles.contenders import Servers
-    from simulator.servers.machine import machines
     from simulator.servers.promise import Times
     from simulator.servers.spot import missed
-    from simulator.servers.work import Work
 
     runs = load_contender("fargate-spot").runs
     assert isinstance(runs, Servers)
