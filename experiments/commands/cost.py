@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", metavar="MODEL|FILE")
-@click.option(
-    "--requests-per-month", metavar="N|N..M", help="1e6, or 1e4..1e9; default: the trace's own."
-)
+@click.option("--requests-per-month", metavar="N|N..M", help="1e6, or 1e4..1e9; default: the trace's own.")
 @click.option("--tokens-in", type=click.FloatRange(min=1), help="Of each request.")
 @click.option("--tokens-out", type=click.FloatRange(min=0), help="Of each request, of a decoder.")
 @click.option(

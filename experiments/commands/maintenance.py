@@ -115,7 +115,9 @@ def _remove(folder: Path, ours: list[Path], yes: bool) -> None:
 
 @click.command()
 @click.argument(
-    "what", type=click.Choice(["experiment", "cost", "traffic", "profile", "problem", "plan"]), default="experiment"
+    "what",
+    type=click.Choice(["experiment", "cost", "traffic", "profile", "problem", "plan"]),
+    default="experiment",
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there instead of stdout.")
 def schema(what: str, out: Path | None) -> None:

@@ -60,7 +60,9 @@ class Answer:
         """What is printed: the table and sentences; or why nobody serves."""
         if self.nobody is not None:
             return why_not_table(self.compared.points[0][1])
-        return f"{page(self.compared, self.surety)}\nPrices of {self.data['price_list_date']}, {self.data['region']}."
+        return (
+            f"{page(self.compared, self.surety)}\nPrices of {self.data['price_list_date']}, {self.data['region']}."
+        )
 
 
 def asking(asked: CostAsked, spec: MoESpec, seed: int) -> Asking:
@@ -68,9 +70,7 @@ def asking(asked: CostAsked, spec: MoESpec, seed: int) -> Asking:
     promise = usual_promise(spec.generates) if asked.slo is None else read_promise(asked.slo)
     if not spec.generates and (promise.ttft_s or promise.tpot_s):
         raise InputError(f"--slo: {spec.name} writes no tokens: expected latency, not ttft or tpot")
-    traffic = traffic_of(
-        asked.traffic, spec, asked.tokens_in, asked.tokens_out, asked.columns, asked.peak_to_mean
-    )
+    traffic = traffic_of(asked.traffic, spec, asked.tokens_in, asked.tokens_out, asked.columns, asked.peak_to_mean)
     contenders = contenders_of(asked.only)
     region, day, prices = REGION, price_list_date(DEFAULT_PROFILE), {}
     if asked.region_prices is not None:
@@ -81,9 +81,7 @@ def asking(asked: CostAsked, spec: MoESpec, seed: int) -> Asking:
     given = asked.requests_per_month
     numbers = [traffic.per_month] if given is None else numbers_of(str(given))
     loaded = {DEFAULT_PROFILE: load_profile()}
-    question = Question(
-        spec, traffic, promise, asked.pay, prices, loaded, seed, assumed=asked.slo is None
-    )
+    question = Question(spec, traffic, promise, asked.pay, prices, loaded, seed, assumed=asked.slo is None)
     return Asking(question, contenders, numbers, region, day, asked.draws)
 
 

@@ -217,18 +217,20 @@ def _step_s(problem: DeploymentProblem, cut: tuple[np.ndarray, np.ndarray], memo
 def offer(question: Question, contender: Contender, runs: Lambda, deployed: Deployed) -> Offer:
     """The month's bill and times of one memory size, by the closed form."""
     mean_s = float((deployed.pass_s + deployed.steps_s).mean())
-    parts, cold_share, peak = [], 0.0, 0
+    parts, cold_share, starts, peak = [], 0.0, 0.0, 0
     for factor, share in question.traffic.levels:
         rate = question.traffic.rate * factor
-        cold = 0.0 if runs.provisioned else cold_share_of(rate, mean_s / deployed.stages, keep_alive(deployed))
-        month = _month(deployed, question.traffic.per_month * factor * share, cold, runs.provisioned)
+        cold = Cold(0.0, 0.0) if runs.provisioned else cold_of(deployed, rate)
+        month = _month(deployed, question.traffic.per_month * factor * share, cold.starts, runs.provisioned)
         parts.append(month)
-        cold_share += cold * factor * share
+        cold_share += cold.share * factor * share
+        starts += cold.starts * factor * share
         peak = max(peak, deployed.stages * most_at_once(rate * mean_s / deployed.stages))
     if runs.provisioned:
         parts.append(Parts(idle_usd=kept_usd(deployed, peak)))
     late = (0.5 + 0.618034 * np.arange(len(deployed.pass_s))) % 1 < cold_share
-    first = deployed.pass_s + deployed.stages * deployed.start_s + late * deployed.cold_s * deployed.stages
+    waits_s = deployed.cold_s * starts / cold_share if cold_share else 0.0
+    first = deployed.pass_s + deployed.stages * deployed.start_s + late * waits_s
     steps = deployed.steps_s + deployed.start_s * (deployed.calls - deployed.stages)
     more = np.maximum(question.traffic.sample(len(steps))[1] - 1, 1)
     times = Times(first, steps / more, first + steps)
@@ -270,11 +272,11 @@ def keep_alive(deployed: Deployed) -> float:
     return deployed.profile.start.keep_alive_s.median
 
 
-def _month(deployed: Deployed, requests: float, cold: float, provisioned: bool) -> Parts:
-    """Requests of a month, a share of them cold; without what keeps provisioned instances."""
+def _month(deployed: Deployed, requests: float, cold_starts: float, provisioned: bool) -> Parts:
+    """Requests of a month with so many cold starts each; without what keeps provisioned instances."""
     prices, architecture = deployed.profile.prices, deployed.profile.architecture
     gb_s = requests * float(deployed.billed_s.mean()) * deployed.gb
-    starts = requests * cold * deployed.stages
+    starts = requests * cold_starts
     init_gb_s = starts * (deployed.init_s + deployed.load_s) * deployed.gb
     if provisioned:
         compute = gb_s * prices.of("provisioned_duration_gb_s", architecture)
@@ -292,6 +294,30 @@ def kept_usd(deployed: Deployed, kept: int) -> float:
     """What provisioned instances cost a month, beside what they do."""
     price = deployed.profile.prices.of("provisioned_gb_s", deployed.profile.architecture)
     return kept * deployed.gb * MONTH_S * price
+
+
+@dataclass(frozen=True)
+class Cold:
+    """Cold starts: `share` of the requests that wait for some, `starts` of a request on average."""
+
+    share: float
+    starts: float
+
+
+def cold_of(deployed: Deployed, rate: float) -> Cold:
+    """Cold starts of requests that arrive at a rate.
+
+    Where tokens travel through several stages, a request calls each of them many times. Requests that are far
+    apart find all stages cold, once; where many are under way, any of their calls may find more of a stage busy
+    than have been for the keep-alive: as Poisson arrivals of calls.
+    """
+    stages, calls = deployed.stages, float(deployed.calls.mean()) / deployed.stages
+    mean_s = float((deployed.pass_s + deployed.steps_s).mean()) / stages
+    apart = cold_share_of(rate, mean_s, keep_alive(deployed))
+    together = calls * cold_share_of(rate * calls, mean_s / calls, keep_alive(deployed)) if calls > 1 else 0.0
+    if together > apart:
+        return Cold(min(1.0, stages * together), stages * together)
+    return Cold(apart, stages * apart)
 
 
 def cold_share_of(rate: float, mean_s: float, keep_alive_s: float) -> float:

@@ -41,9 +41,11 @@ WIDTH, POINTS = 7.2, 8  # inches, of a page; of its text
 
 
 def drawn(compared: Compared, path: Path) -> None:
-    """Draw it to `path`.png and `path`.svg."""
+    """Draw it to `path`.png and `path`.svg; nothing where nobody serves at any number of requests."""
     from matplotlib import rc_context, rcParams
 
+    if all(cheapest(offers) is None for _, offers in compared.curve):
+        return
     with rc_context({"font.size": POINTS}):
         latencies = compared.question.spec.generates
         figure = style.new_figure(WIDTH, 5.2 if latencies else 3.9)

@@ -20,7 +20,9 @@ class CostAsked(FileModel):
     tokens_in: float | None = Field(None, ge=1, description="tokens that each request has")
     tokens_out: float | None = Field(None, ge=0, description="tokens that each request generates")
     traffic: str | None = Field(None, description="a trace of requests, or a packaged shape; null: Poisson")
-    columns: dict[str, str] | None = Field(None, description="of a trace in a format of its own: time, in, out, unit")
+    columns: dict[str, str] | None = Field(
+        None, description="of a trace in a format of its own: time, in, out, unit"
+    )
     peak_to_mean: float = Field(1.0, ge=1, le=1.9, description="of the arrivals of a day: busiest hour over mean")
     slo: str | None = Field(None, description="such as ttft=2s,tpot=0.1s@p95; null: the usual promise")
     weights: Weights | None = Field(None, description="precision of the weights; null: the model's own")
@@ -50,7 +52,9 @@ class CostExperiment(FileModel):
 
     def model(self) -> MoESpec:
         """The model at the precision that is asked for. Raises InputError."""
-        return sized(self.workload.spec, self.cost.weights, experts=self.workload.experts, top_k=self.workload.top_k)
+        return sized(
+            self.workload.spec, self.cost.weights, experts=self.workload.experts, top_k=self.workload.top_k
+        )
 
 
 def sized(spec: str, weights: Weights | None, **sizes: int | None) -> MoESpec:

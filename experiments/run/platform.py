@@ -1,7 +1,7 @@
 """What `platform:` of an experiment names: a platform profile, a contender that is one, or one of servers.
 
-A contender of servers serves the same batches beside Lambda: all sequences of a batch are there at once, so nothing
-queues, and one machine takes as many of them in a pass as it has room for (`simulator.servers.machine`).
+A contender of servers serves the same batches beside Lambda: all sequences of a batch are there at once, so
+nothing queues, and one machine takes as many of them in a pass as it has room for (`simulator.servers.machine`).
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class Platform:
 
 
 def load_platform(name: str) -> Platform:
-    """A platform profile or a contender: packaged, a YAML file, or an instance of the catalogue. Raises InputError.
+    """A platform profile or a contender: packaged, a YAML file, or an instance of the catalogue.
 
-    What is Lambda has the profile and package of the contender; beside servers, Lambda is the usual one.
+    What is Lambda has the profile and package of the contender; beside servers, Lambda is the usual one. Raises
+    InputError.
     """
     if name in catalogue():
         name = f"{'gpu' if catalogue()[name].gpus else 'ec2'}-{name}"
@@ -81,8 +82,8 @@ def serve_batch(contender: Contender, spec: MoESpec, workload: Workload, limit_s
     fitting = [each for each in machines(runs, work, rented) if each.at_once(tokens) >= 1]
     if not fitting:
         raise InputError(
-            f"{KEY}: no machine of {contender.name} has room for {spec.name}, {work.parameter_bytes / 1e9:,.1f} GB, "
-            f"and a sequence of {tokens:,} tokens"
+            f"{KEY}: no machine of {contender.name} has room for {spec.name}, {work.parameter_bytes / 1e9:,.1f} "
+            f"GB, and a sequence of {tokens:,} tokens"
         )
     request_usd = 0.0 if runs.rent.request is None else runs.rent.request.median
     served = [_served(contender.name, each, workload, request_usd) for each in fitting]
@@ -138,8 +139,8 @@ def server_finding(served: ServedBatch, rows: Sequence[Row]) -> str:
     mine = next(row for row in rows if row.platform == SERVER)
     assert mine.total_usd is not None
     said = (
-        f" One {served.machine.name} of {served.contender} costs {dollars(mine.total_usd)} per million tokens by the "
-        f"second used, and takes {served.seconds:.3g} s a batch"
+        f" One {served.machine.name} of {served.contender} costs {dollars(mine.total_usd)} per million tokens by "
+        f"the second used, and takes {served.seconds:.3g} s a batch"
     )
     if not best.total_usd:
         return f"{said}."

@@ -23,8 +23,8 @@ from experiments.run.methods import (
     row_named,
     title_of,
 )
-from experiments.run.routing import Routing
 from experiments.run.platform import ServedBatch, serve_batch, server_finding, server_generation, server_rows
+from experiments.run.routing import Routing
 from experiments.run.whole_model import Cut, shape_finding
 from moe.files import write_json, write_whole
 from moe.trace import Batches

@@ -118,7 +118,7 @@ class PlatformChoice(FileModel):
 
     profile: str = Field(
         DEFAULT_PROFILE,
-        description="platform profile or contender (docs/cost.md): a packaged one, a YAML file, an instance of EC2; "
+        description="platform profile or contender (docs/cost.md): a packaged one, a YAML file, an EC2 instance; "
         "`platform: NAME` is short for it",
     )
     memory_mb: tuple[MemoryMB, ...] | None = Field(None, min_length=1, description="sizes; null: the paper's")

@@ -60,7 +60,9 @@ def run_sweep(sweep: SweepFile, out: Path | None, how: How) -> tuple[Swept, Swee
                 _compute_all(sweep, folder, todo, computes)
         swept = write_tables(sweep, folder)
         if sweep.kind.draw is not None:
-            sweep.kind.draw(swept.result["rows"], swept.result["parameters"], sweep.file.name, folder.run.path / PICTURE)
+            sweep.kind.draw(
+                swept.result["rows"], swept.result["parameters"], sweep.file.name, folder.run.path / PICTURE
+            )
         folder.run.finish(swept.result)
     return swept, folder
 

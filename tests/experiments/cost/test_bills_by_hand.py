@@ -34,7 +34,9 @@ def test_a_lambda_bill_by_hand() -> None:
     assert deployed.gb_s_usd(7e9) == pytest.approx(6e9 * 1.66667e-5 + 1e9 * 1.5e-5, rel=1e-4)
 
 
-@pytest.mark.parametrize(("name", "cpu_usd", "memory_usd"), [("fargate", 1.01, 0.22), ("fargate-arm64", 0.81, 0.18)])
+@pytest.mark.parametrize(
+    ("name", "cpu_usd", "memory_usd"), [("fargate", 1.01, 0.22), ("fargate-arm64", 0.81, 0.18)]
+)
 def test_aws_s_examples_of_fargate_by_hand(name: str, cpu_usd: float, memory_usd: float) -> None:
     """AWS Fargate pricing, examples 1 and 2: five tasks of 1 vCPU and 2 GB for 600 s a day, 30 days.
 
@@ -66,7 +68,9 @@ def test_the_calculator_of_aws_s_samples(payment: Payment, count: int, usd: floa
     which it takes the price of a millisecond of 128 MB in two figures, 1.7e-9 USD: 2% more than its GB-s.
     """
     contender = load_contender("lambda-managed-instances")
-    only_that = contender.model_copy(update={"runs": contender.runs.model_copy(update={"instances": ("c7g.xlarge",)})})
+    only_that = contender.model_copy(
+        update={"runs": contender.runs.model_copy(update={"instances": ("c7g.xlarge",)})}
+    )
     question = asked(1e6, payment=payment)
     (offer,) = offers_at(question, prepare(question, {"managed": only_that}))
     assert offer.parts is not None
