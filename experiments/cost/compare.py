@@ -105,6 +105,13 @@ def _differs(question: Question, before: Offer, after: Offer) -> str | None:
     said = [text for text, error in rows if error > DIFFERS]
     if said and before.words != after.words:
         said.append(f"{before.words} misses the promise when played")
+    if (
+        said
+        and after.times is not None
+        and abs(after.cold_share - before.cold_share) > DIFFERS * before.cold_share
+    ):
+        of = f"{len(after.times.latency_s):,} requests that were played"
+        said.append(f"{after.cold_share:.2%} of {of} waited for a start, closed form {before.cold_share:.2%}")
     return "; ".join(said) or None
 
 

@@ -6,7 +6,9 @@ holds the sequence; with more stages each token travels through all of them.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -217,20 +219,18 @@ def _step_s(problem: DeploymentProblem, cut: tuple[np.ndarray, np.ndarray], memo
 def offer(question: Question, contender: Contender, runs: Lambda, deployed: Deployed) -> Offer:
     """The month's bill and times of one memory size, by the closed form."""
     mean_s = float((deployed.pass_s + deployed.steps_s).mean())
-    parts, cold_share, starts, peak = [], 0.0, 0.0, 0
+    parts, cold_share, peak = [], 0.0, 0
     for factor, share in question.traffic.levels:
         rate = question.traffic.rate * factor
-        cold = Cold(0.0, 0.0) if runs.provisioned else cold_of(deployed, rate)
-        month = _month(deployed, question.traffic.per_month * factor * share, cold.starts, runs.provisioned)
+        cold = 0.0 if runs.provisioned else cold_share_of(rate, mean_s / deployed.stages, keep_alive(deployed))
+        month = _month(deployed, question.traffic.per_month * factor * share, cold, runs.provisioned)
         parts.append(month)
-        cold_share += cold.share * factor * share
-        starts += cold.starts * factor * share
+        cold_share += cold * factor * share
         peak = max(peak, deployed.stages * most_at_once(rate * mean_s / deployed.stages))
     if runs.provisioned:
         parts.append(Parts(idle_usd=kept_usd(deployed, peak)))
     late = (0.5 + 0.618034 * np.arange(len(deployed.pass_s))) % 1 < cold_share
-    waits_s = deployed.cold_s * starts / cold_share if cold_share else 0.0
-    first = deployed.pass_s + deployed.stages * deployed.start_s + late * waits_s
+    first = deployed.pass_s + deployed.stages * deployed.start_s + late * deployed.cold_s * deployed.stages
     steps = deployed.steps_s + deployed.start_s * (deployed.calls - deployed.stages)
     more = np.maximum(question.traffic.sample(len(steps))[1] - 1, 1)
     times = Times(first, steps / more, first + steps)
@@ -272,11 +272,11 @@ def keep_alive(deployed: Deployed) -> float:
     return deployed.profile.start.keep_alive_s.median
 
 
-def _month(deployed: Deployed, requests: float, cold_starts: float, provisioned: bool) -> Parts:
-    """Requests of a month with so many cold starts each; without what keeps provisioned instances."""
+def _month(deployed: Deployed, requests: float, cold: float, provisioned: bool) -> Parts:
+    """Requests of a month, a share of them cold; without what keeps provisioned instances."""
     prices, architecture = deployed.profile.prices, deployed.profile.architecture
     gb_s = requests * float(deployed.billed_s.mean()) * deployed.gb
-    starts = requests * cold_starts
+    starts = requests * cold * deployed.stages
     init_gb_s = starts * (deployed.init_s + deployed.load_s) * deployed.gb
     if provisioned:
         compute = gb_s * prices.of("provisioned_duration_gb_s", architecture)
@@ -296,48 +296,43 @@ def kept_usd(deployed: Deployed, kept: int) -> float:
     return kept * deployed.gb * MONTH_S * price
 
 
-@dataclass(frozen=True)
-class Cold:
-    """Cold starts: `share` of the requests that wait for some, `starts` of a request on average."""
+def kept_warm(deployed: Deployed, rate: float) -> int:
+    """Instances of a stage that are busy all at once again before the keep-alive ends, on average.
 
-    share: float
-    starts: float
-
-
-def cold_of(deployed: Deployed, rate: float) -> Cold:
-    """Cold starts of requests that arrive at a rate.
-
-    Where tokens travel through several stages, a request calls each of them many times. Requests that are far
-    apart find all stages cold, once; where many are under way, any of their calls may find more of a stage busy
-    than have been for the keep-alive: as Poisson arrivals of calls.
+    Where tokens travel through several stages, these are short calls, many of each request: as Poisson arrivals.
     """
-    stages, calls = deployed.stages, float(deployed.calls.mean()) / deployed.stages
-    mean_s = float((deployed.pass_s + deployed.steps_s).mean()) / stages
-    apart = cold_share_of(rate, mean_s, keep_alive(deployed))
-    together = calls * cold_share_of(rate * calls, mean_s / calls, keep_alive(deployed)) if calls > 1 else 0.0
-    if together > apart:
-        return Cold(min(1.0, stages * together), stages * together)
-    return Cold(apart, stages * apart)
+    calls = float(deployed.calls.mean()) / deployed.stages
+    mean_s = float((deployed.pass_s + deployed.steps_s).mean()) / deployed.stages / calls
+    return next(busy for busy, mean, _ in passages(rate * calls, mean_s) if mean > keep_alive(deployed))
+
+
+def passages(rate: float, mean_s: float) -> Iterator[tuple[int, float, float]]:
+    """For each number of busy instances, from 0: first two moments of the time until one more is busy, s, s^2.
+
+    First passages of M/M/infinity from m to m + 1: their moments follow from those of the level below, as of a
+    return at once or, with probability p, after an exponential time.
+    """
+    first, second = 0.0, 0.0
+    for busy in itertools.count():
+        leaving = rate + busy / mean_s
+        down = busy / mean_s / leaving
+        mean = (1 / leaving + down * first) / (1 - down)
+        again = first + mean
+        square = 2 / leaving**2 + 2 / leaving * down * again + down * (second + 2 * first * mean)
+        first, second = mean, square / (1 - down)
+        yield busy, first, second
 
 
 def cold_share_of(rate: float, mean_s: float, keep_alive_s: float) -> float:
     """Share of Poisson arrivals that start an instance, where the last used is used first.
 
     An arrival that finds m busy is cold if level m + 1 was last left longer ago than the keep-alive: a first
-    passage of M/M/infinity from m to m + 1. Its first two moments follow from those of the level below: those of
-    a return at once or, with probability p, after an exponential time.
+    passage (`passages`), taken to be, with probability p, exponential.
     """
-    load, share, first, second = rate * mean_s, 0.0, 0.0, 0.0
-    for busy in range(100_000):
-        leaving = rate + busy / mean_s
-        down = busy / mean_s / leaving
-        mean = (1 / leaving + down * first) / (1 - down)
-        again = first + mean
-        square = 2 / leaving**2 + 2 / leaving * down * again + down * (second + 2 * first * mean)
-        square /= 1 - down
+    load, share = rate * mean_s, 0.0
+    for busy, mean, square in passages(rate, mean_s):
         found = math.exp(busy * math.log(load) - load - math.lgamma(busy + 1))
         share += found * 2 * mean**2 / square * math.exp(-2 * keep_alive_s * mean / square)
-        first, second = mean, square
         if busy > load and found < 1e-9:
             break
     return share

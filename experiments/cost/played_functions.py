@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import simpy
 
-from experiments.cost.functions import Deployed, keep_alive, kept_usd, offer
+from experiments.cost.functions import Deployed, keep_alive, kept_usd, kept_warm, offer
 from experiments.cost.offer import Offer, Parts, added, mix
 from experiments.cost.question import Question
 from moe.statistics import t_half_width
@@ -131,7 +131,7 @@ def _play(question: Question, runs: Lambda, deployed: Deployed, planned: Offer, 
     busy = rate * float((passes + steps).mean()) / deployed.stages
     alive = busy if rate * keep_alive(deployed) > 1 else 0.0
     if deployed.stages > 1 and alive:  # the few requests that are played do not warm them up
-        alive = planned.peak / deployed.stages
+        alive = kept_warm(deployed, rate)
     for name in stages:
         service.deploy(
             name,

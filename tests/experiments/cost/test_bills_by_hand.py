@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,35 @@ def test_cold_starts_of_poisson_arrivals() -> None:
         arrivals, work = poisson(rate, 0.8, 20_000, 1)
         window = cold_by_sliding_window(arrivals, work, 3.0) / len(arrivals)
         assert cold_share_of(rate, 0.8, 3.0) == pytest.approx(window, rel=0.15)
+
+
+def test_first_passages_of_busy_instances_by_hand() -> None:
+    """From m busy to one more: (1 + m mu T(m - 1)) / lambda, T(0) = 1 / lambda (birth and death)."""
+    rate, mean_s, expected = 3.0, 0.5, 0.0
+    for busy, mean, _ in itertools.islice(functions.passages(rate, mean_s), 12):
+        expected = (1 + busy / mean_s * expected) / rate
+        assert mean == pytest.approx(expected)
+
+
+def test_calls_of_stages_are_played_with_the_instances_that_they_keep_warm() -> None:
+    """Six functions of qwen3-30b-a3b: what one request calls 127 times finds more instances busy than requests do.
+
+    Calls as Poisson arrivals of their own over 600 s reach the number that is kept, seldom two more.
+    """
+    contenders = contenders_of(("lambda-arm64",))
+    question = asked(1e6, spec=load_spec("qwen3-30b-a3b"), traffic=Traffic("poisson", 1e6, 512.0, 128.0))
+    found = prepare(question, contenders).deployed["lambda-arm64"]
+    assert not isinstance(found, str)
+    deployed, rng = found[-1], np.random.default_rng(0)
+    kept = functions.kept_warm(deployed, question.traffic.rate)
+    mean_s = float((deployed.pass_s + deployed.steps_s).mean()) / float(deployed.calls.mean())
+    rate = question.traffic.rate * float(deployed.calls.mean()) / deployed.stages
+    most = []
+    for _ in range(20):
+        starts = np.cumsum(rng.exponential(1 / rate, round(600 * rate)))
+        ends = np.sort(starts + rng.exponential(mean_s, len(starts)))
+        most.append(int((np.arange(1, len(starts) + 1) - np.searchsorted(ends, starts)).max()))
+    assert kept - 2 <= np.median(most) <= kept + 2
 
 
 def test_calls_at_once_are_those_of_a_poisson_number() -> None:
