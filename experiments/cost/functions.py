@@ -6,7 +6,6 @@ holds the sequence; with more stages each token travels through all of them.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from simulator.stage_rules import needed_lane_bytes, stage_sizes
 from simulator.staged_plan import BlocksStage
 from simulator.traffic.requests import MONTH_S
 
+MOST_BUSY = 100_000  # instances: more are not followed
 MOST_PEAK = 0.999  # share of the time in which no more calls run at once than there is room for
 
 
@@ -303,7 +303,8 @@ def kept_warm(deployed: Deployed, rate: float) -> int:
     """
     calls = float(deployed.calls.mean()) / deployed.stages
     mean_s = float((deployed.pass_s + deployed.steps_s).mean()) / deployed.stages / calls
-    return next(busy for busy, mean, _ in passages(rate * calls, mean_s) if mean > keep_alive(deployed))
+    seldom = (busy for busy, mean, _ in passages(rate * calls, mean_s) if mean > keep_alive(deployed))
+    return next(seldom, MOST_BUSY)
 
 
 def passages(rate: float, mean_s: float) -> Iterator[tuple[int, float, float]]:
@@ -313,7 +314,7 @@ def passages(rate: float, mean_s: float) -> Iterator[tuple[int, float, float]]:
     return at once or, with probability p, after an exponential time.
     """
     first, second = 0.0, 0.0
-    for busy in itertools.count():
+    for busy in range(MOST_BUSY):
         leaving = rate + busy / mean_s
         down = busy / mean_s / leaving
         mean = (1 / leaving + down * first) / (1 - down)

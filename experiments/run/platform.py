@@ -138,8 +138,10 @@ def server_finding(served: ServedBatch, rows: Sequence[Row]) -> str:
     best = row_named(rows, "ODS") or rows[0]
     mine = next(row for row in rows if row.platform == SERVER)
     assert mine.total_usd is not None
+    name = served.machine.name
+    whose = "" if name in served.contender else f" of {served.contender}"
     said = (
-        f" One {served.machine.name} of {served.contender} costs {dollars(mine.total_usd)} per million tokens by "
+        f" One {name}{whose} costs {dollars(mine.total_usd)} per million tokens by "
         f"the second used, and takes {served.seconds:.3g} s a batch"
     )
     if not best.total_usd:

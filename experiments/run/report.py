@@ -28,8 +28,8 @@ NAMES = {
     "CPU": "CPU: a cluster, paid by the second used, by the month, or an hour a batch.",
 }
 SERVER = """\
-{}: one machine with the whole model, paid by the second used, or by the month;
-cold: until it has started."""
+{}: one machine with the whole model, paid by the second
+used, or by the month; cold: until it has started."""
 """What the beginning of a row's name stands for."""
 
 
