@@ -109,6 +109,13 @@ class StagedPlan(Shown, FileModel):
         return {"solver": self.solver, "stages": self.shape_in_words} | {n: getattr(self, n) for n in names}
 
     @property
+    def objective_value(self) -> float:
+        """The whole bill, USD. Raises ValueError for a plan that was not evaluated."""
+        if self.total_cost_usd is None:
+            raise ValueError(f"plan of '{self.solver}': expected one with its bill, got none")
+        return self.total_cost_usd
+
+    @property
     def shape_in_words(self) -> str:
         """Such as `1 function of 10,240 MB, 8 lanes`: of each stage of blocks, and run of experts' layers."""
         parts = []
