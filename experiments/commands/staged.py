@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,10 @@ def plan_stages(asked: Asked, problem: DeploymentProblem, shapes: Sequence[Shape
         show_shape_front(problem, shapes, chosen.gap or chosen.tolerance, asked.out, chosen.figure, asked.as_json)
         return 0
     options = chosen.model_dump(include={"gap", "lanes", "layers"}, exclude_none=True)
-    solver = partial(solve_stages, solver=asked.solver, shapes=shapes, **options)
+
+    def solver(each: DeploymentProblem) -> StagedPlan:
+        return solve_stages(each, asked.solver, shapes=shapes, **options)
+
     try:
         margin = _margin(asked, problem, solver)
         found = solver(problem if margin is None else problem.with_limit(margin.planning_limit_s))

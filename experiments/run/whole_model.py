@@ -64,9 +64,11 @@ def whole_plans(
         optima = Optima.of_stages(problem, within)
         limit_s = planned_s(optima)
         try:
-            return within(problem.with_limit(None)) if limit_s is None else optima.within(limit_s)
+            found = within(problem.with_limit(None)) if limit_s is None else optima.within(limit_s)
         except Infeasible:
-            return within(problem.with_limit(None))
+            found = within(problem.with_limit(None))
+        assert isinstance(found, StagedPlan)
+        return found
 
     found, many = [("whole-model", solved(1, 0.0))], solved(None, DEARER)
     (stage,) = many.stages
