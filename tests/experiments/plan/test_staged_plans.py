@@ -12,6 +12,7 @@ from experiments.tools.known_batches import played_s
 from experiments.tools.shapes import EXPERTS, LANES, WHOLE, shape_of
 from moe.spec import load_spec
 from optimizer.blocks import SHAPES
+from optimizer.exact import Infeasible
 from optimizer.margin import Lateness
 from optimizer.popularity.popularity_file import save_samples
 from optimizer.problem import make_problem
@@ -75,6 +76,15 @@ def test_blocks_of_so_many_layers_are_cut_there() -> None:
     plan = solve_any(minilm(), "blocks", layers=4)
     assert isinstance(plan, StagedPlan)
     assert [(stage.first_layer, stage.last_layer) for stage in plan.stages] == [(0, 3), (4, 5)]
+
+
+def test_a_limit_out_of_reach_of_blocks_says_the_least_latency_of_any_size() -> None:
+    def least_s(**options: int) -> float:
+        with pytest.raises(Infeasible) as late:
+            solve_any(minilm().with_limit(1e-4), "blocks", **options)
+        return late.value.least_latency_s
+
+    assert least_s() == min(least_s(layers=m) for m in (1, 2, 3, 6))
 
 
 @pytest.mark.parametrize(
