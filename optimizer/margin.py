@@ -24,11 +24,12 @@ import numpy as np
 from moe.errors import InputError
 from moe.statistics import wilson
 from optimizer.evaluation import with_evaluation
-from optimizer.exact import least_latency_s
+from optimizer.exact import Infeasible, least_latency_s
 from optimizer.solvers import solve
 from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.staged_plan import AnyPlan, StagedPlan
 
-Latencies: TypeAlias = Callable[[DeploymentPlan, int | None], np.ndarray]
+Latencies: TypeAlias = Callable[[AnyPlan, int | None], np.ndarray]
 """Serves the first so many known batches with a plan, all for None: their latencies, s, shape (batches,); NaN for
 one that fails."""
 
@@ -37,6 +38,8 @@ LATE_BATCHES = 10
 """Of the known batches may be late: with so many, a share is known with a standard error of a third of it."""
 FIRST_BATCHES = 50
 """Served with the plan for the limit itself, to know where to look."""
+OUT_OF_REACH_S = 1e-30
+"""A limit that no plan meets: who is asked for one says what the least latency is."""
 STEP = 0.95**0.25
 """From a limit to the next tighter one: the loosest that keeps the share is found to within 1.3%."""
 
@@ -44,6 +47,40 @@ STEP = 0.95**0.25
 def batches_needed(late_share: float) -> int:
     """Known batches from which a share can be told."""
     return math.ceil(LATE_BATCHES / late_share - 1e-9)
+
+
+@dataclass(frozen=True)
+class Optima:
+    """The plans among which a limit is looked for: the least latency of any, s, and the optimum within a limit."""
+
+    least_s: float
+    within: Callable[[float], AnyPlan]
+
+    @staticmethod
+    def of_experts(problem: DeploymentProblem) -> "Optima":
+        """Plans of expert functions: the certified optima."""
+        return Optima(least_latency_s(problem), lambda limit_s: solve(problem.with_limit(limit_s)))
+
+    @staticmethod
+    def of_stages(problem: DeploymentProblem, solver: Callable[[DeploymentProblem], StagedPlan]) -> "Optima":
+        """Plans with stages that a solver makes, whatever the problem's limit. Raises InputError: nothing fits.
+
+        A plan is the optimum of every limit between its latency and the limit that it was made for.
+        """
+        found: list[tuple[float, StagedPlan]] = []
+
+        def within(limit_s: float) -> StagedPlan:
+            for made_for_s, plan in found:
+                if _latency_s(plan) <= limit_s <= made_for_s:
+                    return plan
+            found.append((limit_s, solver(problem.with_limit(limit_s))))
+            return found[-1][1]
+
+        try:
+            least_s = _latency_s(within(OUT_OF_REACH_S))
+        except Infeasible as error:
+            least_s = error.least_latency_s
+        return Optima(least_s, within)
 
 
 @dataclass(frozen=True)
@@ -60,7 +97,9 @@ class PlanningLimit:
     late_share: float | None = None
 
 
-def planning_limit(problem: DeploymentProblem, late_share: float | None, latencies_s: Latencies) -> PlanningLimit:
+def planning_limit(
+    problem: DeploymentProblem, late_share: float | None, latencies_s: Latencies, optima: Optima | None = None
+) -> PlanningLimit:
     """The loosest limit to plan for that makes at most a share of the batches later than the problem's limit.
 
     Limits are gone through from the problem's own down, each with its optimum, so that all solvers have one limit.
@@ -74,23 +113,25 @@ def planning_limit(problem: DeploymentProblem, late_share: float | None, latenci
         late_share: share of the batches that may be late; None: the limit itself, as in the paper.
         latencies_s: serves batches with a plan; by the same random numbers whatever the plan, so that two plans
             differ by what they do.
+        optima: the plans that are made; None: of expert functions.
 
     Raises InputError for too few batches to tell the share.
     """
     limit_s = problem.latency_limit_s
     if limit_s is None or late_share is None:
         return PlanningLimit(limit_s)
-    least_s = least_latency_s(problem) * (1 + 1e-9)
+    optima = optima or Optima.of_experts(problem)
+    least_s = optima.least_s * (1 + 1e-9)
     if least_s >= limit_s:
         return PlanningLimit(limit_s)
 
     steps = math.ceil(math.log(least_s / limit_s) / math.log(STEP))
     tighter_s = np.maximum(limit_s * STEP ** np.arange(steps + 1), least_s).tolist()
-    optimum = cache(lambda tried_s: solve(problem.with_limit(tried_s)))
+    optimum = cache(optima.within)
     found = optimum(limit_s)
     seen, served = {_latency_s(found): latencies_s(found, FIRST_BATCHES)}, set[float]()
 
-    def late_with(plan: DeploymentPlan) -> float:
+    def late_with(plan: AnyPlan) -> float:
         """Share of the batches over the limit, as the plan of those seen that is nearest in latency tells it."""
         nearest_s = min(seen, key=lambda seen_s: abs(seen_s - _latency_s(plan)))
         late = Lateness.of(seen[nearest_s] * (_latency_s(plan) / nearest_s), limit_s)
@@ -108,15 +149,14 @@ def planning_limit(problem: DeploymentProblem, late_share: float | None, latenci
 
 def _loosest(
     limits_s: Sequence[float],
-    optimum: Callable[[float], DeploymentPlan],
-    late_with: Callable[[DeploymentPlan], float],
+    optimum: Callable[[float], AnyPlan],
+    late_with: Callable[[AnyPlan], float],
     late_share: float,
 ) -> PlanningLimit:
     """Of ever tighter limits the first that keeps the share, or that of the least bill per batch on time."""
     found, worth = PlanningLimit(limits_s[0], 1.0), math.inf
     for tried_s in limits_s:
         plan = optimum(tried_s)
-        assert plan.objective_value is not None
         if plan.objective_value >= worth:
             break
         late = late_with(plan)
@@ -128,7 +168,7 @@ def _loosest(
     return found
 
 
-def _latency_s(plan: DeploymentPlan) -> float:
+def _latency_s(plan: AnyPlan) -> float:
     assert plan.latency_s is not None
     return plan.latency_s
 

@@ -64,12 +64,7 @@ def make_problem(
     >>> smoe.make_problem(spec, tokens, smoe.load_profile(), latency_limit_s=60)
     DeploymentProblem(name=bert-moe, layers=12, experts=4, batch_tokens=10240, objective=gb_s, latency_limit_s=60)
     """
-    popularity = np.asarray(popularity, float)
-    if popularity.shape != (spec.moe_layers, spec.experts):
-        raise InputError(
-            f"popularity: expected {spec.moe_layers} layers x {spec.experts} experts for {spec.name}, "
-            f"got {' x '.join(map(str, popularity.shape))}"
-        )
+    popularity = _checked(popularity, spec.name, spec.moe_layers, spec.experts)
     batch_tokens = float(popularity.sum(axis=1).max()) / spec.top_k
     spec = spec.model_copy(update={"weights": weights or spec.weights})
     platform = problem_platform(profile, memory_mb, max_replicas)
@@ -84,15 +79,32 @@ def make_problem(
         latency_limit_s=latency_limit_s,
         batch_tokens=batch_tokens,
         top_k=spec.top_k,
-        non_moe=tuple(
-            _non_moe(spec, profile, platform, size, bandwidth, batch_tokens)
-            for size, bandwidth in zip(memory_mb, platform.storage_bandwidths.tolist(), strict=True)
-            if _needed_bytes(spec, profile, batch_tokens) <= size * MB
-        ),
+        non_moe=_non_moe_sizes(spec, profile, platform, batch_tokens),
     )
     if set(shapes) <= {"expert-functions"}:
         return problem
     return problem.with_blocks(make_blocks(spec, popularity, profile, batch_tokens, memory_mb=block_memory_mb))
+
+
+def _checked(popularity: np.ndarray, name: str, layers: int, experts: int) -> np.ndarray:
+    """The popularity as numbers, shape (layers, experts). Raises InputError for another shape."""
+    found = np.asarray(popularity, float)
+    if found.shape != (layers, experts):
+        got = " x ".join(map(str, found.shape))
+        raise InputError(f"{name}: expected popularity of its {layers} layers x {experts} experts, got {got}")
+    return found
+
+
+def _non_moe_sizes(
+    spec: MoESpec, profile: PlatformProfile, platform: ProblemPlatform, batch_tokens: float
+) -> tuple[NonMoESize, ...]:
+    """Gate and non-MoE functions of each memory size of the platform that holds them."""
+    needed_mb = _needed_bytes(spec, profile, batch_tokens) / MB
+    return tuple(
+        _non_moe(spec, profile, platform, size, bandwidth, batch_tokens)
+        for size, bandwidth in zip(platform.memory_mb, platform.storage_bandwidths.tolist(), strict=True)
+        if needed_mb <= size
+    )
 
 
 def _non_moe(
@@ -135,13 +147,7 @@ def _needed_bytes(spec: MoESpec, profile: PlatformProfile, batch_tokens: float) 
 
 def with_tokens(problem: DeploymentProblem, popularity: np.ndarray) -> DeploymentProblem:
     """The problem with other tokens of its experts, (layers, experts). Raises InputError for another shape."""
-    popularity = np.asarray(popularity, float)
-    shape = (len(problem.layers), len(problem.layers[0].experts))
-    if popularity.shape != shape:
-        raise InputError(
-            f"{problem.name}: expected popularity of its {shape[0]} layers x {shape[1]} experts, "
-            f"got {' x '.join(map(str, popularity.shape))}"
-        )
+    popularity = _checked(popularity, problem.name, len(problem.layers), len(problem.layers[0].experts))
     layers = []
     for layer, tokens in zip(problem.layers, popularity.tolist(), strict=True):
         experts = [x.model_copy(update={"tokens": d}) for x, d in zip(layer.experts, tokens, strict=True)]
@@ -187,9 +193,7 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
     _check_made_of(problem, made_of)
     after = problem_platform(profile, memory_mb, before.max_replicas)
     weights: Weights = "fp32" if problem.blocks is None else problem.blocks.weights
-    (call_0, token_0), (call_1, token_1) = (
-        expert_seconds(each, memory_mb, 1.0, 1.0, weights) for each in (made_of, profile)
-    )
+    rates = [expert_seconds(each, memory_mb, 1.0, 1.0, weights) for each in (made_of, profile)]
     runtime = profile.compute.runtime_bytes.median - made_of.compute.runtime_bytes.median
     fixed_0, fixed_1 = (each.warm_start_s + each.storage_delay_s for each in (before, after))
     bandwidths = dict(zip(memory_mb, after.storage_bandwidths.tolist(), strict=True))
@@ -215,11 +219,9 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
         )
 
     def layer(each: ProblemLayer) -> ProblemLayer:
-        per_call = None if each.seconds_per_call is None else np.array(each.seconds_per_call) * call_1 / call_0
         return each.model_copy(
             update={
-                "seconds_per_token": tuple((np.array(each.seconds_per_token) * token_1 / token_0).tolist()),
-                "seconds_per_call": None if per_call is None else tuple(per_call.tolist()),
+                **_times_remade(each, *rates),
                 "non_moe_s": each.non_moe_s * slower(each.non_moe_memory_mb),
                 "next_load_s": loaded(each.next_load_s),
                 "experts": tuple(_with_runtime(expert, runtime) for expert in each.experts),
@@ -236,6 +238,18 @@ def remade(problem: DeploymentProblem, made_of: PlatformProfile, profile: Platfo
             "blocks": None if problem.blocks is None else remade_blocks(problem, made_of, profile),
         }
     )
+
+
+def _times_remade(
+    layer: ProblemLayer, made_of: Sequence[np.ndarray], profile: Sequence[np.ndarray]
+) -> dict[str, tuple[float, ...] | None]:
+    """An expert's times on another profile: what both take to read a byte and to compute a FLOP, s."""
+    call, token = (now / was for was, now in zip(made_of, profile, strict=True))
+    calls = layer.seconds_per_call
+    return {
+        "seconds_per_token": tuple((np.array(layer.seconds_per_token) * token).tolist()),
+        "seconds_per_call": None if calls is None else tuple((np.array(calls) * call).tolist()),
+    }
 
 
 def problem_platform(profile: PlatformProfile, memory_mb: Sequence[int], max_replicas: int) -> ProblemPlatform:

@@ -25,8 +25,9 @@ import numpy as np
 from moe.errors import InputError
 from optimizer import cost_model
 from optimizer.cost_model import Deployments, chosen, outcome
-from optimizer.evaluation import fixed_latency_s
+from optimizer.evaluation import evaluate, fixed_latency_s
 from optimizer.problem import with_tokens
+from optimizer.staged_evaluation import evaluate_staged
 from simulator.plan import (
     MB,
     Communication,
@@ -38,6 +39,9 @@ from simulator.plan import (
     payload_bytes,
 )
 from simulator.serving.overflow import replicas_that_fit
+from simulator.serving.settled import served_so
+from simulator.stage_rules import plan_of_run, run_problem
+from simulator.staged_plan import AnyPlan, BlocksStage, runs_of
 
 BilledOverflow: TypeAlias = Literal["foreseen", "retry"]
 """Of `simulator.serving.overflow.Overflow` those whose batch is served, so that it has a bill and a latency."""
@@ -88,7 +92,28 @@ def realise(
         real: tokens of each expert, shape (layers, experts).
         overflow: whether overflow is foreseen, or met.
     """
-    return realise_served(with_tokens(problem, real), plan, overflow)
+    served = served_so(with_tokens(problem, real), plan.non_moe_memory_mb, plan.reload)
+    return realise_served(served, plan, overflow)
+
+
+def realised_latency_s(problem: DeploymentProblem, plan: AnyPlan, real: np.ndarray) -> float:
+    """Latency of one batch, s, with a plan of either kind; infinite where it fails.
+
+    Stages of whole blocks do the same work wherever tokens are routed; runs of expert functions are `realise`d.
+
+    Args:
+        problem: what the plan is for; its popularity is not looked at.
+        real: tokens of each expert, shape (layers, experts).
+    """
+    if isinstance(plan, DeploymentPlan):
+        return realise(problem, plan, real).latency_s
+    met = with_tokens(problem, real)
+    latency_s, served = evaluate_staged(met, plan).latency_s, served_so(met, plan.non_moe_memory_mb, plan.reload)
+    for run in runs_of(plan):
+        if not isinstance(run, BlocksStage):
+            mine, layers = run_problem(served, run), plan_of_run(run)
+            latency_s += realise_served(mine, layers).latency_s - evaluate(mine, layers).latency_s
+    return latency_s
 
 
 def realise_served(

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from moe.errors import InputError
 from moe.files import FileModel, read_model
 from moe.shown import Shown
-from simulator.stages import Blocks
+from simulator.stages import Blocks, check_sizes, seconds_of
 
 MB = 2**20
 
@@ -73,13 +73,9 @@ class ProblemPlatform(FileModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ProblemPlatform":
-        if any(a >= b for a, b in zip(self.memory_mb, self.memory_mb[1:], strict=False)):
-            raise ValueError(f"memory_mb must increase, got {list(self.memory_mb)}")
         bandwidth = self.storage_bandwidth_bytes_per_s
-        if isinstance(bandwidth, tuple) and len(bandwidth) != len(self.memory_mb):
-            raise ValueError(
-                f"storage_bandwidth_bytes_per_s has {len(bandwidth)} values for {len(self.memory_mb)} memory_mb"
-            )
+        each = bandwidth if isinstance(bandwidth, tuple) else None
+        check_sizes(self.memory_mb, {"storage_bandwidth_bytes_per_s": each})
         return self
 
     @property
@@ -154,7 +150,6 @@ class DeploymentProblem(Shown, FileModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "DeploymentProblem":
-        sizes = len(self.platform.memory_mb)
         if (self.blocks is not None) != (self.schema_ == "deployment-problem/2"):
             raise ValueError(f"blocks: expected with deployment-problem/2 and only there, got {self.schema_}")
         if self.blocks is not None and len(self.blocks.layers) != len(self.layers):
@@ -162,11 +157,7 @@ class DeploymentProblem(Shown, FileModel):
         for k, size in enumerate(self.non_moe):
             if not len(size.non_moe_s) == len(size.next_load_s) == len(self.layers):
                 raise ValueError(f"non_moe.{k}: non_moe_s, next_load_s: expected a value for each layer")
-        for e, layer in enumerate(self.layers):
-            for key in ("seconds_per_token", "seconds_per_call"):
-                values = getattr(layer, key)
-                if values is not None and len(values) != sizes:
-                    raise ValueError(f"layers.{e}.{key} has {len(values)} values for {sizes} memory_mb")
+        check_sizes(self.platform.memory_mb, seconds_of(self.layers))
         return self
 
     @property

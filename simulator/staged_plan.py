@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from moe.errors import InputError
+from moe.errors import InputError, shortened
 from moe.files import FileModel, read_mapping, validated
 from moe.shown import Shown
 from simulator.plan import (
@@ -109,6 +109,13 @@ class StagedPlan(Shown, FileModel):
         return {"solver": self.solver, "stages": self.shape_in_words} | {n: getattr(self, n) for n in names}
 
     @property
+    def objective_value(self) -> float:
+        """The whole bill, USD. Raises ValueError for a plan that was not evaluated."""
+        if self.total_cost_usd is None:
+            raise ValueError(f"plan of '{self.solver}': expected one with its bill, got none")
+        return self.total_cost_usd
+
+    @property
     def shape_in_words(self) -> str:
         """Such as `1 function of 10,240 MB, 8 lanes`: of each stage of blocks, and run of experts' layers."""
         parts = []
@@ -129,7 +136,10 @@ AnyPlan: TypeAlias = DeploymentPlan | StagedPlan
 def read_any_plan(path: str | Path, problem: DeploymentProblem) -> AnyPlan:
     """The plan in a JSON or YAML file, `/1` or `/2`, checked to be one for `problem`. Raises InputError."""
     data = read_mapping(path)
-    if data.get("schema") != "deployment-plan/2":
+    schema = data.get("schema")
+    if schema != "deployment-plan/2":
+        if "stages" in data:
+            raise InputError(f"{path}: stages: expected with schema deployment-plan/2, got {shortened(schema)}")
         return read_plan(path, problem)
     plan = validated(StagedPlan, data, path)
     try:

@@ -6,7 +6,9 @@ is one layer of the paper: a gate's function and a function for each expert. One
 is the whole model in one function.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -16,6 +18,21 @@ from moe.spec import Weights
 Shape: TypeAlias = Literal["blocks", "expert-functions"]
 Handover: TypeAlias = Literal["payload", "storage"]
 Front: TypeAlias = Literal["client", "function"]
+
+
+def check_sizes(memory_mb: Sequence[int], values: Mapping[str, Sequence[float] | None]) -> None:
+    """Raise ValueError unless the memory sizes increase, and each named list has a value for each of them."""
+    if any(a >= b for a, b in pairwise(memory_mb)):
+        raise ValueError(f"memory_mb must increase, got {list(memory_mb)}")
+    for key, given in values.items():
+        if given is not None and len(given) != len(memory_mb):
+            raise ValueError(f"{key} has {len(given)} values for {len(memory_mb)} memory_mb")
+
+
+def seconds_of(layers: Iterable[Any]) -> dict[str, Sequence[float] | None]:
+    """By key, what layers take with each memory size, s."""
+    keys = ("seconds_per_token", "seconds_per_call")
+    return {f"layers.{e}.{key}": getattr(layer, key) for e, layer in enumerate(layers) for key in keys}
 
 
 class BlockLayer(FileModel):
@@ -63,16 +80,6 @@ class Blocks(FileModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Blocks":
-        sizes = len(self.memory_mb)
-        if any(a >= b for a, b in zip(self.memory_mb, self.memory_mb[1:], strict=False)):
-            raise ValueError(f"memory_mb must increase, got {list(self.memory_mb)}")
-        for key in ("tail_seconds_per_token", "storage_bandwidth_bytes_per_s"):
-            values = getattr(self, key)
-            if values is not None and len(values) != sizes:
-                raise ValueError(f"{key} has {len(values)} values for {sizes} memory_mb")
-        for e, layer in enumerate(self.layers):
-            for key in ("seconds_per_token", "seconds_per_call"):
-                values = getattr(layer, key)
-                if values is not None and len(values) != sizes:
-                    raise ValueError(f"layers.{e}.{key} has {len(values)} values for {sizes} memory_mb")
+        own = {key: getattr(self, key) for key in ("tail_seconds_per_token", "storage_bandwidth_bytes_per_s")}
+        check_sizes(self.memory_mb, own | seconds_of(self.layers))
         return self

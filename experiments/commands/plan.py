@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,7 +25,7 @@ from moe.errors import InputError
 if TYPE_CHECKING:
     from experiments.plan.draws import OverDraws
     from experiments.plan.lateness import Margin
-    from experiments.plan.options import Planning, PlanSettings
+    from experiments.plan.options import Asked, Planning
     from moe.files import FileModel
     from optimizer.ods import OdsSolution
     from simulator.plan import DeploymentPlan, DeploymentProblem
@@ -93,54 +93,60 @@ def plan(
              ./smoe plan problem.json --late-share 0.05 --set samples=samples.parquet
              ./smoe plan shapes.json --objective total --shapes all --latency-limit 5
     """
-    from experiments.commands.staged import no_plan, plan_stages
-    from experiments.plan.options import Planning, changed
+    from experiments.commands.staged import plan_stages
+    from experiments.plan.options import Asked, changed
     from moe.plugins import look_in
-    from optimizer import Infeasible, NoIncumbent
     from optimizer.blocks import shape_names
     from optimizer.solvers import has_stages
     from simulator.plan import read_problem
 
     look_in(Path.cwd(), *plugins)
     (chosen,) = read_settings(settings)
-    _check(chosen, front, late_share, shapes, solver)
+    asked = Asked(problem_path, solver, chosen, late_share, front, profile, out, seed, as_json)
+    _check(asked, shapes)
     problem = changed(read_problem(problem_path), latency_limit, objective)
     allowed = None if shapes is None else shape_names(shapes, "--shapes")
     if has_stages(problem, solver, allowed):
-        if late_share is not None:
-            raise InputError("--late-share: expected a plan of expert functions alone, not one with stages")
-        return plan_stages(problem_path, problem, solver, allowed, chosen, front, out, as_json)
-    planning = Planning.of(problem, chosen, late_share is not None)
+        return plan_stages(asked, problem, allowed)
+    return _plan_experts(asked, problem)
+
+
+def _check(asked: Asked, shapes: str | None) -> None:
+    """Raise InputError for options that do not go together."""
+    if not asked.front and (asked.chosen.figure is not None or asked.chosen.tolerance):
+        raise InputError("--set figure, tolerance: expected together with --front")
+    if asked.front and asked.late_share is not None:
+        raise InputError("--late-share: expected without --front, which has every limit")
+    if shapes is not None and asked.solver != "exact":
+        raise InputError(f"--shapes: expected with --solver exact, got '{asked.solver}', whose shape is its own")
+
+
+def _plan_experts(asked: Asked, problem: DeploymentProblem) -> int:
+    """Solve for expert functions alone, write and print; the exit code. Raises InputError."""
+    from experiments.commands.staged import no_plan
+    from experiments.plan.options import Planning
+    from optimizer import Infeasible, NoIncumbent
+
+    planning, chosen = Planning.of(problem, asked.chosen, asked.late_share is not None), asked.chosen
     try:
-        margin = None if late_share is None else _margin(planning, late_share, profile, solver, seed)
-        limit_s = None if margin is None else margin.planning_limit_s
-        solved, ods = _solved(planning, problem_path, solver, chosen, seed, limit_s)
+        margin = _margin(asked, planning)
+        solved, ods = _solved(asked, planning, None if margin is None else margin.planning_limit_s)
     except Infeasible as error:
-        return no_plan(problem_path, error, as_json)
+        return no_plan(asked.source, error, asked.as_json)
     except NoIncumbent as error:
-        if as_json:
+        if asked.as_json:
             print_json({"feasible": None, "time_limit_s": error.time_limit_s, "lower_bound": error.lower_bound})
-        click.echo(f"smoe: {problem_path}: {error}", err=True)
+        click.echo(f"smoe: {asked.source}: {error}", err=True)
         return EXIT_NO_PLAN
-    if front:
+    if asked.front:
         from experiments.commands.front import show_front
 
-        show_front(planning.problem, solved, chosen.tolerance, seed, out, chosen.figure, as_json)
+        show_front(planning.problem, solved, chosen.tolerance, asked.seed, asked.out, chosen.figure, asked.as_json)
         return 0
-    over = _over_draws(planning, solved, solver, profile, chosen, seed) if chosen.draws else None
-    _write(planning, solved, ods, out, chosen.trace)
-    _tell(planning.problem, solved, ods, over, margin, as_json)
+    over = _over_draws(asked, planning, solved) if chosen.draws else None
+    _write(planning, solved, ods, asked.out, chosen.trace)
+    _tell(planning.problem, solved, ods, over, margin, asked.as_json)
     return 0
-
-
-def _check(chosen: PlanSettings, front: bool, late_share: float | None, shapes: str | None, solver: str) -> None:
-    """Raise InputError for options that do not go together."""
-    if not front and (chosen.figure is not None or chosen.tolerance):
-        raise InputError("--set figure, tolerance: expected together with --front")
-    if front and late_share is not None:
-        raise InputError("--late-share: expected without --front, which has every limit")
-    if shapes is not None and solver != "exact":
-        raise InputError(f"--shapes: expected with --solver exact, got '{solver}', whose shape is its own")
 
 
 def _tell(
@@ -162,20 +168,22 @@ def _tell(
         click.echo(margin.shown(solved))
 
 
-def _margin(planning: Planning, late_share: float, profile: str | None, solver: str, seed: int) -> Margin:
-    """What the plan is made for. The samples are the solver's as well where it takes some. Raises InputError."""
+def _margin(asked: Asked, planning: Planning) -> Margin | None:
+    """What the plan is made for; None: the limit itself. The samples are the solver's as well where it takes some.
+
+    Raises InputError.
+    """
     from experiments.plan.lateness import Margin
     from optimizer.solvers import check_options
-    from simulator.profiles.schema import load_profile
 
-    if "samples" not in check_options(solver, ()):
+    if asked.late_share is None:
+        return None
+    if "samples" not in check_options(asked.solver, ()):
         planning.options.pop("samples", None)
-    return Margin.of(planning, late_share, load_profile(profile) if profile else None, seed)
+    return Margin.of(planning.problem, planning.samples, asked.late_share, asked.platform, asked.seed)
 
 
-def _solved(
-    planning: Planning, source: Path, solver: str, chosen: PlanSettings, seed: int, limit_s: float | None
-) -> tuple[DeploymentPlan, OdsSolution | None]:
+def _solved(asked: Asked, planning: Planning, limit_s: float | None) -> tuple[DeploymentPlan, OdsSolution | None]:
     """The plan, made for `limit_s` (None: the problem's limit), and with `ods` its rounds.
 
     Raises InputError, Infeasible, NoIncumbent.
@@ -188,23 +196,21 @@ def _solved(
         for e in range(len(planning.problem.layers)):
             check_experts_fit(planning.problem, e)
     except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-    traced = chosen.trace is not None
+        raise InputError(f"{asked.source}: {error}") from None
+    traced = asked.chosen.trace is not None
     tight = planning.problem if limit_s is None else planning.problem.with_limit(limit_s)
-    solved, ods = solve_traced(tight, solver, traced, beta=chosen.beta, seed=seed, **planning.options)
+    how: dict[str, Any] = {"beta": asked.chosen.beta, "seed": asked.seed} | planning.options
+    solved, ods = solve_traced(tight, asked.solver, traced, **how)
     return with_evaluation(planning.problem, solved, solved.lower_bound, solved.solve_s), ods
 
 
-def _over_draws(
-    planning: Planning, solved: DeploymentPlan, solver: str, profile: str | None, chosen: PlanSettings, seed: int
-) -> OverDraws:
+def _over_draws(asked: Asked, planning: Planning, solved: DeploymentPlan) -> OverDraws:
     """The problem solved again on draws of the profile."""
     from experiments.plan.draws import plan_draws
     from optimizer.solvers import solve
-    from simulator.profiles.schema import load_profile
 
-    again = partial(solve, solver=solver, beta=chosen.beta, seed=seed, **planning.options)
-    return plan_draws(planning.problem, solved, load_profile(profile) if profile else None, chosen.draws, again)
+    again = partial(solve, solver=asked.solver, beta=asked.chosen.beta, seed=asked.seed, **planning.options)
+    return plan_draws(planning.problem, solved, asked.platform, asked.chosen.draws, again)
 
 
 def _write(

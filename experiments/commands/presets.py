@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from experiments.commands.options import json_option, print_json, seed_option
 
 if TYPE_CHECKING:
     from experiments.studies.presets import PresetRow
+    from experiments.studies.shapes import ShapeRow
 
 
 @click.command()
@@ -65,13 +66,20 @@ def presets(
                 partial, seed=seed, models=list(models), profile=profile, batch_tokens=batch_tokens, skew=skew
             )
     if as_json:
-        print_json([{k: None if v != v else v for k, v in asdict(row).items()} for row in rows])
+        by_model = {row.model: [_known(asdict(x)) for x in shapes if x.model == row.model] for row in rows}
+        print_json([_known(asdict(row)) | {"shapes": by_model[row.model]} for row in rows])
         return
     _show(rows, title)
+    _show_shapes(shapes)
     console.out.print(
         f"{out}: presets.md, presets.csv, presets.png; by shape and precision shapes.md, shapes.csv, shapes.png",
         soft_wrap=True,
     )
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """The row for JSON, which has no NaN."""
+    return {name: None if value != value else value for name, value in row.items()}
 
 
 def _with_rate(update: Callable[[int, int, float], None]) -> Callable[[int, int], None]:
@@ -81,15 +89,33 @@ def _with_rate(update: Callable[[int, int, float], None]) -> Callable[[int, int]
 
 
 def _show(rows: Sequence[PresetRow], title: str) -> None:
+    from experiments.studies.presets import HEADER, SHOWN, cells
+
+    _print(title, HEADER[:SHOWN], [cells(row)[:SHOWN] for row in rows])
+
+
+def _show_shapes(rows: Sequence[ShapeRow]) -> None:
+    """What each model costs by precision and shape; a dash where a shape does not fit."""
+    from experiments.studies.shapes import SHOWN_HEADER, shown_cells
+
+    _print(
+        "By shape and precision (closed form)",
+        SHOWN_HEADER,
+        list(map(shown_cells, rows)),
+    )
+
+
+def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table that fits a terminal: names on the left, numbers on the right."""
     from rich import box
     from rich.table import Table
 
-    from experiments.studies.presets import HEADER, SHOWN, cells
     from experiments.tools import console
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for k, name in enumerate(HEADER[:SHOWN]):
-        table.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
+    for name in header:
+        words = name in ("model", "weights", "cheapest")
+        table.add_column(name, justify="left" if words else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*cells(row)[:SHOWN])
+        table.add_row(*row)
     console.out.print(table)

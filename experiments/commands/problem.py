@@ -86,23 +86,19 @@ def problem(
     from optimizer.problem import make_problem
     from simulator.profiles.schema import load_profile
 
-    if latency_limit is not None and target_throughput is not None:
-        raise InputError("--target-throughput: expected at most one of --latency-limit and --target-throughput")
     if (named is None) == (model is None):
         raise InputError("--model: expected it, or MODEL as the argument, and not both")
     model = model or named or ""
     sizes = {name: value for name, value in (("experts", experts), ("top_k", top_k)) if value is not None}
     tokens = _popularity(load_spec(model, **sizes), popularity_path, trace_path, part, layers, batch_tokens)
     spec = load_spec(model, **{"experts": tokens.shape[1]} | sizes)
-    if target_throughput is not None:
-        latency_limit = float(tokens.sum(axis=1).max()) / spec.top_k / target_throughput
     chosen = shape_names(shapes, "--shapes")
     made = make_problem(
         spec,
         tokens,
         load_profile(profile),
         objective=objective,
-        latency_limit_s=latency_limit,
+        latency_limit_s=_limit_s(latency_limit, target_throughput, float(tokens.sum(axis=1).max()) / spec.top_k),
         shapes=chosen,
         weights=weights,
     )
@@ -115,6 +111,15 @@ def problem(
         click.echo(
             f"{out}: {len(made.layers)} layers x {spec.experts} experts, {made.served_tokens:,.0f} tokens a batch"
         )
+
+
+def _limit_s(latency_limit_s: float | None, tokens_per_s: float | None, batch_tokens: float) -> float | None:
+    """The latency limit that was said, or that a throughput sets; None: neither. Raises InputError for both."""
+    if tokens_per_s is None:
+        return latency_limit_s
+    if latency_limit_s is not None:
+        raise InputError("--target-throughput: expected at most one of --latency-limit and --target-throughput")
+    return batch_tokens / tokens_per_s
 
 
 def _popularity(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ from experiments.commands.options import EXIT_BAD_INPUT, print_json
 from moe.errors import InputError
 
 if TYPE_CHECKING:
-    from experiments.plan.options import PlanSettings
+    from experiments.plan.lateness import Margin
+    from experiments.plan.options import Asked
     from optimizer import Infeasible
     from optimizer.blocks import ShapeName
     from simulator.plan import DeploymentProblem
@@ -22,41 +23,62 @@ KNOWN = ("gap", "lanes", "layers", "tolerance", "figure")
 """Settings that say something of a plan with stages."""
 
 
-def plan_stages(
-    source: Path,
-    problem: DeploymentProblem,
-    solver: str,
-    shapes: Sequence[ShapeName] | None,
-    chosen: PlanSettings,
-    front: bool,
-    out: Path | None,
-    as_json: bool,
-) -> int:
-    """Solve, write and print; the exit code. Raises InputError."""
+def plan_stages(asked: Asked, problem: DeploymentProblem, shapes: Sequence[ShapeName] | None) -> int:
+    """Solve, write and print; the exit code. Raises InputError.
+
+    Args:
+        shapes: how the model may be cut; None: in any way, or the solver's own.
+    """
     from experiments.commands.front import show_shape_front
     from moe.files import write_json
     from optimizer import Infeasible
     from optimizer.solvers import solve_stages
+    from optimizer.staged_evaluation import with_staged_evaluation
 
-    for name in chosen.model_fields_set - set(KNOWN):
+    chosen = asked.chosen
+    for name in chosen.model_fields_set - {*KNOWN, *(("samples",) if asked.late_share is not None else ())}:
         raise InputError(f"--set {name}: expected with a plan of expert functions alone, not one with stages")
-    if front:
-        if solver != "exact":
-            raise InputError(f"--front: expected --solver exact where plans have stages, got '{solver}'")
-        show_shape_front(problem, shapes, chosen.gap or chosen.tolerance, out, chosen.figure, as_json)
+    if asked.front:
+        if asked.solver != "exact":
+            raise InputError(f"--front: expected --solver exact where plans have stages, got '{asked.solver}'")
+        show_shape_front(problem, shapes, chosen.gap or chosen.tolerance, asked.out, chosen.figure, asked.as_json)
         return 0
     options = chosen.model_dump(include={"gap", "lanes", "layers"}, exclude_none=True)
+
+    def solver(each: DeploymentProblem) -> StagedPlan:
+        return solve_stages(each, asked.solver, shapes=shapes, **options)
+
     try:
-        found = solve_stages(problem, solver, shapes=shapes, **options)
+        margin = _margin(asked, problem, solver)
+        found = solver(problem if margin is None else problem.with_limit(margin.planning_limit_s))
     except Infeasible as error:
-        return no_plan(source, error, as_json)
-    if out is not None:
-        write_json(out, found)
-    if as_json:
-        print_json(found.model_dump(mode="json", by_alias=True))
+        return no_plan(asked.source, error, asked.as_json)
+    if margin is not None:
+        found = with_staged_evaluation(problem, found, found.lower_bound, found.solve_s)
+    if asked.out is not None:
+        write_json(asked.out, found)
+    if asked.as_json:
+        late = {} if margin is None else margin.as_json(found)
+        print_json(found.model_dump(mode="json", by_alias=True) | late)
     else:
         _show(problem, found)
+        if margin is not None:
+            click.echo(margin.shown(found))
     return 0
+
+
+def _margin(
+    asked: Asked, problem: DeploymentProblem, solver: Callable[[DeploymentProblem], StagedPlan]
+) -> Margin | None:
+    """What the plan is made for, so that few samples are late; None: the limit itself. Raises InputError."""
+    from experiments.plan.lateness import Margin
+    from optimizer.popularity.popularity_file import load_samples
+
+    if asked.late_share is None:
+        return None
+    path = asked.chosen.samples
+    samples = None if path is None else load_samples(path)
+    return Margin.of(problem, samples, asked.late_share, asked.platform, asked.seed, solver)
 
 
 def no_plan(source: Path, error: Infeasible, as_json: bool) -> int:

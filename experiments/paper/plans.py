@@ -11,14 +11,14 @@ from experiments.paper.routing import Cell, with_interval
 from experiments.run.routing import HeldOutBatches, Routing
 from experiments.tools.known_batches import played_s
 from experiments.tools.paper_numbers import SLOWER_THAN_LAMBDAML
-from optimizer.margin import Lateness, batches_needed
+from optimizer.margin import Lateness, Optima, batches_needed
 from optimizer.margin import planning_limit as limit_to_plan_for
 from optimizer.popularity import predictor
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
-from optimizer.realised import realise
+from optimizer.realised import realised_latency_s
 from optimizer.robust import held_out_batches
 from optimizer.solvers import solve
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from simulator.plan import DeploymentProblem
 from simulator.serving.layer import AS_PAPER, Serving
 from simulator.serving.simulate import SimulatedRun, simulate
 from simulator.staged_plan import AnyPlan
@@ -48,7 +48,12 @@ def within_lambdaml(problem: DeploymentProblem) -> DeploymentProblem:
 
 
 def planning_limit(
-    cell: Cell, routing: Routing, problem: DeploymentProblem, late_share: float | None, by_play: bool = False
+    cell: Cell,
+    routing: Routing,
+    problem: DeploymentProblem,
+    late_share: float | None,
+    by_play: bool = False,
+    optima: Optima | None = None,
 ) -> float | None:
     """What plans are made for: the problem's limit less the margin that keeps enough batches within it.
 
@@ -57,6 +62,7 @@ def planning_limit(
         problem: of the predicted popularity, with its limit.
         late_share: of the batches may be late; None: the limit itself.
         by_play: whether batches are played to find it, or served by the closed form, as the figure's own are.
+        optima: the plans that are made; None: of expert functions.
     """
     if late_share is None:
         return problem.latency_limit_s
@@ -69,12 +75,12 @@ def planning_limit(
         cell.seed,
     )
 
-    def latencies_s(plan: DeploymentPlan, first: int | None) -> np.ndarray:
+    def latencies_s(plan: AnyPlan, first: int | None) -> np.ndarray:
         if by_play:
             return played_s(problem, plan, cell.platform, AS_PAPER, batches[:first], cell.seed)
-        return np.array([realise(problem, plan, tokens).latency_s for tokens in batches[:first]])
+        return np.array([realised_latency_s(problem, plan, tokens) for tokens in batches[:first]])
 
-    return limit_to_plan_for(problem, late_share, latencies_s).limit_s
+    return limit_to_plan_for(problem, late_share, latencies_s, optima).limit_s
 
 
 def late_columns(latencies_s: Sequence[float] | np.ndarray, limit_s: float, independent: float) -> dict[str, Any]:

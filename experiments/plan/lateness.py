@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from experiments.plan.options import Planning
 from experiments.tools.console import progress
 from experiments.tools.known_batches import played_s
 from moe.errors import InputError
-from optimizer.margin import Latencies, Lateness, planning_limit
-from optimizer.realised import realise
-from simulator.plan import DeploymentPlan
+from optimizer.margin import Latencies, Lateness, Optima, planning_limit
+from optimizer.realised import realised_latency_s
+from simulator.plan import DeploymentProblem
 from simulator.profiles.schema import PlatformProfile
 from simulator.serving.layer import JUST_IN_TIME
 from simulator.serving.replicas import whole_tokens
+from simulator.staged_plan import AnyPlan, StagedPlan
 
 
 @dataclass(frozen=True)
@@ -34,35 +35,46 @@ class Margin:
     played: bool
 
     @staticmethod
-    def of(planning: Planning, late_share: float, profile: PlatformProfile | None, seed: int) -> Margin:
+    def of(
+        problem: DeploymentProblem,
+        samples: np.ndarray | None,
+        late_share: float,
+        profile: PlatformProfile | None,
+        seed: int,
+        solver: Callable[[DeploymentProblem], StagedPlan] | None = None,
+    ) -> Margin:
         """Of a problem with a limit and samples. Raises InputError.
 
         Args:
+            problem: the problem. samples: popularity samples, shape (samples, layers, experts).
+            late_share: of them may be late.
             profile: the platform on which samples are played; None: the closed form serves them.
+            seed: of what is played.
+            solver: of plans with stages; None: plans are of expert functions.
         """
-        problem, samples = planning.problem, planning.samples
         if problem.latency_limit_s is None or samples is None:
             missing = "--latency-limit" if samples is not None else "--set samples=FILE (smoe samples --held-out)"
             raise InputError(f"--late-share: expected together with {missing}")
         whole = [np.array([whole_tokens(layer) for layer in sample]) for sample in samples]
 
-        def latencies_s(plan: DeploymentPlan, first: int | None = None) -> np.ndarray:
+        def latencies_s(plan: AnyPlan, first: int | None = None) -> np.ndarray:
             if profile is None:
-                return np.array([realise(problem, plan, tokens).latency_s for tokens in samples[:first]])
+                return np.array([realised_latency_s(problem, plan, tokens) for tokens in samples[:first]])
             with progress("playing a plan for its margin", "batches") as update:
                 return played_s(problem, plan, profile, JUST_IN_TIME, whole[:first], seed, update)
 
-        planned_s = planning_limit(problem, late_share, latencies_s).limit_s
+        optima = None if solver is None else Optima.of_stages(problem, solver)
+        planned_s = planning_limit(problem, late_share, latencies_s, optima).limit_s
         assert planned_s is not None
         return Margin(problem.latency_limit_s, planned_s, latencies_s, profile is not None)
 
-    def of_plan(self, plan: DeploymentPlan) -> Lateness:
+    def of_plan(self, plan: AnyPlan) -> Lateness:
         """The plan's share of samples over the limit."""
         found = Lateness.of(self.latencies_s(plan, None), self.limit_s)
         assert found is not None
         return found
 
-    def as_json(self, plan: DeploymentPlan) -> dict[str, Any]:
+    def as_json(self, plan: AnyPlan) -> dict[str, Any]:
         """What `--json` adds to the plan."""
         late = self.of_plan(plan)
         return {
@@ -72,7 +84,7 @@ class Margin:
             "late_share_high": late.high,
         }
 
-    def shown(self, plan: DeploymentPlan) -> str:
+    def shown(self, plan: AnyPlan) -> str:
         """A line for a person."""
         late, how = self.of_plan(plan), "played" if self.played else "by the closed form"
         return (

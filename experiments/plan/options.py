@@ -17,6 +17,8 @@ from simulator.plan import DeploymentProblem
 if TYPE_CHECKING:
     import numpy as np
 
+    from simulator.profiles.schema import PlatformProfile
+
 
 class SolverSettings(FileModel):
     """Options of one solver or the other; null: the solver's own default."""
@@ -59,6 +61,32 @@ class PlaySettings(FileModel):
     sequences: int = Field(1, ge=1, description="that generate them")
     draws: int = Field(0, ge=0, description="again on so many draws of --profile: how sure the result is")
     records: Path | None = Field(None, description="write the record table (parquet) there")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `plan` is asked for beside the problem, and how the answer is told.
+
+    Attributes:
+        source: the problem's file. chosen: what `--set` says; the others are options of the same name.
+    """
+
+    source: Path
+    solver: str
+    chosen: PlanSettings
+    late_share: float | None
+    front: bool
+    profile: str | None
+    out: Path | None
+    seed: int
+    as_json: bool
+
+    @property
+    def platform(self) -> PlatformProfile | None:
+        """Of which the problem was made; None: nobody said so. Raises InputError."""
+        from simulator.profiles.schema import load_profile
+
+        return load_profile(self.profile) if self.profile else None
 
 
 @dataclass(frozen=True)

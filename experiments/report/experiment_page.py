@@ -71,7 +71,8 @@ def _methods(result: ExperimentResult) -> Section:
     ]
     limit = f", at most {result.latency_limit_s:.4g} s a batch" if result.latency_limit_s else ""
     if limit and result.planning_limit_s and result.late_share is not None:
-        limit += f" for all but {result.late_share:.0%} (plans are made for {result.planning_limit_s:.4g} s"
+        limit += f" for all but {result.late_share:.0%}"
+        limit += f" (expert functions are planned for {result.planning_limit_s:.4g} s"
         expected = result.planning_late_share
         if expected is not None and expected > result.late_share:
             limit += f", and {expected:.0%} of batches like the profile's are late: fewer would cost more"

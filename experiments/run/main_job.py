@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from experiments.tools.console import progress, step
 from experiments.tools.known_batches import played_s
 from moe.trace import RoutingTrace
 from optimizer.blocks import SHAPES
-from optimizer.margin import PlanningLimit, batches_needed, planning_limit, solve_for
+from optimizer.margin import Optima, PlanningLimit, batches_needed, planning_limit, solve_for
 from optimizer.popularity import prediction_error, skew
 from optimizer.problem import PAPER_MEMORY_MB, make_problem
 from optimizer.robust import held_out_batches
@@ -126,7 +127,8 @@ def _plan(run: Run) -> None:
         lambdaml = solve(problem, "lambdaml", **of_lambdaml)
         limit_s = _latency_limit_s(experiment, problem, lambdaml)
         run.problem = problem.with_limit(limit_s)
-        run.planning_limit = _planning_limit(run)
+        margin = _margin(run)
+        run.planning_limit = margin(None)
         real = make_problem(run.inputs.spec, run.batches.mean, run.inputs.profile, **options).with_limit(limit_s)
         run.plans = []
         for name in experiment.plans:
@@ -136,17 +138,17 @@ def _plan(run: Run) -> None:
                 run.plans.append(("ods-oracle", solve_for(real, run.planning_limit.limit_s, "ods")))
         first, plan = run.plans[0]
         assert isinstance(plan, DeploymentPlan)
-        run.plans += whole_plans(run.problem, run.planning_limit.limit_s)
+        run.plans += whole_plans(run.problem, lambda optima: margin(optima).limit_s)
         run.cut = cut_of(run.problem)
         report(_limit_shown(run) + f"; {title_of(first)} {_shape(plan)}")
 
 
-def _planning_limit(run: Run) -> PlanningLimit:
-    """The limit less the margin under which batches like the profile's, played, are late seldom enough."""
+def _margin(run: Run) -> Callable[[Optima | None], PlanningLimit]:
+    """Finds, of plans of a kind, the limit under which few of the batches like the profile's, played, are late."""
     experiment, profiled = run.inputs.experiment, run.routing.profiled
     late_share, work = experiment.target.late_share, experiment.workload
     if late_share is None or run.problem.latency_limit_s is None:
-        return PlanningLimit(run.problem.latency_limit_s)
+        return lambda optima: PlanningLimit(run.problem.latency_limit_s)
     chosen = experiment.prediction
     batches = held_out_batches(
         lambda: make_predictor(chosen.predictor, chosen),
@@ -157,13 +159,12 @@ def _planning_limit(run: Run) -> PlanningLimit:
         experiment.seed,
     )
 
-    with progress("playing a plan for its margin", "batches") as update:
-
-        def latencies_s(plan: DeploymentPlan, first: int | None) -> np.ndarray:
-            profile, serving = run.inputs.profile, experiment.simulation
+    def latencies_s(plan: AnyPlan, first: int | None) -> np.ndarray:
+        profile, serving = run.inputs.profile, experiment.simulation
+        with progress("playing a plan for its margin", "batches") as update:
             return played_s(run.problem, plan, profile, serving, batches[:first], experiment.seed, update)
 
-        return planning_limit(run.problem, late_share, latencies_s)
+    return lambda optima: planning_limit(run.problem, late_share, latencies_s, optima)
 
 
 def _limit_shown(run: Run) -> str:

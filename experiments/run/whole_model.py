@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from experiments.run.methods import Row, compared, dollars, row_named
@@ -10,7 +10,7 @@ from moe.errors import InputError
 from optimizer.baselines.shapes import cut_pays_from, whole_model
 from optimizer.blocks import check_fits, needed_mb
 from optimizer.exact import Infeasible
-from optimizer.exact.shapes import StagedSolution
+from optimizer.margin import Optima
 from optimizer.staged_evaluation import with_staged_evaluation
 from simulator.plan import DeploymentProblem
 from simulator.staged_plan import BlocksStage, StagedPlan, blocks_of
@@ -42,32 +42,38 @@ def cut_of(problem: DeploymentProblem) -> Cut:
     return Cut(held, needed_mb(problem), *cut_pays_from(problem))
 
 
-def whole_plans(problem: DeploymentProblem, planned_s: float | None) -> list[tuple[str, StagedPlan]]:
+def whole_plans(
+    problem: DeploymentProblem, planned_s: Callable[[Optima], float | None]
+) -> list[tuple[str, StagedPlan]]:
     """The whole model in one function, and in as many lanes as cost little more; none where no function holds it.
 
     Args:
-        problem: with `blocks`. planned_s: the limit that is planned for; where it is out of reach, the cheapest.
+        problem: with `blocks`.
+        planned_s: the limit less the margin that such plans need, s; where it is out of reach, the cheapest.
     """
     problem = problem.model_copy(update={"objective": "total"})
     try:
         check_fits(problem, "whole-model")
     except InputError:
         return []
-    limited = problem.with_limit(planned_s)
 
-    def solved(lanes: int | None, dearer: float) -> StagedSolution:
+    def solved(lanes: int | None, dearer: float) -> StagedPlan:
+        def within(limited: DeploymentProblem) -> StagedPlan:
+            return with_staged_evaluation(problem, whole_model(limited, lanes, dearer).plan("whole-model"))
+
+        optima = Optima.of_stages(problem, within)
+        limit_s = planned_s(optima)
         try:
-            return whole_model(limited, lanes, dearer)
+            found = within(problem.with_limit(None)) if limit_s is None else optima.within(limit_s)
         except Infeasible:
-            return whole_model(limited.with_limit(None), lanes, dearer)
+            found = within(problem.with_limit(None))
+        assert isinstance(found, StagedPlan)
+        return found
 
-    one, many = solved(1, 0.0), solved(None, DEARER)
-    found = [("whole-model", with_staged_evaluation(problem, one.plan("whole-model")))]
+    found, many = [("whole-model", solved(1, 0.0))], solved(None, DEARER)
     (stage,) = many.stages
     if isinstance(stage, BlocksStage) and stage.lanes > 1:
-        found.append(
-            (f"whole-model-{stage.lanes}-lanes", with_staged_evaluation(problem, many.plan("whole-model")))
-        )
+        found.append((f"whole-model-{stage.lanes}-lanes", many))
     return found
 
 

@@ -133,7 +133,7 @@ def layer_blocks(problem: DeploymentProblem, layers: int | None = None) -> Stage
             check_fits(problem, "blocks", pairs)
             found = solve_shapes(problem, ("blocks",), pairs=pairs)
         except InputError as error:
-            failed = error if failed is None or not isinstance(failed, Infeasible) else failed
+            failed = _nearer(failed, error)
             continue
         cost = evaluate_staged(problem, found.plan("")).total_cost_usd
         if best is None or cost < best[0]:
@@ -142,6 +142,14 @@ def layer_blocks(problem: DeploymentProblem, layers: int | None = None) -> Stage
         assert failed is not None
         raise failed
     return replace(best[1], lower_bound=None)
+
+
+def _nearer(failed: InputError | None, error: InputError) -> InputError:
+    """Of two sizes of function that failed the one that tells more: how fast the faster would be."""
+    if isinstance(failed, Infeasible):
+        slower = not isinstance(error, Infeasible) or error.least_latency_s >= failed.least_latency_s
+        return failed if slower else error
+    return error
 
 
 def gillis(problem: DeploymentProblem) -> StagedSolution:

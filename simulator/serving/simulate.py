@@ -15,7 +15,7 @@ import simpy
 from moe.errors import InputError
 from moe.shown import Shown
 from simulator.cloud.lambda_service import LambdaService
-from simulator.cloud.platform import ideal_platform, platform_of_profile
+from simulator.cloud.platform import Platform, ideal_platform, platform_of_profile
 from simulator.plan import DeploymentPlan, DeploymentProblem, Violation
 from simulator.profiles.schema import PlatformProfile
 from simulator.records import Bill, Record, bill, to_pandas
@@ -137,15 +137,9 @@ def simulate(
     >>> run.latency_s.shape, run.bill.total_cost_usd > run.bill.billed_cost_usd
     ((3,), True)
     """
-    broken = violations_of(problem, plan)
-    whole = whole_model(plan)
-    if decode is not None and whole is not None:
-        kept = decode_violations(problem, whole, decode.steps, decode.sequences)
-        broken += [each for each in kept if each not in broken]
+    broken = _broken(problem, plan, decode)
     problem, serving = settled(problem, plan, serving)
-    rng = np.random.default_rng(seed)
-    platform = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
-    platform = as_served(platform.changed(own_work={"poll_s": poll_s}), serving)
+    platform = _platform(problem, profile, serving, poll_s, seed)
     passes: list[Pass] = []
     durations_s: list[np.ndarray] = []
     batches = list(enumerate([None] * runs if routing is None else [_layers_of(problem, x) for x in routing]))
@@ -158,6 +152,24 @@ def simulate(
         durations_s.append(_serve(service, in_order).reshape(len(here), -1))
         passes += here
     return _outcome(problem, broken, passes, np.concatenate(durations_s))
+
+
+def _broken(problem: DeploymentProblem, plan: AnyPlan, decode: Decode | None) -> list[Violation]:
+    """Constraints that a plan breaks, latency aside: for its batch, and for what its instances then generate."""
+    broken, whole = violations_of(problem, plan), whole_model(plan)
+    if decode is None or whole is None:
+        return broken
+    kept = decode_violations(problem, whole, decode.steps, decode.sequences)
+    return broken + [each for each in kept if each not in broken]
+
+
+def _platform(
+    problem: DeploymentProblem, profile: PlatformProfile | None, serving: Serving, poll_s: float, seed: int
+) -> Platform:
+    """The profile's platform, with its random streams, or the ideal one, as batches are served."""
+    rng = np.random.default_rng(seed)
+    found = ideal_platform(problem) if profile is None else platform_of_profile(profile, problem.platform, rng)
+    return as_served(found.changed(own_work={"poll_s": poll_s}), serving)
 
 
 def _outcome(

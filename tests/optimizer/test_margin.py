@@ -5,10 +5,12 @@ import pytest
 
 from moe.errors import InputError
 from optimizer.exact import least_latency_s
-from optimizer.margin import LATE_SHARE, Latencies, Lateness, batches_needed, planning_limit, solve_for
-from optimizer.solvers import solve
-from simulator.plan import DeploymentPlan, DeploymentProblem
+from optimizer.margin import LATE_SHARE, Latencies, Lateness, Optima, batches_needed, planning_limit, solve_for
+from optimizer.solvers import solve, solve_stages
+from simulator.plan import DeploymentProblem
+from simulator.staged_plan import AnyPlan
 from tests.conftest import reference
+from tests.optimizer.staged_problems import staged_problem
 
 
 def limited(slack: float) -> DeploymentProblem:
@@ -19,14 +21,14 @@ def limited(slack: float) -> DeploymentProblem:
 def slower(by: np.ndarray) -> Latencies:
     """Batches that take so many times what a plan says."""
 
-    def latencies_s(plan: DeploymentPlan, first: int | None = None) -> np.ndarray:
+    def latencies_s(plan: AnyPlan, first: int | None = None) -> np.ndarray:
         assert plan.latency_s is not None
         return plan.latency_s * by[:first]
 
     return latencies_s
 
 
-def late_share(plan: DeploymentPlan, latencies_s: Latencies, limit_s: float) -> float:
+def late_share(plan: AnyPlan, latencies_s: Latencies, limit_s: float) -> float:
     found = Lateness.of(latencies_s(plan, None), limit_s)
     assert found is not None
     return found.share
@@ -87,7 +89,7 @@ def test_tails_that_no_plan_can_help_are_not_paid_for(tail: float) -> None:
     assert limit_s is not None
     slow = np.arange(200) < tail * 200
 
-    def latencies_s(plan: DeploymentPlan, first: int | None = None) -> np.ndarray:
+    def latencies_s(plan: AnyPlan, first: int | None = None) -> np.ndarray:
         assert plan.latency_s is not None
         return (1.08 * plan.latency_s + 2 * limit_s * slow)[:first]
 
@@ -120,3 +122,21 @@ def test_no_margin_costs_more_than_the_late_batches() -> None:
 
     every = [per_batch_on_time(float(s)) for s in np.linspace(least_s * (1 + 1e-9), limit_s, 30)]
     assert per_batch_on_time(found.limit_s) <= 1.03 * min(every)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 7])
+def test_plans_with_stages_keep_the_share_at_the_least_bill_or_it_is_not_worth_its_price(seed: int) -> None:
+    """Every limit of a grid solved by itself."""
+    free = staged_problem(seed)
+    optima, by = Optima.of_stages(free, solve_stages), slower(np.linspace(0.9, 1.2, 200))
+    limit_s = 1.5 * optima.least_s
+    problem = free.with_limit(limit_s)
+    found = planning_limit(problem, LATE_SHARE, by, optima)
+    assert found.limit_s is not None
+    assert found.late_share is not None
+    plan = solve_stages(problem.with_limit(found.limit_s))
+    assert late_share(plan, by, limit_s) == found.late_share
+    others = [solve_stages(problem.with_limit(x)) for x in np.geomspace(1.001 * optima.least_s, limit_s, 9)]
+    keeping = [x.objective_value for x in others if late_share(x, by, limit_s) <= LATE_SHARE]
+    worth = plan.objective_value / (1 - (found.late_share if found.late_share > LATE_SHARE else 0))
+    assert worth <= min(keeping) * (1 + 1e-9)

@@ -5,18 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from moe.spec import load_spec
 from optimizer import cost_model
 from optimizer.cost_model import chosen
 from optimizer.evaluation import evaluate
-from optimizer.problem import with_tokens
-from optimizer.realised import errors, realise
+from optimizer.problem import make_problem, with_tokens
+from optimizer.realised import errors, realise, realised_latency_s
 from optimizer.solvers import solve
+from optimizer.staged_evaluation import evaluate_staged
 from simulator.plan import Communication, DeploymentPlan, DeploymentProblem, ExpertPlan, LayerPlan
+from simulator.profiles.schema import load_profile
 from simulator.serving.layer import JUST_IN_TIME, Serving
 from simulator.serving.overflow import Overflow
 from simulator.serving.simulate import simulate
+from simulator.staged_plan import BlocksStage, ExpertStage, StagedPlan
 from tests.conftest import reference
 from tests.optimizer.bo.bo_cases import small_problem
+from tests.optimizer.staged_problems import random_staged_plan, staged_problem
 
 MB = 2**20
 
@@ -211,3 +216,40 @@ def test_bert_4s_plans_come_to_what_the_simulator_says(limit_s: float, predicted
     found = realise(problem, plan, real)
     assert found.billed_gb_s == pytest.approx(run.bill.billed_gb_s, rel=0.01)
     assert found.latency_s == pytest.approx(float(run.latency_s[0]), rel=0.01)
+
+
+def with_experts(problem: DeploymentProblem, count: int) -> DeploymentProblem:
+    """The problem with so many experts in each layer, all like the first."""
+    layers = (x.model_copy(update={"experts": x.experts[:1] * count}) for x in problem.layers)
+    return problem.model_copy(update={"layers": tuple(layers)})
+
+
+def undivided(plan: StagedPlan, count: int) -> StagedPlan:
+    """The plan with one lane and one replica everywhere, and the first expert's memory for each of so many."""
+
+    def one(stage: BlocksStage | ExpertStage) -> BlocksStage | ExpertStage:
+        if isinstance(stage, BlocksStage):
+            return stage.model_copy(update={"lanes": 1})
+        experts = (stage.layer.experts[0].model_copy(update={"replicas": 1}),) * count
+        return stage.model_copy(update={"layer": stage.layer.model_copy(update={"experts": experts})})
+
+    return plan.model_copy(update={"stages": tuple(map(one, plan.stages))})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_plan_with_stages_takes_on_other_tokens_what_it_takes_when_played(seed: int) -> None:
+    problem = with_experts(staged_problem(seed, sequences=1), 3)
+    plan = undivided(random_staged_plan(seed, problem, 0.6, ("storage",)), 3)
+    real = np.random.default_rng(seed).multinomial(int(problem.served_tokens), [0.2, 0.3, 0.5], 3)
+    played = simulate(problem, plan, routing=[real], serving=JUST_IN_TIME)
+    assert realised_latency_s(problem, plan, real) == pytest.approx(played.latency_s[0], rel=1e-9)
+    as_planned = evaluate_staged(with_tokens(problem, real), plan)
+    if not as_planned.violations:  # nothing overflows
+        assert realised_latency_s(problem, plan, real) == pytest.approx(as_planned.latency_s, rel=1e-9)
+
+
+def test_settled_gates_count_in_what_a_plan_takes_on_other_tokens() -> None:
+    tokens = np.full((6, 4), 512.0)
+    problem = make_problem(load_spec("minilm-moe"), tokens, load_profile(), objective="total")
+    plan = uniform(problem, "storage", 3008, 1).model_copy(update={"non_moe_memory_mb": 1152})
+    assert realise(problem, plan, tokens).latency_s == pytest.approx(evaluate(problem, plan).latency_s, rel=1e-12)

@@ -87,7 +87,7 @@ def test_a_stage_of_one_layer_has_the_layers_experts_and_sizes(tmp_path: Path) -
 
 
 def test_stages_are_no_key_of_plan_1(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="stages: unknown key"):
+    with pytest.raises(InputError, match="stages: expected with schema deployment-plan/2, got"):
         _read(tmp_path, [_blocks(0, 2)], schema="deployment-plan/1", layers=[])
 
 

@@ -14,6 +14,8 @@ from experiments.paper.figures.rivals.contenders import GROUP, realised
 from experiments.paper.figures.rivals.contenders import rivals as all_rivals
 from experiments.paper.plans import MILLION, planning_limit, predicted_popularity, problem_of
 from experiments.paper.routing import routing_of
+from experiments.tools.shapes import LANES, WHOLE
+from optimizer.blocks import make_blocks
 from optimizer.evaluation import evaluate
 from optimizer.exact import least_latency_s
 from optimizer.grouped import plan_groups, remoe
@@ -21,6 +23,7 @@ from optimizer.realised import realise
 from optimizer.solvers import solve
 from tests.conftest import reference
 from tests.experiments.paper.cases import made, tiny
+from tests.optimizer.staged_problems import staged_problem
 
 pytestmark = pytest.mark.slow
 SLACK = (1.1, 2.0)
@@ -37,7 +40,8 @@ def plans(data: pd.DataFrame) -> pd.DataFrame:
 
 def test_every_rival_is_there_under_every_limit(figure: tuple[pd.DataFrame, dict[str, Claim]]) -> None:
     data, _ = figure
-    names = set(all_rivals(reference("bert-4")[0])) | {"lambdaml 10240"}
+    names = set(all_rivals(reference("bert-4")[0], staged_problem(0).blocks)) | {"lambdaml 10240"}
+    assert {WHOLE, LANES} < names
     for _, group in plans(data).groupby("slack"):
         assert set(group["rival"]) == names
         assert len(group) == len(names)
@@ -64,6 +68,30 @@ def test_costs_are_those_of_the_plans(figure: tuple[pd.DataFrame, dict[str, Clai
     batches = routing.batches(cell.batches, cell.batch_tokens, cell.seed)
     real = [realise(problem, solve(problem, "ods"), tokens).billed_gb_s * usd for tokens in batches.real]
     assert by.loc["ods", "realised_usd"] == pytest.approx(np.mean(real))
+
+
+@pytest.mark.usefixtures("no_recording")
+def test_the_model_that_is_not_cut_is_billed_for_all_its_compute(
+    figure: tuple[pd.DataFrame, dict[str, Claim]],
+) -> None:
+    """Its GB-s by hand: seconds of a call and of every token, at one of the memory sizes."""
+    data, _ = figure
+    cell = rivals.cells(tiny(rivals.Settings, slack=SLACK, draws=2, late_share=0.25))[1]
+    blocks = make_blocks(
+        cell.spec, routing_of(cell).popularity(cell.batch_tokens), cell.platform, cell.batch_tokens
+    )
+    calls, tokens = (
+        np.array([getattr(layer, name) for layer in blocks.layers]).sum(axis=0)
+        for name in ("seconds_per_call", "seconds_per_token")
+    )
+    tail = 0.0 if blocks.tail_seconds_per_token is None else np.array(blocks.tail_seconds_per_token)
+    gb_s = np.array(blocks.memory_mb) / 1024 * (calls + cell.batch_tokens * (tokens + tail))
+    usd = gb_s * cell.platform.gb_s_usd / cell.batch_tokens * MILLION
+    mine = plans(data)[plans(data)["rival"] == WHOLE]
+    found = mine[mine["found"].astype(bool)]
+    assert len(found)
+    assert np.abs(usd[:, None] / found["planned_usd"].to_numpy(float) - 1).min(axis=0).max() < 0.01
+    assert (found["planned_usd"] == found["realised_usd"]).all(), "routing changes nothing"
 
 
 def test_the_check_fails_where_a_rival_is_below_the_front(figure: tuple[pd.DataFrame, dict[str, Claim]]) -> None:

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from experiments.plan.shape_front import draw_shape_front, shape_front
+from experiments.tools.known_batches import played_s
 from experiments.tools.shapes import EXPERTS, LANES, WHOLE, shape_of
 from moe.spec import load_spec
 from optimizer.blocks import SHAPES
+from optimizer.exact import Infeasible
+from optimizer.margin import Lateness
+from optimizer.popularity.popularity_file import save_samples
 from optimizer.problem import make_problem
 from optimizer.solvers import solve_any
 from simulator.plan import DeploymentProblem
 from simulator.profiles.schema import load_profile
+from simulator.serving.layer import JUST_IN_TIME
 from simulator.staged_plan import StagedPlan, read_any_plan
 from tests.experiments.conftest import Run
 from tests.optimizer.staged_problems import staged_problem
@@ -73,6 +78,15 @@ def test_blocks_of_so_many_layers_are_cut_there() -> None:
     assert [(stage.first_layer, stage.last_layer) for stage in plan.stages] == [(0, 3), (4, 5)]
 
 
+def test_a_limit_out_of_reach_of_blocks_says_the_least_latency_of_any_size() -> None:
+    def least_s(**options: int) -> float:
+        with pytest.raises(Infeasible) as late:
+            solve_any(minilm().with_limit(1e-4), "blocks", **options)
+        return late.value.least_latency_s
+
+    assert least_s() == min(least_s(layers=m) for m in (1, 2, 3, 6))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -83,7 +97,8 @@ def test_blocks_of_so_many_layers_are_cut_there() -> None:
         (("--solver", "blocks", "--set", "layers=9"), "layers: expected from 1 to 6, got 9"),
         (("--solver", "blocks", "--set", "gap=0.1"), "solver 'blocks': no option 'gap'"),
         (("--solver", "whole-modle"), "did you mean 'whole-model'"),
-        (("--late-share", "0.05"), "--late-share: expected a plan of expert functions alone"),
+        (("--late-share", "0.05"), "--late-share: expected together with --set samples=FILE"),
+        (("--set", "samples=x.parquet"), "--set samples: expected with a plan of expert functions alone"),
         (("--latency-limit", "0.0001"), "0.0001 s is out of reach, the least achievable latency is"),
     ],
 )
@@ -140,3 +155,28 @@ def test_a_written_plan_is_read_again(smoe: Run, tmp_path: Path) -> None:
     plan = read_any_plan(path, problem)
     assert isinstance(plan, StagedPlan)
     assert plan.solver == "whole-model"
+
+
+def test_a_plan_with_stages_keeps_the_share_of_late_batches_that_it_promises(smoe: Run, tmp_path: Path) -> None:
+    """Planned at the limit itself, as good as every batch that is played would be late."""
+    problem, samples, limit_s = minilm(), tmp_path / "samples.parquet", 0.3
+    tokens = np.array([[x.tokens for x in layer.experts] for layer in problem.layers])
+    save_samples(np.broadcast_to(tokens, (60, *tokens.shape)), samples)
+    asked = ("plan", written(problem, tmp_path), "--latency-limit", str(limit_s), "--json")
+    promised = ("--late-share", "0.1", "--set", f"samples={samples}", "--profile", "aws-us-east-1-2026")
+    code, out, err = smoe(*asked, *promised, "--out", str(tmp_path / "plan.json"))
+    assert code == 0, err
+    found, plan = json.loads(out), read_any_plan(tmp_path / "plan.json", problem)
+    assert found["planning_limit_s"] < limit_s
+    assert found["late_share"] <= 0.1
+    assert found["feasible"] is True
+    at_the_limit = solve_any(problem.with_limit(limit_s))
+    assert found["total_cost_usd"] > at_the_limit.objective_value
+    fresh = np.broadcast_to(tokens.astype(int), (60, *tokens.shape))
+    promise, none = (
+        Lateness.of(played_s(problem, each, load_profile(), JUST_IN_TIME, fresh, seed=99), limit_s)
+        for each in (plan, at_the_limit)
+    )
+    assert promise is not None
+    assert none is not None
+    assert promise.low <= 0.1 < none.low

@@ -10,11 +10,13 @@ from optimizer.baselines.shapes import whole_model
 from optimizer.blocks import SHAPES
 from optimizer.exact import Infeasible
 from optimizer.exact.shapes import solve_shapes
+from optimizer.margin import Optima, planning_limit
 from optimizer.problem import make_problem
 from optimizer.staged_evaluation import evaluate_staged
 from simulator.plan import DeploymentProblem
 from simulator.profiles.schema import load_profile
-from simulator.staged_plan import BlocksStage
+from simulator.staged_plan import AnyPlan, BlocksStage, StagedPlan
+from simulator.staged_plan import whole_model as whole_model_of
 
 
 def problem_of(name: str, tokens: int = 10_240) -> DeploymentProblem:
@@ -24,7 +26,7 @@ def problem_of(name: str, tokens: int = 10_240) -> DeploymentProblem:
 
 
 def test_one_function_and_as_many_lanes_as_cost_little_more() -> None:
-    (name, one), (many_name, many) = whole_plans(problem_of("bert-moe"), None)
+    (name, one), (many_name, many) = whole_plans(problem_of("bert-moe"), lambda _: None)
     (stage,) = many.stages
     assert isinstance(stage, BlocksStage)
     assert title_of(name) == "whole model, one function"
@@ -37,14 +39,42 @@ def test_one_function_and_as_many_lanes_as_cost_little_more() -> None:
 
 def test_a_model_that_fits_no_function_has_no_such_row() -> None:
     problem = problem_of("olmoe-1b-7b")
-    assert whole_plans(problem, None) == []
+    assert whole_plans(problem, lambda _: None) == []
     assert "must be cut: 13.8 GB of parameters need 13," in shape_finding([], cut_of(problem), "ODS")
 
 
 def test_where_no_lanes_meet_the_limit_the_cheapest_is_shown_as_late() -> None:
     problem = problem_of("bert-moe").with_limit(0.1)
-    plans = whole_plans(problem, 0.1)
+    plans = whole_plans(problem, lambda _: 0.1)
     assert [plan.feasible for _, plan in plans] == [False, False]
+
+
+def test_each_row_has_the_margin_that_its_own_batches_need() -> None:
+    """One function serves them as the closed form says, lanes take 10% longer."""
+    problem = problem_of("bert-moe").with_limit(60.0)
+
+    def latencies_s(plan: AnyPlan, first: int | None) -> np.ndarray:
+        assert isinstance(plan, StagedPlan)
+        stage, seconds = whole_model_of(plan), plan.latency_s or 0.0
+        assert stage is not None
+        return np.full(first or 200, seconds * (1.1 if stage.lanes > 1 else 1.0))
+
+    asked = []
+
+    def planned_s(optima: Optima) -> float | None:
+        asked.append(planning_limit(problem, 0.05, latencies_s, optima))
+        return asked[-1].limit_s
+
+    for (_, plan), planned in zip(whole_plans(problem, planned_s), asked, strict=True):
+        assert planned.late_share == 0
+        assert (latencies_s(plan, 1) <= 60.0).all()
+    assert asked[0].limit_s == 60.0
+    tight = problem.with_limit(1.05 * (whole_plans(problem, lambda _: None)[1][1].latency_s or 0.0))
+    (_, one), (_, many) = whole_plans(
+        tight, lambda optima: planning_limit(tight, 0.05, latencies_s, optima).limit_s
+    )
+    assert (one.feasible, many.feasible) == (False, True), "one function is too slow for the limit"
+    assert (latencies_s(many, 1) <= (tight.latency_limit_s or 0.0)).all()
 
 
 @pytest.mark.parametrize("limit_s", [None, 5.0, 0.4])

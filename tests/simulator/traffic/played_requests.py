@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import simpy
@@ -18,6 +18,7 @@ from simulator.serving.decode import Decode
 from simulator.serving.layer import DEFAULT_SERVING, Serving, as_served
 from simulator.staged_plan import AnyPlan
 from simulator.traffic.model import DeployedModel
+from simulator.traffic.open_loop import at_each
 
 
 @dataclass
@@ -82,12 +83,11 @@ def play_requests(
         elif row.batch >= uncounted:
             found.bill.add(row)
             found.cold[row.batch] |= row.cold
-            running = sum(function.running for function in functions) + (row.status != "throttled")
+            running = sum(x.running for x in service.functions.values()) + (row.status != "throttled")
             found.peak_concurrency = max(found.peak_concurrency, running)
 
     service = LambdaService(simpy.Environment(), platform, keep)
     model = DeployedModel(service, problem, plan, serving, warm, provisioned)
-    functions = list(service.functions.values())
 
     def arrive(k: int) -> None:
         at, more = service.env.now, int(generated[k])
@@ -97,18 +97,11 @@ def play_requests(
             found.first_token_s[k] = took_s[0]
             found.token_s[k] = float(np.mean(took_s[1:])) if took_s[1:] else math.nan
 
-        # The pass over the input gives the first token.
-        model.serve(k, int(size[k]), Decode(more - 1, 1) if more > 1 else None, done)
+        model.serve(k, int(size[k]), Decode(more - 1, 1) if more > 1 else None, done)  # the pass gives the first
 
-    def arrivals() -> Iterator[simpy.Event]:
-        for k, at in enumerate(arrived.tolist()):
-            if at > service.env.now:
-                yield service.env.timeout(at - service.env.now)
-            arrive(k)
-
-    service.env.process(arrivals())  # type: ignore[arg-type]
+    numbers = iter(range(len(arrived)))
+    at_each(service.env, iter(arrived.tolist()), lambda: arrive(next(numbers)))
     service.env.run()
     service.charge_provisioned()
-    for name in ("latency_s", "first_token_s", "token_s", "cold"):
-        setattr(found, name, getattr(found, name)[uncounted:])
-    return found
+    each = ("latency_s", "first_token_s", "token_s", "cold")
+    return replace(found, **{name: getattr(found, name)[uncounted:] for name in each})

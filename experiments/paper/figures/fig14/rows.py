@@ -30,6 +30,7 @@ from moe.errors import InputError
 from optimizer.baselines import kinds_broken, one_replica
 from optimizer.blocks import make_blocks
 from optimizer.bo import Alg2, Judge, Objective, Planner, Tuning, closed_form
+from optimizer.margin import Optima
 from optimizer.popularity import predictor
 from optimizer.problem import with_tokens
 from optimizer.solvers import solve
@@ -127,10 +128,15 @@ def _whole(cell: WayCell, served: Served) -> list[dict[str, Any]]:
     """The whole model in one function, and in the fastest lanes that cost little more; a warm one keeps it."""
     popularity = np.array([layer.tokens for layer in served.problem.layers])
     made = make_blocks(cell.spec, popularity, cell.platform, cell.batch_tokens)
-    whole = replace(served, problem=served.problem.with_blocks(made))
+    whole = served.problem.with_blocks(made).with_limit(served.limit_s)
+
+    def planned_s(optima: Optima) -> float | None:
+        return planning_limit(cell, served.routing, whole, cell.late_share, by_play=True, optima=optima)
+
+    about = {"possible": True, "planning_limit_s": None}  # each has its own
     return [
-        _row(cell, whole, title_of(name), plan) | {"possible": True}
-        for name, plan in whole_plans(whole.problem, whole.problem.latency_limit_s)
+        _row(cell, replace(served, problem=whole), title_of(name), plan) | about
+        for name, plan in whole_plans(whole, planned_s)
     ]
 
 

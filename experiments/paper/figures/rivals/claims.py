@@ -34,7 +34,7 @@ def _none_below(plans: pd.DataFrame) -> Claim:
     other = there[~there["single_experts"].astype(bool)]["least_above_front"].dropna()
     reason = f"left out: {len(same) - len(fits)} of {len(same)}, which break a payload's or a memory's limit"
     if len(other):
-        reason += f"; groups and Remoe solve another problem: from {other.min():+.1%} of the front"
+        reason += f"; groups, Remoe, whole models solve another problem: from {other.min():+.1%} of the front"
     held = (fits["least_above_front"] >= -SAME).tolist()
     return counted(FIGURE, "no plan costs less than the certified front at its speed", OWN, held, "plans", reason)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from experiments.paper.cluster import cluster_rows
 from experiments.paper.figure import PaperFigure, Rows
 from experiments.paper.figures.rivals.claims import claims
-from experiments.paper.figures.rivals.contenders import Answer, bills, played, realised, rivals
+from experiments.paper.figures.rivals.contenders import Answer, bills, broken, played, realised, rivals
 from experiments.paper.figures.rivals.picture import draw
 from experiments.paper.plans import (
     MILLION,
@@ -24,7 +24,7 @@ from experiments.paper.routing import Cell, cell_fields, routing_of, with_interv
 from experiments.paper.settings import FigureSettings
 from experiments.run.routing import HeldOutBatches
 from moe.errors import InputError
-from optimizer.evaluation import evaluate
+from optimizer.blocks import make_blocks
 from optimizer.exact import ModelFronts, least_latency_s, model_fronts
 from optimizer.margin import LATE_SHARE
 from optimizer.problem import PAPER_MEMORY_MB
@@ -118,9 +118,11 @@ def _plans(
     about = {"row": "plan", "limit_s": limit_s, "target_tokens_per_s": cell.batch_tokens / limit_s}
     about |= {"planning_limit_s": tight.latency_limit_s}
     optimum = fronts.bound(tight)
+    popularity = np.array([layer.tokens for layer in problem.layers])
+    blocks = make_blocks(cell.spec, popularity, cell.platform, cell.batch_tokens)
     found: list[dict[str, Any]] = []
     for draw_ in range(cell.draws):
-        for name, rival in rivals(tight, history, cell.seed + draw_).items():
+        for name, rival in rivals(tight, blocks, history, cell.seed + draw_).items():
             if draw_ and name != "random":
                 continue
             mine = about | {"rival": name, "draw": draw_}
@@ -142,7 +144,7 @@ def _planned(
 ) -> dict[str, Any]:
     """What a plan costs by itself, and over the optimum: of those for its limit, and of all as fast as it is."""
     own, plan = played(problem, answer)
-    violations = evaluate(own.with_limit(problem.latency_limit_s), plan).violations
+    violations = broken(own.with_limit(problem.latency_limit_s), plan)
     gb_s, _ = bills(answer)
     assert plan.latency_s is not None
     as_fast = fronts.bound(problem.with_limit(plan.latency_s * (1 + 1e-9)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.paper.axes import plain_log
 from experiments.tools import style
+from experiments.tools.shapes import LANES, WHOLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,8 @@ LOOKS = {
     "blocks of 2": ("blocks of 2", style.PURPLE, "h"),
     "exact, groups of 2 by load": ("exact, groups of 2 by load", style.PURPLE, "<"),
     "remoe": ("Remoe", style.PURPLE, "P"),
+    WHOLE: ("whole model, one function,\nwith attention and gates", style.RED, "*"),
+    LANES: ("whole model, n lanes, the same", style.RED, "1"),
 }
 """Of each rival that is drawn: its title, colour, marker; the other groupings are in the table."""
 
