@@ -276,6 +276,7 @@ def test_one_plan_is_validated_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     assert result.exception is None, result.output
     found = json.loads((out / "validation.json").read_text())
     assert found["summary"]["outputs_right"]
+    assert found["price_list_date"] == load_profile().prices.price_list_date.isoformat()
     assert found["plans"][0]["plan"] == "mine"
     assert 0 < found["plans"][0]["cost_usd"]["live"] < 1e-3
     assert {"validation.md", "validation.png", "rows.parquet", "profile.yaml"} <= {x.name for x in out.iterdir()}
