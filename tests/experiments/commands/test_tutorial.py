@@ -75,7 +75,7 @@ def test_every_step_of_the_tutorial_works_in_its_order(
 
 def test_the_page_says_what_the_test_looks_for() -> None:
     files = [file for file, _, _ in BLOCK.findall(PAGE) if file]
-    assert len(files) == 7
+    assert len(files) == 8
     assert sum(text.count("./smoe ") for _, language, text in BLOCK.findall(PAGE) if not language) >= 8
 
 
