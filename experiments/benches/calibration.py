@@ -55,9 +55,7 @@ class Hidden(FileModel):
     campaign: str
 
 
-def study(
-    platforms: int, seeds: int, campaign: str, store: Store, update: Update = unseen
-) -> list[Recovered]:
+def study(platforms: int, seeds: int, campaign: str, store: Store, update: Update = unseen) -> list[Recovered]:
     """What the campaign finds of so many hidden platforms, each with so many seeds.
 
     Args:

@@ -79,7 +79,9 @@ def guessed_problem(
         layers.append(layer.model_copy(update={"experts": experts, "next_load_s": load_s(e + 1), **sizes}))
     name = f"{model.name}-live-{int(routing[0].sum())}"
     non_moe = tuple(loaded(size) for size in problem.non_moe)
-    return problem.model_copy(update={"name": name, "layers": tuple(layers), "head_s": load_s(0), "non_moe": non_moe})
+    return problem.model_copy(
+        update={"name": name, "layers": tuple(layers), "head_s": load_s(0), "non_moe": non_moe}
+    )
 
 
 def measured_problem(problem: DeploymentProblem, fit: ModelFit, tokens: int) -> DeploymentProblem:

@@ -120,13 +120,13 @@ class LiveModel:
     def deploy(self, problem: DeploymentProblem, plan: AnyPlan, foresee: bool = True) -> None:
         """Create or change every function as the plan says, and start its planned instances.
 
-        What a plan settles holds here too: memory of gate and non-MoE functions, and whether instances keep parameters.
+        What it settles besides, memory of gate and non-MoE functions and `reload`, holds here too.
 
         Args:
             foresee: a load beyond a replica's memory or payload runs on more replicas, as in the simulator;
                 else as planned, whatever comes. Of lanes none is foreseen.
 
-        Raises InputError: a plan with stages that cannot be served live, or with a memory size that the problem lacks.
+        Raises InputError: stages that cannot be served live, or a memory size that the problem lacks.
         """
         self._stages = () if isinstance(plan, DeploymentPlan) else stages_of(plan)
         if isinstance(plan, DeploymentPlan):

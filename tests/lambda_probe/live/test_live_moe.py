@@ -74,7 +74,9 @@ def served(endpoint: tuple[LocalEndpoint, ChangedLogs]) -> Iterator[Served]:
 def problem(batch: np.ndarray) -> DeploymentProblem:
     model = tiny_model()
     _, routing = model.undistributed(batch)
-    return make_problem(spec_of_tiny(model), routing, load_profile(), memory_mb=(128, 256, 512), non_moe_memory_mb=512)
+    return make_problem(
+        spec_of_tiny(model), routing, load_profile(), memory_mb=(128, 256, 512), non_moe_memory_mb=512
+    )
 
 
 @pytest.mark.slow
