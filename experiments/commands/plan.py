@@ -241,6 +241,7 @@ def _show_plan(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
     from rich.table import Table
 
     from experiments.tools.console import out
+    from experiments.tools.style import rounded
 
     table = Table("layer", "communication", "beta", "experts: memory MB x replicas (tokens)", pad_edge=False)
     for e, (layer, chosen) in enumerate(zip(problem.layers, plan.layers, strict=True)):
@@ -253,10 +254,12 @@ def _show_plan(problem: DeploymentProblem, plan: DeploymentPlan) -> None:
     certificate = ", the certified optimum" if plan.gap == 0 else ""
     if plan.gap:
         certificate = f", at most {plan.gap:.2%} above the optimum"
+    total, experts, gb_s, latency = (
+        rounded(x or 0.0) for x in (plan.total_cost_usd, plan.full_cost_usd, plan.billed_gb_s, plan.latency_s)
+    )
     click.echo(
-        f"{plan.solver}: {plan.total_cost_usd:.6g} USD in all, {plan.full_cost_usd:.6g} of it for the experts "
-        f"({plan.billed_gb_s:.6g} GB-s), latency {plan.latency_s:.6g} s{certificate}; "
-        f"{plan.solve_s:.2f} s to solve"
+        f"{plan.solver}: {total} USD in all, {experts} of it for the experts ({gb_s} GB-s), "
+        f"latency {latency} s{certificate}; {plan.solve_s:.2f} s to solve"
     )
     if plan.non_moe_memory_mb is not None:
         kept = "kept by warm instances" if plan.reload == "when-cold" else "as the problem says"

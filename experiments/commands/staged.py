@@ -72,6 +72,7 @@ def _show(problem: DeploymentProblem, plan: StagedPlan) -> None:
     from rich.table import Table
 
     from experiments.tools.console import out
+    from experiments.tools.style import rounded
     from simulator.staged_plan import BlocksStage
 
     table = Table("layers", "shape", "function", "hands over by", pad_edge=False)
@@ -94,7 +95,7 @@ def _show(problem: DeploymentProblem, plan: StagedPlan) -> None:
     per_million = (plan.total_cost_usd or 0.0) / problem.served_tokens * 1e6
     account = "" if plan.fits_account else ", more than an account's 1,000"
     click.echo(
-        f"{plan.solver}: {plan.total_cost_usd:.6g} USD in all ({per_million:.4g} USD per million "
-        f"tokens), latency {plan.latency_s:.6g} s{certificate}; {plan.solve_s:.2f} s to solve"
+        f"{plan.solver}: {rounded(plan.total_cost_usd or 0.0)} USD in all ({rounded(per_million)} USD per million "
+        f"tokens), latency {rounded(plan.latency_s or 0.0)} s{certificate}; {plan.solve_s:.2f} s to solve"
     )
     click.echo(f"{plan.shape_in_words}; {plan.functions:,} deployed, {plan.peak_concurrency:,} at once{account}")

@@ -76,6 +76,6 @@ class Margin:
         """A line for a person."""
         late, how = self.of_plan(plan), "played" if self.played else "by the closed form"
         return (
-            f"planned for {self.planning_limit_s:.6g} s: {late.share:.1%} of the samples, {how}, are later than "
-            f"{self.limit_s:.6g} s (95% interval {late.low:.1%} to {late.high:.1%})"
+            f"planned for {self.planning_limit_s:.4g} s: {late.share:.1%} of the samples, {how}, are later than "
+            f"{self.limit_s:.4g} s (95% interval {late.low:.1%} to {late.high:.1%})"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,4 +51,4 @@ def save(figure: Figure, path: Path) -> None:
 
 def rounded(value: float) -> str:
     """A number with three significant figures, never in powers of ten."""
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+    return f"{Decimal(f'{value:.3g}'):f}" if value < 100 else f"{value:,.0f}"
