@@ -16,6 +16,7 @@ from simulator.profiles.walk import Keys, with_constant
 
 NOT_MEASURED: dict[Keys, str] = {
     ("start", "image_bytes_per_s"): "no campaign starts images of more than one size",
+    ("compute", "sync_bytes_per_s"): "no probe writes to /tmp",
     ("network", "process_bytes_per_s"): "it cannot be told from what a function gets at most (burst_bytes_per_s)",
     ("storage", "get_drift"): "a campaign is a few hours long, and five medians tell no distribution",
     ("storage", "put_drift"): "the same",

@@ -28,6 +28,7 @@ OF_AWS = (
     ("start", "image_bytes_per_s"),
     ("network", "process_bytes_per_s"),
     ("compute", "instance_factor"),
+    ("compute", "sync_bytes_per_s"),
     *(
         ("storage", name)
         for name in ("get_drift", "put_drift", "slow_gets", "slow_puts", "put_connection_bytes_per_s")

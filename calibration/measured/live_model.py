@@ -73,7 +73,7 @@ class ModelFit:
         seconds_per_call, seconds_per_token: of an expert, for each memory size.
         non_moe_s: compute of each non-MoE function for each number of tokens of a batch.
         runtime_bytes, bytes_per_token: memory of an expert's function without parameters, and with each token
-            beyond its input and output.
+            beyond its input and output. non_moe_bytes: of a non-MoE function, the most that any used.
         share_exponent: compute takes vCPUs to the power of minus this; 1: a CPU-second does the same at any size.
         contention: compute time over what its CPU time says (median): over 1, cores were not there when asked for.
         errors: as of PlatformFit.
@@ -84,6 +84,7 @@ class ModelFit:
     non_moe_s: dict[int, tuple[float, ...]]
     runtime_bytes: float
     bytes_per_token: float
+    non_moe_bytes: float
     share_exponent: float
     contention: float
     errors: dict[str, float]
@@ -139,10 +140,10 @@ def fit_model(
     exponent, work, error = _compute([x for x in experts if x.communication != "pipelined"], mb_per_vcpu)
     slow = (np.asarray(memory_mb, float) / mb_per_vcpu) ** -exponent
     by_load: dict[int, dict[int, list[float]]] = {}
-    for x in rows:
-        if x.row.record.role == "non-moe":
-            of_layer = by_load.setdefault(x.batch_tokens, {})
-            of_layer.setdefault(x.row.record.layer, []).append(x.seconds("compute"))
+    non_moe = [x for x in rows if x.row.record.role == "non-moe"]
+    for x in non_moe:
+        of_layer = by_load.setdefault(x.batch_tokens, {})
+        of_layer.setdefault(x.row.record.layer, []).append(x.seconds("compute"))
     runtime, per_token = _memory(experts)
     parameters = max(x.parameter_bytes for x in experts)
     return ModelFit(
@@ -154,6 +155,7 @@ def fit_model(
         },
         runtime_bytes=max(0.0, runtime - parameters),
         bytes_per_token=max(0.0, per_token - token_bytes),
+        non_moe_bytes=max((x.row.max_memory_mb * MB for x in non_moe), default=0.0),
         share_exponent=exponent,
         contention=_median(
             x.seconds("compute") * (x.row.record.memory_mb / mb_per_vcpu) / x.row.compute_cpu_s

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from calibration.campaigns import calibrate_campaigns
 from calibration.check.hidden import Recovered, hidden_platform, measured, recovered
-from experiments.tools.workers import workers
+from experiments.tools.kept import Store, Update, unseen
 from lambda_probe.campaign.file import load_campaign
+from moe.files import FileModel
 from simulator.profiles.schema import PAPER_PROFILE, load_profile
 
 ALL = "all"
@@ -46,21 +47,39 @@ class Believed:
         return self.hold / self.intervals if self.intervals else None
 
 
-def study(platforms: int, seeds: int, campaign: str, count: int) -> Iterator[list[Recovered]]:
-    """What the campaign finds of so many hidden platforms, each with so many seeds, on `count` workers."""
-    with workers(count) as submit:
-        jobs = [submit(_one, number, seed, campaign) for seed in range(seeds) for number in range(platforms)]
-        for job in as_completed(jobs):
-            yield job.result()
+class Hidden(FileModel):
+    """A hidden platform by number, what measures it, and with which seed."""
+
+    platform: int
+    seed: int
+    campaign: str
 
 
-def _one(number: int, seed: int, campaign: str) -> list[Recovered]:
+def study(platforms: int, seeds: int, campaign: str, store: Store, update: Update = unseen) -> list[Recovered]:
+    """What the campaign finds of so many hidden platforms, each with so many seeds.
+
+    Args:
+        store: keeps what each campaign found. update: told (campaigns that are there, all, done per second).
+    """
+    cells = [Hidden(platform=k, seed=seed, campaign=campaign) for seed in range(seeds) for k in range(platforms)]
+    found = store.values("campaign", one_campaign, cells, update)
+    return [_recovered(row) for rows in found for row in rows]
+
+
+def one_campaign(cell: Hidden) -> list[dict[str, Any]]:
+    """What one campaign finds, each constant as `Recovered`'s fields."""
     base = load_profile(PAPER_PROFILE)
-    true = hidden_platform(base, number)
+    true = hidden_platform(base, cell.platform)
     with TemporaryDirectory() as folder:
-        there = measured(load_campaign(campaign), true, 1000 * number + seed, Path(folder) / "measured")
+        seed = 1000 * cell.platform + cell.seed
+        there = measured(load_campaign(cell.campaign), true, seed, Path(folder) / "measured")
         fits = calibrate_campaigns([there], base).fits
-    return list(recovered(fits, true, number, seed))
+    return [asdict(row) for row in recovered(fits, true, cell.platform, cell.seed)]
+
+
+def _recovered(row: dict[str, Any]) -> Recovered:
+    interval = row["interval"]
+    return Recovered(**row | {"interval": None if interval is None else tuple(interval)})
 
 
 def believed(rows: Sequence[Recovered]) -> list[Believed]:

@@ -122,8 +122,15 @@ def validation(out: Path | None, public: Path | None, as_json: bool) -> None:
 @click.option("--draws", default=5, show_default=True, help="Campaigns on each, with seeds of their own.")
 @click.option("--campaign", default="standard", show_default=True, help="As in smoe probe.")
 @click.option("--workers", default=2, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results/runs/bench-calibration"),
+    show_default=True,
+    help="Finished campaigns; the same command goes on from them.",
+)
 @json_option
-def calibration(platforms: int, draws: int, campaign: str, workers: int, as_json: bool) -> None:
+def calibration(platforms: int, draws: int, campaign: str, workers: int, out: Path, as_json: bool) -> None:
     """Campaigns on simulated platforms with known constants: do the intervals hold them?
 
     \b
@@ -132,12 +139,12 @@ def calibration(platforms: int, draws: int, campaign: str, workers: int, as_json
     from dataclasses import asdict
 
     from experiments.benches.calibration import believed, study
+    from experiments.tools.console import progress
+    from experiments.tools.kept import Store
+    from moe.held import held
 
-    rows = []
-    for done, found in enumerate(study(platforms, draws, campaign, workers), 1):
-        rows += found
-        click.echo(f"{done} of {platforms * draws} campaigns", err=True)
-    table = believed(sorted(rows, key=lambda row: (row.platform, row.seed)))
+    with held(out, "campaign-*"), progress("measuring hidden platforms", "campaigns") as update:
+        table = believed(study(platforms, draws, campaign, Store(out, workers=workers), update))
     if as_json:
         print_json({"constants": [asdict(each) | {"coverage": each.coverage} for each in table]})
         return

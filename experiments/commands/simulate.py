@@ -97,10 +97,11 @@ def simulate(
     if chosen.records is not None:
         write_whole(chosen.records, run.to_pandas().to_parquet)
     answer = _answer(run, chosen.decode_steps * chosen.sequences)
+    day = {} if platform is None else {"price_list_date": platform.prices.price_list_date.isoformat()}
     if as_json:
-        print_json(answer if over is None else answer | {"over_draws": over.as_json()})
+        print_json(answer | day | ({} if over is None else {"over_draws": over.as_json()}))
     else:
-        _show_run(answer)
+        _show_run(answer, **day)
         if over is not None:
             show(over)
 
@@ -125,7 +126,7 @@ def _answer(run: SimulatedRun, generated: int) -> dict[str, Any]:
     return answer
 
 
-def _show_run(answer: dict[str, Any]) -> None:
+def _show_run(answer: dict[str, Any], price_list_date: str | None = None) -> None:
     parts = answer.pop("parts")
     for name, value in answer.items():
         click.echo(f"{name:<16} {value if name == 'violations' else format(value, '.6g')}")
@@ -133,3 +134,5 @@ def _show_run(answer: dict[str, Any]) -> None:
     for name, usd in parts.items():
         inside = "  (in the line above)" if name == "waiting_usd" else ""
         click.echo(f"  {name:<20} {usd:.6g}{inside}")
+    if price_list_date is not None:
+        click.echo(f"Prices of {price_list_date}.")

@@ -19,6 +19,7 @@ from simulator.plan import DeploymentPlan, DeploymentProblem, non_moe_memory_mb
 from simulator.profiles.schema import PlatformProfile
 from simulator.serving.layer import EAGER
 from simulator.serving.overflow import replicas_that_fit
+from simulator.serving.settled import served_so
 from simulator.serving.simulate import simulate
 from simulator.staged_plan import AnyPlan, BlocksStage, StagedPlan
 
@@ -132,7 +133,13 @@ def _starts(problem: DeploymentProblem, plan: AnyPlan) -> np.ndarray:
     if isinstance(plan, StagedPlan):
         return _lanes(plan)
     experts = [x.memory_mb for layer in plan.layers for x in layer.experts for _ in range(x.replicas)]
-    return np.array([*experts, *(non_moe_memory_mb(problem, e) for e in range(len(plan.layers) + 1))], float)
+    return np.array([*experts, *_non_moe(problem, plan)], float)
+
+
+def _non_moe(problem: DeploymentProblem, plan: DeploymentPlan) -> list[int]:
+    """Memory (MB) of every non-MoE function."""
+    served = served_so(problem, plan.non_moe_memory_mb, plan.reload)
+    return [non_moe_memory_mb(served, e) for e in range(len(plan.layers) + 1)]
 
 
 def _lanes(plan: StagedPlan) -> np.ndarray:
@@ -154,7 +161,10 @@ def _longest(problem: DeploymentProblem, stage: _Stage, settings: LiveSettings) 
             runs = np.maximum(runs, MAX_REPLICAS)
             memory_mb = np.full(len(runs), max(settings.memory_mb))
         experts += np.repeat(memory_mb, runs).tolist()
-    return np.array([*experts, *(non_moe_memory_mb(problem, e) for e in range(len(stage.plan.layers) + 1))], float)
+    non_moe = _non_moe(problem, stage.plan)
+    if not stage.fixed:
+        non_moe = [max(*settings.memory_mb, settings.non_moe_memory_mb)] * len(non_moe)
+    return np.array([*experts, *non_moe], float)
 
 
 def _gb(memory_mb: np.ndarray) -> float:

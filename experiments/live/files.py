@@ -51,6 +51,7 @@ def as_json(found: Validation) -> dict[str, Any]:
     data = {
         "schema": "live-validation/1",
         "backend": found.backend,
+        "price_list_date": found.session.profile.prices.price_list_date.isoformat(),
         "seconds": found.seconds,
         "settings": asdict(found.settings) | {"gates": found.settings.gates.model_dump()},
         "summary": found.summary(),

@@ -18,8 +18,10 @@ def plans_for(problem: DeploymentProblem, quick: bool) -> dict[str, DeploymentPl
     """Plans by name, for one load. `quick`: fewer."""
     sizes = problem.platform.memory_mb
     middle = sizes[len(sizes) // 2 + 1]
+    total = problem.with_blocks(None).model_copy(update={"objective": "total"})
     plans = {
         "ods": solve(problem, "ods"),
+        "total": solve(total),  # decides the memory of gates, and keeps parameters
         "lambdaml": solve(problem, "lambdaml", max_memory_mb=sizes[-1]),
         "overflow": overflowing(problem),
     }

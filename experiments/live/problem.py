@@ -14,7 +14,7 @@ from lambda_probe.live.stages import arrays_of
 from moe.pretrained.export import ExportedModel
 from moe.spec import MoESpec
 from optimizer.problem import make_problem
-from simulator.plan import DeploymentProblem
+from simulator.plan import MB, DeploymentProblem, NonMoESize
 from simulator.profiles.closed_form import expert_seconds, transformer_seconds
 from simulator.profiles.schema import PlatformProfile
 from simulator.staged_plan import BlocksStage
@@ -60,10 +60,14 @@ def guessed_problem(
         non_moe_memory_mb=settings.non_moe_memory_mb,
     )
     constants, (token_in, token_out) = problem.platform, token_sizes(model)
+    parameters = [len(pack(arrays)) for arrays in model.non_moe]
 
-    def load_s(e: int) -> float:
-        size = len(pack(model.non_moe[e]))
-        return constants.warm_start_s + constants.storage_delay_s + size / constants.gate_bandwidth
+    def load_s(e: int, bandwidth: float = constants.gate_bandwidth) -> float:
+        return constants.warm_start_s + constants.storage_delay_s + parameters[e] / bandwidth
+
+    def loaded(size: NonMoESize) -> NonMoESize:
+        head_s, *next_s = (load_s(e, size.storage_bandwidth_bytes_per_s) for e in range(len(parameters)))
+        return size.model_copy(update={"head_s": head_s, "next_load_s": tuple(next_s)})
 
     layers = []
     for e, layer in enumerate(problem.layers):
@@ -74,12 +78,24 @@ def guessed_problem(
         sizes = {"token_in_bytes": token_in, "token_out_bytes": token_out}
         layers.append(layer.model_copy(update={"experts": experts, "next_load_s": load_s(e + 1), **sizes}))
     name = f"{model.name}-live-{int(routing[0].sum())}"
-    return problem.model_copy(update={"name": name, "layers": tuple(layers), "head_s": load_s(0)})
+    non_moe = tuple(loaded(size) for size in problem.non_moe)
+    return problem.model_copy(
+        update={"name": name, "layers": tuple(layers), "head_s": load_s(0), "non_moe": non_moe}
+    )
 
 
 def measured_problem(problem: DeploymentProblem, fit: ModelFit, tokens: int) -> DeploymentProblem:
-    """The problem of a load of so many tokens, with the measured costs of the model."""
+    """The problem of a load of so many tokens, with the measured costs of the model.
+
+    Gate and non-MoE functions were measured at one size: at others they take more or less as experts do.
+    """
     non_moe_s = fit.non_moe_s[tokens]
+    measured_mb = problem.layers[0].non_moe_memory_mb or problem.platform.memory_mb[-1]
+    sizes = []
+    for size in problem.non_moe:
+        *before_s, tail_s = (s * (measured_mb / size.memory_mb) ** fit.share_exponent for s in non_moe_s)
+        if fit.non_moe_bytes <= size.memory_mb * MB:
+            sizes.append(size.model_copy(update={"non_moe_s": tuple(before_s), "tail_s": tail_s}))
     memory = {
         "intermediate_bytes": fit.runtime_bytes,
         "intermediate_bytes_per_token": fit.bytes_per_token,
@@ -89,7 +105,7 @@ def measured_problem(problem: DeploymentProblem, fit: ModelFit, tokens: int) -> 
     for layer, before_s in zip(problem.layers, non_moe_s[:-1], strict=True):
         experts = tuple(x.model_copy(update=memory) for x in layer.experts)
         layers.append(layer.model_copy(update={**times, "non_moe_s": before_s, "experts": experts}))
-    return problem.model_copy(update={"layers": tuple(layers), "tail_s": non_moe_s[-1]})
+    return problem.model_copy(update={"layers": tuple(layers), "tail_s": non_moe_s[-1], "non_moe": tuple(sizes)})
 
 
 def guessed_blocks(model: ExportedModel, profile: PlatformProfile, settings: LiveSettings) -> tuple[BlockFit, ...]:

@@ -27,6 +27,7 @@ from moe.text.corpora import GATE_TEXT, load_corpus, tokens_of
 from simulator.plan import DeploymentPlan, check_plan_fits
 from simulator.profiles.schema import PlatformProfile
 from simulator.profiles.walk import with_constant
+from simulator.serving.settled import served_so
 
 RANKED = ("cost_usd", "full_usd", "total_usd", "latency_s")
 GATE_SAMPLE = 16  # sequences
@@ -119,7 +120,9 @@ def prepare(
     model, sequences = _model_and_text(settings, seed)
     loads = loads_of(model, sequences, settings.loads)
     if given is not None:
-        check_plan_fits(guessed_problem(model, loads[max(loads)].routing, profile, settings), given)
+        guessed = guessed_problem(model, loads[max(loads)].routing, profile, settings)
+        check_plan_fits(guessed, given)
+        served_so(guessed, given.non_moe_memory_mb, given.reload)
     return Prepared(settings, profile, model, loads, given)
 
 

@@ -135,10 +135,9 @@ class Session:
             self.profile = profile_of(self.base, self.platform, "live", mb_per_vcpu, self.loopback)
         sizes, before = token_sizes(self.live.model), self.model
         self.model = fit_model(rows, self.settings.memory_mb, mb_per_vcpu, float(sum(sizes)))
-        if before is not None:  # live gates have foreseen overflow by these
-            self.model = replace(
-                self.model, runtime_bytes=before.runtime_bytes, bytes_per_token=before.bytes_per_token
-            )
+        if before is not None:  # by these live gates have foreseen overflow, and plans chosen sizes
+            needs = ("runtime_bytes", "bytes_per_token", "non_moe_bytes")
+            self.model = replace(self.model, **{name: getattr(before, name) for name in needs})
 
         exponent = self.model.share_exponent
         self.blocks = fit_blocks(self._block_rows, self.settings.blocks_memory_mb, mb_per_vcpu, exponent)

@@ -11,21 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_probe.handlers import layers
 from lambda_probe.handlers.dealing import add_results, input_rows, sorted_pairs
-from lambda_probe.handlers.exchange import Exchange, bytes_of, in_order, text_of, unpack
+from lambda_probe.handlers.exchange import Exchange, bytes_of, in_order, parameters, text_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-_KEPT: dict[str, dict[str, np.ndarray]] = {}  # parameters that this instance has loaded, by their key
-
 
 def serve(exchange: Exchange, event: dict[str, Any]) -> dict[str, Any]:
     """One call of a lane: parameters where they are not there yet, input, compute, answer or upload."""
-    key, first, last = event["parameters"], event["layer"], event["last_layer"]
-    if key not in _KEPT:
-        with exchange.phase("parameter_download"):
-            _KEPT[key] = unpack(exchange.get(key, exchange=False))
-    sizes, arrays = layers.Sizes(**event["sizes"]), _KEPT[key]
+    first, last = event["layer"], event["last_layer"]
+    sizes, arrays = layers.Sizes(**event["sizes"]), parameters(exchange, event["parameters"], keep=True)
     hidden = _input(exchange, event, arrays, sizes)
     exchange.account.tokens = len(hidden)
     with exchange.phase("compute"):

@@ -25,6 +25,7 @@ CONNECTIONS = 8
 PATIENCE_S = 120.0
 LOOK_FOR_FAILURE_EVERY = 20  # polls
 Result = TypeVar("Result")
+_KEPT: dict[str, dict[str, np.ndarray]] = {}  # parameters that this instance has loaded, by their key
 
 
 class World(Protocol):
@@ -187,6 +188,17 @@ class Exchange:
 
     def _signed(self, function: str, event: dict[str, Any]) -> dict[str, Any]:
         return event | {"function": function, "caller": self.account.function, "sent_s": time.time()}
+
+
+def parameters(exchange: Exchange, key: str, keep: bool) -> dict[str, np.ndarray]:
+    """A function's parameters: downloaded, or with `keep` those that an earlier call of this instance has left."""
+    found = _KEPT.get(key) if keep else None
+    if found is None:
+        with exchange.phase("parameter_download"):
+            found = unpack(exchange.get(key, exchange=False))
+        if keep:
+            _KEPT[key] = found
+    return found
 
 
 def at_once(do: Sequence[Callable[[], Result]]) -> list[Result]:

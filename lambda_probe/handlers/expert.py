@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_probe.handlers import layers
 from lambda_probe.handlers.dealing import cuts
-from lambda_probe.handlers.exchange import Exchange, bytes_of, object_key, text_of, unpack
+from lambda_probe.handlers.exchange import Exchange, bytes_of, object_key, parameters, text_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def serve(exchange: Exchange, event: dict[str, Any]) -> dict[str, Any]:
     """One call: what the event asks for (`non_moe`); with `direct` the answer has the results."""
-    with exchange.phase("parameter_download"):
-        arrays = unpack(exchange.get(event["parameters"], exchange=False))
+    arrays = parameters(exchange, event["parameters"], event["keep"])
     width = arrays["expert_in.weight"].shape[0]
     if event["communication"] == "direct":
         with exchange.phase("input_download"):

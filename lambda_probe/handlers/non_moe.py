@@ -26,8 +26,8 @@ from lambda_probe.handlers.exchange import (
     bytes_of,
     in_order,
     object_key,
+    parameters,
     text_of,
-    unpack,
 )
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def serve(exchange: Exchange, event: dict[str, Any]) -> dict[str, Any]:
     """One call of non-MoE function `event["layer"]` of the model that `event["model"]` describes."""
     model, e = event["model"], event["layer"]
     sizes, following = layers.Sizes(**model["sizes"]), [LayerFunctions.of(x) for x in model["layers"]]
-    with exchange.phase("parameter_download"):
-        arrays = unpack(exchange.get(model["non_moe"][e]["parameters"], exchange=False))
+    arrays = parameters(exchange, model["non_moe"][e]["parameters"], event["keep"])
     results = None if e == 0 else _gather(exchange, event, following[e - 1], sizes)
     with exchange.phase("compute"):
         hidden = _begin(event, arrays, sizes, results)
@@ -187,7 +186,7 @@ class _Scatter:
 
 
 def _common(event: dict[str, Any]) -> dict[str, Any]:
-    return {name: event[name] for name in ("batch", "bucket", "poll_s")}
+    return {name: event[name] for name in ("batch", "bucket", "poll_s", "keep")}
 
 
 def _handed_key(batch: str, layer: int) -> str:

@@ -36,6 +36,7 @@ from moe.pretrained.export import ExportedModel
 from simulator.plan import DeploymentPlan, DeploymentProblem, non_moe_memory_mb
 from simulator.serving.layer import expert_function, non_moe_function
 from simulator.serving.overflow import tokens_that_fit
+from simulator.serving.settled import served_so
 from simulator.staged_plan import AnyPlan, BlocksStage
 
 POLL_S = 0.05
@@ -88,6 +89,7 @@ class LiveModel:
         self._poll_s, self._clients, self._served = poll_s, deployment.clients, 0
         self._functions = LiveFunctions(deployment, logs, prices, packages, runtime)
         self._description: dict[str, Any] = {}
+        self._keep = False
         self._stages: tuple[BlocksStage, ...] = ()
 
     def __enter__(self) -> LiveModel:
@@ -118,11 +120,13 @@ class LiveModel:
     def deploy(self, problem: DeploymentProblem, plan: AnyPlan, foresee: bool = True) -> None:
         """Create or change every function as the plan says, and start its planned instances.
 
+        What it settles besides, memory of gate and non-MoE functions and `reload`, holds here too.
+
         Args:
             foresee: a load beyond a replica's memory or payload runs on more replicas, as in the simulator;
                 else as planned, whatever comes. Of lanes none is foreseen.
 
-        Raises InputError: a plan with stages that cannot be served live.
+        Raises InputError: stages that cannot be served live, or a memory size that the problem lacks.
         """
         self._stages = () if isinstance(plan, DeploymentPlan) else stages_of(plan)
         if isinstance(plan, DeploymentPlan):
@@ -138,6 +142,8 @@ class LiveModel:
         self._functions.warm_up(instances)
 
     def _deploy_layers(self, problem: DeploymentProblem, plan: DeploymentPlan, foresee: bool) -> None:
+        problem = served_so(problem, plan.non_moe_memory_mb, plan.reload)
+        self._keep = problem.platform.reload == "when-cold"
         instances, layers = {}, []
         for e, layer in enumerate(plan.layers):
             capacity = tokens_that_fit(problem, e, layer)
@@ -230,6 +236,7 @@ class LiveModel:
             "batch": batch,
             "bucket": bucket,
             "poll_s": self._poll_s,
+            "keep": self._keep,
             "role": "non-moe",
             "layer": 0,
             "model": self._description,

@@ -43,6 +43,7 @@ class Compute(Phase):
         threads: that share `vcpu_s` and `flops`; None: as many as the function sees cores.
         waits_s: for something outside in between. A function that has less than its threads could use is stopped
             for part of the time, in which it may as well wait: work at full speed and waiting take no longer.
+        synced_bytes: of files in /tmp, for which it waits in the same way until they are on disk (fsync).
         times: each attempt does this work times the next of these; None: once.
     """
 
@@ -51,6 +52,7 @@ class Compute(Phase):
     flops: float = 0.0
     threads: int | None = None
     waits_s: float = 0.0
+    synced_bytes: float = 0.0
     times: Iterator[float] | None = None
 
     def run(self, call: Call, at: float) -> float:
@@ -62,9 +64,10 @@ class Compute(Phase):
         if self.times is not None:
             seconds *= next(self.times)
         seconds *= platform.compute.jitter.next() * call.instance.slowdown
-        if self.waits_s:
+        waits_s = self.waits_s + self.synced_bytes / platform.compute.sync_bytes_per_s * call.instance.slowdown
+        if waits_s:
             at_full_speed = vcpus / platform.compute.vcpus_unthrottled(call.record.memory_mb, self.threads)
-            seconds = max(seconds, seconds * at_full_speed + self.waits_s)
+            seconds = max(seconds, seconds * at_full_speed + waits_s)
         end = at + seconds
         call.record.add_phase("compute", at, end)
         return end

@@ -96,7 +96,7 @@ class Failures:
 class Cpu:
     """A function's CPU, by its memory (MB), and how much its work jitters (a factor).
 
-    `instance`: how much longer everything takes on a new instance (a factor).
+    `instance`: how much longer everything takes on a new instance (a factor). `sync_bytes_per_s`: of its /tmp.
     """
 
     jitter: Draws
@@ -105,6 +105,7 @@ class Cpu:
     mb_per_vcpu: float = 1.0
     flops_per_vcpu: float = 1.0
     scaling_exponent: float = 1.0
+    sync_bytes_per_s: float = math.inf
 
     @classmethod
     def of(cls, profile: PlatformProfile, streams: Streams) -> Cpu:
@@ -121,6 +122,7 @@ class Cpu:
             mb_per_vcpu=compute.mb_per_vcpu.median,
             flops_per_vcpu=compute.flops_per_vcpu.median * mean_speed(profile, profile.architecture),
             scaling_exponent=compute.scaling_exponent.median,
+            sync_bytes_per_s=math.inf if compute.sync_bytes_per_s is None else compute.sync_bytes_per_s.median,
         )
 
     @classmethod

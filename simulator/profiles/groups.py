@@ -128,6 +128,7 @@ class ComputeConstants(FileModel):
     the second is the most that all vCPUs of a function get.
     `arm64`: the generations of processors that functions of arm64 get, by name.
     `instance_factor`: how much longer everything takes on an instance, whatever its call; None: all are alike.
+    `sync_bytes_per_s`: at which what is written to /tmp reaches the disk, for who waits for that; None: at once.
     """
 
     visible_cores: VisibleCores
@@ -143,6 +144,7 @@ class ComputeConstants(FileModel):
     weight_bandwidth_per_function: BytesPerSecond
     jitter: Ratio
     instance_factor: Ratio | None = None
+    sync_bytes_per_s: BytesPerSecond | None = None
     runtime_bytes: Bytes
 
 

@@ -138,20 +138,22 @@ class ComputeModel(PhaseModel):
     waits_s: float = Field(
         0.0, ge=0, description="for something outside in between, as far as a small share hides it"
     )
+    synced_bytes: NonNegative = Field(0.0, description="of files in /tmp, until they are on disk, as waits_s")
 
     @model_validator(mode="after")
     def _one(self) -> ComputeModel:
         if sum(amount is not None for amount in (self.vcpu_s, self.flops, self.seconds)) != 1:
             raise ValueError("expected one of vcpu_s, flops, seconds")
-        if self.seconds is not None and (self.threads is not None or self.waits_s):
-            raise ValueError("threads, waits_s: share vcpu_s or flops; seconds are what they are")
+        if self.seconds is not None and (self.threads is not None or self.waits_s or self.synced_bytes):
+            raise ValueError("threads, waits_s, synced_bytes: share vcpu_s or flops; seconds are what they are")
         return self
 
     def phase(self, rng: np.random.Generator, first_call: bool) -> Phase:
         """As `simulator.cloud.phases.Compute`."""
         name = next(name for name in ("vcpu_s", "flops", "seconds") if getattr(self, name) is not None)
         amount, times = _drawn(getattr(self, name), rng)
-        return Compute(**{name: amount}, threads=self.threads, waits_s=self.waits_s, times=times)
+        waits = {"waits_s": self.waits_s, "synced_bytes": self.synced_bytes}
+        return Compute(**{name: amount}, threads=self.threads, **waits, times=times)
 
 
 class SleepModel(PhaseModel):

@@ -1,7 +1,15 @@
 """The study of calibration: if these fail, it counts intervals that hold the truth wrongly."""
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from calibration.check.hidden import FACTORS, OPTIONAL, Recovered, hidden_platform
-from experiments.benches.calibration import believed
+from experiments.benches import calibration
+from experiments.benches.calibration import Hidden, believed, study
+from experiments.tools.kept import Store
 from simulator.profiles.schema import load_profile
 from simulator.profiles.walk import constant_at
 
@@ -28,3 +36,25 @@ def test_of_a_hidden_platform_nothing_is_as_in_the_base() -> None:
     assert [profile.start.keep_alive_halving_s is not None for profile in hidden] == [False, True] * 3
     assert [constant_at(profile, next(iter(OPTIONAL))) is not None for profile in hidden].count(True) == 2
     assert hidden_platform(base, 3) == hidden[3]
+
+
+def test_a_study_that_was_stopped_goes_on_from_its_campaigns(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It takes hours: forty campaigns of minutes each."""
+    made: list[tuple[int, int]] = []
+
+    def campaign(cell: Hidden) -> list[dict[str, Any]]:
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append((cell.platform, cell.seed))
+        return [asdict(row(10.0 + cell.platform, (9.0, 11.0), seed=cell.seed))]
+
+    monkeypatch.setattr(calibration, "one_campaign", campaign)
+    with pytest.raises(KeyboardInterrupt):
+        study(2, 2, "standard", Store(tmp_path))
+    made.clear()
+    found = study(2, 2, "standard", Store(tmp_path))
+    assert made == [(1, 1)]
+    assert found == [row(10.0 + k, (9.0, 11.0), seed=seed) for seed in (0, 1) for k in (0, 1)]
+    assert believed(found)[-1].hold == 4

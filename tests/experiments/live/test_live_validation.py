@@ -15,14 +15,14 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from calibration.measured.live_model import BlockFit
+from calibration.measured.live_model import BlockFit, ModelFit
 from experiments.cli import cli
 from experiments.live import run
 from experiments.live.compare import Comparison, compare, rank
 from experiments.live.files import UNFINISHED
 from experiments.live.picture import draw_live
 from experiments.live.plans import asked_cores, calibrating_plans, overflowing, plans_for, staged_plans, uniform
-from experiments.live.problem import with_blocks
+from experiments.live.problem import measured_problem, with_blocks
 from experiments.live.session import Served, ServedLive
 from experiments.live.settings import LiveSettings, settings_for
 from lambda_probe.live.model import LiveBatch
@@ -152,7 +152,32 @@ def test_plans_cover_methods_replicas_and_overflow() -> None:
     methods = {layer.communication for plan in plans.values() for layer in plan.layers}
     assert methods == {"storage", "pipelined", "direct"}
     assert any(layer.replicas.max() > 1 for plan in plans.values() for layer in plan.layers)
+    assert plans["total"].non_moe_memory_mb in made.platform.memory_mb
+    assert plans["total"].reload == "when-cold"
     assert set(plans_for(made, quick=True)) < set(plans)
+
+
+def test_gates_of_other_sizes_take_as_long_as_their_share_says_and_hold_what_was_measured() -> None:
+    """They were measured at 3,008 MB; a plan for the whole bill may give them any size that held them."""
+    made = problem()
+    fit = ModelFit(
+        seconds_per_call=(0.0,) * 4,
+        seconds_per_token=(1e-4,) * 4,
+        non_moe_s={1024: (0.2, 0.1, 0.05)},
+        runtime_bytes=6e7,
+        bytes_per_token=0.0,
+        non_moe_bytes=250 * 2**20,
+        share_exponent=1.25,
+        contention=1.0,
+        errors={},
+    )
+    found = measured_problem(made, fit, 1024)
+    assert [size.memory_mb for size in found.non_moe] == [256, 512, 1024]
+    small = found.non_moe[0]
+    slower = (3008 / 256) ** 1.25
+    assert (*small.non_moe_s, small.tail_s) == pytest.approx((0.2 * slower, 0.1 * slower, 0.05 * slower))
+    assert small.next_load_s == made.non_moe[-3].next_load_s
+    assert (found.layers[0].non_moe_s, found.tail_s) == (0.2, 0.05)
 
 
 def test_the_overflowing_plan_overflows() -> None:
@@ -251,6 +276,7 @@ def test_one_plan_is_validated_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     assert result.exception is None, result.output
     found = json.loads((out / "validation.json").read_text())
     assert found["summary"]["outputs_right"]
+    assert found["price_list_date"] == load_profile().prices.price_list_date.isoformat()
     assert found["plans"][0]["plan"] == "mine"
     assert 0 < found["plans"][0]["cost_usd"]["live"] < 1e-3
     assert {"validation.md", "validation.png", "rows.parquet", "profile.yaml"} <= {x.name for x in out.iterdir()}

@@ -91,12 +91,14 @@ def test_simulate_and_plan_over_draws(smoe: Run, calibrated: PlatformProfile, tm
     assert len({row["cost"] for row in over["rows"]}) > 1
     code, printed, _ = smoe("simulate", problem, plan, "--profile", profile, "--set", "draws=5", "--json")
     found = json.loads(printed)
+    assert found["price_list_date"] == "2026-09-19"  # of the profile: whoever reads the bill later must know
     levels = found["over_draws"]["quantiles"]["latency_s"]
     assert levels["p5"] < levels["p50"] < levels["p95"]
     assert levels["p5"] * 0.9 < found["latency_s"] < levels["p95"] * 1.1
     code, printed, _ = smoe("simulate", problem, plan, "--profile", profile, "--set", "draws=5")
     assert code == 0
     assert "5 draws of the profile" in printed
+    assert "Prices of 2026-09-19." in printed
     code, _, told = smoe("simulate", problem, plan, "--set", "draws=5")
     assert (code, "--set draws: expected together with --profile" in told) == (2, True)
 

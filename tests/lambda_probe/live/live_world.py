@@ -102,6 +102,7 @@ def serve(
     minibatch_tokens: int | None = None,
     replicas: int = 1,
     capacity: int = 10**6,
+    keep: bool = False,
 ) -> np.ndarray | None:
     """Serve a batch; what the tail computed, or None."""
     for e, arrays in enumerate(model.non_moe):
@@ -126,6 +127,7 @@ def serve(
         "batch": "b",
         "bucket": "",
         "poll_s": 0.001,
+        "keep": keep,
         "role": "non-moe",
         "layer": 0,
         "model": {"sizes": vars(sizes), "layers": layers, "non_moe": non_moe},

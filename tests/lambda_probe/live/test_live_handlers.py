@@ -213,6 +213,24 @@ def test_a_lane_loads_its_parameters_once(capsys: pytest.CaptureFixture[str]) ->
     assert "parameter_download" not in found[1].phases
 
 
+def test_instances_that_keep_parameters_load_them_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a plan with `reload: when-cold` saves is in no live bill otherwise."""
+    monkeypatch.setattr("lambda_probe.handlers.exchange._KEPT", {})
+    model, batch, world = tiny_model(), tokens(7), MemoryWorld()
+    with accounts(capsys) as told:
+        found = [serve(world, model, batch, "storage", keep=True) for _ in range(2)]
+    expected, _ = model.undistributed(batch)
+    assert all(each is not None and np.abs(each - expected).max() < TOLERANCE for each in found)
+    first, second = told[: len(told) // 2], told[len(told) // 2 :]
+    assert all("parameter_download" in account.phases for account in first)
+    assert not any("parameter_download" in account.phases for account in second)
+    with accounts(capsys) as told:
+        serve(world, model, batch, "storage")
+    assert all("parameter_download" in account.phases for account in told)
+
+
 def test_stages_that_cannot_be_served_live_are_refused() -> None:
     stages = [
         BlocksStage(first_layer=k, last_layer=k, memory_mb=512, lanes=2 + k, handover="payload") for k in (0, 1)

@@ -74,7 +74,9 @@ def served(endpoint: tuple[LocalEndpoint, ChangedLogs]) -> Iterator[Served]:
 def problem(batch: np.ndarray) -> DeploymentProblem:
     model = tiny_model()
     _, routing = model.undistributed(batch)
-    return make_problem(spec_of_tiny(model), routing, load_profile(), memory_mb=(128, 512), non_moe_memory_mb=512)
+    return make_problem(
+        spec_of_tiny(model), routing, load_profile(), memory_mb=(128, 256, 512), non_moe_memory_mb=512
+    )
 
 
 @pytest.mark.slow
@@ -103,6 +105,23 @@ def test_three_methods_are_served_and_billed(served: Served) -> None:
             assert not row.cold
         last = max(row.ended_s for row in rows if row.layer == 2)
         assert got.latency_s == pytest.approx(last)
+
+
+@pytest.mark.slow
+def test_what_a_plan_settles_is_served(served: Served) -> None:
+    """Memory of gates, and parameters that instances keep: the bill of another plan would be held against it."""
+    live, batch = served.live, tokens(7)
+    settles = {"non_moe_memory_mb": 256, "reload": "when-cold"}
+    live.deploy(problem(batch), plan("storage").model_copy(update=settles))
+    first, got = live.serve(batch), live.serve(batch)
+    assert (first.failed, got.failed) == ("", "")
+    assert got.output is not None
+    assert np.abs(got.output - live.model.undistributed(batch)[0]).max() < 1e-5
+    assert {x.record.memory_mb for x in got.rows if x.record.role == "non-moe"} == {256}
+    assert {x.record.memory_mb for x in got.rows if x.record.role == "expert"} == {512}
+    assert not any("parameter_download" in x.record.phases for x in got.rows)
+    live.deploy(problem(batch), plan("storage"))
+    assert {x.record.memory_mb for x in live.serve(batch).rows} == {512}
 
 
 @pytest.mark.slow

@@ -230,6 +230,19 @@ def test_waiting_is_hidden_where_a_function_is_stopped_anyway(
     assert seconds == pytest.approx(scheduled_s(share, cpu_s, waits_s, 500), rel=0.05)
 
 
+SYNCED_MS = {320: 2160, 384: 1774, 448: 1505, 512: 1301, 1152: 735, 2944: 707, 3008: 735}
+
+
+@pytest.mark.parametrize(("memory_mb", "milliseconds"), SYNCED_MS.items())
+def test_files_synced_to_disk_take_what_was_measured(memory_mb: int, milliseconds: float) -> None:
+    """Medians of 100 calls that write 1 MiB and sync it, 50 times (SLApp, 2020); a small share hides the disk."""
+    paper = profile("compute", alike("compute"), jitter=AWS.compute.jitter.with_value(1.0))
+    own = profile("compute", paper, sync_bytes_per_s=AWS.compute.sync_bytes_per_s)
+    files = Compute(vcpu_s=0.383, threads=1, synced_bytes=50 * 2**20)
+    assert took(rows(own, files, [0.0], memory_mb, warm=1)) == pytest.approx([milliseconds / 1000], rel=0.06)
+    assert took(rows(paper, files, [0.0], memory_mb, warm=1)) == pytest.approx([0.383 / min(1, memory_mb / 1769)])
+
+
 @given(st.lists(st.floats(1e3, 5e7), min_size=1, max_size=12), st.integers(1, 5), st.floats(0.001, 0.5))
 def test_a_pool_of_connections_is_what_its_steps_come_to(
     sizes: list[float], connections: int, latency_s: float
@@ -271,6 +284,7 @@ def test_all_of_it_is_off_for_the_paper_and_on_the_ideal_platform() -> None:
     paper, problem = load_profile(PAPER_PROFILE), reference("tiny")[0]
     for of in (platform(paper), ideal_platform(problem)):
         assert {of.compute.instance.next() for _ in range(20)} == {1.0}
+        assert of.compute.sync_bytes_per_s == np.inf
         assert of.storage.gets.drift is of.storage.puts.drift is None
         assert of.storage.gets.slow is of.storage.puts.slow is None
         assert of.network.rates(3008) == of.network.upload_rates(3008)

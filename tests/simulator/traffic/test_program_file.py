@@ -23,7 +23,7 @@ def bad_inputs() -> Iterator[tuple[str, str]]:
         "vcpu_s: input should be greater than or equal to 0, got -0.5",
     )
     yield f"{programs}=[{{compute: {{vcpu_s: 1, flops: 1}}}}]", "expected one of vcpu_s, flops, seconds"
-    yield f"{programs}=[{{compute: {{seconds: 1, threads: 2}}}}]", "threads, waits_s: share vcpu_s or flops"
+    yield f"{programs}=[{{compute: {{seconds: 1, threads: 2}}}}]", "threads, waits_s, synced_bytes: share"
     yield f"{programs}=[{{sleep: {{seconds: {{quantiles: {{0.5: 2, 0.9: 1}}}}}}}}]", "increasing values"
     yield (
         f"{programs}=[{{sleep: {{seconds: {{}}}}}}]",
