@@ -93,9 +93,9 @@ def measured_problem(problem: DeploymentProblem, fit: ModelFit, tokens: int) -> 
     measured_mb = problem.layers[0].non_moe_memory_mb or problem.platform.memory_mb[-1]
     sizes = []
     for size in problem.non_moe:
-        *before_s, tail_s = (s * (measured_mb / size.memory_mb) ** fit.share_exponent for s in non_moe_s)
+        *layers_s, tail_s = (s * (measured_mb / size.memory_mb) ** fit.share_exponent for s in non_moe_s)
         if fit.non_moe_bytes <= size.memory_mb * MB:
-            sizes.append(size.model_copy(update={"non_moe_s": tuple(before_s), "tail_s": tail_s}))
+            sizes.append(size.model_copy(update={"non_moe_s": tuple(layers_s), "tail_s": tail_s}))
     memory = {
         "intermediate_bytes": fit.runtime_bytes,
         "intermediate_bytes_per_token": fit.bytes_per_token,
