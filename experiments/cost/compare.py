@@ -13,6 +13,7 @@ from experiments.cost import functions, played_functions, servers
 from experiments.cost.functions import Deployed
 from experiments.cost.offer import Offer, cheapest, ordered
 from experiments.cost.question import Question
+from experiments.tools.style import rounded
 from simulator.profiles.contenders import Contender, Lambda, Tokens
 
 DIFFERS = 0.1
@@ -95,7 +96,7 @@ def _differs(question: Question, before: Offer, after: Offer) -> str | None:
     """What is over 10% from the closed form, in words."""
     p = question.promise.percentile
     rows = [
-        (f"{name} {b:.3g} {unit}, closed form {a:.3g}", abs(b / a - 1))
+        (f"{name} {rounded(b)} {unit}, closed form {rounded(a)}", abs(b / a - 1))
         for name, unit, a, b in (
             ("bill", "USD", before.usd or 0.0, after.usd or 0.0),
             (f"p{p:g} latency", "s", before.at(p) or 0.0, after.at(p) or 0.0),
