@@ -223,7 +223,9 @@ def _summary(out: Path, scale: Scale, page: Path) -> dict[str, Any]:
     failed = {result["figure"]: result["error"] for result in results if result["error"]}
     summary = {"schema": "claims/1", "scale": scale, "out": str(out), "claims": rows, "failed": failed}
     _write(out / "claims.json", summary)
-    write_page(results, scale, out, page)
+    made = {result["figure"] for result in results}
+    missing = [f"figure {x}" if x.isdigit() else x for x in FIGURES if x not in made]
+    write_page(results, scale, out, page, missing)
     return summary
 
 

@@ -31,8 +31,14 @@ Statements that the paper does not make, judged in the same way.
 HEAD = ("claim", "paper", "ours", "verdict", "why")
 
 
-def write_page(results: Sequence[dict[str, Any]], scale: str, out: Path, page: Path) -> None:
-    """Write `page` from the results of figures, as their JSON files hold them; its links lead to `out`."""
+def write_page(
+    results: Sequence[dict[str, Any]], scale: str, out: Path, page: Path, missing: Sequence[str] = ()
+) -> None:
+    """Write `page` from the results of figures, as their JSON files hold them; its links lead to `out`.
+
+    Args:
+        missing: figures that `out` does not have; the page names them.
+    """
     claims = [claim for result in results for claim in result["claims"]]
     of_paper = [claim for claim in claims if claim["paper"] != OWN]
     judged = [claim["confirmed"] for claim in of_paper if claim["confirmed"] is not None]
@@ -49,6 +55,8 @@ def write_page(results: Sequence[dict[str, Any]], scale: str, out: Path, page: P
     folder = Path(os.path.relpath(out, page.parent)).as_posix()
     prefix = "" if folder == "." else f"{folder}/"
     parts = [text]
+    if missing:
+        parts += [f"Not on this page, since not made here: {', '.join(missing)}.\n"]
     if main:
         parts += [table(HEAD, main, rule="---"), ""]
     parts += [_section(result, prefix) for result in results]

@@ -123,6 +123,9 @@ def test_a_page_elsewhere_leads_back_to_the_pictures(asked: list[job.Asked], tmp
     page = tmp_path / "docs" / "paper.md"
     run_figures(asked[1:], "quick", 0, tmp_path / "results", False, 1, page)
     assert "![Figure 4](../results/fig04.png)" in page.read_text()
+    said = page.read_text().partition("not made here: ")[2].partition(".")[0]
+    assert {"figure 13", "rivals"} <= set(said.split(", "))
+    assert "figure 4" not in said.split(", ")
     assert (tmp_path / "results" / "fig04.png").is_file()
 
 
