@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,5 +49,5 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def rounded(value: float) -> str:
-    """A number with three significant figures, never in powers of ten."""
-    return f"{Decimal(f'{value:.3g}'):f}" if value < 100 else f"{value:,.0f}"
+    """A number with three significant figures; above a hundred, whole."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
