@@ -78,15 +78,14 @@ def run(
     else:
         with RunFolder.held(experiment, out) as folder, folder.filled() as partial:
             result = kind.run(experiment, partial)
-    return _shown(result, folder, as_json)
+    return _shown(result, folder, kind is COSTS, as_json)
 
 
-def _shown(result: dict[str, Any], folder: RunFolder, as_json: bool) -> int:
+def _shown(result: dict[str, Any], folder: RunFolder, is_cost: bool, as_json: bool) -> int:
     """Print the answer, and return the exit code."""
     from experiments.cost.run import nobody, show_cost
     from experiments.run.report import show
 
-    is_cost = "contenders" in result or "points" in result
     if as_json:
         print_json(result)
     elif is_cost:

@@ -129,6 +129,11 @@ EXPERIMENTS = Kind(
     shown=_shown_of_experiment,
 )
 
+
+def _all_but_the_seed(point: CostExperiment | Scenario) -> Hashable:
+    return point.model_copy(update={"seed": 0}).model_dump_json()
+
+
 # -- experiments with cost: --------------------------------------------------------------------------------
 
 
@@ -142,10 +147,6 @@ def _check_cost(experiment: CostExperiment) -> object:
     from experiments.cost.run import check
 
     return check(experiment)
-
-
-def _names_in_cost(experiment: CostExperiment) -> Hashable:
-    return experiment.model_copy(update={"seed": 0}).model_dump_json()
 
 
 def _rows_of_cost(result: Result) -> list[Row]:
@@ -171,7 +172,7 @@ COSTS = Kind(
     file=CostFile,
     located=lambda data, folder: data,
     check=_check_cost,
-    names=_names_in_cost,
+    names=_all_but_the_seed,
     run=_run_cost,
     rows=_rows_of_cost,
     shown=_shown_of_cost,
@@ -191,10 +192,6 @@ def _check_scenario(scenario: Scenario) -> object:
     from simulator.traffic.open_loop import read_inputs
 
     return read_inputs(scenario)
-
-
-def _names_in_scenario(scenario: Scenario) -> Hashable:
-    return scenario.model_copy(update={"seed": 0}).model_dump_json()
 
 
 def _rows_of_scenario(result: Result) -> list[Row]:
@@ -225,7 +222,7 @@ SCENARIOS = Kind(
     file=ScenarioFile,
     located=beside,
     check=_check_scenario,
-    names=_names_in_scenario,
+    names=_all_but_the_seed,
     run=_run_scenario,
     rows=_rows_of_scenario,
     shown=_shown_of_scenario,
